@@ -1,0 +1,79 @@
+# Every command of the project. Settings are given as `make run FEEDS=a,b`, as `FEEDS=a,b make run` or in .env:
+# make hands variables of either kind on to what it runs.
+PYTHON := .venv/bin/python
+COMPOSE := docker compose --profile '*'
+.DEFAULT_GOAL := help
+.PHONY: help setup venv run broker app produce up down logs ps status show query audit replay reset \
+        test check bench compose-test lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# What makes itself (setup.sh asks) is quick when there is nothing to do, so every target may ask for it.
+setup: ## make the virtual environment and fetch the jars; the others do so if needed
+	@sh local/setup.sh
+
+venv:
+	@sh local/setup.sh --venv-only
+
+# exec: a signal sent to make must reach the program, not a shell around it.
+run: setup ## all without Docker: broker, app, producer, a live view; SECONDS_TO_RUN=90 stops by itself
+	@exec $(PYTHON) -m local run
+
+broker: setup ## the Kafka broker in the foreground
+	@exec $(PYTHON) -m local broker
+
+app: setup ## the streaming service in the foreground
+	@exec $(PYTHON) -m local app
+
+produce: setup ## the producer in the foreground; MSGS_PER_SEC=100, COUNT=20000
+	@exec $(PYTHON) -m local produce
+
+up: ## all with Docker Compose; returns when everything is healthy
+	@sh local/compose_up.sh
+
+down: ## stop what `make up` started; the records and outputs stay
+	@$(COMPOSE) down
+
+logs: ## follow the containers' logs; SERVICE=stream-app for one
+	@exec $(COMPOSE) logs --follow --tail 200 $(SERVICE)
+
+ps: ## list the containers
+	@$(COMPOSE) ps
+
+status: venv ## a row a sink: state, last batch, rows, lag, newest file
+	@exec $(PYTHON) -m stream_app.ops.status
+
+show: venv ## the newest rows of each output
+	@exec $(PYTHON) -m stream_app.ops.show
+
+query: venv ## SQL="..." over the outputs by DuckDB, a view per feed and layer
+	@exec $(PYTHON) -m stream_app.ops.query
+
+audit: venv ## reconcile every output with bronze: nothing lost, nothing twice
+	@exec $(PYTHON) -m stream_app.ops.audit
+
+replay: venv ## append quarantined records that pass by now; FEED= REASON= ALLOW= DRY_RUN=1
+	@exec $(PYTHON) -m stream_app.ops.replay
+
+reset: venv ## delete outputs and read again; FEED= SINK= TO=earliest|latest|<ISO time> YES=1
+	@exec $(PYTHON) -m stream_app.ops.reset
+
+test: setup ## all tests that need no Docker
+	@exec $(PYTHON) -m pytest tests/unit tests/spark tests/service
+
+check: venv ## linters and types
+	@$(PYTHON) -m ruff check
+	@$(PYTHON) -m ruff format --check
+	@$(PYTHON) -m mypy
+
+bench: setup ## throughput, freshness and memory, against the baseline
+	@exec $(PYTHON) -m tests.bench
+
+compose-test: venv ## `make up` and `make down` tested; needs Docker
+	@exec $(PYTHON) -m pytest tests/compose
+
+lock: ## pin anew what pyproject.toml asks for; needs uv
+	@command -v uv >/dev/null || { echo "lock: uv is needed; install it with: pip install uv" >&2; exit 2; }
+	@uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements.lock
+	@uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header --group dev pyproject.toml -o requirements-dev.lock

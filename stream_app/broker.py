@@ -1,0 +1,99 @@
+"""What the service asks the broker itself, beside what Spark reads: topic ids and the offsets that exist."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from stream_app import logs
+from stream_app.errors import ConfigError, StreamAppError
+from stream_app.settings import Settings
+
+_TIMEOUT_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic as it is now. A topic that was deleted and made again has another id."""
+
+    name: str
+    id: str
+    partitions: tuple[int, ...]
+
+
+def client_config(settings: Settings) -> dict[str, str]:
+    """The KAFKA_* settings as librdkafka's; they hold the password."""
+    config = {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "security.protocol": settings.kafka_security_protocol,
+    }
+    if settings.kafka_ssl_ca_location:
+        config["ssl.ca.location"] = str(settings.kafka_ssl_ca_location)
+    if settings.kafka_sasl_mechanism:
+        config |= {
+            "sasl.mechanism": settings.kafka_sasl_mechanism,
+            "sasl.username": settings.kafka_sasl_username,
+            "sasl.password": settings.kafka_sasl_password.get_secret_value(),
+        }
+    return config
+
+
+class Broker:
+    """A connection for questions; it opens when the first one is asked."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._servers = settings.kafka_bootstrap_servers
+        # librdkafka logs each failed connection; what matters of that is in the errors below.
+        self._admin = AdminClient(client_config(settings) | {"log_level": 0})
+
+    def topic(self, name: str) -> Topic:
+        """The topic. Raises ConfigError where there is none, StreamAppError where no broker answers."""
+        try:
+            future = self._admin.describe_topics(TopicCollection([name]), request_timeout=_TIMEOUT_SECONDS)[name]
+            found = future.result()
+        except KafkaException as error:
+            raise self._explain(name, error) from None
+        return Topic(name, str(found.topic_id), tuple(sorted(partition.id for partition in found.partitions)))
+
+    def wait_for_topic(self, name: str, patience_seconds: float) -> Topic:
+        """The topic, once a broker answers and it exists; after `patience_seconds` without, the last error."""
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            try:
+                return self.topic(name)
+            except StreamAppError as error:
+                if time.monotonic() > deadline:
+                    raise
+                logs.info(f"waiting for Kafka: {error}")
+                time.sleep(2)
+
+    def earliest_offsets(self, topic: Topic) -> dict[int, int]:
+        """The first offset that each partition still holds."""
+        return self._offsets(topic, OffsetSpec.earliest())
+
+    def end_offsets(self, topic: Topic) -> dict[int, int]:
+        """The offset that each partition's next record will have."""
+        return self._offsets(topic, OffsetSpec.latest())
+
+    def _offsets(self, topic: Topic, spec: OffsetSpec) -> dict[int, int]:
+        asked = {TopicPartition(topic.name, partition): spec for partition in topic.partitions}
+        try:
+            futures = self._admin.list_offsets(asked, request_timeout=_TIMEOUT_SECONDS)
+            return {partition.partition: future.result().offset for partition, future in futures.items()}
+        except KafkaException as error:
+            raise self._explain(topic.name, error) from None
+
+    def _explain(self, topic: str, error: KafkaException) -> StreamAppError:
+        cause = error.args[0]
+        if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return ConfigError(
+                f"there is no topic {topic} at {self._servers}; create it, or correct the feed's `topic`"
+            )
+        return StreamAppError(
+            f"KAFKA_BOOTSTRAP_SERVERS: no answer from {self._servers} ({cause.str()}); "
+            "start the broker (make broker, make up) or correct the setting"
+        )

@@ -1,0 +1,58 @@
+"""What Spark has written to a query's checkpoint: read only, from outside of Spark.
+
+Batch N's line in `offsets/` is written before the batch runs, its file in `commits/` after it succeeded
+(Spark's structured streaming guide; measured on 4.2.0). So a batch that is planned and not committed will be
+run again, with the same offsets, the same batch time and the same watermark.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """One entry of the offset log; times in milliseconds since the epoch, the watermark 0 where there is none."""
+
+    batch_id: int
+    time_ms: int
+    watermark_ms: int
+    end: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The checkpoint folder of one query."""
+
+    path: Path
+
+    def query_id(self) -> str | None:
+        """The id that Spark gave the query at its first start, or None before that."""
+        try:
+            return str(json.loads((self.path / "metadata").read_text())["id"])
+        except FileNotFoundError:
+            return None
+
+    def planned(self, batch_id: int) -> PlannedBatch:
+        """The batch's entry in the offset log. Raises FileNotFoundError for one never planned, or purged."""
+        _version, metadata, *offsets = (self.path / "offsets" / str(batch_id)).read_text().splitlines()
+        meta = json.loads(metadata)
+        return PlannedBatch(
+            batch_id, int(meta["batchTimestampMs"]), int(meta["batchWatermarkMs"]), json.loads(offsets[0])
+        )
+
+    def last_planned(self) -> PlannedBatch | None:
+        """The newest entry of the offset log, committed or not."""
+        return self._newest("offsets")
+
+    def last_committed(self) -> PlannedBatch | None:
+        """The newest batch that succeeded."""
+        return self._newest("commits")
+
+    def _newest(self, log: str) -> PlannedBatch | None:
+        folder = self.path / log
+        ids = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
+        return self.planned(max(ids)) if ids else None

@@ -1,0 +1,18 @@
+"""The few errors that the service raises on purpose; each is one line on stderr and a documented exit code.
+
+Bad records are data and never raise. Anything that is not a StreamAppError is a bug.
+"""
+
+from __future__ import annotations
+
+
+class StreamAppError(Exception):
+    """Expected trouble. The message says what is wrong and what to do or type; the process exits with 1."""
+
+    exit_code = 1
+
+
+class ConfigError(StreamAppError):
+    """A setting, a feed file or the state on disk refuses the start, and a retry cannot help; exit 2."""
+
+    exit_code = 2

@@ -1,0 +1,84 @@
+"""The files of a layer: what they are called, and which of them stand.
+
+    silver_20261121_012030_0000000042.parquet                one micro-batch: layer _ batch time _ batch id
+    silver_20261121_010000_0000000000-0000000119.parquet     those batches, compacted
+
+The batch time is UTC and comes from the checkpoint's offset log, so a replayed batch has the same name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+_NAME = re.compile(
+    r"(?P<layer>[a-z][a-z_]*)_(?P<time>\d{8}_\d{6})_(?P<first>\d{10,})(?:-(?P<last>\d{10,}))?\.(?P<ext>[a-z]+)"
+)
+_TIME_FORMAT = "%Y%m%d_%H%M%S"
+
+
+@dataclass(frozen=True, order=True)
+class BatchFile:
+    """One data file: the micro-batches `first` to `last` of a layer. Files order by their batches."""
+
+    first: int
+    last: int
+    time: datetime
+    path: Path
+
+    @property
+    def is_compacted(self) -> bool:
+        """Whether the file holds a range of micro-batches, even if only one of them had rows."""
+        return "-" in self.path.stem.rsplit("_", 1)[-1]
+
+    def covers(self, other: BatchFile) -> bool:
+        """Whether this compacted file took the other's place."""
+        return self is not other and self.is_compacted and self.first <= other.first and other.last <= self.last
+
+
+def batch_file(
+    directory: Path, layer: str, extension: str, time_ms: int, first: int, last: int | None = None
+) -> BatchFile:
+    """The file of a micro-batch, or of the batches `first` to `last`; `time_ms` is in milliseconds since the epoch."""
+    time = datetime.fromtimestamp(time_ms // 1000, tz=UTC)
+    ids = f"{first:010d}" if last is None else f"{first:010d}-{last:010d}"
+    name = f"{layer}_{time:{_TIME_FORMAT}}_{ids}.{extension}"
+    return BatchFile(first, first if last is None else last, time, directory / name)
+
+
+def parse(path: Path, layer: str) -> BatchFile | None:
+    """The batch file of that path, or None where the name is not one of this layer's."""
+    match = _NAME.fullmatch(path.name)
+    if match is None or match["layer"] != layer:
+        return None
+    first = int(match["first"])
+    time = datetime.strptime(match["time"], _TIME_FORMAT).replace(tzinfo=UTC)
+    return BatchFile(first, int(match["last"] or first), time, path)
+
+
+def data_paths(directory: Path) -> list[Path]:
+    """Every path that a reader of the plain folder would open: names that start with _ or . are hidden from readers."""
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if path.name[0] not in "._")
+
+
+def batch_files(directory: Path, layer: str) -> list[BatchFile]:
+    """All batch files of the layer, oldest batch first, those that a compacted file covers among them."""
+    parsed = (parse(path, layer) for path in data_paths(directory))
+    return sorted(file for file in parsed if file is not None)
+
+
+def standing(files: Iterable[BatchFile]) -> list[BatchFile]:
+    """The files that hold each batch once, oldest first: without those that a compacted file covers.
+
+    Between the moment a compacted file appears and the moment the last file it replaces is gone, both stand.
+    """
+    kept: list[BatchFile] = []
+    for file in sorted(files, key=lambda f: (f.first, -f.last, not f.is_compacted)):
+        if not (kept and kept[-1].covers(file)):
+            kept.append(file)
+    return kept

@@ -1,0 +1,93 @@
+"""A flow is one streaming query: a feed and a layer. Every name and every path derives from it, once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from stream_app.checkpoint import Checkpoint
+from stream_app.feed import Feed
+from stream_app.files import BatchFile, batch_files, standing
+
+
+class Layer(StrEnum):
+    """The five outputs of a feed, upstream first."""
+
+    BRONZE = "bronze"
+    QUARANTINE = "quarantine"
+    SILVER = "silver"
+    GOLD = "gold"
+    RAW_CSV = "raw_csv"
+
+    @property
+    def upstream(self) -> Layer | None:
+        """The layer whose files this one follows; None for bronze, which reads the topic."""
+        return _UPSTREAM[self]
+
+    @property
+    def extension(self) -> str:
+        """What the layer's file names end with."""
+        return "csv" if self is Layer.RAW_CSV else "parquet"
+
+
+_UPSTREAM = {
+    Layer.BRONZE: None,
+    Layer.QUARANTINE: Layer.BRONZE,
+    Layer.SILVER: Layer.BRONZE,
+    Layer.GOLD: Layer.SILVER,
+    Layer.RAW_CSV: Layer.SILVER,
+}
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One query, its output folder and its checkpoint: `<root>/<feed>/<layer>` and `<root>/<feed>/_chk/<layer>`."""
+
+    feed: Feed = field(hash=False)
+    layer: Layer
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The query's name, in logs, metrics and the Spark UI."""
+        return f"{self.feed.name}.{self.layer}"
+
+    @property
+    def output(self) -> Path:
+        """The folder that people read."""
+        return self.root / self.feed.name / self.layer
+
+    @property
+    def staging(self) -> Path:
+        """Where files are made, in the output's own file system and hidden from readers by the underscore."""
+        return self.output / "_staging"
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Spark's checkpoint of the query."""
+        return Checkpoint(self.root / self.feed.name / "_chk" / self.layer)
+
+    @property
+    def upstream(self) -> Flow | None:
+        """The flow whose files this one follows."""
+        return None if self.layer.upstream is None else Flow(self.feed, self.layer.upstream, self.root)
+
+    @property
+    def downstream(self) -> tuple[Flow, ...]:
+        """The flows that follow this one's files."""
+        return tuple(Flow(self.feed, layer, self.root) for layer in Layer if layer.upstream is self.layer)
+
+    def with_downstream(self) -> tuple[Flow, ...]:
+        """The flow itself and all that follow it, directly or not, upstream first."""
+        return (self, *(flow for follower in self.downstream for flow in follower.with_downstream()))
+
+    def files(self) -> list[BatchFile]:
+        """The output's files that hold each batch once, oldest first."""
+        return standing(batch_files(self.output, self.layer))
+
+
+def flows(feeds: Sequence[Feed], root: Path) -> tuple[Flow, ...]:
+    """Every flow of the feeds, upstream first."""
+    return tuple(Flow(feed, layer, root) for feed in feeds for layer in Layer)

@@ -1,0 +1,1 @@
+"""The layers: pure functions from a DataFrame to a DataFrame, without a session, a path or an action."""

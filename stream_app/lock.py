@@ -1,0 +1,60 @@
+"""One instance on an OUTPUT_PATH: a lock that dies with the process that holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stream_app.errors import ConfigError
+
+_POLL_SECONDS = 0.2
+
+
+@contextmanager
+def sole_user(root: Path, patience_seconds: float) -> Iterator[None]:
+    """Hold the lock of an output folder, which is made if it is missing.
+
+    A service that was just killed may take a moment to let go, so a held lock is tried for `patience_seconds`.
+    Raises ConfigError naming the holder after that, and where the folder cannot be written.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        handle = (root / "_lock").open("a+")
+    except OSError as error:
+        problem = f"OUTPUT_PATH: cannot write to {root}: {error.strerror}"
+        raise ConfigError(problem) from None
+    with handle:
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    handle.seek(0)
+                    problem = (
+                        f"OUTPUT_PATH: {root} is in use by process {handle.read().strip() or 'unknown'}; stop that "
+                        "service first, or give this one another OUTPUT_PATH"
+                    )
+                    raise ConfigError(problem) from None
+                time.sleep(_POLL_SECONDS)
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def is_held(root: Path) -> bool:
+    """Whether a service runs on the output folder."""
+    try:
+        with (root / "_lock").open("r") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -1,0 +1,55 @@
+"""Log lines: one event with its fields, as readable text or as one JSON object a line, on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+_log = logging.getLogger("stream_app")
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
+        return f"{_time(record)} {record.levelname} {record.getMessage()}{fields}"
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": _time(record),
+            "level": record.levelname,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        return json.dumps(entry, default=str)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, tz=UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    return getattr(record, "fields", {})
+
+
+def configure(log_format: str) -> None:
+    """Send the service's log to stderr as `text` or `json`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if log_format == "json" else _Text())
+    _log.handlers = [handler]
+    _log.setLevel(logging.INFO)
+    _log.propagate = False
+
+
+def info(message: str, **fields: object) -> None:
+    """Something that a person who follows the log wants to see."""
+    _log.info(message, extra={"fields": fields})
+
+
+def warning(message: str, **fields: object) -> None:
+    """Something that a person on call will want to find."""
+    _log.warning(message, extra={"fields": fields})

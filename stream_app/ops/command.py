@@ -1,0 +1,48 @@
+"""What the commands of this package share: the settings and flows, and one line for expected trouble."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import duckdb
+
+from stream_app.errors import ConfigError, StreamAppError
+from stream_app.feed import load_feeds
+from stream_app.flow import Flow, flows
+from stream_app.settings import Settings, load_settings
+
+Command = Callable[[Settings, tuple[Flow, ...]], int]
+
+
+def run(name: str, command: Command) -> None:
+    """Call the command with the settings and every flow of FEEDS (of FEED alone where it is given), and exit."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(sys.modules["__main__"].__doc__)
+        sys.exit(0)
+    try:
+        settings = load_settings()
+        feed = option("FEED")
+        chosen = load_feeds(settings.feeds_path, (feed,) if feed else settings.feeds)
+        sys.exit(command(settings, flows(chosen, settings.output_path)))
+    except StreamAppError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except duckdb.Error as error:
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+
+
+def option(name: str, *allowed: str) -> str:
+    """An option of a make target, which comes as an environment variable; "" where it is not given."""
+    value = os.environ.get(name, "").strip()
+    if value and allowed and value not in allowed:
+        problem = f'{name}: "{value}" is none of {", ".join(allowed)}'
+        raise ConfigError(problem)
+    return value
+
+
+def flag(name: str) -> bool:
+    """An option that is on or off."""
+    return option(name, "0", "1") == "1"

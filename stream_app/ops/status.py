@@ -1,0 +1,157 @@
+"""make status - a row a sink: state, restarts, last batch, rows, what is behind, newest file, last error.
+
+From the files and from what the service last wrote of itself, so it works beside a running service, in Docker or
+not, and after it has stopped. FORMAT=json prints the same as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+from rich.box import SIMPLE
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+from stream_app import lock, snapshot
+from stream_app.flow import Flow, Layer
+from stream_app.ops.command import option, run
+from stream_app.settings import Settings
+
+# Where the output is no terminal, or a narrow one, lines are longer rather than names folded.
+_NARROWEST = 140
+
+
+@dataclass(frozen=True)
+class SinkStatus:
+    """A row of the table. Ages are in seconds; None where there is nothing to tell the age of."""
+
+    feed: str
+    sink: str
+    state: str
+    restarts: int
+    last_batch: int | None
+    last_batch_age: float | None
+    files: int
+    rows: int
+    bytes: int
+    behind: int | None
+    newest_file: str | None
+    newest_file_age: float | None
+    last_error: str
+
+
+def statuses(root: Path, flows: Sequence[Flow]) -> list[SinkStatus]:
+    """The status of every flow, from the files under `root` and the service's last word."""
+    snap = snapshot.read(root)
+    running = lock.is_held(root)
+    return [_status(flow, snap["flows"].get(flow.name, {}), running) for flow in flows]
+
+
+def table(root: Path, flows: Sequence[Flow]) -> RenderableType:
+    """The statuses as a table for people, and under it what went wrong last."""
+    result = Table(title=str(root), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    for column in ("sink", "state", "restarts", "batch", "age", "files", "rows", "MB", "behind", "newest file", "age"):
+        text = column in {"sink", "state", "newest file"}
+        result.add_column(column, justify="left" if text else "right", overflow="fold" if text else "ellipsis")
+    rows = statuses(root, flows)
+    for row in rows:
+        result.add_row(
+            f"{row.feed}.{row.sink}",
+            row.state,
+            str(row.restarts),
+            _show(row.last_batch),
+            _age(row.last_batch_age),
+            f"{row.files:,}",
+            f"{row.rows:,}",
+            f"{row.bytes / 1e6:,.2f}",
+            _show(row.behind),
+            _show(row.newest_file),
+            _age(row.newest_file_age),
+        )
+    errors = [f"{row.feed}.{row.sink}: {row.last_error}" for row in rows if row.last_error]
+    return Group(result, *errors)
+
+
+def status(settings: Settings, flows: tuple[Flow, ...]) -> int:
+    """Print them."""
+    if option("FORMAT", "json", "table") == "json":
+        print(json.dumps([asdict(row) for row in statuses(settings.output_path, flows)], indent=1))
+    else:
+        console = Console()
+        console.print(table(settings.output_path, flows), width=max(console.width, _NARROWEST))
+    return 0
+
+
+def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
+    files = [(file, size) for file in flow.files() if (size := _size(file.path)) is not None]
+    newest = max(files, default=None, key=lambda pair: pair[0].last)
+    committed = flow.checkpoint.last_committed()
+    now = time.time()
+    state = str(told.get("state", "unknown")) if running else "stopped"
+    behind = told.get("behind") if running else _batches_behind(flow)
+    return SinkStatus(
+        feed=flow.feed.name,
+        sink=str(flow.layer),
+        state="failed" if not running and told.get("state") == "failed" else state,
+        restarts=int(str(told.get("restarts", 0))),
+        last_batch=committed.batch_id if committed else None,
+        last_batch_age=round(now - committed.time_ms / 1000, 1) if committed else None,
+        files=len(files),
+        rows=sum(_rows(file.path) for file, _ in files),
+        bytes=sum(size for _, size in files),
+        behind=behind if isinstance(behind, int) else None,
+        newest_file=newest[0].path.name if newest else None,
+        newest_file_age=round(now - newest[0].path.stat().st_mtime, 1) if newest else None,
+        last_error=str(told.get("last_error", "")),
+    )
+
+
+def _batches_behind(flow: Flow) -> int | None:
+    """Of a stopped service: how many batches of the layer before are not taken; unknown for the topic."""
+    if flow.upstream is None:
+        return None
+    committed = flow.checkpoint.last_committed()
+    newest = max((file.last for file in flow.upstream.files()), default=-1)
+    return max(0, newest - (committed.end["batch"] if committed else -1))
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # retention took it a moment ago
+        return None
+
+
+@cache
+def _rows(path: Path) -> int:
+    """A file's rows; files never change, so each is counted once."""
+    if path.suffix == f".{Layer.RAW_CSV.extension}":
+        (rows,) = duckdb.sql(f"SELECT count(*) FROM read_csv('{path}', header = true, all_varchar = true)").fetchall()[
+            0
+        ]
+        return int(rows)
+    return int(pq.read_metadata(path).num_rows)
+
+
+def _show(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+if __name__ == "__main__":
+    run("status", status)

@@ -1,0 +1,79 @@
+"""The outputs as DuckDB views: `<feed>.<layer>`, and `<layer>` alone for the first feed. Times are shown in UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+
+from stream_app.feed import Feed, Measure
+from stream_app.flow import Flow, Layer
+
+_COORDINATES = {"kafka_ts": "TIMESTAMPTZ", "topic": "VARCHAR", "partition": "INTEGER", "offset": "BIGINT"}
+_TYPES = {
+    "string": "VARCHAR",
+    "timestamp": "TIMESTAMPTZ",
+    "double": "DOUBLE",
+    "long": "BIGINT",
+    "boolean": "BOOLEAN",
+}
+
+
+def connect(flows: Sequence[Flow]) -> duckdb.DuckDBPyConnection:
+    """An in-memory database with a view for each flow, over the files that stand now.
+
+    Files that a compacted file has taken the place of are left out, so each batch counts once.
+    """
+    connection = duckdb.connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    for flow in flows:
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {flow.feed.name}")
+        connection.execute(f"CREATE VIEW {flow.feed.name}.{flow.layer} AS {select(flow)}")
+    connection.execute(f"SET search_path = '{flows[0].feed.name},main'")
+    return connection
+
+
+def select(flow: Flow) -> str:
+    """The SQL that reads the flow's files; no rows, with the right columns, where there are none."""
+    paths = [str(file.path) for file in flow.files()]
+    listed = "[" + ", ".join("'" + path.replace("'", "''") + "'" for path in paths) + "]"
+    if not paths:
+        columns = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in _columns(flow).items())
+        return f"SELECT {columns} WHERE false"
+    if flow.layer is Layer.RAW_CSV:
+        columns = ", ".join(f"'{name}': '{kind}'" for name, kind in _columns(flow).items())
+        return f"SELECT * FROM read_csv({listed}, header = true, columns = {{{columns}}})"
+    return f"SELECT * FROM read_parquet({listed})"
+
+
+def _columns(flow: Flow) -> dict[str, str]:
+    declared = {name: _TYPES.get(field.type, field.type) for name, field in flow.feed.fields.items()}
+    match flow.layer:
+        case Layer.BRONZE:
+            return {
+                "key": "VARCHAR",
+                "value": "BLOB",
+                "headers": "STRUCT(key VARCHAR, value BLOB)[]",
+            } | _COORDINATES
+        case Layer.QUARANTINE:
+            texts = {"key": "VARCHAR", "value": "BLOB", "value_text": "VARCHAR", "reasons": "VARCHAR[]"}
+            return texts | _COORDINATES
+        case Layer.SILVER:
+            return declared | _COORDINATES
+        case Layer.GOLD:
+            key = flow.feed.gold.key
+            windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ", key: declared[key]}
+            return windows | {name: _measured(flow.feed, m) for name, m in flow.feed.gold.measures.items()}
+        case _:
+            return declared
+
+
+def _measured(feed: Feed, measure: Measure) -> str:
+    if measure.field is None:
+        return "BIGINT"
+    decimal = feed.fields[measure.field].precision_scale
+    if decimal is None:
+        return _TYPES[feed.fields[measure.field].type] if measure.function != "avg" else "DOUBLE"
+    # as Spark: ten more digits for a sum, four more and four more decimals for an average
+    more, finer = {"sum": (10, 0), "avg": (4, 4)}.get(measure.function, (0, 0))
+    return f"DECIMAL({min(38, decimal[0] + more)},{decimal[1] + finer})"

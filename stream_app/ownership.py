@@ -1,0 +1,128 @@
+"""Output belongs to its checkpoint: what is checked before a query starts, and how the two are bound.
+
+`_owner.json` in each output folder names the feed, the layer, the query id in Spark's checkpoint, for bronze the
+topic's id, and the declarations that the query's state depends on. Anything that does not match is refused with the
+command to type, because to go on would skip records or repeat them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from pathlib import Path
+
+from stream_app.errors import ConfigError
+from stream_app.files import data_paths, parse
+from stream_app.flow import Flow, Layer
+
+_OWNER = "_owner.json"
+_LAST_FILE = "last_file"
+
+
+def claim(flow: Flow, topic_id: str | None) -> None:
+    """Bind a new output to a new checkpoint, or check that the two that stand belong together.
+
+    Raises ConfigError, naming what is wrong and the command to type.
+    """
+    if _is_new(flow):
+        _bind(flow, topic_id)
+    else:
+        _check(flow, topic_id)
+
+
+def remember(flow: Flow, file: Path) -> None:
+    """Keep the name of the newest file beside the checkpoint, so that a start notices that it has gone."""
+    _replace(flow.checkpoint.path / _LAST_FILE, file.name)
+
+
+def reset_command(flow: Flow) -> str:
+    """What a person types to begin a flow anew."""
+    return f"make reset FEED={flow.feed.name} SINK={flow.layer}"
+
+
+def _is_new(flow: Flow) -> bool:
+    """Whether the query has never run. Raises ConfigError if its files stand without its checkpoint."""
+    if flow.checkpoint.last_planned() is not None:
+        return False
+    files = data_paths(flow.output)
+    if files:
+        problem = f"{flow.output} holds {files[0].name}, but its checkpoint {flow.checkpoint.path} has gone or is empty"
+        raise _refusal(flow, problem)
+    return True
+
+
+def _bind(flow: Flow, topic_id: str | None) -> None:
+    # The owner goes first: where it stands alone the query has not run, and this is done again.
+    owner = _owner(flow, topic_id, str(uuid.uuid4()))
+    shutil.rmtree(flow.checkpoint.path, ignore_errors=True)
+    flow.output.mkdir(parents=True, exist_ok=True)
+    _replace(flow.output / _OWNER, json.dumps(owner, indent=1))
+    flow.checkpoint.path.mkdir(parents=True)
+    _replace(flow.checkpoint.path / "metadata", json.dumps({"id": owner["query_id"]}))
+
+
+def _check(flow: Flow, topic_id: str | None) -> None:
+    query_id = flow.checkpoint.query_id()
+    if query_id is None:
+        raise _refusal(flow, f"{flow.checkpoint.path}/metadata has gone, so the checkpoint cannot be read")
+    try:
+        found = json.loads((flow.output / _OWNER).read_text())
+    except FileNotFoundError:
+        problem = f"{flow.output} was deleted or emptied under its checkpoint {flow.checkpoint.path}"
+        raise _refusal(flow, problem) from None
+    expected = _owner(flow, topic_id, query_id)
+    if found.get("topic_id") != topic_id:
+        problem = f"topic {flow.feed.topic} was deleted and created again, so its offsets mean other records now"
+        raise _refusal(flow, problem)
+    if found.get("state") != expected["state"]:
+        problem = f"the feed file changed what {flow.name} keeps in its state or its columns"
+        raise _refusal(flow, problem)
+    if found != expected:
+        raise _refusal(flow, f"{flow.output} belongs to {found.get('feed')}.{found.get('layer')} of another checkpoint")
+    _check_files(flow)
+
+
+def _check_files(flow: Flow) -> None:
+    planned = flow.checkpoint.last_planned()
+    newest = planned.batch_id if planned else -1
+    for path in data_paths(flow.output):
+        file = parse(path, flow.layer)
+        if file is None or file.path.suffix != f".{flow.layer.extension}" or file.last > newest:
+            raise ConfigError(f"{path} was not written by {flow.name}; move it out of the folder")
+    try:
+        last_file = parse(flow.output / (flow.checkpoint.path / _LAST_FILE).read_text(), flow.layer)
+    except FileNotFoundError:
+        return
+    if last_file and not any(file.first <= last_file.last <= file.last for file in flow.files()):
+        raise _refusal(flow, f"{last_file.path} was deleted under its checkpoint {flow.checkpoint.path}")
+
+
+def _owner(flow: Flow, topic_id: str | None, query_id: str) -> dict[str, str | None]:
+    feed = flow.feed
+    declared: list[object] = [list(feed.fields), [field.type for field in feed.fields.values()]]
+    if flow.layer is Layer.SILVER:
+        declared += [feed.dedupe.model_dump_json()]
+    elif flow.layer is Layer.GOLD:
+        declared += [feed.gold.model_dump_json(), feed.event_time.field]
+    elif flow.layer in {Layer.BRONZE, Layer.QUARANTINE}:
+        declared = [feed.topic]
+    digest = hashlib.sha256(json.dumps(declared).encode()).hexdigest()[:16]
+    return {
+        "feed": feed.name,
+        "layer": str(flow.layer),
+        "query_id": query_id,
+        "topic_id": topic_id,
+        "state": digest,
+    }
+
+
+def _refusal(flow: Flow, problem: str) -> ConfigError:
+    return ConfigError(f"{problem}; begin it anew with: {reset_command(flow)}")
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.tmp")
+    partial.write_text(text)
+    partial.replace(path)

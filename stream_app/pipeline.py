@@ -1,0 +1,121 @@
+"""A flow becomes a running query: its source, its layer and its sink, put together in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from stream_app import logs, ownership, restart
+from stream_app.broker import Broker, Topic
+from stream_app.errors import ConfigError
+from stream_app.flow import Flow, Layer
+from stream_app.layers.bronze import bronze
+from stream_app.layers.gold import gold
+from stream_app.layers.quarantine import quarantine
+from stream_app.layers.raw_csv import raw_csv
+from stream_app.layers.silver import silver
+from stream_app.settings import Settings
+from stream_app.sinks.batch import BatchSink, Written
+from stream_app.sinks.hadoop import Hadoop
+from stream_app.sources.kafka import read_topic
+from stream_app.sources.layer import LayerSource, read_layer
+
+_PREVIEWED = {Layer.SILVER, Layer.GOLD}
+_PREVIEW_ROWS = 5
+_FOLLOW_INTERVAL = "1 second"
+
+
+class Pipeline:
+    """Starts the query of a flow, and writes its batches."""
+
+    def __init__(self, spark: SparkSession, broker: Broker, settings: Settings) -> None:
+        self._spark = spark
+        self._broker = broker
+        self._settings = settings
+        self._hadoop = Hadoop(spark)
+        self._sinks: dict[Flow, BatchSink] = {}
+        spark.dataSource.register(LayerSource)
+
+    def start(self, flow: Flow, batch_function: Callable[[DataFrame, int], None]) -> StreamingQuery:
+        """Check that the flow may go on from its checkpoint, then start its query.
+
+        Raises ConfigError where it may not; then nothing was changed.
+        """
+        restart.check_finished(flow.feed, flow.root)
+        topic = self._broker.topic(flow.feed.topic) if flow.layer is Layer.BRONZE else None
+        ownership.claim(flow, topic.id if topic else None)
+        if topic:
+            self._check_offsets(flow, topic)
+        self._hadoop.delete(flow.staging)
+        self._sinks[flow] = BatchSink(flow, self._hadoop, lambda: self._check_topic(flow, topic))
+        writer = (
+            self._transform(flow)
+            .writeStream.queryName(flow.name)
+            .option("checkpointLocation", flow.checkpoint.path.absolute().as_uri())
+            .foreachBatch(batch_function)
+        )
+        if self._settings.drains:
+            return writer.trigger(availableNow=True).start()
+        follows = flow.layer is not Layer.BRONZE
+        return writer.trigger(processingTime=_FOLLOW_INTERVAL if follows else self._settings.trigger_interval).start()
+
+    def write(self, flow: Flow, frame: DataFrame, batch_id: int) -> Written:
+        """Write a batch of the flow (sinks/batch.py has the guarantee)."""
+        written = self._sinks[flow].write(frame, batch_id)
+        if written.file:
+            ownership.remember(flow, written.file)
+            if self._settings.show_previews and flow.layer in _PREVIEWED:
+                self._preview(flow, written.file)
+        return written
+
+    def _transform(self, flow: Flow) -> DataFrame:
+        feed = flow.feed
+        if flow.layer is Layer.BRONZE:
+            first_offsets = restart.first_offsets(feed, flow.root, self._settings.starting_offsets)
+            return bronze(read_topic(self._spark, feed, self._settings, first_offsets))
+        rows = read_layer(self._spark, flow, self._settings.max_offsets_per_trigger)
+        match flow.layer:
+            case Layer.QUARANTINE:
+                return quarantine(rows)
+            case Layer.SILVER:
+                return silver(rows, feed)
+            case Layer.GOLD:
+                return gold(rows, feed)
+            case _:
+                return raw_csv(rows, feed)
+
+    def _check_offsets(self, flow: Flow, topic: Topic) -> None:
+        """Refuse to go on where records between the checkpoint and the topic are gone."""
+        committed = flow.checkpoint.last_committed()
+        if committed is None:
+            return
+        read = {int(partition): offset for partition, offset in committed.end[topic.name].items()}
+        earliest, end = self._broker.earliest_offsets(topic), self._broker.end_offsets(topic)
+        gaps = [
+            f"partition {p}: read up to {at}, the topic holds {earliest[p]} to {end[p]}"
+            for p, at in read.items()
+            if p in end and not earliest[p] <= at <= end[p]
+        ]
+        if not gaps:
+            return
+        problem = f"topic {topic.name} no longer holds what {flow.name} would read next ({'; '.join(gaps)})"
+        if self._settings.fail_on_data_loss:
+            advice = f"go on without it by FAIL_ON_DATA_LOSS=false, or begin anew with: {ownership.reset_command(flow)}"
+            raise ConfigError(f"{problem}; {advice}")
+        logs.warning(problem)
+
+    def _check_topic(self, flow: Flow, topic: Topic | None) -> None:
+        """Before a batch of bronze is published: its offsets must still be those of the same topic."""
+        if topic and self._broker.topic(topic.name).id != topic.id:
+            problem = f"topic {topic.name} was deleted and created again, so its offsets mean other records now"
+            raise ConfigError(f"{problem}; begin it anew with: {ownership.reset_command(flow)}")
+
+    def _preview(self, flow: Flow, file: Path) -> None:
+        time = "kafka_ts" if flow.layer is Layer.SILVER else "window_start"
+        newest = pq.read_table(file).sort_by([(time, "descending")]).slice(0, _PREVIEW_ROWS)
+        for row in newest.to_pylist():
+            logs.info(f"{flow.name} preview", **row)

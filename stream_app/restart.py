@@ -1,0 +1,67 @@
+"""To begin flows anew: their outputs and checkpoints go together, or the next attempt finishes the work.
+
+What is to be deleted is written to `<feed>/_reset.json` first; while that file stands the service does not start.
+Where bronze then begins to read the topic stands in `<feed>/_start.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from stream_app.errors import ConfigError
+from stream_app.feed import Feed
+from stream_app.flow import Flow, Layer
+
+_INTENT = "_reset.json"
+_START = "_start.json"
+
+
+def begin(first: Flow, start: dict[str, str]) -> None:
+    """Note that `first` and all that follows it are to go, and where bronze is to begin."""
+    intent = {"layers": [str(flow.layer) for flow in first.with_downstream()], "start": start}
+    _write(_folder(first.feed, first.root) / _INTENT, intent)
+
+
+def finish(feed: Feed, root: Path) -> None:
+    """Carry out what was noted, if anything was; may be repeated after it was cut short."""
+    folder = _folder(feed, root)
+    if not (folder / _INTENT).exists():
+        return
+    intent = json.loads((folder / _INTENT).read_text())
+    for layer in intent["layers"]:
+        flow = Flow(feed, Layer(layer), root)
+        for path in (flow.output, flow.checkpoint.path):
+            if path.exists():
+                shutil.rmtree(path)
+    if Layer.BRONZE in intent["layers"]:
+        _write(folder / _START, intent["start"])
+    (folder / _INTENT).unlink()
+
+
+def check_finished(feed: Feed, root: Path) -> None:
+    """Raise ConfigError while a reset that was cut short waits to be finished."""
+    if (_folder(feed, root) / _INTENT).exists():
+        problem = f"a reset of {feed.name} was cut short; finish it with: make reset FEED={feed.name}"
+        raise ConfigError(problem)
+
+
+def first_offsets(feed: Feed, root: Path, default: str) -> dict[str, str]:
+    """Where a new checkpoint of bronze begins, as options of Spark's Kafka source."""
+    try:
+        chosen: dict[str, str] = json.loads((_folder(feed, root) / _START).read_text())
+    except FileNotFoundError:
+        chosen = {}
+    return chosen or {"startingOffsets": default}
+
+
+def _folder(feed: Feed, root: Path) -> Path:
+    return root / feed.name
+
+
+def _write(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.tmp")
+    partial.write_text(json.dumps(content))
+    partial.replace(path)

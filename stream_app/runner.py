@@ -1,0 +1,166 @@
+"""Start the queries, restart those that fail, drain them when asked to stop."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyspark.sql import DataFrame
+from pyspark.sql.streaming.query import StreamingQuery
+
+from stream_app import logs
+from stream_app.errors import ConfigError, StreamAppError
+from stream_app.flow import Flow
+from stream_app.monitor import Monitor, State
+from stream_app.pipeline import Pipeline
+from stream_app.settings import Settings
+
+_POLL_SECONDS = 0.5
+_DRAIN_SECONDS = 50.0
+_COMMIT_SECONDS = 5.0
+_LONGEST_BACKOFF_SECONDS = 60.0
+_LONGEST_ERROR = 500
+
+
+class _Draining(Exception):  # noqa: N818 - not an error: it ends a batch that must not begin
+    """Raised in a batch that begins after the service was asked to stop; the batch will be replayed."""
+
+
+class Runner:
+    """All flows of the service. One failing flow is restarted alone, with exponential backoff and jitter."""
+
+    def __init__(self, pipeline: Pipeline, monitor: Monitor, settings: Settings) -> None:
+        self._pipeline = pipeline
+        self._monitor = monitor
+        self._settings = settings
+        self._queries: dict[Flow, StreamingQuery] = {}
+        self._restart_at: dict[Flow, float] = {}
+        self._running_batches: dict[Flow, int] = {}
+        self._stop = threading.Event()
+        self._draining = False
+
+    def stop(self) -> None:
+        """Ask for a drain; safe in a signal handler."""
+        self._stop.set()
+
+    def run(self, flows: tuple[Flow, ...]) -> None:
+        """Keep the flows running until stop(), or with TRIGGER_INTERVAL=available-now until they have read all.
+
+        Raises ConfigError where a query must not be started, StreamAppError after MAX_FAILURES failures in a row of
+        one flow; the others are drained first.
+        """
+        try:
+            self._draining = False
+            for flow in flows:
+                self._start(flow)
+            self._monitor.ready = True
+            while self._queries or self._restart_at:
+                if self._stop.wait(_POLL_SECONDS):
+                    return
+                self._watch()
+        finally:
+            self._drain()
+
+    def _start(self, flow: Flow) -> None:
+        status = self._monitor[flow]
+        status.state = State.STARTING
+        self._restart_at.pop(flow, None)
+        try:
+            self._queries[flow] = self._pipeline.start(flow, lambda frame, batch_id: self._batch(flow, frame, batch_id))
+        except ConfigError:
+            status.state = State.FAILED
+            raise
+        except Exception as error:
+            self._failed(flow, str(error))
+        else:
+            status.state = State.RUNNING
+
+    def _watch(self) -> None:
+        for flow, query in list(self._queries.items()):
+            if query.isActive:
+                continue
+            del self._queries[flow]
+            error = query.exception()
+            if error is None:
+                self._monitor[flow].state = State.DONE
+            else:
+                self._failed(flow, self._monitor[flow].last_error or str(error))
+        for flow, due in list(self._restart_at.items()):
+            if time.monotonic() >= due:
+                self._start(flow)
+
+    def _failed(self, flow: Flow, error: str) -> None:
+        status = self._monitor[flow]
+        status.failures += 1
+        status.last_error = _one_line(error)
+        if status.failures >= self._settings.max_failures:
+            status.state = State.FAILED
+            problem = f"{flow.name} failed {status.failures} times in a row, the last time with: {status.last_error}"
+            raise StreamAppError(problem)
+        status.state = State.RESTARTING
+        status.restarts += 1
+        backoff = min(_LONGEST_BACKOFF_SECONDS, 2.0**status.failures) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        self._restart_at[flow] = time.monotonic() + backoff
+        logs.warning(
+            f"{flow.name} failed",
+            failures=status.failures,
+            restart_in=round(backoff, 1),
+            error=status.last_error,
+        )
+
+    def _batch(self, flow: Flow, frame: DataFrame, batch_id: int) -> None:
+        with self._gate(flow, batch_id):
+            status = self._monitor[flow]
+            try:
+                status.written[batch_id] = self._pipeline.write(flow, frame, batch_id)
+            except Exception as error:
+                status.last_error = f"{type(error).__name__}: {error}"
+                raise
+
+    @contextmanager
+    def _gate(self, flow: Flow, batch_id: int) -> Iterator[None]:
+        with self._monitor.lock:
+            if self._draining:
+                raise _Draining
+            self._running_batches[flow] = batch_id
+        try:
+            yield
+        finally:
+            with self._monitor.lock:
+                del self._running_batches[flow]
+
+    def _drain(self) -> None:
+        """Let the running batches end and be committed, then stop the queries, which are idle by then."""
+        with self._monitor.lock:
+            self._draining = True
+            running = dict(self._running_batches)
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        for flow, batch_id in running.items():
+            logs.info(f"draining: waiting for {flow.name}", batch=batch_id)
+            while self._running_batches.get(flow) == batch_id and time.monotonic() < deadline:
+                time.sleep(0.05)
+            self._wait_for_commit(flow, batch_id, min(deadline, time.monotonic() + _COMMIT_SECONDS))
+        for flow, query in self._queries.items():
+            query.stop()
+            if self._monitor[flow].state is not State.FAILED:
+                self._monitor[flow].state = State.STOPPED
+        self._queries.clear()
+        self._restart_at.clear()
+
+    def _wait_for_commit(self, flow: Flow, batch_id: int, deadline: float) -> None:
+        while time.monotonic() < deadline and self._queries[flow].isActive:
+            committed = flow.checkpoint.last_committed()
+            if committed and committed.batch_id >= batch_id:
+                return
+            time.sleep(0.05)
+
+
+def _one_line(error: str) -> str:
+    """The cause of a failure without its stack: the innermost error of a Python traceback, else the first line."""
+    causes = re.findall(r"^(?:[\w.]*(?:Error|Exception|Expired)): .+$", error, re.MULTILINE)
+    lines = causes[-1:] or [line.strip() for line in error.splitlines() if line.strip()][:1] or ["unknown"]
+    return lines[0][:_LONGEST_ERROR]

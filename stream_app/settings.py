@@ -1,0 +1,111 @@
+"""The settings of the service: environment variables or `.env`, nothing else. Feeds have files of their own."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from stream_app.errors import ConfigError
+
+PROJECT = Path(__file__).resolve().parents[1]
+AVAILABLE_NOW = "available-now"
+
+_INTERVAL = re.compile(r"([1-9]\d{0,5}) (second|minute|hour)s?")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+def _names(value: object) -> object:
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
+def _interval(value: str) -> str:
+    if value != AVAILABLE_NOW and not _INTERVAL.fullmatch(value):
+        problem = f'"{value}" is neither an interval such as "30 seconds" nor "{AVAILABLE_NOW}"'
+        raise ValueError(problem)
+    return value
+
+
+def _posix(value: object) -> object:
+    # Python workers open the files themselves, and a final name must appear by one atomic rename: an object
+    # store has none, and Arrow reaches HDFS only through a native library that pyspark does not bring.
+    if isinstance(value, str) and _SCHEME.match(value):
+        problem = f'"{value}" must be a folder of a POSIX file system, local or mounted'
+        raise ValueError(problem)
+    return value
+
+
+class Settings(BaseSettings):
+    """Deployment values only; each field is the environment variable of its name in capitals."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    kafka_bootstrap_servers: str = "localhost:9094"
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    kafka_sasl_username: str = ""
+    kafka_sasl_password: SecretStr = SecretStr("")
+    kafka_ssl_ca_location: Path | None = None
+
+    feeds: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ("transactions",)
+    feeds_path: Path = PROJECT / "conf" / "feeds"
+    output_path: Annotated[Path, BeforeValidator(_posix)] = Path("data/output")
+
+    trigger_interval: Annotated[str, AfterValidator(_interval)] = "30 seconds"
+    max_offsets_per_trigger: int = Field(500_000, ge=0)
+    starting_offsets: Literal["earliest", "latest"] = "earliest"
+    fail_on_data_loss: bool = True
+    max_files_per_sink: int = Field(48, ge=1)
+    retention: Literal["compact", "prune", "keep"] = "compact"
+    max_failures: int = Field(5, ge=1)
+    show_previews: bool = False
+    commit_group_offsets: bool = False
+    log_format: Literal["text", "json"] = "text"
+    metrics_port: int = Field(0, ge=0, le=65535)
+
+    spark_master: str = "local[*]"
+    spark_driver_memory: str = Field("1g", pattern=r"^[1-9]\d*[mg]$")
+    spark_sql_shuffle_partitions: int = Field(4, ge=1)
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> Settings:
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_mechanism and self.kafka_sasl_username and self.kafka_sasl_password.get_secret_value()
+        ):
+            problem = "asks for KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+            raise ValueError(f"KAFKA_SECURITY_PROTOCOL: {self.kafka_security_protocol} {problem}")
+        if self.kafka_ssl_ca_location and not self.kafka_ssl_ca_location.is_file():
+            problem = f"KAFKA_SSL_CA_LOCATION: there is no file {self.kafka_ssl_ca_location}"
+            raise ValueError(problem)
+        return self
+
+    @property
+    def drains(self) -> bool:
+        """Whether the service reads what is there and exits, rather than stay up."""
+        return self.trigger_interval == AVAILABLE_NOW
+
+    @property
+    def trigger_seconds(self) -> float:
+        """How often bronze reads Kafka, in seconds; 0 for a drain."""
+        match = _INTERVAL.fullmatch(self.trigger_interval)
+        return timedelta(**{f"{match[2]}s": int(match[1])}).total_seconds() if match else 0.0
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment and `.env`. Raises ConfigError, one line that names each wrong setting and no secret."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_mistake(one) for one in error.errors(include_url=False))) from None
+
+
+def _mistake(mistake: Any) -> str:
+    cause = str(mistake.get("ctx", {}).get("error") or mistake["msg"])
+    if not mistake["loc"]:
+        return cause
+    name = str(mistake["loc"][0]).upper()
+    return f"{name}: {cause}" + ("" if "PASSWORD" in name or cause.startswith('"') else f", not {mistake['input']!r}")

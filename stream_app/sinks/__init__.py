@@ -1,0 +1,1 @@
+"""What writes a micro-batch. Each module states its delivery guarantee."""

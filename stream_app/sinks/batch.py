@@ -1,0 +1,90 @@
+"""A micro-batch becomes one file: staged, made whole, moved to its final name by one rename.
+
+Guarantee: exactly once per batch, for POSIX file systems. Spark may run a batch again after a failure, with the same
+offsets; the file's name derives from the batch alone, so a batch whose file stands is left as it is, and one that
+died before its rename left nothing that a reader sees. An empty batch writes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.sql import DataFrame, Observation
+from pyspark.sql import functions as F
+
+from stream_app.files import BatchFile, batch_file
+from stream_app.flow import Flow, Layer
+from stream_app.layers import raw_csv
+from stream_app.sinks.hadoop import Hadoop
+
+# About 16 MiB a row group: enough of them in a large batch for every core to read its share.
+_ROW_GROUP_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a micro-batch: its rows, and its file unless it had none."""
+
+    batch_id: int
+    rows: int
+    file: Path | None
+    seconds: float
+
+    @property
+    def bytes(self) -> int:
+        """The size of the file."""
+        return self.file.stat().st_size if self.file else 0
+
+
+class BatchSink:
+    """The foreachBatch function of a flow."""
+
+    def __init__(self, flow: Flow, hadoop: Hadoop, before_publish: Callable[[], None]) -> None:
+        """`before_publish` is called when a file is complete and not yet visible; if it raises, the batch fails."""
+        self._flow = flow
+        self._hadoop = hadoop
+        self._before_publish = before_publish
+
+    def write(self, frame: DataFrame, batch_id: int) -> Written:
+        """Write the batch's file, unless it stands or there are no rows for it."""
+        started = time.monotonic()
+        planned = self._flow.checkpoint.planned(batch_id)
+        target = batch_file(self._flow.output, self._flow.layer, self._flow.layer.extension, planned.time_ms, batch_id)
+        if any(file.first <= batch_id <= file.last for file in self._flow.files()):
+            return Written(batch_id, 0, None, time.monotonic() - started)
+        rows = self._write(frame, target)
+        return Written(batch_id, rows, target.path if rows else None, time.monotonic() - started)
+
+    def _write(self, frame: DataFrame, target: BatchFile) -> int:
+        folder = self._flow.staging / str(target.first)
+        rows = self._stage(frame, folder)
+        if rows:
+            staged = self._merge(sorted(folder.glob("part-*")), folder / target.path.name)
+            self._before_publish()
+            self._hadoop.publish(staged, target.path)
+        self._hadoop.delete(folder)
+        return rows
+
+    def _stage(self, frame: DataFrame, folder: Path) -> int:
+        """Write the rows as one part per task, in parallel, and count them."""
+        observation = Observation()
+        writer = (
+            frame.observe(observation, F.count(F.lit(1)).alias("rows"))
+            .write.mode("overwrite")
+            .option("parquet.block.size", _ROW_GROUP_BYTES)
+            .option("lineSep", raw_csv.LINE_SEPARATOR)
+        )
+        (writer.text if self._flow.layer is Layer.RAW_CSV else writer.parquet)(str(folder))
+        return int(observation.get["rows"])
+
+    def _merge(self, parts: list[Path], merged: Path) -> Path:
+        if self._flow.layer is Layer.RAW_CSV:
+            self._hadoop.concat_text(parts, merged, raw_csv.header(self._flow.feed) + raw_csv.LINE_SEPARATOR)
+            return merged
+        if len(parts) == 1:
+            return parts[0]
+        self._hadoop.concat_parquet(parts, merged)
+        return merged

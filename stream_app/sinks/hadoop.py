@@ -1,0 +1,89 @@
+"""Every change to an output folder goes through Hadoop's FileSystem, which keeps the .crc beside each file right.
+
+A rename by other means leaves the old checksum behind, and the next Spark read of the file fails (measured on 4.2.0).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+
+class Hadoop:
+    """The file system of the output folders, reached through the session's JVM."""
+
+    def __init__(self, spark: SparkSession) -> None:
+        jvm: Any = spark._jvm
+        self._jvm = jvm
+        self._conf: Any = spark._jsparkSession.sessionState().newHadoopConf()
+        self._fs: Any = jvm.org.apache.hadoop.fs.FileSystem.getLocal(self._conf)
+
+    def delete(self, path: Path) -> None:
+        """Delete a file or a folder with all in it; nothing happens where there is none."""
+        self._fs.delete(self._path(path), True)
+
+    def publish(self, staged: Path, final: Path) -> None:
+        """Give a finished file its final name, by one atomic rename, after its bytes have reached the disk.
+
+        Raises FileExistsError rather than replace a file, OSError where the rename did not happen.
+        """
+        if final.exists():
+            raise FileExistsError(str(final))
+        _sync(staged)
+        self._fs.mkdirs(self._path(final.parent))
+        if not self._fs.rename(self._path(staged), self._path(final)):
+            msg = f"cannot rename {staged} to {final}"
+            raise OSError(msg)
+        _sync(final.parent)
+
+    def concat_text(self, parts: Sequence[Path], target: Path, first_line: str) -> None:
+        """Write `first_line` and then the bytes of all parts, in order."""
+        out = self._fs.create(self._path(target), True)
+        try:
+            out.write(bytearray(first_line.encode()))
+            for part in parts:
+                with_part = self._fs.open(self._path(part))
+                try:
+                    self._jvm.org.apache.hadoop.io.IOUtils.copyBytes(with_part, out, 1 << 16, False)
+                finally:
+                    with_part.close()
+        finally:
+            out.close()
+
+    def concat_parquet(self, parts: Sequence[Path], target: Path) -> None:
+        """Copy the row groups of all parts, in order, into one file, without decoding them.
+
+        All parts must have the first one's schema (parquet-mr checks it).
+        """
+        hadoop = self._jvm.org.apache.parquet.hadoop
+        inputs = [hadoop.util.HadoopInputFile.fromPath(self._path(part), self._conf) for part in parts]
+        first = hadoop.ParquetFileReader.open(inputs[0])
+        try:
+            metadata = first.getFooter().getFileMetaData()
+        finally:
+            first.close()
+        output = hadoop.util.HadoopOutputFile.fromPath(self._path(target), self._conf)
+        mode = self._jvm.java.lang.Enum.valueOf(
+            self._jvm.java.lang.Class.forName("org.apache.parquet.hadoop.ParquetFileWriter$Mode"), "OVERWRITE"
+        )
+        writer = hadoop.ParquetFileWriter(output, metadata.getSchema(), mode, 128 << 20, 8 << 20)
+        writer.start()
+        for file in inputs:
+            writer.appendFile(file)
+        writer.end(metadata.getKeyValueMetaData())
+
+    def _path(self, path: Path) -> Any:
+        return self._jvm.org.apache.hadoop.fs.Path(path.absolute().as_uri())
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The only two places that call readStream: a Kafka topic, and the files of a layer."""

@@ -1,0 +1,53 @@
+"""Kafka as a stream: the topic of a feed, read once, by bronze."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession
+
+from stream_app.feed import Feed
+from stream_app.settings import Settings
+
+
+def read_topic(spark: SparkSession, feed: Feed, settings: Settings, first_offsets: dict[str, str]) -> DataFrame:
+    """The topic's records with Kafka's columns and their headers.
+
+    `first_offsets` says where a new checkpoint begins (Spark's startingOffsets or startingTimestamp); one that
+    stands goes on from where it was. Offsets are never committed to Kafka by Spark.
+    """
+    options = {
+        "kafka.bootstrap.servers": settings.kafka_bootstrap_servers,
+        "subscribe": feed.topic,
+        "includeHeaders": "true",
+        "failOnDataLoss": str(settings.fail_on_data_loss).lower(),
+        "groupIdPrefix": f"stream-app-{feed.name}",
+        **first_offsets,
+        **security(settings),
+    }
+    if settings.max_offsets_per_trigger:
+        options["maxOffsetsPerTrigger"] = str(settings.max_offsets_per_trigger)
+    return spark.readStream.format("kafka").options(**options).load()
+
+
+def security(settings: Settings) -> dict[str, str]:
+    """The KAFKA_* security settings as options of Spark's Kafka source.
+
+    They hold the password; spark-defaults.conf keeps options named *jaas* out of the Spark UI.
+    """
+    options: dict[str, str] = {"kafka.security.protocol": settings.kafka_security_protocol}
+    if settings.kafka_ssl_ca_location:
+        options |= {
+            "kafka.ssl.truststore.type": "PEM",
+            "kafka.ssl.truststore.location": str(settings.kafka_ssl_ca_location),
+        }
+    if settings.kafka_sasl_mechanism:
+        module = "plain.PlainLoginModule" if settings.kafka_sasl_mechanism == "PLAIN" else "scram.ScramLoginModule"
+        username, password = (
+            value.replace("\\", "\\\\").replace('"', '\\"')
+            for value in (settings.kafka_sasl_username, settings.kafka_sasl_password.get_secret_value())
+        )
+        options |= {
+            "kafka.sasl.mechanism": settings.kafka_sasl_mechanism,
+            "kafka.sasl.jaas.config": f"org.apache.kafka.common.security.{module} required "
+            f'username="{username}" password="{password}";',
+        }
+    return options

@@ -1,0 +1,224 @@
+"""A streaming data source over the committed files of a layer; its offset is that layer's batch id.
+
+Unlike Spark's file source it keeps no list of the paths it has seen, so checkpoints stay small for years; the
+committed offset says exactly what a reader has taken, which retention needs; and a compacted file is read as the
+batches that it holds. Offsets look like {"batch": 42, "clock": 1763680830000000}: every batch up to 42 is taken,
+and the newest Kafka timestamp in them, in microseconds (layers/silver.py says what for; 0 where the layer has none).
+"""
+
+from __future__ import annotations
+
+import base64
+import pickle
+from bisect import bisect_right
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.streaming.datasource import ReadLimit, ReadMaxRows, SupportsTriggerAvailableNow
+from pyspark.sql.types import StructField, StructType, TimestampType
+
+from stream_app import schema
+from stream_app.contract import Contract
+from stream_app.feed import Feed
+from stream_app.files import BatchFile, batch_files, standing
+from stream_app.flow import Flow, Layer
+from stream_app.layers.silver import CLOCK
+from stream_app.sources.verdict import BatchFunction, invalid_records, valid_rows
+
+_MIN_ROWS_PER_SPLIT = 20_000
+_ARROW_BATCH_ROWS = 10_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Offset = dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What a reader needs to know, on the driver and in the workers."""
+
+    feed: Feed
+    reader: Layer
+    upstream: Layer
+    directory: Path
+    max_rows: int
+    splits: int
+
+
+@dataclass
+class _Split(InputPartition):
+    """The work of one task: row groups of files, and the clock at the start of the batch."""
+
+    row_groups: list[tuple[str, list[int]]]
+    clock: int
+
+
+def read_layer(spark: SparkSession, flow: Flow, max_rows: int) -> DataFrame:
+    """A stream of what `flow` takes from the layer before it, at most about `max_rows` a batch (whole files).
+
+    Silver gets the contract's rows with CLOCK, quarantine the records that it refuses, gold and raw_csv silver as it
+    stands. The feed travels in the options, so that all tasks of a query hold to one version of its rules.
+    """
+    assert flow.upstream is not None  # noqa: S101 - bronze reads a topic
+    options = _Options(
+        flow.feed,
+        flow.layer,
+        flow.upstream.layer,
+        flow.upstream.output,
+        max_rows,
+        spark.sparkContext.defaultParallelism,
+    )
+    encoded = base64.b64encode(pickle.dumps(options)).decode()
+    return spark.readStream.format(LayerSource.name()).schema(_columns(flow)).option("reader", encoded).load()
+
+
+def _columns(flow: Flow) -> StructType:
+    match flow.layer:
+        case Layer.QUARANTINE:
+            return schema.QUARANTINE
+        case Layer.SILVER:
+            return StructType([*schema.silver(flow.feed), StructField(CLOCK, TimestampType())])
+        case Layer.GOLD:
+            declared = flow.feed.gold
+            needed = {
+                flow.feed.event_time.field,
+                declared.key,
+                *(m.field for m in declared.measures.values()),
+            }
+            return StructType([field for field in schema.fields(flow.feed) if field.name in needed])
+        case _:
+            return schema.fields(flow.feed)
+
+
+class LayerSource(DataSource):
+    """`spark.readStream.format("layer")`; register it with the session first."""
+
+    @classmethod
+    def name(cls) -> str:
+        """The format's name."""
+        return "layer"
+
+    def __init__(self, options: MutableMapping[str, str]) -> None:
+        super().__init__(options)
+        # Written by read_layer in this process's driver, and passed on by Spark alone.
+        self._reader_options: _Options = pickle.loads(base64.b64decode(options["reader"]))  # noqa: S301
+
+    def streamReader(self, schema: StructType) -> LayerReader:  # noqa: N802 - Spark's name
+        """The reader for the columns that the stream was declared with."""
+        return LayerReader(self._reader_options, to_arrow_schema(schema, timezone="UTC"))
+
+
+class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
+    """Follows a layer's files; only whole files, only forwards, each batch id once."""
+
+    def __init__(self, options: _Options, columns: pa.Schema) -> None:
+        self._options = options
+        self._columns = columns
+        self._target: int | None = None
+
+    def initialOffset(self) -> Offset:  # noqa: N802 - Spark's name
+        """Before the first batch."""
+        return {"batch": -1, "clock": 0}
+
+    def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802 - Spark's name
+        """The rows of one micro-batch, rounded up to a whole file."""
+        return ReadMaxRows(self._options.max_rows)
+
+    def prepareForTriggerAvailableNow(self) -> None:  # noqa: N802 - Spark's name
+        """What stands now is all that this run will read."""
+        self._target = self._last_batch()
+
+    def reportLatestOffset(self) -> Offset:  # noqa: N802 - Spark's name
+        """The newest batch of the layer, for progress reports."""
+        return {"batch": self._last_batch(), "clock": 0}
+
+    def latestOffset(self, start: Offset, limit: ReadLimit) -> Offset:  # noqa: N802 - Spark's name
+        """The end of the next batch: as many whole files as the limit allows, at least one; `start` if none stand."""
+        max_rows = limit.max_rows if isinstance(limit, ReadMaxRows) else None
+        end, rows = dict(start), 0
+        for file in self._between(start["batch"], self._target):
+            metadata = pq.read_metadata(file.path)
+            rows += metadata.num_rows
+            if max_rows is not None and rows > max_rows and end != start:
+                break
+            end = {"batch": file.last, "clock": max(end["clock"], _newest_kafka_ts(metadata))}
+        return end
+
+    def partitions(self, start: Offset, end: Offset) -> Sequence[_Split]:
+        """Row groups in the order of the batches, cut into about as many splits as there are cores."""
+        groups = [
+            (str(file.path), index, metadata.row_group(index).num_rows)
+            for file in self._between(start["batch"], end["batch"])
+            for metadata in [pq.read_metadata(file.path)]
+            for index in range(metadata.num_row_groups)
+        ]
+        total = sum(rows for _, _, rows in groups)
+        splits = max(1, min(self._options.splits, total // _MIN_ROWS_PER_SPLIT))
+        bounds = [total * (i + 1) // splits for i in range(splits)]
+        work: list[dict[str, list[int]]] = [{} for _ in range(splits)]
+        seen = 0
+        for path, index, rows in groups:
+            # by its middle, so that a row group falls to the split that holds most of it
+            work[min(bisect_right(bounds, seen + rows // 2), splits - 1)].setdefault(path, []).append(index)
+            seen += rows
+        return [_Split(list(files.items()), start["clock"]) for files in work if files]
+
+    def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
+        """Arrow batches in exactly the declared types (Spark takes no others)."""
+        assert isinstance(partition, _Split)  # noqa: S101 - made by partitions() above
+        function, columns = self._function(partition.clock)
+        for path, groups in partition.row_groups:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(_ARROW_BATCH_ROWS, groups, columns, use_threads=False):
+                    taken = function(batch)
+                    if taken.num_rows:
+                        yield taken
+
+    def _function(self, clock: int) -> tuple[BatchFunction, list[str]]:
+        """What is done with each batch of the upstream files, and which of their columns it takes."""
+        coordinates = schema.COORDINATES.names
+        match self._options.reader:
+            case Layer.SILVER:
+                contract = Contract(self._options.feed)
+                return valid_rows(contract, self._columns, CLOCK, clock), ["value", *coordinates]
+            case Layer.QUARANTINE:
+                contract = Contract(self._options.feed)
+                return invalid_records(contract, self._columns), ["key", "value", *coordinates]
+            case _:
+                return (lambda batch: batch.cast(self._columns)), self._columns.names
+
+    def _files(self) -> list[BatchFile]:
+        return standing(batch_files(self._options.directory, self._options.upstream))
+
+    def _last_batch(self) -> int:
+        return max((file.last for file in self._files()), default=-1)
+
+    def _between(self, start: int, end: int | None) -> list[BatchFile]:
+        """The files of the batches after `start` and up to `end`. Retention never merges across a reader's offset."""
+        files = [file for file in self._files() if file.last > start and (end is None or file.first <= end)]
+        for file in files:
+            if file.first <= start or (end is not None and file.last > end):
+                msg = f"{file.path}: holds batches on both sides of a reader's offset ({start}, {end})"
+                raise ValueError(msg)
+        return files
+
+
+def _newest_kafka_ts(metadata: Any) -> int:
+    """The newest kafka_ts by the file's statistics, in microseconds since the epoch; 0 without such a column."""
+    names = metadata.schema.names
+    if "kafka_ts" not in names:
+        return 0
+    column = names.index("kafka_ts")
+    newest = [metadata.row_group(i).column(column).statistics for i in range(metadata.num_row_groups)]
+    return max((_micros(s.max) for s in newest if s is not None and s.has_min_max), default=0)
+
+
+def _micros(time: datetime) -> int:
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return (aware - _EPOCH) // timedelta(microseconds=1)
