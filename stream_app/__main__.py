@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +83,13 @@ def _serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
     from pyspark.sql import SparkSession  # noqa: PLC0415 - as above
 
     from stream_app import logs  # noqa: PLC0415
+    from stream_app.groups import mirrored  # noqa: PLC0415
     from stream_app.lock import sole_user  # noqa: PLC0415
     from stream_app.metrics import Metrics  # noqa: PLC0415
     from stream_app.monitor import Monitor  # noqa: PLC0415
     from stream_app.pipeline import Pipeline  # noqa: PLC0415
     from stream_app.progress import ProgressListener  # noqa: PLC0415
+    from stream_app.retention import Retention  # noqa: PLC0415
     from stream_app.runner import Runner  # noqa: PLC0415
     from stream_app.snapshot import kept  # noqa: PLC0415
 
@@ -102,7 +105,9 @@ def _serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
                 broker.wait_for_topic(flow.feed.topic, _BROKER_PATIENCE_SECONDS)
         spark = SparkSession.builder.getOrCreate()
         spark.streams.addListener(ProgressListener(monitor, metrics))
-        runner = Runner(Pipeline(spark, broker, settings), monitor, settings)
+        pipeline = Pipeline(spark, broker, settings)
+        runner = Runner(pipeline, monitor, settings)
+        retention = Retention(all_flows, pipeline.hadoop, settings)
         _stop_on_signals(spark, runner)
         _end_with_parent()
         logs.info(
@@ -111,7 +116,11 @@ def _serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
             output=settings.output_path,
             trigger=settings.trigger_interval,
         )
-        with kept(settings.output_path, monitor):
+        with ExitStack() as beside:
+            beside.enter_context(kept(settings.output_path, monitor))
+            beside.enter_context(retention.running())
+            if settings.commit_group_offsets:
+                beside.enter_context(mirrored(all_flows, broker))
             for wave in _waves(all_flows, settings):
                 runner.run(wave)
         spark.stop()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
@@ -78,6 +79,15 @@ class Broker:
     def end_offsets(self, topic: Topic) -> dict[int, int]:
         """The offset that each partition's next record will have."""
         return self._offsets(topic, OffsetSpec.latest())
+
+    def set_group_offsets(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """Set what a consumer group has consumed of the topic. Raises StreamAppError where the broker refuses."""
+        partitions = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+        asked = [ConsumerGroupTopicPartitions(group, partitions)]
+        try:
+            self._admin.alter_consumer_group_offsets(asked, request_timeout=_TIMEOUT_SECONDS)[group].result()
+        except KafkaException as error:
+            raise self._explain(topic, error) from None
 
     def _offsets(self, topic: Topic, spec: OffsetSpec) -> dict[int, int]:
         asked = {TopicPartition(topic.name, partition): spec for partition in topic.partitions}

@@ -32,6 +32,12 @@ class Layer(StrEnum):
         return "csv" if self is Layer.RAW_CSV else "parquet"
 
 
+LATE = "late"
+"""The folder and the file prefix of what gold could not count (sinks/late.py)."""
+
+REPLAY = "replay"
+"""The file prefix of records that were taken out of quarantine."""
+
 _UPSTREAM = {
     Layer.BRONZE: None,
     Layer.QUARANTINE: Layer.BRONZE,
@@ -63,6 +69,22 @@ class Flow:
     def staging(self) -> Path:
         """Where files are made, in the output's own file system and hidden from readers by the underscore."""
         return self.output / "_staging"
+
+    @property
+    def late(self) -> Path:
+        """Where gold's query keeps the rows that came after their window was final."""
+        return self.root / self.feed.name / LATE
+
+    @property
+    def folders(self) -> tuple[tuple[Path, str], ...]:
+        """Every folder that the query writes, with the prefix of its files."""
+        own = (self.output, str(self.layer))
+        return (own, (self.late, LATE)) if self.layer is Layer.GOLD else (own,)
+
+    @property
+    def replay(self) -> Path:
+        """The ledger of replayed records, which silver's query reads beside bronze (ops/replay.py)."""
+        return self.root / self.feed.name / f"_{REPLAY}"
 
     @property
     def checkpoint(self) -> Checkpoint:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -21,6 +23,7 @@ from stream_app.layers.silver import silver
 from stream_app.settings import Settings
 from stream_app.sinks.batch import BatchSink, Written
 from stream_app.sinks.hadoop import Hadoop
+from stream_app.sinks.late import write_late
 from stream_app.sources.kafka import read_topic
 from stream_app.sources.layer import LayerSource, read_layer
 
@@ -36,7 +39,7 @@ class Pipeline:
         self._spark = spark
         self._broker = broker
         self._settings = settings
-        self._hadoop = Hadoop(spark)
+        self.hadoop = Hadoop(spark)
         self._sinks: dict[Flow, BatchSink] = {}
         spark.dataSource.register(LayerSource)
 
@@ -50,8 +53,8 @@ class Pipeline:
         ownership.claim(flow, topic.id if topic else None)
         if topic:
             self._check_offsets(flow, topic)
-        self._hadoop.delete(flow.staging)
-        self._sinks[flow] = BatchSink(flow, self._hadoop, lambda: self._check_topic(flow, topic))
+        self.hadoop.delete(flow.staging)
+        self._sinks[flow] = BatchSink(flow, self.hadoop, lambda: self._check_topic(flow, topic))
         writer = (
             self._transform(flow)
             .writeStream.queryName(flow.name)
@@ -65,7 +68,13 @@ class Pipeline:
 
     def write(self, flow: Flow, frame: DataFrame, batch_id: int) -> Written:
         """Write a batch of the flow (sinks/batch.py has the guarantee)."""
-        written = self._sinks[flow].write(frame, batch_id)
+        late = 0
+        if flow.layer is Layer.GOLD:
+            late = write_late(flow, self.hadoop, flow.checkpoint.planned(batch_id))
+        written = replace(self._sinks[flow].write(frame, batch_id), late=late)
+        if flow.layer is Layer.QUARANTINE and written.file:
+            reasons = pq.read_table(written.file, columns=["reasons"])["reasons"].combine_chunks().flatten()
+            written = replace(written, reasons=Counter(reasons.to_pylist()))
         if written.file:
             ownership.remember(flow, written.file)
             if self._settings.show_previews and flow.layer in _PREVIEWED:

@@ -77,6 +77,8 @@ def _count(status: FlowStatus, progress: dict[str, Any], written: Written) -> No
     status.rows_in += progress["numInputRows"]
     status.rows_out += written.rows
     status.bytes += written.bytes
+    status.late += written.late
+    status.reasons.update(written.reasons)
     watermark = progress.get("eventTime", {}).get("watermark")
     if watermark:
         status.watermark = datetime.fromisoformat(watermark).timestamp()

@@ -32,7 +32,9 @@ def finish(feed: Feed, root: Path) -> None:
     intent = json.loads((folder / _INTENT).read_text())
     for layer in intent["layers"]:
         flow = Flow(feed, Layer(layer), root)
-        for path in (flow.output, flow.checkpoint.path):
+        # a silver made anew judges every record by today's rules, so what was replayed into the old one goes with it
+        ledger = [flow.replay] if flow.layer is Layer.SILVER else []
+        for path in (*(folder for folder, _ in flow.folders), *ledger, flow.checkpoint.path):
             if path.exists():
                 shutil.rmtree(path)
     if Layer.BRONZE in intent["layers"]:

@@ -160,7 +160,9 @@ class Runner:
 
 
 def _one_line(error: str) -> str:
-    """The cause of a failure without its stack: the innermost error of a Python traceback, else the first line."""
-    causes = re.findall(r"^(?:[\w.]*(?:Error|Exception|Expired)): .+$", error, re.MULTILINE)
-    lines = causes[-1:] or [line.strip() for line in error.splitlines() if line.strip()][:1] or ["unknown"]
-    return lines[0][:_LONGEST_ERROR]
+    """The cause of a failure without its stack: the innermost of Python's or Java's errors, else the first line."""
+    python = re.findall(r"^[\w.]*(?:Error|Expired): .+$", error, re.MULTILINE)
+    java = re.findall(r"^Caused by: (.+)$", error, re.MULTILINE)
+    candidates = [line for line in (*java[-1:], *python[-1:]) if not line.startswith("Py4J")]
+    lines = candidates or [line.strip() for line in error.splitlines() if line.strip()] or ["unknown"]
+    return str(lines[-1 if candidates else 0])[:_LONGEST_ERROR]

@@ -13,8 +13,8 @@ _FORMULA = r"^[=+\-@\t\r\n]"
 
 
 def header(feed: Feed) -> str:
-    """The first line of each file, without its line separator."""
-    return ",".join(feed.fields)
+    """The first line of each file, with its line separator."""
+    return ",".join(feed.fields) + LINE_SEPARATOR
 
 
 def raw_csv(rows: DataFrame, feed: Feed) -> DataFrame:

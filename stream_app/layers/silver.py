@@ -19,8 +19,8 @@ record is ever behind. It is derived from the offsets alone (sources/layer.py), 
 def silver(valid: DataFrame, feed: Feed) -> DataFrame:
     """The contract's rows with CLOCK -> schema.silver(feed), one row for each dedupe key.
 
-    A repeat is removed if it follows the first within the feed's `dedupe.within`; up to twice that, it may be. Of two in
-    one batch either may stay.
+    A repeat is removed if it follows the first within the feed's `dedupe.within`; up to twice that, it may be. Of two
+    in one batch either may stay.
     """
     clocked = valid.withWatermark(CLOCK, f"{feed.dedupe.within.total_seconds()} seconds")
     return clocked.dropDuplicatesWithinWatermark([feed.dedupe.key]).select(*schema.silver(feed).names)

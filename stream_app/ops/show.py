@@ -26,7 +26,7 @@ def show(_settings: Settings, flows: tuple[Flow, ...]) -> int:
 
 def _columns(flow: Flow) -> str:
     if flow.layer is Layer.BRONZE:
-        return 'key, left(value::VARCHAR, 60) AS value, kafka_ts, partition, "offset"'
+        return 'key, left(coalesce(try(decode(value)), value::VARCHAR), 60) AS value, kafka_ts, partition, "offset"'
     return "* EXCLUDE (value)" if flow.layer is Layer.QUARANTINE else "*"
 
 

@@ -25,7 +25,7 @@ from stream_app.ops.command import option, run
 from stream_app.settings import Settings
 
 # Where the output is no terminal, or a narrow one, lines are longer rather than names folded.
-_NARROWEST = 140
+_NARROWEST = 150
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,7 @@ def status(settings: Settings, flows: tuple[Flow, ...]) -> int:
     if option("FORMAT", "json", "table") == "json":
         print(json.dumps([asdict(row) for row in statuses(settings.output_path, flows)], indent=1))
     else:
-        console = Console()
-        console.print(table(settings.output_path, flows), width=max(console.width, _NARROWEST))
+        Console(width=max(Console().width, _NARROWEST)).print(table(settings.output_path, flows))
     return 0
 
 

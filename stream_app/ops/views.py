@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import duckdb
 
 from stream_app.feed import Feed, Measure
-from stream_app.flow import Flow, Layer
+from stream_app.files import BatchFile, batch_files, standing
+from stream_app.flow import LATE, Flow, Layer
 
+_LONGEST_LINE = 64 << 20
 _COORDINATES = {"kafka_ts": "TIMESTAMPTZ", "topic": "VARCHAR", "partition": "INTEGER", "offset": "BIGINT"}
 _TYPES = {
     "string": "VARCHAR",
@@ -29,25 +32,42 @@ def connect(flows: Sequence[Flow]) -> duckdb.DuckDBPyConnection:
     for flow in flows:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {flow.feed.name}")
         connection.execute(f"CREATE VIEW {flow.feed.name}.{flow.layer} AS {select(flow)}")
+        if flow.layer is Layer.GOLD:
+            connection.execute(f"CREATE VIEW {flow.feed.name}.{LATE} AS {select_late(flow)}")
     connection.execute(f"SET search_path = '{flows[0].feed.name},main'")
     return connection
 
 
-def select(flow: Flow) -> str:
-    """The SQL that reads the flow's files; no rows, with the right columns, where there are none."""
-    paths = [str(file.path) for file in flow.files()]
-    listed = "[" + ", ".join("'" + path.replace("'", "''") + "'" for path in paths) + "]"
-    if not paths:
-        columns = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in _columns(flow).items())
-        return f"SELECT {columns} WHERE false"
-    if flow.layer is Layer.RAW_CSV:
-        columns = ", ".join(f"'{name}': '{kind}'" for name, kind in _columns(flow).items())
-        return f"SELECT * FROM read_csv({listed}, header = true, columns = {{{columns}}})"
+def select(flow: Flow, up_to: float = math.inf) -> str:
+    """The SQL that reads the flow's files of the batches up to one; no rows, but all columns, where there are none."""
+    return _select([file for file in flow.files() if file.last <= up_to], _columns(flow))
+
+
+def select_late(flow: Flow, up_to: float = math.inf) -> str:
+    """The same for the rows that came after their window was final, of gold's flow."""
+    files = [file for file in standing(batch_files(flow.late, LATE)) if file.last <= up_to]
+    windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"}
+    return _select(files, windows | _declared(flow) | _COORDINATES)
+
+
+def _select(files: Sequence[BatchFile], columns: Mapping[str, str]) -> str:
+    if not files:
+        return "SELECT " + ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items()) + " WHERE false"
+    listed = "[" + ", ".join("'" + str(file.path).replace("'", "''") + "'" for file in files) + "]"
+    if files[0].path.suffix == f".{Layer.RAW_CSV.extension}":
+        typed = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
+        return (
+            f"SELECT * FROM read_csv({listed}, header = true, columns = {{{typed}}}, max_line_size = {_LONGEST_LINE})"
+        )
     return f"SELECT * FROM read_parquet({listed})"
 
 
+def _declared(flow: Flow) -> dict[str, str]:
+    return {name: _TYPES.get(field.type, field.type) for name, field in flow.feed.fields.items()}
+
+
 def _columns(flow: Flow) -> dict[str, str]:
-    declared = {name: _TYPES.get(field.type, field.type) for name, field in flow.feed.fields.items()}
+    declared = _declared(flow)
     match flow.layer:
         case Layer.BRONZE:
             return {

@@ -7,14 +7,14 @@ died before its rename left nothing that a reader sees. An empty batch writes no
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
+from stream_app.failpoints import reach
 from stream_app.files import BatchFile, batch_file
 from stream_app.flow import Flow, Layer
 from stream_app.layers import raw_csv
@@ -31,7 +31,10 @@ class Written:
     batch_id: int
     rows: int
     file: Path | None
-    seconds: float
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """How often each reason stands in a batch of quarantine."""
+    late: int = 0
+    """Rows of the batch that came after their window was final."""
 
     @property
     def bytes(self) -> int:
@@ -50,21 +53,25 @@ class BatchSink:
 
     def write(self, frame: DataFrame, batch_id: int) -> Written:
         """Write the batch's file, unless it stands or there are no rows for it."""
-        started = time.monotonic()
         planned = self._flow.checkpoint.planned(batch_id)
         target = batch_file(self._flow.output, self._flow.layer, self._flow.layer.extension, planned.time_ms, batch_id)
         if any(file.first <= batch_id <= file.last for file in self._flow.files()):
-            return Written(batch_id, 0, None, time.monotonic() - started)
+            return Written(batch_id, 0, None)
+        reach(self._flow.name, "before_staging", batch_id)
         rows = self._write(frame, target)
-        return Written(batch_id, rows, target.path if rows else None, time.monotonic() - started)
+        reach(self._flow.name, "before_commit", batch_id)
+        return Written(batch_id, rows, target.path if rows else None)
 
     def _write(self, frame: DataFrame, target: BatchFile) -> int:
         folder = self._flow.staging / str(target.first)
         rows = self._stage(frame, folder)
         if rows:
+            reach(self._flow.name, "mid_staging", target.first)
             staged = self._merge(sorted(folder.glob("part-*")), folder / target.path.name)
             self._before_publish()
+            reach(self._flow.name, "staged", target.first)
             self._hadoop.publish(staged, target.path)
+            reach(self._flow.name, "renamed", target.first)
         self._hadoop.delete(folder)
         return rows
 
@@ -82,7 +89,7 @@ class BatchSink:
 
     def _merge(self, parts: list[Path], merged: Path) -> Path:
         if self._flow.layer is Layer.RAW_CSV:
-            self._hadoop.concat_text(parts, merged, raw_csv.header(self._flow.feed) + raw_csv.LINE_SEPARATOR)
+            self._hadoop.concat_text(parts, merged, raw_csv.header(self._flow.feed), skip=0)
             return merged
         if len(parts) == 1:
             return parts[0]

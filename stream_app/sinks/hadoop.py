@@ -40,17 +40,18 @@ class Hadoop:
             raise OSError(msg)
         _sync(final.parent)
 
-    def concat_text(self, parts: Sequence[Path], target: Path, first_line: str) -> None:
-        """Write `first_line` and then the bytes of all parts, in order."""
+    def concat_text(self, parts: Sequence[Path], target: Path, first_line: str, skip: int) -> None:
+        """Write `first_line` and then the bytes of all parts, in order, without the first `skip` of each."""
         out = self._fs.create(self._path(target), True)
         try:
             out.write(bytearray(first_line.encode()))
             for part in parts:
-                with_part = self._fs.open(self._path(part))
+                source = self._fs.open(self._path(part))
                 try:
-                    self._jvm.org.apache.hadoop.io.IOUtils.copyBytes(with_part, out, 1 << 16, False)
+                    source.seek(skip)
+                    self._jvm.org.apache.hadoop.io.IOUtils.copyBytes(source, out, 1 << 16, False)
                 finally:
-                    with_part.close()
+                    source.close()
         finally:
             out.close()
 

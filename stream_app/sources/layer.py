@@ -2,8 +2,9 @@
 
 Unlike Spark's file source it keeps no list of the paths it has seen, so checkpoints stay small for years; the
 committed offset says exactly what a reader has taken, which retention needs; and a compacted file is read as the
-batches that it holds. Offsets look like {"batch": 42, "clock": 1763680830000000}: every batch up to 42 is taken,
-and the newest Kafka timestamp in them, in microseconds (layers/silver.py says what for; 0 where the layer has none).
+batches that it holds. Offsets look like {"batch": 42, "clock": 1763680830000000, "replay": -1}: every batch up to 42
+is taken; the newest Kafka timestamp in them, in microseconds (layers/silver.py says what for; 0 where the layer has
+none); and for silver, which also reads the ledger of replayed records, the newest file of that.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.streaming.datasource import ReadLimit, ReadMaxRows, SupportsTriggerAvailableNow
+from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows, SupportsTriggerAvailableNow
 from pyspark.sql.types import StructField, StructType, TimestampType
 
 from stream_app import schema
 from stream_app.contract import Contract
 from stream_app.feed import Feed
 from stream_app.files import BatchFile, batch_files, standing
-from stream_app.flow import Flow, Layer
+from stream_app.flow import REPLAY, Flow, Layer
 from stream_app.layers.silver import CLOCK
-from stream_app.sources.verdict import BatchFunction, invalid_records, valid_rows
+from stream_app.sources.verdict import BatchFunction, clocked, invalid_records, valid_rows
 
 _MIN_ROWS_PER_SPLIT = 20_000
 _ARROW_BATCH_ROWS = 10_000
@@ -47,6 +48,7 @@ class _Options:
     reader: Layer
     upstream: Layer
     directory: Path
+    ledger: Path
     max_rows: int
     splits: int
 
@@ -57,6 +59,8 @@ class _Split(InputPartition):
 
     row_groups: list[tuple[str, list[int]]]
     clock: int
+    replayed: bool = False
+    """Whether the files are of the ledger, whose rows passed the contract when they were replayed."""
 
 
 def read_layer(spark: SparkSession, flow: Flow, max_rows: int) -> DataFrame:
@@ -71,6 +75,7 @@ def read_layer(spark: SparkSession, flow: Flow, max_rows: int) -> DataFrame:
         flow.layer,
         flow.upstream.layer,
         flow.upstream.output,
+        flow.replay,
         max_rows,
         spark.sparkContext.defaultParallelism,
     )
@@ -120,34 +125,36 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     def __init__(self, options: _Options, columns: pa.Schema) -> None:
         self._options = options
         self._columns = columns
-        self._target: int | None = None
+        self._target: Offset | None = None
 
     def initialOffset(self) -> Offset:  # noqa: N802 - Spark's name
         """Before the first batch."""
-        return {"batch": -1, "clock": 0}
+        return {"batch": -1, "clock": 0, "replay": -1}
 
     def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802 - Spark's name
         """The rows of one micro-batch, rounded up to a whole file."""
-        return ReadMaxRows(self._options.max_rows)
+        return ReadMaxRows(self._options.max_rows) if self._options.max_rows else ReadAllAvailable()
 
     def prepareForTriggerAvailableNow(self) -> None:  # noqa: N802 - Spark's name
         """What stands now is all that this run will read."""
-        self._target = self._last_batch()
+        self._target = self.reportLatestOffset()
 
     def reportLatestOffset(self) -> Offset:  # noqa: N802 - Spark's name
         """The newest batch of the layer, for progress reports."""
-        return {"batch": self._last_batch(), "clock": 0}
+        newest = {"batch": self._files(), "replay": self._ledger()}
+        return {"clock": 0, **{key: max((file.last for file in files), default=-1) for key, files in newest.items()}}
 
     def latestOffset(self, start: Offset, limit: ReadLimit) -> Offset:  # noqa: N802 - Spark's name
         """The end of the next batch: as many whole files as the limit allows, at least one; `start` if none stand."""
         max_rows = limit.max_rows if isinstance(limit, ReadMaxRows) else None
-        end, rows = dict(start), 0
-        for file in self._between(start["batch"], self._target):
+        target = self._target or self.reportLatestOffset()
+        end, rows = start | {"replay": max(start["replay"], target["replay"])}, 0
+        for file in self._between(start["batch"], target["batch"]):
             metadata = pq.read_metadata(file.path)
             rows += metadata.num_rows
-            if max_rows is not None and rows > max_rows and end != start:
+            if max_rows is not None and rows > max_rows and end["batch"] != start["batch"]:
                 break
-            end = {"batch": file.last, "clock": max(end["clock"], _newest_kafka_ts(metadata))}
+            end |= {"batch": file.last, "clock": max(end["clock"], _newest_kafka_ts(metadata))}
         return end
 
     def partitions(self, start: Offset, end: Offset) -> Sequence[_Split]:
@@ -167,12 +174,17 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
             # by its middle, so that a row group falls to the split that holds most of it
             work[min(bisect_right(bounds, seen + rows // 2), splits - 1)].setdefault(path, []).append(index)
             seen += rows
-        return [_Split(list(files.items()), start["clock"]) for files in work if files]
+        splits_of_files = [_Split(list(files.items()), start["clock"]) for files in work if files]
+        replayed = [file for file in self._ledger() if start["replay"] < file.last <= end["replay"]]
+        return splits_of_files + [
+            _Split([(str(file.path), list(range(pq.read_metadata(file.path).num_row_groups)))], start["clock"], True)
+            for file in replayed
+        ]
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         """Arrow batches in exactly the declared types (Spark takes no others)."""
         assert isinstance(partition, _Split)  # noqa: S101 - made by partitions() above
-        function, columns = self._function(partition.clock)
+        function, columns = self._function(partition)
         for path, groups in partition.row_groups:
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(_ARROW_BATCH_ROWS, groups, columns, use_threads=False):
@@ -180,13 +192,16 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
                     if taken.num_rows:
                         yield taken
 
-    def _function(self, clock: int) -> tuple[BatchFunction, list[str]]:
+    def _function(self, split: _Split) -> tuple[BatchFunction, list[str]]:
         """What is done with each batch of the upstream files, and which of their columns it takes."""
         coordinates = schema.COORDINATES.names
         match self._options.reader:
+            case Layer.SILVER if split.replayed:
+                columns = [name for name in self._columns.names if name != CLOCK]
+                return clocked(self._columns, CLOCK, split.clock), columns
             case Layer.SILVER:
                 contract = Contract(self._options.feed)
-                return valid_rows(contract, self._columns, CLOCK, clock), ["value", *coordinates]
+                return valid_rows(contract, self._columns, CLOCK, split.clock), ["value", *coordinates]
             case Layer.QUARANTINE:
                 contract = Contract(self._options.feed)
                 return invalid_records(contract, self._columns), ["key", "value", *coordinates]
@@ -196,14 +211,14 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     def _files(self) -> list[BatchFile]:
         return standing(batch_files(self._options.directory, self._options.upstream))
 
-    def _last_batch(self) -> int:
-        return max((file.last for file in self._files()), default=-1)
+    def _ledger(self) -> list[BatchFile]:
+        return batch_files(self._options.ledger, REPLAY) if self._options.reader is Layer.SILVER else []
 
-    def _between(self, start: int, end: int | None) -> list[BatchFile]:
+    def _between(self, start: int, end: int) -> list[BatchFile]:
         """The files of the batches after `start` and up to `end`. Retention never merges across a reader's offset."""
-        files = [file for file in self._files() if file.last > start and (end is None or file.first <= end)]
+        files = [file for file in self._files() if file.last > start and file.first <= end]
         for file in files:
-            if file.first <= start or (end is not None and file.last > end):
+            if file.first <= start or file.last > end:
                 msg = f"{file.path}: holds batches on both sides of a reader's offset ({start}, {end})"
                 raise ValueError(msg)
         return files

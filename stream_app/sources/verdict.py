@@ -23,12 +23,24 @@ def valid_rows(contract: Contract, schema: pa.Schema, clock_column: str, clock_u
         valid = [i for i, verdict in enumerate(verdicts) if not isinstance(verdict, Rejected)]
         fields = zip(*(verdicts[i] for i in valid), strict=True) if valid else [[] for _ in contract.columns]
         columns = {
-            name: _array(values, schema.field(name).type) for name, values in zip(contract.columns, fields, strict=True)
+            name: typed_column(values, schema.field(name).type)
+            for name, values in zip(contract.columns, fields, strict=True)
         }
         kept = batch.take(pa.array(valid, pa.int64()))
         columns |= {name: kept[name] for name in ("kafka_ts", "topic", "partition", "offset")}
-        kafka_us = kept["kafka_ts"].cast(pa.int64())
-        columns[clock_column] = pc.max_element_wise(kafka_us, pa.scalar(clock_us)).view(kept["kafka_ts"].type)
+        return with_clock(pa.RecordBatch.from_pydict(columns))
+
+    with_clock = clocked(schema, clock_column, clock_us)
+    return function
+
+
+def clocked(schema: pa.Schema, clock_column: str, clock_us: int) -> BatchFunction:
+    """Rows with kafka_ts -> the same with the clock (layers/silver.py), in exactly the schema."""
+
+    def function(batch: pa.RecordBatch) -> pa.RecordBatch:
+        columns = {name: batch[name] for name in batch.schema.names}
+        kafka_us = batch["kafka_ts"].cast(pa.int64())
+        columns[clock_column] = pc.max_element_wise(kafka_us, pa.scalar(clock_us)).view(batch["kafka_ts"].type)
         return _conform(columns, schema)
 
     return function
@@ -54,7 +66,8 @@ def _verdicts(contract: Contract, batch: pa.RecordBatch) -> list[tuple[object, .
     return list(map(contract.check, batch["value"].to_pylist(), times))
 
 
-def _array(values: object, data_type: pa.DataType) -> pa.Array:
+def typed_column(values: object, data_type: pa.DataType) -> pa.Array:
+    """One column of the contract's rows, whose timestamps are microseconds since the epoch, as Arrow."""
     if pa.types.is_timestamp(data_type):
         return pa.array(values, pa.int64()).view(data_type)
     return pa.array(values, data_type)

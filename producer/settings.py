@@ -1,0 +1,148 @@
+"""The producer's settings: environment variables or `.env`. Which feed is sent is a command's option."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_DURATION = re.compile(r"([1-9]\d{0,5}) (second|minute|hour|day)s?")
+_BROKERS = re.compile(r"[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*|(\[[0-9A-Fa-f:]+\]:\d{1,5},?)+")
+_TOPIC = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}")
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class SettingsError(Exception):
+    """A setting refuses the start; the message is one line that names it, without secrets. Exit code 2."""
+
+
+def _span(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    if value == "0":
+        return timedelta()
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        problem = 'expected 0 or a duration such as "15 minutes"'
+        raise ValueError(problem)
+    return timedelta(**{f"{match[2]}s": int(match[1])})
+
+
+def _brokers(value: str) -> str:
+    if not _BROKERS.fullmatch(value):
+        problem = "expected host:port, or several with commas between"
+        raise ValueError(problem)
+    return value
+
+
+def _topic(value: str) -> str:
+    if value and not _TOPIC.fullmatch(value):
+        problem = "expected a topic name: at most 249 letters, digits, dots, underscores and hyphens"
+        raise ValueError(problem)
+    return value
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable of its name in capitals; an empty variable counts as unset."""
+
+    # `.env` is shared with the app, so it may hold settings that are not ours.
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
+
+    kafka_bootstrap_servers: Annotated[str, AfterValidator(_brokers)] = Field(
+        default="localhost:9094", description="the brokers, host:port with commas between"
+    )
+    kafka_topic: Annotated[str, AfterValidator(_topic)] = Field(
+        default="", description="the topic; unset: the feed's name"
+    )
+    msgs_per_sec: float = Field(
+        default=5, ge=0, le=10_000_000, allow_inf_nan=False, description="messages a second; 0: as fast as it can"
+    )
+    count: int = Field(default=0, ge=0, description="stop after this many, BACKFILL included; 0: never")
+    seed: int | None = Field(
+        default=None, ge=0, description="same seed, same records; unset: another one each run, logged"
+    )
+    backfill: Annotated[timedelta, BeforeValidator(_span)] = Field(
+        default=timedelta(minutes=15),
+        description="first the history of this span at MSGS_PER_SEC (at 5 where that is 0); 0: none",
+    )
+    bad_share: Share = Field(default=0.003, description="share of records that break the feed's contract; 0: none")
+    late_share: Share = Field(default=0.002, description="share of records dated too long before their Kafka timestamp")
+    future_share: Share = Field(default=0.001, description="share of records dated too far after their Kafka timestamp")
+    repeat_share: Share = Field(default=0.003, description="share of records that were sent before, byte for byte")
+    kafka_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
+        default="gzip", description="codec of batches"
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )
+    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    )
+    kafka_sasl_username: str = Field(default="", description="user name for SASL")
+    kafka_sasl_password: SecretStr = Field(default=SecretStr(""), description="password for SASL, never logged")
+    kafka_ssl_ca_location: Path | None = Field(
+        default=None, description="PEM file of the authorities to trust; unset: system's"
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="text, or json: one object a line")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.bad_share + self.late_share + self.future_share + self.repeat_share > 1:
+            problem = "BAD_SHARE, LATE_SHARE, FUTURE_SHARE, REPEAT_SHARE: together more than 1"
+            raise ValueError(problem)
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_mechanism and self.kafka_sasl_username and self.kafka_sasl_password.get_secret_value()
+        ):
+            needed = "KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+            problem = f"KAFKA_SECURITY_PROTOCOL: {self.kafka_security_protocol} asks for {needed}"
+            raise ValueError(problem)
+        if self.kafka_ssl_ca_location and not self.kafka_ssl_ca_location.is_file():
+            problem = f"KAFKA_SSL_CA_LOCATION: there is no file {str(self.kafka_ssl_ca_location)!r}"
+            raise ValueError(problem)
+        return self
+
+
+def load_settings() -> Settings:
+    """Read the environment and `.env`. Raises SettingsError, one line naming the wrong settings, no secret."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("; ".join(_mistake(one) for one in error.errors(include_url=False))) from None
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f".env: cannot be read: {error}"
+        raise SettingsError(problem) from None
+
+
+def _mistake(mistake: Any) -> str:
+    problem = str(mistake["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    if not mistake["loc"]:
+        return problem
+    name = str(mistake["loc"][0]).upper()
+    return f"{name}: {problem}" + ("" if "PASSWORD" in name else f", not {str(mistake['input'])!r}")
+
+
+def describe_settings() -> str:
+    """List the settings with their defaults, a line each, for --help."""
+    width = max(map(len, Settings.model_fields))
+    return "\n".join(
+        f"  {name.upper():{width}}  {field.description}{_default(field.default)}"
+        for name, field in Settings.model_fields.items()
+    )
+
+
+def _default(value: object) -> str:
+    if isinstance(value, timedelta):
+        return f" [{value.total_seconds() / 60:g} minutes]"
+    return f" [{value}]" if isinstance(value, str | float | int) and value != "" else ""

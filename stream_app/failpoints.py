@@ -1,0 +1,21 @@
+"""Named points at which a test can have the service die as if by kill -9: FAIL_POINT="<flow>:<point>[:<batch>]".
+
+    batches      before_staging  mid_staging  staged  late_renamed  renamed  before_commit
+    compaction   merged  swapped  half_deleted
+
+Without the variable a point costs one comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+_ARMED = os.environ.get("FAIL_POINT", "")
+
+
+def reach(flow: str, point: str, batch: int | None = None) -> None:
+    """Die here if this is the armed point: the JVM first, which could still commit, then this process."""
+    if _ARMED and _ARMED in {f"{flow}:{point}", f"{flow}:{point}:{batch}"}:
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,205 @@
+"""make audit - reconcile every output with bronze, from the files alone; exit 1 where a record is lost or doubled.
+
+Each bronze (partition, offset) stands once in bronze, and is once in silver or quarantine, or repeats a record that
+silver holds; gold equals silver's aggregates over the final windows, less the rows kept as late; the CSV equals silver.
+What a layer has not taken yet (its committed offset says so) is counted as pending, and is no loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import duckdb
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from stream_app.files import batch_files, standing
+from stream_app.flow import REPLAY, Flow, Layer
+from stream_app.ops.command import run
+from stream_app.ops.views import select, select_late
+from stream_app.settings import Settings
+
+_EXAMPLES = 20
+_ATTEMPTS = 3
+
+
+@dataclass
+class Report:
+    """What was found of one feed. `wrong` holds a line for each thing that must not be."""
+
+    feed: str
+    counts: dict[str, int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+
+def audit(settings: Settings, flows: tuple[Flow, ...]) -> int:
+    """Print a report for each feed."""
+    reports = [reconcile(flow, settings) for flow in flows if flow.layer is Layer.BRONZE]
+    for report in reports:
+        table = Table(title=f"audit of {report.feed}", title_justify="left", box=SIMPLE, show_header=False)
+        for name, count in report.counts.items():
+            table.add_row(name, f"{count:,}")
+        Console().print(table)
+        for line in report.wrong:
+            print(f"WRONG {line}")
+        print("nothing lost, nothing twice" if not report.wrong else f"{len(report.wrong)} things are wrong")
+    return 1 if any(report.wrong for report in reports) else 0
+
+
+def reconcile(bronze: Flow, settings: Settings) -> Report:
+    """Audit the feed of that bronze flow. Retention may take a file away meanwhile: then it begins again."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _Audit(bronze, settings).report()
+        except duckdb.IOException:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError
+
+
+class _Audit:
+    def __init__(self, bronze: Flow, settings: Settings) -> None:
+        flows = {flow.layer: flow for flow in bronze.with_downstream()}
+        self._feed = bronze.feed
+        self._pruned = settings.retention == "prune"
+        self._report = Report(bronze.feed.name)
+        self._db = duckdb.connect()
+        self._db.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+        # Committed positions first, files after: what is committed has its file by then.
+        committed = {layer: flow.checkpoint.last_committed() for layer, flow in flows.items()}
+        taken = {layer: one.end["batch"] if one and "batch" in one.end else -1 for layer, one in committed.items()}
+        own = {layer: one.batch_id if one else -1 for layer, one in committed.items()}
+        self._watermark = (one.watermark_ms if (one := committed[Layer.GOLD]) else 0) / 1000
+        due = min(taken[Layer.SILVER], taken[Layer.QUARANTINE])
+        replay = one.end.get(REPLAY, -1) if (one := committed[Layer.SILVER]) else -1
+        silver, gold, csv = flows[Layer.SILVER], flows[Layer.GOLD], flows[Layer.RAW_CSV]
+        ledger = [str(f.path) for f in standing(batch_files(silver.replay, REPLAY)) if f.last <= replay]
+        views = {
+            "bronze": select(flows[Layer.BRONZE]),
+            "due": select(flows[Layer.BRONZE], due),
+            "silver": select(silver),
+            "quarantine": select(flows[Layer.QUARANTINE]),
+            "replayed": f"SELECT * FROM read_parquet({ledger})" if ledger else select(silver, -1),
+            "for_gold": select(silver, taken[Layer.GOLD]),
+            "gold": select(gold, own[Layer.GOLD]),
+            "late": select_late(gold, own[Layer.GOLD]),
+            "for_csv": select(silver, taken[Layer.RAW_CSV]),
+            "csv": select(csv, own[Layer.RAW_CSV]),
+        }
+        for name, sql in views.items():
+            self._db.execute(f"CREATE VIEW {name} AS {sql}")
+
+    def report(self) -> Report:
+        for layer in ("bronze", "silver", "quarantine", "replayed", "late", "gold", "csv"):
+            self._report.counts[layer] = self._number(f"SELECT count(*) FROM {layer}")
+        self._report.counts["pending"] = self._report.counts["bronze"] - self._number("SELECT count(*) FROM due")
+        for layer in ("bronze", "silver", "quarantine"):
+            self._examples(
+                f"doubled in {layer}",
+                f'SELECT partition, "offset" FROM {layer} GROUP BY ALL HAVING count(*) > 1',
+            )
+        self._once()
+        if self._pruned:
+            self._report.counts["not audited: RETENTION=prune deletes files"] = 1
+        else:
+            self._lost()
+            self._gold()
+            self._csv()
+        return self._report
+
+    def _once(self) -> None:
+        self._examples(
+            "in silver and in quarantine",
+            'SELECT partition, "offset" FROM silver SEMI JOIN quarantine USING (partition, "offset") '
+            'ANTI JOIN replayed USING (partition, "offset")',
+        )
+
+    def _lost(self) -> None:
+        key, wire = self._feed.dedupe.key, self._feed.wire_name(self._feed.dedupe.key)
+        self._db.execute(
+            'CREATE TEMP TABLE missing AS SELECT partition, "offset", value FROM due '
+            'ANTI JOIN (SELECT partition, "offset" FROM silver UNION ALL SELECT partition, "offset" FROM quarantine) '
+            'USING (partition, "offset")'
+        )
+        self._db.execute(
+            'CREATE TEMP TABLE repeats AS SELECT partition, "offset" FROM (SELECT partition, "offset", '
+            f"CASE WHEN json_valid(text) THEN json_extract_string(text, '$.\"{wire}\"') END AS key "
+            "FROM (SELECT *, try(decode(value)) AS text FROM missing)) "
+            f"SEMI JOIN silver s ON key = s.{key}::VARCHAR"
+        )
+        self._report.counts["repeats"] = self._number("SELECT count(*) FROM repeats")
+        self._examples(
+            "lost: in bronze, not in silver or quarantine, and no repeat",
+            'SELECT partition, "offset" FROM missing ANTI JOIN repeats USING (partition, "offset")',
+        )
+        for layer in ("silver", "quarantine"):
+            self._examples(
+                f"in {layer}, not in bronze",
+                f'SELECT partition, "offset" FROM {layer} ANTI JOIN bronze USING (partition, "offset")',
+            )
+
+    def _gold(self) -> None:
+        gold, time = self._feed.gold, self._feed.event_time.field
+        seconds = gold.window.total_seconds()
+        start = f"time_bucket(INTERVAL '{seconds} seconds', {time}, TIMESTAMPTZ '1970-01-01 00:00:00+00')"
+        measures = {name: f"{m.function}({m.field or '*'})" for name, m in gold.measures.items()}
+        listed = ", ".join(f"{sql} AS {name}" for name, sql in measures.items())
+        # an average is rounded to Spark's decimals
+        differ = " OR ".join(
+            f"abs(g.{name} - s.{name}) > 0.000001" if gold.measures[name].function == "avg" else f"g.{name} != s.{name}"
+            for name in measures
+        )
+        self._examples(
+            "gold is not what silver's final windows add up to",
+            f"WITH s AS (SELECT {start} AS window_start, {gold.key}, {listed} FROM (SELECT * FROM for_gold "
+            'ANTI JOIN late USING (partition, "offset")) GROUP BY 1, 2 '
+            f"HAVING epoch(window_start) + {seconds} <= {self._watermark}) "
+            f"SELECT coalesce(g.window_start, s.window_start), coalesce(g.{gold.key}, s.{gold.key}) "
+            f"FROM gold g FULL JOIN s ON g.window_start = s.window_start AND g.{gold.key} = s.{gold.key} "
+            f"WHERE g.window_start IS NULL OR s.window_start IS NULL OR {differ}",
+        )
+        self._examples(
+            "a window of gold stands twice",
+            f"SELECT window_start, {gold.key} FROM gold GROUP BY ALL HAVING count(*) > 1",
+        )
+
+    def _csv(self) -> None:
+        names = list(self._feed.fields)
+        shown = ", ".join(f"{_shown(name, field.type)} AS {name}" for name, field in self._feed.fields.items())
+        plain = ", ".join(names)
+        sums = f"SELECT count(*), sum(hash({plain})::HUGEINT) FROM"
+        if self._db.sql(f"{sums} csv").fetchall() == self._db.sql(f"{sums} (SELECT {shown} FROM for_csv)").fetchall():
+            return
+        self._examples(
+            "the CSV is not silver",
+            f"(SELECT {plain} FROM csv EXCEPT ALL SELECT {shown} FROM for_csv) UNION ALL "
+            f"(SELECT {shown} FROM for_csv EXCEPT ALL SELECT {plain} FROM csv)",
+        )
+
+    def _number(self, sql: str) -> int:
+        return int(self._db.sql(sql).fetchall()[0][0])
+
+    def _examples(self, what: str, sql: str) -> None:
+        """Note the rows that should not be, with the first of them."""
+        count = self._number(f"SELECT count(*) FROM ({sql})")
+        if count:
+            rows = self._db.sql(f"SELECT * FROM ({sql}) ORDER BY ALL LIMIT {_EXAMPLES}").fetchall()
+            self._report.wrong.append(f"{what}: {count:,}, {', '.join(_listed(rows))}")
+
+
+def _shown(name: str, type_name: str) -> str:
+    """Silver's column as the CSV shows it: text that a spreadsheet would run has an apostrophe before it."""
+    if type_name != "string":
+        return name
+    return f"CASE WHEN regexp_matches({name}, '^[=+\\-@\\t\\r\\n]') THEN chr(39) || {name} ELSE {name} END"
+
+
+def _listed(rows: list[tuple[object, ...]]) -> Iterator[str]:
+    for row in rows:
+        yield "(" + ", ".join(map(str, row)) + ")"
+
+
+if __name__ == "__main__":
+    run("audit", audit)

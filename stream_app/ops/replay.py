@@ -1,0 +1,141 @@
+"""make replay [FEED=] [REASON=] [ALLOW=late,future] [DRY_RUN=1] - take records out of quarantine that pass now.
+
+Judges the quarantined records again by today's feed file (after a rule was mended), forgiving the reasons in ALLOW, and
+puts those that pass into the feed's ledger, which silver's query reads beside bronze; gold and the CSV follow silver.
+REASON chooses the records that have that reason (missing, or missing:amount). The ledger makes it idempotent: a record
+in it is not taken again, and neither is one whose dedupe key silver holds. DRY_RUN=1 only counts, by reason.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql.pandas.types import to_arrow_schema
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from stream_app import lock, schema
+from stream_app.contract import Contract, Rejected
+from stream_app.errors import ConfigError
+from stream_app.feed import Feed
+from stream_app.files import batch_file, batch_files
+from stream_app.flow import REPLAY, Flow, Layer
+from stream_app.ops.command import flag, option, run
+from stream_app.ops.views import connect
+from stream_app.settings import Settings
+from stream_app.sources.verdict import typed_column
+
+_BATCH_ROWS = 10_000
+
+
+@dataclass
+class Verdicts:
+    """The records that pass, as rows of silver, and why the others do not."""
+
+    rows: list[tuple[object, ...]] = field(default_factory=list)
+    passing: Counter[str] = field(default_factory=Counter)
+    failing: Counter[str] = field(default_factory=Counter)
+
+
+def replay(settings: Settings, flows: tuple[Flow, ...]) -> int:
+    """Replay each feed, and say what was done."""
+    allowed = frozenset(name.strip() for name in option("ALLOW").split(",") if name.strip())
+    for silver in (flow for flow in flows if flow.layer is Layer.SILVER):
+        contract = Contract(silver.feed, forgive=allowed)
+        silver.replay.parent.mkdir(parents=True, exist_ok=True)
+        with (silver.replay.parent / "_replay.lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(f"another replay of {silver.feed.name} is under way; wait for it to end") from None
+            verdicts = _judge(flows, silver, contract)
+            _print(silver.feed, verdicts)
+            if flag("DRY_RUN") or not verdicts.rows:
+                continue
+            name = _append(silver, verdicts.rows)
+        when = "now" if lock.is_held(settings.output_path) else "with the next start"
+        print(f"{len(verdicts.rows):,} records are in the ledger ({name}); silver takes them {when}")
+    return 0
+
+
+def _judge(flows: tuple[Flow, ...], silver: Flow, contract: Contract) -> Verdicts:
+    """Judge what is in quarantine and not in the ledger; of two with one dedupe key the first passes."""
+    verdicts = Verdicts()
+    key = contract.columns.index(silver.feed.dedupe.key)
+    database = connect([flow for flow in flows if flow.feed is silver.feed])
+    held: set[object] = set()
+    for batch in _candidates(database, silver):
+        kafka_us = batch["kafka_ts"].cast(pa.int64()).to_pylist()
+        coordinates = zip(*(batch[name].to_pylist() for name in ("topic", "partition", "offset")), strict=True)
+        judged = map(contract.check, batch["value"].to_pylist(), kafka_us)
+        passed = []
+        for verdict, reasons, at, where in zip(
+            judged, batch["reasons"].to_pylist(), kafka_us, coordinates, strict=True
+        ):
+            if isinstance(verdict, Rejected):
+                verdicts.failing.update(verdict.reasons)
+            else:
+                passed.append(((*verdict, at, *where), reasons))
+        held |= _held(database, silver.feed, [row[key] for row, _ in passed])
+        for row, reasons in passed:
+            if row[key] in held:
+                verdicts.failing["repeat of a record that silver holds"] += 1
+                continue
+            held.add(row[key])
+            verdicts.rows.append(row)
+            verdicts.passing.update(reasons)
+    return verdicts
+
+
+def _candidates(database: duckdb.DuckDBPyConnection, silver: Flow) -> Iterator[pa.RecordBatch]:
+    """The quarantined records with REASON that are not in the ledger, in Kafka's order."""
+    reason = option("REASON")
+    ledger = [str(file.path) for file in batch_files(silver.replay, REPLAY)]
+    done = f'ANTI JOIN read_parquet({ledger}) USING (partition, "offset")' if ledger else ""
+    sql = (
+        f'SELECT value, reasons, kafka_ts, topic, partition, "offset" FROM {silver.feed.name}.quarantine {done} '
+        "WHERE $reason = '' OR len(list_filter(reasons, x -> x = $reason OR starts_with(x, $reason || ':'))) > 0 "
+        'ORDER BY kafka_ts, partition, "offset"'
+    )
+    yield from database.execute(sql, {"reason": reason}).to_arrow_reader(_BATCH_ROWS)
+
+
+def _held(database: duckdb.DuckDBPyConnection, feed: Feed, keys: list[object]) -> set[object]:
+    sql = f"SELECT {feed.dedupe.key} FROM {feed.name}.silver WHERE list_contains($keys, {feed.dedupe.key})"
+    return {row[0] for row in database.cursor().execute(sql, {"keys": keys}).fetchall()} if keys else set()
+
+
+def _append(silver: Flow, rows: list[tuple[object, ...]]) -> str:
+    """Write the rows as the ledger's next file, which appears whole or not at all."""
+    columns = to_arrow_schema(schema.silver(silver.feed), timezone="UTC")
+    arrays = [
+        typed_column(list(values), column.type) for values, column in zip(zip(*rows, strict=True), columns, strict=True)
+    ]
+    number = max((file.last for file in batch_files(silver.replay, REPLAY)), default=-1) + 1
+    target = batch_file(silver.replay, REPLAY, "parquet", int(time.time() * 1000), number).path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"_{target.name}.tmp")
+    pq.write_table(pa.Table.from_arrays(arrays, schema=columns), partial, compression="zstd")
+    partial.rename(target)
+    return target.name
+
+
+def _print(feed: Feed, verdicts: Verdicts) -> None:
+    table = Table(title=f"quarantine of {feed.name}, by reason", title_justify="left", box=SIMPLE)
+    for column in ("reason", "passes now", "fails still"):
+        table.add_column(column, justify="left" if column == "reason" else "right")
+    for reason in sorted({*verdicts.passing, *verdicts.failing}):
+        table.add_row(reason, f"{verdicts.passing[reason]:,}", f"{verdicts.failing[reason]:,}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    run("replay", replay)

@@ -1,0 +1,174 @@
+"""Keeps the folders small: micro-batch files are merged into larger ones, or deleted, as RETENTION says.
+
+Guarantee: no file is touched before its own query and every query that follows it have committed its batches, so no
+reader ever sees an offset inside a merged file. A merged file appears by one rename and then takes the place of those
+it covers; dying in between leaves both, which `files.standing` reads as one, and the next run deletes the rest. Rows
+and the order of batches stay. Someone who reads the plain folder just then may see the rows of a merge twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stream_app import logs
+from stream_app.failpoints import reach
+from stream_app.files import BatchFile, batch_file, batch_files, standing
+from stream_app.flow import Flow, Layer
+from stream_app.layers import raw_csv
+from stream_app.settings import Settings
+from stream_app.sinks.hadoop import Hadoop
+
+_INTERVAL_SECONDS = 2.0
+_PATIENCE_SECONDS = 10.0
+_MOST_COMPACTED = 12
+# A merged file is the smallest piece that a reset reads at once, so it is not grown without end.
+_LARGEST_BYTES = 1 << 30
+# Below this many rows a row group the copies would be all footer, so they are written anew.
+_SMALL_ROW_GROUP = 20_000
+_ROW_GROUP = 100_000
+
+
+class Retention:
+    """The RETENTION setting, carried out for all flows beside their batches."""
+
+    def __init__(self, flows: Sequence[Flow], hadoop: Hadoop, settings: Settings) -> None:
+        self._flows = flows
+        self._hadoop = hadoop
+        self._mode = settings.retention
+        self._most = settings.max_files_per_sink
+        self._ended = threading.Event()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Look every two seconds, in a thread of its own, and once more at the end."""
+        thread = threading.Thread(target=self._loop, daemon=True, name="retention")
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join(_PATIENCE_SECONDS)
+            if not thread.is_alive():  # a merge that does not end is as safe as a killed one
+                self.run_once()
+
+    def run_once(self) -> None:
+        """Tidy every folder. One that fails is logged, left as it is and tried again the next time."""
+        for flow in self._flows:
+            for folder, prefix in flow.folders:
+                try:
+                    self._tidy(flow, folder, prefix)
+                except Exception as error:  # whatever it was: the batches must go on
+                    logs.warning(
+                        f"{flow.name} retention failed", folder=folder, error=f"{type(error).__name__}: {error}"
+                    )
+
+    def _loop(self) -> None:
+        while not self._ended.wait(_INTERVAL_SECONDS):
+            self.run_once()
+
+    def _tidy(self, flow: Flow, folder: Path, prefix: str) -> None:
+        files = batch_files(folder, prefix)
+        kept = standing(files)
+        self._delete(flow, [file for file in files if file not in kept])
+        if self._mode == "keep" or len(kept) <= self._most:
+            return
+        free_up_to = _committed_by_all(flow)
+        free = list(itertools.takewhile(lambda file: file.last <= free_up_to, kept))
+        micro = [file for file in free if not file.is_compacted]
+        standing_micro = sum(not file.is_compacted for file in kept)
+        if self._mode == "prune":
+            self._delete(flow, free[: len(kept) - self._most])
+        elif standing_micro > self._most:
+            self._merge(flow, prefix, micro[: standing_micro - self._most // 2])
+            self._merge(flow, prefix, _dominated(standing(batch_files(folder, prefix))))
+
+    def _merge(self, flow: Flow, prefix: str, files: Sequence[BatchFile]) -> None:
+        if len(files) < 2:
+            return
+        folder, first, last = files[0].path.parent, files[0], files[-1]
+        time_ms = int(first.time.timestamp() * 1000)
+        target = batch_file(folder, prefix, first.path.suffix[1:], time_ms, first.first, last.last)
+        staged = folder / "_staging" / "merge" / target.path.name
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        self._concat(flow, [file.path for file in files], staged)
+        reach(flow.name, "merged")
+        self._hadoop.publish(staged, target.path)
+        reach(flow.name, "swapped")
+        self._delete(flow, files)
+        logs.info(f"{flow.name} compacted", files=len(files), file=target.path.name, bytes=target.path.stat().st_size)
+
+    def _delete(self, flow: Flow, files: Sequence[BatchFile]) -> None:
+        for i, file in enumerate(files):
+            if i == len(files) // 2 and len(files) > 1:
+                reach(flow.name, "half_deleted")
+            self._hadoop.delete(file.path)
+
+    def _concat(self, flow: Flow, parts: Sequence[Path], target: Path) -> None:
+        if flow.layer is Layer.RAW_CSV:
+            header = raw_csv.header(flow.feed)
+            self._hadoop.concat_text(parts, target, header, skip=len(header.encode()))
+        elif _row_groups_can_be_copied(parts):
+            self._hadoop.concat_parquet(parts, target)
+        else:
+            _rewrite(parts, target)
+
+
+def _committed_by_all(flow: Flow) -> int:
+    """The newest batch that the flow itself and all that follow it have committed."""
+    own = flow.checkpoint.last_committed()
+    taken = [own.batch_id if own else -1]
+    for follower in flow.downstream:
+        committed = follower.checkpoint.last_committed()
+        taken.append(int(committed.end["batch"]) if committed else -1)
+    return min(taken)
+
+
+def _dominated(files: Sequence[BatchFile]) -> list[BatchFile]:
+    """The newest merged files of which each is no larger than all after it, once there are many.
+
+    What is left has each file larger than all after it: their number is the logarithm of their size.
+    """
+    merged = [file for file in files if file.is_compacted]
+    if len(merged) <= _MOST_COMPACTED:
+        return []
+    taken: list[BatchFile] = []
+    total = 0
+    for file in reversed(merged):
+        size = file.path.stat().st_size
+        if taken and (size > total or total + size > _LARGEST_BYTES):
+            break
+        taken.insert(0, file)
+        total += size
+    return taken
+
+
+def _row_groups_can_be_copied(parts: Sequence[Path]) -> bool:
+    """Whether all files have one physical schema, and row groups worth keeping."""
+    found = [pq.read_metadata(part) for part in parts]
+    groups, rows = sum(m.num_row_groups for m in found), sum(m.num_rows for m in found)
+    same = all(m.schema.equals(found[0].schema) for m in found) and len({m.created_by for m in found}) == 1
+    return same and rows >= groups * _SMALL_ROW_GROUP
+
+
+def _rewrite(parts: Sequence[Path], target: Path) -> None:
+    """Decode and encode again, with fewer row groups, in order, a row group in memory at a time."""
+    schema = pq.read_schema(parts[0])
+    with pq.ParquetWriter(target, schema, compression="zstd", store_decimal_as_integer=True) as writer:
+        pending, rows = [], 0
+        for part in parts:
+            with pq.ParquetFile(part) as file:
+                for batch in file.iter_batches(_ROW_GROUP):
+                    pending.append(batch)
+                    rows += batch.num_rows
+                    if rows >= _ROW_GROUP:
+                        writer.write_table(pa.Table.from_batches(pending, schema).combine_chunks())
+                        pending, rows = [], 0
+        if pending:
+            writer.write_table(pa.Table.from_batches(pending, schema).combine_chunks())

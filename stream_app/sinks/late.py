@@ -1,0 +1,60 @@
+"""Rows that came after their window was final: gold cannot count them, so they are kept, with the window they missed.
+
+Written by gold's batch before its own file. Guarantee: exactly once, as sinks/batch.py. Spark drops a row in batch N if
+its window's end is not after the watermark that batch N-1 was planned with (IncrementalExecution, WatermarkPropagator:
+the watermark for late events is the previous batch's); gold and late together hold every row of silver that is due.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stream_app.checkpoint import PlannedBatch
+from stream_app.failpoints import reach
+from stream_app.files import batch_file
+from stream_app.flow import LATE, Flow
+from stream_app.sinks.hadoop import Hadoop
+
+_MICROS = 1_000_000
+
+
+def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch) -> int:
+    """Keep the late rows of one of gold's batches: silver's columns after window_start and window_end; their number."""
+    before = flow.checkpoint.planned(batch.batch_id - 1) if batch.batch_id else None
+    if before is None or not before.watermark_ms or flow.upstream is None:
+        return 0
+    target = batch_file(flow.late, LATE, "parquet", batch.time_ms, batch.batch_id)
+    if target.path.exists():
+        return int(pq.read_metadata(target.path).num_rows)
+    first, last = before.end["batch"], batch.end["batch"]
+    new = [file.path for file in flow.upstream.files() if first < file.last and file.first <= last]
+    late = [rows for path in new if (rows := _late_rows(flow, pq.ParquetFile(path), before.watermark_ms)).num_rows]
+    if not late:
+        return 0
+    staged = flow.late / "_staging" / target.path.name
+    staged.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.concat_tables(late)
+    pq.write_table(table, staged, compression="zstd", store_decimal_as_integer=True)
+    hadoop.publish(staged, target.path)
+    reach(flow.name, "late_renamed", batch.batch_id)
+    return int(table.num_rows)
+
+
+def _late_rows(flow: Flow, file: pq.ParquetFile, watermark_ms: int) -> pa.Table:
+    event_time = flow.feed.event_time.field
+    length = int(flow.feed.gold.window.total_seconds()) * _MICROS
+    ends_by = watermark_ms * 1000 // length * length  # the newest window end that is not after the watermark
+    with file:
+        column = file.schema_arrow.get_field_index(event_time)
+        groups = [file.metadata.row_group(i).column(column).statistics for i in range(file.num_row_groups)]
+        at = pa.scalar(ends_by, pa.int64()).cast(file.schema_arrow.field(event_time).type)
+        # the statistics spare reading the file, which nearly always holds nothing late
+        old = [i for i, s in enumerate(groups) if s is None or pa.scalar(s.min, at.type).value < ends_by]
+        rows = file.read_row_groups(old) if old else file.schema_arrow.empty_table()
+    rows = rows.filter(pc.less(rows[event_time], at))
+    starts = pc.multiply(pc.divide(rows[event_time].cast(pa.int64()), length), length)
+    for i, (name, values) in enumerate((("window_start", starts), ("window_end", pc.add(starts, length)))):
+        rows = rows.add_column(i, name, values.cast(at.type))
+    return rows.replace_schema_metadata(None)

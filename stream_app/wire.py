@@ -1,0 +1,101 @@
+"""What stands on the wire, read exactly: JSON, and the times and numbers in it. Pure, safe on bytes of any kind."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Context, Decimal
+from typing import Never
+
+# JSON decoders recurse, so how deep they get depends on the stack that they are called on. This limit does not.
+_LEVELS = 100
+# A string, ended or not; possessive, so that no input makes it try twice.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+def is_too_deep(value: bytes) -> bool:
+    """Whether JSON nests more than 100 levels; brackets that do not match may count as such, being no JSON either."""
+    if value.count(b"{") + value.count(b"[") <= _LEVELS:
+        return False
+    brackets = _STRING.sub(b"", value).translate(_BRACKETS, _OTHERS)
+    for _ in range(_LEVELS):
+        brackets = brackets.replace(b"[]", b"")  # the innermost level
+    return bool(brackets)
+
+
+class Number(str):
+    """A JSON number as it is spelled: no limit on digits, nothing rounded before its column is known."""
+
+    __slots__ = ()
+
+
+def _refuse(constant: str) -> Never:
+    raise ValueError(constant)
+
+
+_JSON = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=_refuse)
+
+
+def json_of(value: bytes) -> object:
+    """Parse UTF-8 JSON that is not too deep, numbers as Number; ValueError for anything else, NaN and a BOM too."""
+    return _JSON.decode(value.decode())
+
+
+_NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)0*+([0-9]*))?")
+_ROOMY = Context(prec=38)
+_UNITS = tuple(Decimal((0, (1,), -scale)) for scale in range(39))
+
+
+def decimal_of(text: str, precision: int, scale: int) -> Decimal | None:
+    """The decimal(precision, scale) that a JSON number equals; None if there is none, or text is no number."""
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return None
+    sign, whole, fraction, exponent_sign, exponent = match.groups("")
+    if exponent or len(fraction) > scale or len(whole) > precision - scale:
+        digits = (whole + fraction).lstrip("0")
+        significant = digits.rstrip("0")
+        if not significant:
+            text = "0"
+        elif len(exponent) > 9:  # more than the digits of any text can make up for
+            return None
+        else:
+            power = int(exponent_sign + (exponent or "0")) - len(fraction) + len(digits) - len(significant)
+            if power < -scale or len(significant) + power > precision - scale:
+                return None
+            text = f"{sign}{significant}e{power}"
+    number = Decimal(text) or Decimal(0)  # no -0.00
+    return number.quantize(_UNITS[scale], context=_ROOMY)
+
+
+# What fromisoformat reads beyond this (weeks, dates alone, other digits) is refused; the calendar is its part.
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
+    r"(?:Z|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])?"
+)
+_EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = _EPOCH_UTC.replace(tzinfo=None)
+
+
+def microseconds(span: timedelta) -> int:
+    """A span in microseconds, exactly."""
+    return (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
+
+
+_FIRST = microseconds(datetime(1, 1, 1, tzinfo=UTC) - _EPOCH_UTC)
+_LAST = microseconds(datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH_UTC)
+
+
+def microseconds_of(text: str) -> int | None:
+    """The microseconds since the epoch of an ISO-8601 time, further digits cut; None for what is no such time."""
+    if not _TIME.fullmatch(text):
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    result = microseconds(time - (_EPOCH_UTC if time.tzinfo else _EPOCH))
+    return result if _FIRST <= result <= _LAST else None  # an offset may lead out of the years 1 to 9999

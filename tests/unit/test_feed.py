@@ -1,0 +1,214 @@
+"""Feed files: closed, checked as a whole, and every mistake one line that names file and key."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from stream_app.errors import ConfigError
+from stream_app.feed import Feed, Measure, load_feeds
+
+FEEDS = Path(__file__).parents[2] / "conf" / "feeds"
+TRANSACTIONS = (FEEDS / "transactions.toml").read_text()
+
+
+def mistake(directory: Path, *names: str) -> str:
+    with pytest.raises(ConfigError) as raised:
+        load_feeds(directory, names)
+    message = str(raised.value)
+    assert raised.value.exit_code == 2
+    assert message.isprintable(), "one line"
+    return message.replace(f"{directory}/", "").replace(str(directory), "feeds")
+
+
+def test_transactions_is_declared_as_designed() -> None:
+    (feed,) = load_feeds(FEEDS, ["transactions"])
+    assert (feed.name, feed.topic) == ("transactions", "transactions")
+    assert " ".join(feed.fields) == (
+        "txn_id event_time user_id card_id merchant category amount currency status city country lat lon"
+    )
+    assert feed.wire_name("event_time") == "event_ts"
+    assert feed.wire_name("lat") == "lat"
+    assert feed.fields["txn_id"].length == (1, 64)
+    assert feed.fields["amount"].precision_scale == (18, 2)
+    assert feed.fields["amount"].range == (Decimal(0), Decimal(1_000_000))
+    assert feed.event_time.lateness == timedelta(minutes=3)
+    assert feed.event_time.future_tolerance == timedelta(minutes=1)
+    assert (feed.dedupe.key, feed.dedupe.within) == ("txn_id", timedelta(hours=1))
+    assert (feed.gold.key, feed.gold.window, feed.gold.watermark) == (
+        "card_id",
+        timedelta(minutes=1),
+        timedelta(minutes=5),
+    )
+    assert feed.gold.measures == {
+        "txn_count": Measure(function="count"),
+        "sum_amount": Measure(function="sum", field="amount"),
+        "avg_amount": Measure(function="avg", field="amount"),
+        "max_amount": Measure(function="max", field="amount"),
+    }
+    assert feed.gold.watermark > feed.event_time.lateness + feed.event_time.future_tolerance
+
+
+def test_a_feed_is_frozen_and_travels_to_the_workers() -> None:
+    (feed,) = load_feeds(FEEDS, ["transactions"])
+    assert pickle.loads(pickle.dumps(feed)) == feed  # noqa: S301 - our own bytes
+    with pytest.raises(ValidationError):
+        feed.topic = "other"
+
+
+def test_bounds_are_exact(tmp_path: Path) -> None:
+    (tmp_path / "f.toml").write_text(TRANSACTIONS.replace("[0, 1_000_000]", "[0.1, 0.3]"))
+    assert load_feeds(tmp_path, ["f"])[0].fields["amount"].range == (Decimal("0.1"), Decimal("0.3"))
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [("90 seconds", 90), ("1 minute", 60), ("2 hours", 7200), ("1 day", 86_400), ("1 seconds", 1)],
+)
+def test_durations(tmp_path: Path, text: str, span: int) -> None:
+    (tmp_path / "f.toml").write_text(TRANSACTIONS.replace('"3 minutes"', f'"{text}"'))
+    assert load_feeds(tmp_path, ["f"])[0].event_time.lateness == timedelta(seconds=span)
+
+
+NOT_A_DURATION = 'is not a duration such as "5 minutes"'
+MISTAKES = {
+    "unknown top key": ("[dedupe]", "[gld]\n[dedupe]", "gld: unknown key"),
+    "unknown gold key": ('window = "1 minute"', 'window = "1 minute"\nslide = 1', "gold.slide: unknown key"),
+    "unknown rule": ("length = [1, 64]", "lenght = [1, 64]", "fields.txn_id.lenght: unknown key"),
+    "optional fields are unknown": ("length = [1, 64]", "required = false", "fields.txn_id.required: unknown key"),
+    "a name in the file": ("[dedupe]", "[name]\n[dedupe]", "name: unknown key, the file's name is the feed's"),
+    "missing table": ('[dedupe]\nkey = "txn_id"\nwithin = "1 hour"', "", "dedupe: is missing"),
+    "missing key": ('within = "1 hour"', "", "dedupe.within: is missing"),
+    "rule on an undeclared field": ("[dedupe]", "[fields.amuont]\nrange = [0, 1]\n[dedupe]", "fields.amuont.type: is"),
+    "bad duration": (
+        '"1 minute"\nwatermark',
+        '"1 fortnight"\nwatermark',
+        f'gold.window: "1 fortnight" {NOT_A_DURATION}',
+    ),
+    "no duration at all": ('"1 hour"', "3600", f"dedupe.within: 3600 {NOT_A_DURATION}"),
+    "zero duration": ('"1 hour"', '"0 hours"', f'dedupe.within: "0 hours" {NOT_A_DURATION}'),
+    "negative duration": ('"1 hour"', '"-1 hours"', f'dedupe.within: "-1 hours" {NOT_A_DURATION}'),
+    "endless duration": ('"1 hour"', '"9999999 days"', f'dedupe.within: "9999999 days" {NOT_A_DURATION}'),
+    "unknown type": ('"double"\nrange = [-90', '"float"\nrange = [-90', "fields.lat.type: String should match pattern"),
+    "decimal of 39": ("decimal(18,2)", "decimal(39,2)", "fields.amount.type: decimal(39,2) is not a decimal"),
+    "decimal of none": ("decimal(18,2)", "decimal(0,0)", "fields.amount.type: decimal(0,0) is not a decimal"),
+    "scale over precision": ("decimal(18,2)", "decimal(2,3)", "fields.amount.type: decimal(2,3) is not a decimal"),
+    "length on a number": ("range = [-90, 90]", "length = [1, 2]", "fields.lat.length: is not a rule for a double"),
+    "pattern on a number": ("range = [-90, 90]", 'pattern = "x"', "fields.lat.pattern: is not a rule for a double"),
+    "allowed on a number": ("range = [-90, 90]", 'allowed = ["x"]', "fields.lat.allowed: is not a rule for a double"),
+    "range on a string": ("length = [1, 64]", "range = [1, 64]", "fields.txn_id.range: is not a rule for a string"),
+    "range on a timestamp": (
+        'wire = "event_ts"',
+        "range = [1, 2]",
+        "fields.event_time.range: is not a rule for a timestamp",
+    ),
+    "range upside down": ("[-90, 90]", "[90, -90]", "fields.lat.range: is not [least, greatest]"),
+    "endless range": ("[-90, 90]", "[-90, inf]", "fields.lat.range.1: Input should be a finite number"),
+    "range of one": ("[-90, 90]", "[-90]", "fields.lat.range.1: is missing"),
+    "negative length": ("length = [1, 64]", "length = [-1, 64]", "fields.txn_id.length: is not [least, greatest]"),
+    "length with a fraction": ("length = [1, 64]", "length = [1, 64.5]", "fields.txn_id.length.1: Input should be"),
+    "nothing allowed": (
+        '["approved", "declined", "pending"]',
+        "[]",
+        "fields.status.allowed: lists the values, at least one",
+    ),
+    "allowed and pattern": ('pattern = "[A-Z]{2}"', 'pattern = "."\nallowed = ["DE"]', "fields.country.allowed: lists"),
+    "bad pattern": ('pattern = "[A-Z]{2}"', 'pattern = "("', "fields.country.pattern: Input should be a valid regular"),
+    "duplicate wire": (
+        'wire = "event_ts"',
+        'wire = "lat"',
+        'fields.lat.wire: "lat" is the wire name of event_time too',
+    ),
+    "wire with a quote": ('wire = "event_ts"', "wire = 'a\"b'", "fields.event_time.wire: String should match pattern"),
+    "column in capitals": ("[fields.lat]", "[fields.Lat]", "fields.Lat: String should match pattern"),
+    "column with a newline": ("[fields.lat]", '[fields."a\\nb"]', 'fields."a\\nb": String should match pattern'),
+    "reserved column": ("[fields.lat]", "[fields.offset]", "fields.offset: every layer has a column of this name"),
+    "illegal topic": ('topic = "transactions"', 'topic = "a b"', "topic: String should match pattern"),
+    "topic of dots": ('topic = "transactions"', 'topic = ".."', "topic: String should match pattern"),
+    "endless topic": (
+        'topic = "transactions"',
+        f'topic = "{"x" * 250}"',
+        "topic: String should have at most 249 characters",
+    ),
+    "undeclared event time": ('field = "event_time"', 'field = "ts"', 'event_time.field: "ts" is not a declared field'),
+    "event time is text": (
+        'field = "event_time"',
+        'field = "city"',
+        "event_time.field: city is a string, not a timestamp",
+    ),
+    "undeclared dedupe key": ('key = "txn_id"', 'key = "id"', 'dedupe.key: "id" is not a declared field'),
+    "undeclared gold key": ('key = "card_id"', 'key = "id"', 'gold.key: "id" is not a declared field'),
+    "gold key is a number": ('key = "card_id"', 'key = "lat"', "gold.key: lat is a double, not a string"),
+    "no measure": (TRANSACTIONS[TRANSACTIONS.index("txn_count") :], "", "gold.measures: is empty"),
+    "unknown function": ('"count"', '"median(amount)"', 'gold.measures.txn_count: "median(amount)" is not a measure'),
+    "count of a field": ('"count"', '"count(amount)"', 'gold.measures.txn_count: "count(amount)" is not a measure'),
+    "measure is a number": ('"count"', "1", "gold.measures.txn_count: 1 is not a measure such as"),
+    "measure of nothing": (
+        "sum(amount)",
+        "sum(amuont)",
+        'gold.measures.sum_amount: "amuont" is not a declared field',
+    ),
+    "sum of text": ("sum(amount)", "sum(status)", "gold.measures.sum_amount: status is a string, not a number"),
+    "measure named as the key": ("txn_count =", "card_id =", "gold.measures.card_id: gold has a column of this name"),
+    "measure named as the window": ("txn_count =", "window_end =", "gold.measures.window_end: gold has a column of"),
+    "measure in capitals": ("txn_count =", "Count =", "gold.measures.Count: String should match pattern"),
+    "syntax": ("[dedupe]", "[dedupe", "Expected ']' at the end of a table declaration (at line "),
+    "key twice": ("[dedupe]", 'topic = "x"\n[event_time]\n[dedupe]', "Cannot declare ('event_time',) twice"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_one_line_naming_file_and_key(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert old in TRANSACTIONS
+    (tmp_path / "transactions.toml").write_text(TRANSACTIONS.replace(old, new, 1))
+    message = mistake(tmp_path, "transactions")
+    assert message.startswith("transactions.toml: ")
+    assert expected in message
+
+
+def test_several_mistakes_are_still_one_line(tmp_path: Path) -> None:
+    wrong = TRANSACTIONS.replace('"1 hour"', '"soon"').replace('"count"', '"number"')
+    (tmp_path / "f.toml").write_text(wrong)
+    assert re.fullmatch(r"f\.toml: dedupe\.within: .*; gold\.measures\.txn_count: .*", mistake(tmp_path, "f"))
+
+
+def test_not_utf8_and_not_a_file(tmp_path: Path) -> None:
+    (tmp_path / "f.toml").write_bytes(b"topic = '\xff'")
+    assert mistake(tmp_path, "f").startswith("f.toml: 'utf-8' codec can't decode")
+    (tmp_path / "g.toml").mkdir()
+    assert mistake(tmp_path, "g").startswith("g.toml: ")
+
+
+def test_a_missing_feed_names_those_that_exist(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.toml").write_text(TRANSACTIONS)
+    assert mistake(tmp_path, "c") == "c.toml: there is no such feed; there are: a, b"
+    assert mistake(tmp_path) == "feeds: no feed is named; there are: a, b"
+    assert mistake(tmp_path / "nowhere", "c") == "c.toml: there is no such feed; there are: none"
+
+
+@pytest.mark.parametrize("name", ["", "..", "../transactions", "a/b", "Upper", "1st", "a-b", "a" * 64, "a\nb", "é"])
+def test_an_unsafe_feed_name_is_never_a_path(tmp_path: Path, name: str) -> None:
+    assert mistake(tmp_path, name).startswith("feeds: unsafe feed name ")
+
+
+def test_two_feeds_on_one_topic(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.toml").write_text(TRANSACTIONS)
+    assert mistake(tmp_path, "a", "b") == 'b.toml: topic: "transactions" is a\'s too'
+    assert mistake(tmp_path, "a", "a") == "a.toml: the feed is named twice"
+    (tmp_path / "b.toml").write_text(TRANSACTIONS.replace('topic = "transactions"', 'topic = "other"'))
+    assert [feed.name for feed in load_feeds(tmp_path, ["b", "a"])] == ["b", "a"]
+
+
+def test_a_short_watermark_is_a_choice_not_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "f.toml").write_text(TRANSACTIONS.replace('"5 minutes"', '"2 minutes"'))
+    feed = load_feeds(tmp_path, ["f"])[0]
+    assert isinstance(feed, Feed)
+    assert feed.gold.watermark < feed.event_time.lateness

@@ -1,0 +1,67 @@
+"""What the producer calls valid, late, future, repeated or bad, the app's contract judges the same.
+
+The two share no code: only this test, and Kafka, bring them together.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from producer.events import seeded
+from producer.events.transactions import Events
+from producer.faults import SPOILERS, Kind, Shares, Traffic
+from stream_app.contract import Contract, Rejected
+from stream_app.feed import load_feeds
+
+NOW_MS = 1_795_234_830_125
+EXPECTED = {Kind.VALID: (), Kind.REPEATED: (), Kind.LATE: ("late",), Kind.FUTURE: ("future",)}
+
+
+@pytest.fixture(scope="module")
+def contract() -> Contract:
+    return Contract(load_feeds(Path("conf/feeds"), ["transactions"])[0])
+
+
+def reasons(contract: Contract, value: bytes | None, timestamp_ms: int) -> tuple[str, ...]:
+    verdict = contract.check(value, timestamp_ms * 1000)
+    return tuple(verdict.reasons) if isinstance(verdict, Rejected) else ()
+
+
+def test_every_kind_of_message_is_judged_as_what_it_was_made_to_be(contract: Contract) -> None:
+    traffic = Traffic(Events(9), Shares(bad=0.1, late=0.1, future=0.1, repeated=0.1), 9)
+    for number in range(5_000):
+        message = traffic.message(NOW_MS + number * 50)
+        found = reasons(contract, message.value, message.timestamp_ms)
+        if message.kind is Kind.BAD:
+            assert found
+        else:
+            assert found == EXPECTED[message.kind]
+
+
+@pytest.mark.parametrize(
+    ("name", "families"),
+    [
+        ("cut", {"not_json"}),
+        ("not JSON", {"not_json"}),
+        ("trailing text", {"not_json"}),
+        ("invalid UTF-8", {"not_json"}),
+        ("not finite", {"not_json"}),
+        ("not an object", {"not_object"}),
+        ("empty", {"empty"}),
+        ("tombstone", {"empty"}),
+        ("missing", {"missing"}),
+        ("null", {"missing"}),
+        ("bad type", {"bad_type"}),
+        ("bad time", {"bad_time"}),
+        ("refused", {"out_of_range", "not_allowed"}),
+    ],
+)
+def test_every_way_to_spoil_a_record_has_its_reason(contract: Contract, name: str, families: set[str]) -> None:
+    source, rng = Events(3), seeded("test", 3)
+    found = set()
+    for _ in range(200):
+        value = SPOILERS[name](source.event(NOW_MS), Events.contract, rng)
+        judged = reasons(contract, value, NOW_MS)
+        assert judged
+        found |= {reason.split(":")[0] for reason in judged}
+    assert found == families
