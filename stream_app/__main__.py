@@ -83,6 +83,7 @@ def _serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
     from pyspark.sql import SparkSession  # noqa: PLC0415 - as above
 
     from stream_app import logs  # noqa: PLC0415
+    from stream_app.admission import Admission  # noqa: PLC0415
     from stream_app.groups import mirrored  # noqa: PLC0415
     from stream_app.lock import sole_user  # noqa: PLC0415
     from stream_app.metrics import Metrics  # noqa: PLC0415
@@ -100,12 +101,14 @@ def _serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
         if settings.metrics_port:
             metrics.serve(settings.metrics_port)
         broker = Broker(settings)
+        admission = Admission(broker, settings)
         for flow in all_flows:
             if flow.layer is Layer.BRONZE:
                 broker.wait_for_topic(flow.feed.topic, _BROKER_PATIENCE_SECONDS)
+            admission.admit(flow)
         spark = SparkSession.builder.getOrCreate()
         spark.streams.addListener(ProgressListener(monitor, metrics))
-        pipeline = Pipeline(spark, broker, settings)
+        pipeline = Pipeline(spark, admission, settings)
         runner = Runner(pipeline, monitor, settings)
         retention = Retention(all_flows, pipeline.hadoop, settings)
         _stop_on_signals(spark, runner)

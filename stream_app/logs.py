@@ -14,7 +14,9 @@ _log = logging.getLogger("stream_app")
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
-        return f"{_time(record)} {record.levelname} {record.getMessage()}{fields}"
+        return f"{_time(record)} {record.levelname} {record.getMessage()}{fields}".replace("\r", "\\r").replace(
+            "\n", "\\n"
+        )
 
 
 class _Json(logging.Formatter):
@@ -45,11 +47,11 @@ def configure(log_format: str) -> None:
     _log.propagate = False
 
 
-def info(message: str, **fields: object) -> None:
+def info(message: str, /, **fields: object) -> None:
     """Something that a person who follows the log wants to see."""
     _log.info(message, extra={"fields": fields})
 
 
-def warning(message: str, **fields: object) -> None:
+def warning(message: str, /, **fields: object) -> None:
     """Something that a person on call will want to find."""
     _log.warning(message, extra={"fields": fields})

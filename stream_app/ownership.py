@@ -42,6 +42,12 @@ def reset_command(flow: Flow) -> str:
     return f"make reset FEED={flow.feed.name} SINK={flow.layer}"
 
 
+def topic_was_recreated(flow: Flow) -> ConfigError:
+    """What to raise where the topic of a flow is another one than that of its checkpoint."""
+    problem = f"topic {flow.feed.topic} was deleted and created again, so its offsets mean other records now"
+    return _refusal(flow, problem)
+
+
 def _is_new(flow: Flow) -> bool:
     """Whether the query has never run. Raises ConfigError if its files stand without its checkpoint."""
     if flow.checkpoint.last_planned() is not None:
@@ -74,8 +80,7 @@ def _check(flow: Flow, topic_id: str | None) -> None:
         raise _refusal(flow, problem) from None
     expected = _owner(flow, topic_id, query_id)
     if found.get("topic_id") != topic_id:
-        problem = f"topic {flow.feed.topic} was deleted and created again, so its offsets mean other records now"
-        raise _refusal(flow, problem)
+        raise topic_was_recreated(flow)
     if found.get("state") != expected["state"]:
         problem = f"the feed file changed what {flow.name} keeps in its state or its columns"
         raise _refusal(flow, problem)

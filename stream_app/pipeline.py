@@ -12,8 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from stream_app import logs, ownership, restart
-from stream_app.broker import Broker, Topic
-from stream_app.errors import ConfigError
+from stream_app.admission import Admission
 from stream_app.flow import Flow, Layer
 from stream_app.layers.bronze import bronze
 from stream_app.layers.gold import gold
@@ -35,9 +34,9 @@ _FOLLOW_INTERVAL = "1 second"
 class Pipeline:
     """Starts the query of a flow, and writes its batches."""
 
-    def __init__(self, spark: SparkSession, broker: Broker, settings: Settings) -> None:
+    def __init__(self, spark: SparkSession, admission: Admission, settings: Settings) -> None:
         self._spark = spark
-        self._broker = broker
+        self._admission = admission
         self._settings = settings
         self.hadoop = Hadoop(spark)
         self._sinks: dict[Flow, BatchSink] = {}
@@ -48,13 +47,9 @@ class Pipeline:
 
         Raises ConfigError where it may not; then nothing was changed.
         """
-        restart.check_finished(flow.feed, flow.root)
-        topic = self._broker.topic(flow.feed.topic) if flow.layer is Layer.BRONZE else None
-        ownership.claim(flow, topic.id if topic else None)
-        if topic:
-            self._check_offsets(flow, topic)
+        topic = self._admission.admit(flow)
         self.hadoop.delete(flow.staging)
-        self._sinks[flow] = BatchSink(flow, self.hadoop, lambda: self._check_topic(flow, topic))
+        self._sinks[flow] = BatchSink(flow, self.hadoop, lambda: self._admission.check_same_topic(flow, topic))
         writer = (
             self._transform(flow)
             .writeStream.queryName(flow.name)
@@ -96,32 +91,6 @@ class Pipeline:
                 return gold(rows, feed)
             case _:
                 return raw_csv(rows, feed)
-
-    def _check_offsets(self, flow: Flow, topic: Topic) -> None:
-        """Refuse to go on where records between the checkpoint and the topic are gone."""
-        committed = flow.checkpoint.last_committed()
-        if committed is None:
-            return
-        read = {int(partition): offset for partition, offset in committed.end[topic.name].items()}
-        earliest, end = self._broker.earliest_offsets(topic), self._broker.end_offsets(topic)
-        gaps = [
-            f"partition {p}: read up to {at}, the topic holds {earliest[p]} to {end[p]}"
-            for p, at in read.items()
-            if p in end and not earliest[p] <= at <= end[p]
-        ]
-        if not gaps:
-            return
-        problem = f"topic {topic.name} no longer holds what {flow.name} would read next ({'; '.join(gaps)})"
-        if self._settings.fail_on_data_loss:
-            advice = f"go on without it by FAIL_ON_DATA_LOSS=false, or begin anew with: {ownership.reset_command(flow)}"
-            raise ConfigError(f"{problem}; {advice}")
-        logs.warning(problem)
-
-    def _check_topic(self, flow: Flow, topic: Topic | None) -> None:
-        """Before a batch of bronze is published: its offsets must still be those of the same topic."""
-        if topic and self._broker.topic(topic.name).id != topic.id:
-            problem = f"topic {topic.name} was deleted and created again, so its offsets mean other records now"
-            raise ConfigError(f"{problem}; begin it anew with: {ownership.reset_command(flow)}")
 
     def _preview(self, flow: Flow, file: Path) -> None:
         time = "kafka_ts" if flow.layer is Layer.SILVER else "window_start"

@@ -56,20 +56,20 @@ class Settings(BaseSettings):
     output_path: Annotated[Path, BeforeValidator(_posix)] = Path("data/output")
 
     trigger_interval: Annotated[str, AfterValidator(_interval)] = "30 seconds"
-    max_offsets_per_trigger: int = Field(500_000, ge=0)
+    max_offsets_per_trigger: int = Field(default=500_000, ge=0)
     starting_offsets: Literal["earliest", "latest"] = "earliest"
     fail_on_data_loss: bool = True
-    max_files_per_sink: int = Field(48, ge=1)
+    max_files_per_sink: int = Field(default=48, ge=1)
     retention: Literal["compact", "prune", "keep"] = "compact"
-    max_failures: int = Field(5, ge=1)
+    max_failures: int = Field(default=5, ge=1)
     show_previews: bool = False
     commit_group_offsets: bool = False
     log_format: Literal["text", "json"] = "text"
-    metrics_port: int = Field(0, ge=0, le=65535)
+    metrics_port: int = Field(default=0, ge=0, le=65535)
 
     spark_master: str = "local[*]"
-    spark_driver_memory: str = Field("1g", pattern=r"^[1-9]\d*[mg]$")
-    spark_sql_shuffle_partitions: int = Field(4, ge=1)
+    spark_driver_memory: str = Field(default="1g", pattern=r"^[1-9]\d*[mg]$")
+    spark_sql_shuffle_partitions: int = Field(default=4, ge=1)
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Settings:

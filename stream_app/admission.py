@@ -1,0 +1,54 @@
+"""Whether a flow may go on from where it stands: asked before Spark starts, and again before each restart."""
+
+from __future__ import annotations
+
+from stream_app import logs, ownership, restart
+from stream_app.broker import Broker, Topic
+from stream_app.errors import ConfigError
+from stream_app.flow import Flow, Layer
+from stream_app.settings import Settings
+
+
+class Admission:
+    """What the output, the checkpoint and the topic say of each other."""
+
+    def __init__(self, broker: Broker, settings: Settings) -> None:
+        self._broker = broker
+        self._settings = settings
+
+    def admit(self, flow: Flow) -> Topic | None:
+        """Bind a new flow to its output, or check one that has run; the topic is for bronze.
+
+        Raises ConfigError, one line with the command to type, where to go on would skip or repeat records.
+        """
+        restart.check_finished(flow.feed, flow.root)
+        topic = self._broker.topic(flow.feed.topic) if flow.layer is Layer.BRONZE else None
+        ownership.claim(flow, topic.id if topic else None)
+        if topic:
+            self._check_offsets(flow, topic)
+        return topic
+
+    def check_same_topic(self, flow: Flow, topic: Topic | None) -> None:
+        """Before a batch of bronze is published: its offsets must still be those of the topic it was admitted with."""
+        if topic and self._broker.topic(topic.name).id != topic.id:
+            raise ownership.topic_was_recreated(flow)
+
+    def _check_offsets(self, flow: Flow, topic: Topic) -> None:
+        """Refuse to go on where records between the checkpoint and the topic are gone."""
+        committed = flow.checkpoint.last_committed()
+        if committed is None:
+            return
+        read = {int(partition): offset for partition, offset in committed.end[topic.name].items()}
+        earliest, end = self._broker.earliest_offsets(topic), self._broker.end_offsets(topic)
+        gaps = [
+            f"partition {p}: read up to {at}, the topic holds {earliest[p]} to {end[p]}"
+            for p, at in read.items()
+            if p in end and not earliest[p] <= at <= end[p]
+        ]
+        if not gaps:
+            return
+        problem = f"topic {topic.name} no longer holds what {flow.name} would read next ({'; '.join(gaps)})"
+        if self._settings.fail_on_data_loss:
+            command = ownership.reset_command(flow)
+            raise ConfigError(f"{problem}; go on without it by FAIL_ON_DATA_LOSS=false, or begin anew with: {command}")
+        logs.warning(problem)

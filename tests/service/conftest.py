@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local.ports import any_free
+from stream_app.settings import PROJECT
+from tests.service.harness import KafkaBroker, Service
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """One broker for all tests; each has topics of its own."""
+    kafka = KafkaBroker(tmp_path_factory.mktemp("broker"), any_free())
+    kafka.start()
+    yield kafka
+    kafka.stop()
+
+
+@pytest.fixture
+def new_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """A function that makes services on new topics and folders; what still runs at the end of the test is killed."""
+    made: list[Service] = []
+
+    def make(kafka: KafkaBroker, topic: str = "", **environment: str) -> Service:
+        folder = tmp_path / str(len(made))
+        feeds = folder / "feeds"
+        feeds.mkdir(parents=True)
+        if not topic:
+            topic = f"transactions-{uuid.uuid4().hex[:8]}"
+            kafka.create_topic(topic)
+        declared = (PROJECT / "conf" / "feeds" / "transactions.toml").read_text()
+        feeds.joinpath("transactions.toml").write_text(declared.replace('topic = "transactions"', f'topic = "{topic}"'))
+        made.append(Service(folder / "output", feeds, kafka.address, environment))
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.kill()
+
+
+@pytest.fixture
+def service(broker: KafkaBroker, new_service: Callable[..., Service]) -> Service:
+    """A service on a topic of its own, not started."""
+    return new_service(broker)

@@ -1,0 +1,234 @@
+"""What the service tests drive: a broker of their own, the producer, and the service as a user would start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+
+import duckdb
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.cimpl import NewTopic
+
+from local.broker import Broker
+from local.places import Places
+from stream_app.feed import Feed, load_feeds
+from stream_app.flow import Flow, Layer, flows
+from stream_app.ops.audit import Report, reconcile
+from stream_app.ops.views import connect
+from stream_app.settings import PROJECT, Settings
+
+DEADLINE_SECONDS = 240.0
+PARTITIONS = 3
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS) -> None:
+    """Return when the condition is true; fail, naming what was waited for, after the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for: {what}"
+        time.sleep(0.2)
+
+
+class KafkaBroker:
+    """A real broker, in a JVM of its own."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._folder, self._port = folder, port
+        self.address = f"localhost:{port}"
+        self._broker: Broker | None = None
+
+    def start(self) -> None:
+        places = Places(self._folder)
+        places.make()
+        self._broker = Broker(places, self._port, [])
+        self._broker.claim()
+        self._broker.start(Event())
+
+    def stop(self) -> None:
+        if self._broker:
+            self._broker.stop(lambda: None)
+
+    @property
+    def admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+
+    def create_topic(self, topic: str, partitions: int = PARTITIONS, **config: str) -> None:
+        admin = self.admin  # its futures fail once it is gone
+        admin.create_topics([NewTopic(topic, partitions, 1, config=config)])[topic].result()
+
+    def send(self, topic: str, records: Sequence[tuple[str, bytes | None, int]]) -> None:
+        """Send (key, value, Kafka timestamp in milliseconds) and wait until all are acknowledged."""
+        failed: list[object] = []
+        producer = Producer({"bootstrap.servers": self.address, "enable.idempotence": True, "linger.ms": 20})
+        for key, value, at in records:
+            producer.produce(
+                topic, value, key=key, timestamp=at, on_delivery=lambda e, _: failed.append(e) if e else None
+            )
+            producer.poll(0)
+        assert producer.flush(60) == 0
+        assert not failed
+
+
+@dataclass
+class Service:
+    """One OUTPUT_PATH, and the service that runs on it: started, stopped and killed as from a shell."""
+
+    root: Path
+    feeds_path: Path
+    servers: str
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(output_path=self.root, feeds_path=self.feeds_path, kafka_bootstrap_servers=self.servers)
+
+    @property
+    def feed(self) -> Feed:
+        return load_feeds(self.feeds_path, ("transactions",))[0]
+
+    @property
+    def flows(self) -> dict[Layer, Flow]:
+        return {flow.layer: flow for flow in flows([self.feed], self.root)}
+
+    @property
+    def log(self) -> Path:
+        return self.root.parent / "service.log"
+
+    def start(self, **environment: str) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "stream_app"],
+                cwd=PROJECT,
+                env=self._environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def end(self, expected: int | None = 0) -> str:
+        """Wait until the service ends by itself; its log since the start of the test."""
+        assert self.process
+        try:
+            code = self.process.wait(DEADLINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        log = self.log.read_text()
+        assert expected is None or code == expected, f"exit {code}\n{log[-4000:]}"
+        return log
+
+    def stop(self) -> str:
+        """SIGTERM, as docker stop sends it; it must drain and exit with 0."""
+        assert self.process
+        self.process.send_signal(signal.SIGTERM)
+        return self.end()
+
+    def kill(self) -> None:
+        """SIGKILL to everything of it."""
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def drain(self, expected: int = 0, **environment: str) -> str:
+        """Run it with TRIGGER_INTERVAL=available-now."""
+        self.start(TRIGGER_INTERVAL="available-now", **environment)
+        return self.end(expected)
+
+    def op(self, name: str, expected: int = 0, **environment: str) -> str:
+        """Run one of the operations as make does; its output."""
+        done = subprocess.run(
+            [sys.executable, "-m", f"stream_app.ops.{name}"],
+            cwd=PROJECT,
+            env=self._environment(environment),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+        assert done.returncode == expected, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def has_read_all(self, kafka: KafkaBroker) -> bool:
+        """Whether every record of the topic has come through, to the end of gold and the CSV."""
+        topic = self.feed.topic
+        asked = {TopicPartition(topic, p): OffsetSpec.latest() for p in range(PARTITIONS)}
+        admin = kafka.admin
+        ends = {str(tp.partition): future.result().offset for tp, future in admin.list_offsets(asked).items()}
+        for flow in self.flows.values():
+            committed = flow.checkpoint.last_committed()
+            if committed is None:
+                return False
+            files = flow.upstream.files() if flow.upstream else []
+            newest = max((file.last for file in files), default=-1)
+            if committed.end.get(topic) != ends if flow.upstream is None else committed.end["batch"] < newest:
+                return False
+        return True
+
+    def audit(self) -> Report:
+        return reconcile(self.flows[Layer.BRONZE], self.settings)
+
+    def query(self, sql: str) -> list[tuple[object, ...]]:
+        """DuckDB over the outputs, each layer a view; begun again if retention took a file away meanwhile."""
+        for _ in range(5):
+            try:
+                return connect(list(self.flows.values())).sql(sql).fetchall()
+            except duckdb.IOException:
+                time.sleep(0.2)
+        return connect(list(self.flows.values())).sql(sql).fetchall()
+
+    def count(self, layer: str) -> int:
+        return int(str(self.query(f"SELECT count(*) FROM {layer}")[0][0]))
+
+    def contents(self, layer: str) -> list[tuple[object, ...]]:
+        """All rows of a layer in an order of their own."""
+        return self.query(f"SELECT * FROM {layer} ORDER BY ALL")
+
+    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+        own = {
+            "OUTPUT_PATH": str(self.root),
+            "FEEDS_PATH": str(self.feeds_path),
+            "KAFKA_BOOTSTRAP_SERVERS": self.servers,
+            "SPARK_MASTER": "local[2]",
+            "TRIGGER_INTERVAL": "1 second",
+        }
+        return os.environ | own | self.environment | more
+
+
+def produce(service: Service, **settings: str) -> None:
+    """Run `python -m producer` to its end."""
+    environment = {"KAFKA_BOOTSTRAP_SERVERS": service.servers, "KAFKA_TOPIC": service.feed.topic, **settings}
+    subprocess.run([sys.executable, "-m", "producer"], cwd=PROJECT, env=os.environ | environment, check=True)
+
+
+def transaction(number: int, at: float, **changed: object) -> tuple[str, bytes, int]:
+    """A valid record that happened at `at` (seconds since the epoch), as KafkaBroker.send takes it."""
+    event_ts = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"
+    record = {
+        "txn_id": f"t{number:08d}",
+        "event_ts": event_ts,
+        "user_id": f"u{number % 97}",
+        "card_id": f"c{number % 41}",
+        "merchant": 'Smith, "Sons" & Co' if number % 5 else "=1+1",
+        "category": "food",
+        "amount": number % 10_000 / 100,
+        "currency": "EUR",
+        "status": "approved",
+        "city": "Paris",
+        "country": "FR",
+        "lat": 48.85,
+        "lon": 2.35,
+    } | changed
+    return str(record["card_id"]), json.dumps(record).encode(), int(at * 1000)
