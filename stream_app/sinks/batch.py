@@ -56,6 +56,7 @@ class BatchSink:
         planned = self._flow.checkpoint.planned(batch_id)
         target = batch_file(self._flow.output, self._flow.layer, self._flow.layer.extension, planned.time_ms, batch_id)
         if any(file.first <= batch_id <= file.last for file in self._flow.files()):
+            frame.write.format("noop").mode("overwrite").save()  # a query's state must be committed with each batch
             return Written(batch_id, 0, None)
         reach(self._flow.name, "before_staging", batch_id)
         rows = self._write(frame, target)

@@ -1,0 +1,120 @@
+"""The service from lock to end, in the process that spark-submit runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from contextlib import ExitStack
+
+from pyspark.java_gateway import ensure_callback_server_started
+from pyspark.sql import SparkSession
+
+from stream_app import logs
+from stream_app.admission import Admission
+from stream_app.broker import Broker
+from stream_app.flow import Flow, Layer
+from stream_app.groups import mirrored
+from stream_app.lock import sole_user
+from stream_app.metrics import Metrics
+from stream_app.monitor import Monitor
+from stream_app.pipeline import Pipeline
+from stream_app.progress import ProgressListener
+from stream_app.retention import Retention
+from stream_app.runner import Runner
+from stream_app.settings import Settings
+from stream_app.snapshot import kept
+
+_LOCK_PATIENCE_SECONDS = 10.0
+_BROKER_PATIENCE_SECONDS = 60.0
+# A query counts as stuck after this many triggers and this long without a sign of progress.
+_STUCK_TRIGGERS = 3
+_STUCK_SECONDS = 120.0
+
+
+def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
+    """Run the flows until a signal asks to stop, or with TRIGGER_INTERVAL=available-now until they have read all.
+
+    Raises ConfigError before Spark starts where the state on disk refuses it, StreamAppError where no broker answers
+    or a query failed too often.
+    """
+    logs.configure(settings.log_format)
+    _end_with_parent()
+    with sole_user(settings.output_path, _LOCK_PATIENCE_SECONDS):
+        monitor = Monitor(all_flows)
+        metrics = Metrics(monitor, _STUCK_TRIGGERS * settings.trigger_seconds + _STUCK_SECONDS)
+        if settings.metrics_port:
+            metrics.serve(settings.metrics_port)
+        broker = Broker(settings)
+        admission = Admission(broker, settings)
+        for flow in all_flows:
+            if flow.layer is Layer.BRONZE:
+                broker.wait_for_topic(flow.feed.topic, _BROKER_PATIENCE_SECONDS)
+            admission.admit(flow)
+        spark = SparkSession.builder.getOrCreate()
+        spark.streams.addListener(ProgressListener(monitor, metrics))
+        pipeline = Pipeline(spark, admission, settings)
+        runner = Runner(pipeline, monitor, settings)
+        retention = Retention(all_flows, pipeline.hadoop, settings)
+        _stop_on_signals(spark, runner)
+        logs.info("started", feeds=",".join(settings.feeds), output=settings.output_path)
+        with ExitStack() as beside:
+            beside.enter_context(kept(settings.output_path, monitor))
+            beside.enter_context(retention.running())
+            if settings.commit_group_offsets:
+                beside.enter_context(mirrored(all_flows, broker))
+            for wave in _waves(all_flows, settings):
+                runner.run(wave)
+        spark.stop()
+        logs.info("stopped")
+
+
+def _waves(all_flows: tuple[Flow, ...], settings: Settings) -> list[tuple[Flow, ...]]:
+    """What runs together: everything, or for a drain one layer after the other."""
+    if not settings.drains:
+        return [all_flows]
+    depths: dict[int, list[Flow]] = {}
+    for flow in all_flows:
+        depth, layer = 0, flow.layer
+        while layer.upstream is not None:
+            depth, layer = depth + 1, layer.upstream
+        depths.setdefault(depth, []).append(flow)
+    return [tuple(wave) for _, wave in sorted(depths.items())]
+
+
+def _stop_on_signals(spark: SparkSession, runner: Runner) -> None:
+    """Have the JVM's SIGTERM and SIGINT, and our own, drain the service.
+
+    spark-submit passes no signal on: its JVM ends at once and Python never hears of it (measured on 4.2.0). So
+    Python's handler is put in the place of the JVM's own.
+    """
+
+    class Handler:
+        """A sun.misc.SignalHandler."""
+
+        def handle(self, _signal: object) -> None:
+            runner.stop()
+
+        class Java:
+            """What py4j asks for."""
+
+            implements = ("sun.misc.SignalHandler",)
+
+    gateway = spark.sparkContext._gateway
+    ensure_callback_server_started(gateway)
+    for name in ("TERM", "INT"):
+        gateway.jvm.sun.misc.Signal.handle(gateway.jvm.sun.misc.Signal(name), Handler())
+        signal.signal(getattr(signal, f"SIG{name}"), lambda *_: runner.stop())
+
+
+def _end_with_parent() -> None:
+    """Without its JVM this program can do nothing but hold the lock: end with it, even where it was kill -9ed."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

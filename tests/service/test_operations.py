@@ -1,0 +1,207 @@
+"""What an engineer on call does and sees: failures, health, metrics, replay, reset."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local.ports import any_free
+from stream_app.flow import Layer
+from tests.service.harness import KafkaBroker, Service, transaction, wait_for
+
+UNENDING = {"MAX_FAILURES": "1000"}
+
+
+def _get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def _send(broker: KafkaBroker, service: Service, first: int, count: int) -> None:
+    now = time.time()
+    broker.send(service.feed.topic, [transaction(first + i, now - count * 0.1 + i * 0.1) for i in range(count)])
+
+
+def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_status(
+    service: Service, broker: KafkaBroker
+) -> None:
+    port = any_free()
+    obstacle = service.flows[Layer.RAW_CSV].staging
+    service.start(METRICS_PORT=str(port), LOG_FORMAT="json", COMMIT_GROUP_OFFSETS="1", SHOW_PREVIEWS="1", **UNENDING)
+    wait_for(lambda: _get(port, "readyz")[0] == 200, "readiness")
+    _send(broker, service, 0, 100)
+    wait_for(lambda: service.count("raw_csv") == 100, "the first records")
+    assert _get(port, "healthz")[0] == 200
+
+    if obstacle.exists():
+        obstacle.rmdir()
+    obstacle.write_text("a file where a folder should be")
+    _send(broker, service, 100, 100)
+    wait_for(lambda: _get(port, "healthz")[0] == 503, "bad health")
+    wait_for(lambda: service.count("silver") == 200, "the other sinks to go on")
+    problems = json.loads(_get(port, "healthz")[1])["problems"]
+    assert list(problems) == ["transactions.raw_csv"]
+    rows = {row["sink"]: row for row in json.loads(service.op("status", FORMAT="json"))}
+    assert rows["raw_csv"]["restarts"] >= 1
+    assert rows["raw_csv"]["last_error"]
+    assert rows["silver"]["state"] == "running"
+    obstacle.unlink(missing_ok=True)
+    wait_for(lambda: service.count("raw_csv") == 200, "the sink to recover")
+    wait_for(lambda: _get(port, "healthz")[0] == 200, "good health again")
+
+    metrics = _get(port, "metrics")[1]
+    for name in ("rows_in_total", "rows_out_total", "batches_total", "batch_seconds_bucket", "records_behind"):
+        assert f"stream_app_{name}" in metrics
+    assert 'stream_app_restarts_total{feed="transactions",sink="raw_csv"} 0.0' not in metrics
+    assert 'stream_app_restarts_total{feed="transactions",sink="silver"} 0.0' in metrics
+    groups = broker.admin
+    wait_for(lambda: _group_offset(groups, service, "raw_csv") == 200, "the mirrored offsets")
+    log = [json.loads(line) for line in service.stop().splitlines() if line.startswith("{")]
+    assert {"transactions.silver", "transactions.silver preview"} <= {entry["message"] for entry in log}
+    assert service.audit().wrong == []
+
+
+def _group_offset(admin: object, service: Service, sink: str) -> int:
+    from confluent_kafka import ConsumerGroupTopicPartitions  # noqa: PLC0415
+    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
+
+    assert isinstance(admin, AdminClient)
+    group = f"stream-app.transactions.{sink}"
+    answer = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result()
+    return sum(max(0, tp.offset) for tp in answer.topic_partitions if tp.topic == service.feed.topic)
+
+
+def test_a_query_that_fails_again_and_again_ends_the_process(service: Service, broker: KafkaBroker) -> None:
+    service.flows[Layer.RAW_CSV].output.mkdir(parents=True)
+    service.flows[Layer.RAW_CSV].staging.write_text("a file where a folder should be")
+    _send(broker, service, 0, 50)
+    service.start(MAX_FAILURES="2", FAIL_POINT="none")
+    obstacle = service.flows[Layer.RAW_CSV].staging
+    while service.process and service.process.poll() is None:
+        if not obstacle.exists():  # each start clears the staging folder
+            obstacle.write_text("again")
+        time.sleep(0.05)
+    log = service.end(expected=1)
+    assert "transactions.raw_csv failed 2 times in a row" in log.splitlines()[-1]
+    service.drain()
+    assert service.count("raw_csv") == 50
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_is_survived(service: Service, broker: KafkaBroker, small_disk: Path) -> None:
+    service.root = small_disk / "output"
+    service.environment |= UNENDING
+    ballast = small_disk / "ballast"
+    service.start()
+    _send(broker, service, 0, 100)
+    wait_for(lambda: service.count("raw_csv") == 100, "the first records")
+    with ballast.open("wb") as file:
+        try:
+            while True:
+                file.write(bytes(64 << 10))
+                file.flush()
+        except OSError:
+            pass
+    _send(broker, service, 100, 20_000)
+    wait_for(lambda: "No space left" in service.log.read_text(), "a clear error")
+    ballast.unlink()
+    wait_for(lambda: service.count("raw_csv") == 20_100, "everything to arrive")
+    service.stop()
+    assert service.audit().wrong == []
+
+
+def test_a_broker_that_goes_away_and_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, new_service: Callable[..., Service]
+) -> None:
+    kafka = KafkaBroker(tmp_path_factory.mktemp("own-broker"), any_free())
+    kafka.start()
+    try:
+        service = new_service(kafka, **UNENDING)
+        service.start()
+        _send(kafka, service, 0, 100)
+        wait_for(lambda: service.count("raw_csv") == 100, "the first records")
+        kafka.stop()
+        time.sleep(20)  # long enough to be noticed; what follows does not depend on it
+        kafka.start()
+        _send(kafka, service, 100, 100)
+        wait_for(lambda: service.count("raw_csv") == 200, "the records after the outage", 400)
+        service.stop()
+        assert service.audit().wrong == []
+    finally:
+        kafka.stop()
+
+
+def test_replay_takes_what_passes_now_once(service: Service, broker: KafkaBroker) -> None:
+    now = time.time()
+    records: list[tuple[str, bytes | None, int]] = []
+    for i in range(300):
+        changed: dict[str, object] = {"currency": "XTS"} if i % 3 == 0 else {}
+        key, value, at = transaction(i, now - 900 + i, **changed)
+        records.append((key, value, at + (600_000 if i % 3 == 1 else 0)))  # every third is late
+    broker.send(service.feed.topic, records)
+    service.drain()
+    assert (service.count("silver"), service.count("quarantine")) == (100, 200)
+    feed_file = service.feeds_path / "transactions.toml"
+    feed_file.write_text(feed_file.read_text().replace('"ZAR"]', '"ZAR", "XTS"]'))
+    assert "100" in service.op("replay", DRY_RUN="1")
+    assert not service.flows[Layer.SILVER].replay.exists()
+    assert "100 records" in service.op("replay", REASON="not_allowed:currency")
+    assert "100 records" in service.op("replay", ALLOW="late")
+    assert "records" not in service.op("replay", ALLOW="late"), "nothing is taken twice"
+    service.drain()
+    assert service.count("silver") == service.count("raw_csv") == 300
+    assert service.query("SELECT count(DISTINCT txn_id) FROM silver") == [(300,)]
+    assert service.audit().wrong == []
+    service.drain()
+    assert service.count("silver") == 300
+
+
+def test_reset_rebuilds_from_bronze_and_bronze_from_where_it_is_told(service: Service, broker: KafkaBroker) -> None:
+    _send(broker, service, 0, 1000)
+    service.drain(MAX_OFFSETS_PER_TRIGGER="100", MAX_FILES_PER_SINK="4")
+    before = {name: service.contents(name) for name in ("silver", "gold", "raw_csv")}
+    assert "there is no terminal" in service.op("reset", expected=2, SINK="silver")
+    preview = service.op("reset", SINK="silver", YES="1")
+    assert all(f"transactions.{name}" in preview for name in before)
+    assert "transactions.bronze," in preview
+    assert service.count("silver") == service.count("gold") == 0
+    assert service.count("bronze") == 1000
+    service.drain()
+    assert {name: service.contents(name) for name in before} == before
+
+    assert "TO: is for bronze" in service.op("reset", expected=2, SINK="gold", TO="latest", YES="1")
+    middle = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 40))
+    service.op("reset", TO=middle, YES="1")
+    service.drain()
+    assert 0 < service.count("bronze") < 1000
+    service.op("reset", TO="latest", YES="1")
+    service.drain()
+    assert service.count("bronze") == 0
+    _send(broker, service, 1000, 10)
+    service.drain()
+    assert service.count("silver") == 10
+    assert service.audit().wrong == []
