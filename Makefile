@@ -29,8 +29,8 @@ app: setup ## the streaming service in the foreground
 produce: setup ## the producer in the foreground; MSGS_PER_SEC=100, COUNT=20000
 	@exec $(PYTHON) -m local produce
 
-up: ## all with Docker Compose; returns when everything is healthy
-	@sh local/compose_up.sh
+up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster adds Spark's own cluster
+	@exec sh local/compose_up.sh
 
 down: ## stop what `make up` started; the records and outputs stay
 	@$(COMPOSE) down
@@ -41,23 +41,23 @@ logs: ## follow the containers' logs; SERVICE=stream-app for one
 ps: ## list the containers
 	@$(COMPOSE) ps
 
-status: venv ## a row a sink: state, last batch, rows, lag, newest file
-	@exec $(PYTHON) -m stream_app.ops.status
+status: ## a row a sink: state, last batch, rows, lag, newest file
+	@exec sh local/ops.sh status
 
-show: venv ## the newest rows of each output
-	@exec $(PYTHON) -m stream_app.ops.show
+show: ## the newest rows of each output
+	@exec sh local/ops.sh show
 
-query: venv ## SQL="..." over the outputs by DuckDB, a view per feed and layer
-	@exec $(PYTHON) -m stream_app.ops.query
+query: ## SQL="..." over the outputs by DuckDB, a view per feed and layer
+	@exec sh local/ops.sh query
 
-audit: venv ## reconcile every output with bronze: nothing lost, nothing twice
-	@exec $(PYTHON) -m stream_app.ops.audit
+audit: ## reconcile every output with bronze: nothing lost, nothing twice
+	@exec sh local/ops.sh audit
 
-replay: venv ## append quarantined records that pass by now; FEED= REASON= ALLOW= DRY_RUN=1
-	@exec $(PYTHON) -m stream_app.ops.replay
+replay: ## append quarantined records that pass by now; FEED= REASON= ALLOW= DRY_RUN=1
+	@exec sh local/ops.sh replay
 
-reset: venv ## delete outputs and read again; FEED= SINK= TO=earliest|latest|<ISO time> YES=1
-	@exec $(PYTHON) -m stream_app.ops.reset
+reset: ## delete outputs and read again; FEED= SINK= TO=earliest|latest|<ISO time> YES=1
+	@exec sh local/ops.sh reset
 
 test: setup ## all tests that need no Docker
 	@exec $(PYTHON) -m pytest tests/unit tests/spark tests/service

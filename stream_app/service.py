@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from contextlib import ExitStack
+from typing import Any
 
 from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
@@ -101,7 +102,7 @@ def _stop_on_signals(spark: SparkSession, runner: Runner) -> None:
 
             implements = ("sun.misc.SignalHandler",)
 
-    gateway = spark.sparkContext._gateway
+    gateway: Any = spark.sparkContext._gateway
     ensure_callback_server_started(gateway)
     for name in ("TERM", "INT"):
         gateway.jvm.sun.misc.Signal.handle(gateway.jvm.sun.misc.Signal(name), Handler())
