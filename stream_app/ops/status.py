@@ -10,18 +10,16 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 
-import duckdb
-import pyarrow.parquet as pq
 from rich.box import SIMPLE
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from stream_app import lock, snapshot
-from stream_app.flow import Flow, Layer
+from stream_app.flow import Flow
 from stream_app.ops.command import option, run
+from stream_app.rows import count_rows
 from stream_app.settings import Settings
 
 # Where the output is no terminal, or a narrow one, lines are longer rather than names folded.
@@ -103,7 +101,7 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
         last_batch=committed.batch_id if committed else None,
         last_batch_age=round(now - committed.time_ms / 1000, 1) if committed else None,
         files=len(files),
-        rows=sum(_rows(file.path) for file, _ in files),
+        rows=sum(count_rows(file.path) for file, _ in files),
         bytes=sum(size for _, size in files),
         behind=behind if isinstance(behind, int) else None,
         newest_file=newest[0].path.name if newest else None,
@@ -126,17 +124,6 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:  # retention took it a moment ago
         return None
-
-
-@cache
-def _rows(path: Path) -> int:
-    """A file's rows; files never change, so each is counted once."""
-    if path.suffix == f".{Layer.RAW_CSV.extension}":
-        (rows,) = duckdb.sql(f"SELECT count(*) FROM read_csv('{path}', header = true, all_varchar = true)").fetchall()[
-            0
-        ]
-        return int(rows)
-    return int(pq.read_metadata(path).num_rows)
 
 
 def _show(value: object) -> str:
