@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 COMPOSE := docker compose --profile '*'
 .DEFAULT_GOAL := help
 .PHONY: help setup venv run broker app produce up down logs ps status show query audit replay reset \
-        test check bench compose-test lock
+        test check bench soak compose-test lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,8 +67,12 @@ check: venv ## linters and types
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m mypy
 
-bench: setup ## throughput, freshness and memory, against the baseline
-	@exec $(PYTHON) -m tests.bench
+bench: venv ## records/s of the contract and of the producer's generator, on one core
+	@$(PYTHON) -m tests.bench.contract_speed
+	@$(PYTHON) -m tests.bench.producer_speed
+
+soak: setup ## many small batches, then many random kills; SOAK_BATCHES=2000 SOAK_KILLS=200
+	@exec $(PYTHON) -m tests.soak
 
 compose-test: venv ## `make up` and `make down` tested; needs Docker
 	@exec $(PYTHON) -m pytest tests/compose

@@ -1,0 +1,75 @@
+"""`python -m local broker|app|produce|run|setup`: what the make targets of the same names call."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from local.console import say
+from local.places import Places
+from local.setup import set_up
+from stream_app.errors import StreamAppError
+
+_COMMANDS = {
+    "run": "broker, app and producers together, with a live view",
+    "broker": "the Kafka broker alone, in the foreground",
+    "app": "the streaming service alone, in the foreground",
+    "produce": "the producers alone, in the foreground",
+    "setup": "make the virtual environment and fetch the jars, where their pins changed",
+}
+_EPILOG = """Settings are environment variables or .env, as the README lists them; here these matter most:
+  KAFKA_BOOTSTRAP_SERVERS  where Kafka is, or is to be if that is a free port of this machine [localhost:9094]
+  FEEDS                    which feeds, with commas between [transactions]
+  OUTPUT_PATH              the outputs' folder [data/output]
+  SECONDS_TO_RUN           stop `run` that many seconds after the app is up [never]
+
+Ctrl-C or SIGTERM stops in order. Exit codes: 0 ended as asked; 1 a program died or did not stop in order;
+2 something is missing, in use or set wrongly, and one line on stderr says what to do."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "setup":
+            set_up(Places(), jars=not options.venv_only)
+            return 0
+        return _run(options.command)
+    except StreamAppError as error:
+        say(options.command, str(error), trouble=True)
+        return error.exit_code
+
+
+def _run(command: str) -> int:
+    from local.stack import load_stack  # noqa: PLC0415 - set-up runs before what these import is installed
+    from local.supervise import follow  # noqa: PLC0415
+
+    stack = load_stack(Places())
+    if command == "run":
+        from local.run import run  # noqa: PLC0415
+
+        return run(stack)
+    if command == "broker":
+        return follow([stack.broker()])
+    if command == "app":
+        return follow([stack.app(stack.address())])
+    return follow(stack.producers(stack.address()))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m local",
+        description="The whole stack on this machine without Docker.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, purpose in _COMMANDS.items():
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        if name == "setup":
+            command.add_argument("--venv-only", action="store_true", help="no jars: for what needs no Java")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""The local Kafka broker: KRaft, one JVM, its records under data/kafka."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from threading import Event
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from local import java, lock, ports
+from local.console import say
+from local.places import JARS, ROOT, Places, shown
+from local.process import Child, lock_path
+from stream_app.errors import ConfigError, StreamAppError
+
+NAME = "broker"
+PARTITIONS = 3
+_TEMPLATE = ROOT / "conf" / "kafka.properties"
+_LOG4J = ROOT / "conf" / "kafka-log4j2.properties"
+_HEAP = ("-Xms256m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError")
+_STOP_SECONDS = 30.0
+_START_SECONDS = 120.0  # after a kill -9 it checks the last segments of every partition first
+
+
+class Broker(Child):
+    """A broker at localhost:<port>. It is up when it answers and holds the topics."""
+
+    def __init__(self, places: Places, port: int, topics: Sequence[str]) -> None:
+        self.address = f"localhost:{port}"
+        self._port = port
+        self._topics = topics
+        self._properties = places.run / "kafka.properties"
+        super().__init__(NAME, _command("kafka.Kafka", str(self._properties)), places, _STOP_SECONDS)
+
+    def claim(self) -> None:
+        """Take the folder, and tell others the address."""
+        super().claim()
+        _address_file(self.places).write_text(json.dumps({"bootstrap_servers": self.address}) + "\n")
+
+    def start(self, stopping: Event) -> None:
+        """Format the storage where it is new, start Kafka, wait until it answers, and make the topics."""
+        self._properties.write_text(properties(_TEMPLATE.read_text(), self._port, ports.any_free(), self.places.kafka))
+        self._format()
+        super().start(stopping)
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})  # 0: no line for each try
+        deadline = time.monotonic() + _START_SECONDS
+        while not stopping.wait(0.2) and self.returncode is None:
+            if (existing := _topics(admin)) is not None:
+                made = self._make_topics(admin, existing)
+                say(NAME, f"ready at {self.address}, topics {', '.join(self._topics)}{made}, log {self.log_name}")
+                return
+            if time.monotonic() > deadline:
+                problem = f"no answer from {self.address} within {_START_SECONDS:.0f} s; see {self.log_name}"
+                raise StreamAppError(problem)
+
+    def _format(self) -> None:
+        """Give new storage its cluster id. Kafka writes meta.properties last, so half a format is done again."""
+        if (self.places.kafka / "meta.properties").is_file():
+            return
+        say(NAME, f"formatting {shown(self.places.kafka)}")
+        cluster_id = _storage_tool("random-uuid").split()[-1]
+        _storage_tool("format", "--cluster-id", cluster_id, "--config", str(self._properties), "--ignore-formatted")
+
+    def _make_topics(self, admin: AdminClient, existing: set[str]) -> str:
+        missing = [NewTopic(topic, PARTITIONS, 1) for topic in self._topics if topic not in existing]
+        if not missing:
+            return ""
+        try:
+            for future in admin.create_topics(missing).values():
+                future.result()
+        except KafkaException as error:
+            problem = f"topic {missing[0].topic} cannot be made: {error.args[0].str()}; see {self.log_name}"
+            raise StreamAppError(problem) from None
+        return f" ({PARTITIONS} partitions)"
+
+
+def running(places: Places) -> str | None:
+    """Return the address of the broker that runs on this folder, if one does."""
+    if not lock.is_held(lock_path(places, NAME)):
+        return None
+    try:
+        return str(json.loads(_address_file(places).read_text())["bootstrap_servers"])
+    except FileNotFoundError:
+        return None  # it is about to start
+
+
+def refuse_another(places: Places) -> None:
+    """Raise ConfigError where a broker runs on this folder already."""
+    address = running(places)
+    if address is not None:
+        pid = places.pid_of(NAME)
+        problem = f"{shown(places.kafka)} is in use by the broker at {address}, process {pid}"
+        raise ConfigError(f"{problem}; stop it: kill {pid}, or use it: KAFKA_BOOTSTRAP_SERVERS={address} make run")
+
+
+def properties(template: str, port: int, controller_port: int, log_dirs: Path) -> str:
+    """Fill in conf/kafka.properties."""
+    # Relative to where Kafka runs: it reads the file as Latin-1, and homes may have other letters in their names.
+    folder = os.path.relpath(log_dirs, ROOT)
+    try:
+        return Template(template).substitute(port=port, controller_port=controller_port, log_dirs=folder)
+    except (KeyError, ValueError) as error:
+        problem = f"{shown(_TEMPLATE)}: only ${{port}}, ${{controller_port}} and ${{log_dirs}} are filled in: {error}"
+        raise ConfigError(problem) from None
+
+
+def _topics(admin: AdminClient) -> set[str] | None:
+    """Return the topics that there are; None while the broker does not answer."""
+    try:
+        return set(admin.list_topics(timeout=1).topics)
+    except KafkaException:
+        return None
+
+
+def _address_file(places: Places) -> Path:
+    return places.run / f"{NAME}.json"
+
+
+def _command(main: str, *arguments: str) -> list[str]:
+    jars = JARS / "kafka"
+    if not any(jars.glob("kafka_*.jar")):
+        problem = f"there are no jars in {shown(jars)}; fetch them with: make setup"
+        raise ConfigError(problem)
+    return [java.find(), *_HEAP, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*", main, *arguments]
+
+
+def _storage_tool(*arguments: str) -> str:
+    done = subprocess.run(
+        _command("kafka.tools.StorageTool", *arguments), cwd=ROOT, capture_output=True, text=True, check=False,
+        start_new_session=True,
+    )  # fmt: skip
+    if done.returncode:
+        problem = f"Kafka cannot format its storage: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]}"
+        raise ConfigError(problem)
+    return done.stdout

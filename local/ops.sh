@@ -1,0 +1,34 @@
+#!/bin/sh
+# sh local/ops.sh NAME: runs stream_app.ops.NAME where it can. It needs the files of the outputs, and no service.
+#
+# On this machine, unless the service is run by Compose and either there is no virtual environment here (then Docker
+# is all that is needed) or the command writes: then in the service's image, as the user who owns the outputs.
+# YES=1 lets a reset stop the service for as long as it takes.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+name=$1
+state=$(docker compose ps --all --format '{{.State}}' stream-app 2>/dev/null)
+
+in_image() {
+    docker compose --progress quiet run --rm --no-deps \
+        -e FEED -e SINK -e TO -e YES -e SQL -e FORMAT -e REASON -e ALLOW -e DRY_RUN \
+        stream-app python3 -m "stream_app.ops.$name"
+}
+
+on_this_machine() {
+    sh local/setup.sh --venv-only && exec .venv/bin/python -m "stream_app.ops.$name"
+}
+
+case "$name $state" in
+"reset running" | "reset restarting")
+    if [ "${YES:-}" != 1 ]; then
+        echo "reset: the service is run by Docker Compose; YES=1 stops it, resets and starts it again" >&2
+        exit 2
+    fi
+    trap 'docker compose start stream-app' EXIT
+    docker compose stop stream-app && in_image
+    ;;
+"replay running" | "replay restarting") in_image ;;
+*" ") on_this_machine ;;
+*) if [ -x .venv/bin/python ]; then on_this_machine; else in_image; fi ;;
+esac

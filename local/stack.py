@@ -1,0 +1,119 @@
+"""What the local stack consists of: at which address Kafka is, and the programs that use it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from local import broker, ports
+from local.broker import Broker
+from local.console import say
+from local.places import Places
+from local.process import Child, WhenDone
+from producer import events
+from producer.settings import SettingsError
+from producer.settings import load_settings as load_producer_settings
+from stream_app.errors import ConfigError
+from stream_app.feed import Feed, load_feeds
+from stream_app.settings import Settings, load_settings
+
+_LOCAL = re.compile(r"(?:localhost|127\.0\.0\.1):(\d{1,5})")
+_PRODUCER_PATIENCE_SECONDS = 30.0
+_APP_PATIENCE_SECONDS = 75.0  # the app promises to drain within 60
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The settings that the local stack is made from, all of them checked."""
+
+    settings: Settings
+    feeds: Sequence[Feed]
+    topic_of_producer: str
+    """KAFKA_TOPIC; empty where each feed's own topic is meant."""
+    places: Places
+
+    def broker(self) -> Broker:
+        """The broker where KAFKA_BOOTSTRAP_SERVERS says. Raises ConfigError where it cannot be there."""
+        broker.refuse_another(self.places)
+        port = self._asked_port()
+        if port is None:
+            problem = f"{self.settings.kafka_bootstrap_servers} is not this machine; unset it to run a broker here"
+            raise ConfigError(f"KAFKA_BOOTSTRAP_SERVERS: {problem}")
+        if not ports.is_free(port):
+            other = f"KAFKA_BOOTSTRAP_SERVERS=localhost:{ports.next_free(port + 1)}"
+            problem = f"port {port} is taken by another program; stop that, or choose another port: {other} make broker"
+            raise ConfigError(problem)
+        return self._broker_at(port)
+
+    def broker_if_needed(self) -> Broker | None:
+        """A broker on a port that is free; None where KAFKA_BOOTSTRAP_SERVERS names one that is there already."""
+        port = self._asked_port()
+        if port is None or (self._names_address and not ports.is_free(port)):
+            say("broker", f"none is started: KAFKA_BOOTSTRAP_SERVERS names {self.settings.kafka_bootstrap_servers}")
+            return None
+        broker.refuse_another(self.places)
+        free = ports.next_free(port)
+        if free != port:
+            say("broker", f"port {port} is taken by another program, so Kafka takes {free}")
+        return self._broker_at(free)
+
+    def app(self, address: str) -> Child:
+        """The streaming service; its pid becomes spark-submit's."""
+        when_done = WhenDone.ALL_IS_DONE if self.settings.drains else WhenDone.TROUBLE
+        argv = [sys.executable, "-m", "stream_app"]
+        environment = {"KAFKA_BOOTSTRAP_SERVERS": address}
+        return Child("app", argv, self.places, _APP_PATIENCE_SECONDS, environment, when_done)
+
+    def producers(self, address: str) -> list[Child]:
+        """A producer for each feed that has test traffic: `produce`, or `produce-<feed>` where there are several."""
+        if self.topic_of_producer and len(self.feeds) > 1:
+            problem = f"KAFKA_TOPIC: {self.topic_of_producer} cannot be the topic of {len(self.feeds)} feeds; unset it"
+            raise ConfigError(problem)
+        known = [feed for feed in self.feeds if feed.name in events.feeds()]
+        for feed in self.feeds:
+            if feed not in known:
+                say("produce", f"feed {feed.name} gets no records: there is no producer/events/{feed.name}.py")
+        return [
+            Child(
+                "produce" if len(self.feeds) == 1 else f"produce-{feed.name}",
+                [sys.executable, "-m", "producer", "--feed", feed.name],
+                self.places,
+                _PRODUCER_PATIENCE_SECONDS,
+                {"KAFKA_BOOTSTRAP_SERVERS": address, "KAFKA_TOPIC": self.topic_of_producer or feed.topic},
+                WhenDone.OTHERS_GO_ON,
+            )
+            for feed in known
+        ]
+
+    def address(self) -> str:
+        """Where app and producers in a terminal of their own find Kafka."""
+        if self._names_address:
+            return self.settings.kafka_bootstrap_servers
+        return broker.running(self.places) or self.settings.kafka_bootstrap_servers
+
+    @property
+    def _names_address(self) -> bool:
+        return "kafka_bootstrap_servers" in self.settings.model_fields_set
+
+    def _asked_port(self) -> int | None:
+        """Return the port if the address, given or default, is one of this machine."""
+        match = _LOCAL.fullmatch(self.settings.kafka_bootstrap_servers)
+        return int(match[1]) if match else None
+
+    def _broker_at(self, port: int) -> Broker:
+        topics = {feed.topic for feed in self.feeds} | {self.topic_of_producer} - {""}
+        return Broker(self.places, port, sorted(topics))
+
+
+def load_stack(places: Places) -> Stack:
+    """Check the settings and feed files. Raises ConfigError, one line that names what is wrong."""
+    settings = load_settings()
+    feeds = load_feeds(settings.feeds_path, settings.feeds)
+    try:
+        topic = load_producer_settings().kafka_topic
+    except SettingsError as error:
+        raise ConfigError(str(error)) from None
+    places.make()
+    return Stack(settings, feeds, topic, places)

@@ -1,0 +1,118 @@
+"""Files as the service writes them, made without it: records, layers and checkpoints."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
+
+from stream_app import schema
+from stream_app.files import BatchFile, batch_file
+from stream_app.flow import Flow, Layer
+from stream_app.settings import Settings, load_settings
+
+START = datetime(2026, 11, 21, 1, 0, tzinfo=UTC)
+START_MS = int(START.timestamp() * 1000)
+
+_VALUES = {
+    "user_id": "user-1",
+    "merchant": "Kiosk",
+    "category": "food",
+    "currency": "EUR",
+    "status": "approved",
+    "city": "Jena",
+    "country": "DE",
+    "lat": 50.9,
+    "lon": 11.6,
+}
+
+Row = dict[str, Any]
+
+
+def at(seconds: float) -> datetime:
+    """A time that many seconds after START."""
+    return START + timedelta(seconds=seconds)
+
+
+def value(number: int, seconds: float = 0, **fields: Any) -> bytes:
+    """The JSON of valid transaction `number`, with those fields instead."""
+    keys = {"txn_id": f"t{number}", "event_ts": at(seconds).isoformat(), "card_id": f"card-{number % 3}"}
+    return json.dumps({**_VALUES, **keys, "amount": 12.5, **fields}).encode()
+
+
+def bronze_row(offset: int, record: bytes | None, seconds: float = 0, partition: int = 0) -> Row:
+    """A record as bronze holds it, with Kafka's time `seconds` after START."""
+    place = {"topic": "transactions", "partition": partition, "offset": offset}
+    return {"key": f"k{offset}", "value": record, "headers": None, "kafka_ts": at(seconds), **place}
+
+
+def silver_row(number: int, seconds: float = 0, **fields: Any) -> Row:
+    """Valid transaction `number` as silver holds it, with those columns instead."""
+    keys = {"txn_id": f"t{number}", "event_time": at(seconds), "card_id": f"card-{number % 3}"}
+    place = {"kafka_ts": at(seconds), "topic": "transactions", "partition": 0, "offset": number}
+    return {**_VALUES, **keys, "amount": Decimal("12.50"), **place, **fields}
+
+
+def write_layer(
+    flow: Flow, batch: int, rows: Sequence[Row], last: int | None = None, row_group: int | None = None
+) -> BatchFile:
+    """A Parquet file of a flow's output, for a micro-batch or the batches `batch` to `last`."""
+    columns: Mapping[Layer, StructType] = {Layer.BRONZE: schema.BRONZE, Layer.QUARANTINE: schema.QUARANTINE}
+    arrow = to_arrow_schema(columns.get(flow.layer) or schema.silver(flow.feed), timezone="UTC")
+    file = batch_file(flow.output, flow.layer, "parquet", START_MS + batch * 1000, batch, last)
+    flow.output.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(list(rows), arrow), file.path, row_group_size=row_group)
+    return file
+
+
+def write_file(flow: Flow, batch: int, last: int | None = None) -> Path:
+    """An output file with the right name, of one row that is nobody's."""
+    file = batch_file(flow.output, flow.layer, flow.layer.extension, START_MS + batch * 1000, batch, last)
+    flow.output.mkdir(parents=True, exist_ok=True)
+    if flow.layer is Layer.RAW_CSV:
+        file.path.write_text("n\r\n1\r\n")
+    else:
+        pq.write_table(pa.table({"n": [1]}), file.path)
+    return file.path
+
+
+def plan(flow: Flow, batch: int, end: Mapping[str, Any], watermark_ms: int = 0) -> None:
+    """Write the batch to the checkpoint's offset log, as Spark does before it runs."""
+    metadata = {"batchWatermarkMs": watermark_ms, "batchTimestampMs": START_MS + batch * 1000, "conf": {}}
+    _log(flow, "offsets", batch).write_text(f"v1\n{json.dumps(metadata)}\n{json.dumps(end)}")
+
+
+def commit(flow: Flow, batch: int) -> None:
+    """Write the batch to the checkpoint's commit log, as Spark does after it ran."""
+    _log(flow, "commits", batch).write_text('v1\n{"nextBatchWatermarkMs":0}')
+
+
+def _log(flow: Flow, name: str, batch: int) -> Path:
+    folder = flow.checkpoint.path / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / str(batch)
+
+
+def app_settings(root: Path, **overrides: Any) -> Settings:
+    """Settings for that OUTPUT_PATH, whatever .env says."""
+    return load_settings(_env_file=None, output_path=root, **overrides)
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """Every file under a folder with its content, to show that nothing was changed."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Return once the condition holds; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)

@@ -1,0 +1,107 @@
+"""make soak - many small batches, then many random kills; progress as it goes, a verdict at the end.
+
+SOAK_BATCHES (2000): micro-batches of ten records that each sink writes, retention on; the curve of batch times, files
+and checkpoint sizes. SOAK_KILLS (200): kills at random moments (tests/service/test_random_kills.py). 0 leaves one out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from local.ports import any_free
+from stream_app.files import batch_files
+from stream_app.flow import Flow
+from stream_app.settings import PROJECT
+from tests.service.harness import KafkaBroker, Service, transaction
+
+RECORDS_PER_BATCH = 10
+MOST_FILES, MOST_COMPACTED = 48, 16
+SLOWER = 1.5
+LINE = re.compile(r"transactions\.(\w+) batch=(\d+) .* seconds=([\d.]+)")
+
+
+def main() -> int:
+    batches, kills = int(os.environ.get("SOAK_BATCHES", "2000")), int(os.environ.get("SOAK_KILLS", "200"))
+    wrong = endurance(batches) if batches else []
+    if kills:
+        command = [sys.executable, "-m", "pytest", "tests/service/test_random_kills.py", "-s", "--timeout", "36000"]
+        code = subprocess.run(
+            command, cwd=PROJECT, env=os.environ | {"RANDOM_KILLS": str(kills)}, check=False
+        ).returncode
+        wrong += ["the random kills found something"] if code else []
+    print("\n".join(f"WRONG {line}" for line in wrong) or "soak: all is well")
+    return 1 if wrong else 0
+
+
+def endurance(batches: int) -> list[str]:
+    """Drain that many tiny batches; what was not as it should be."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        kafka = KafkaBroker(folder / "broker", any_free())
+        kafka.start()
+        try:
+            kafka.create_topic("transactions")
+            service = Service(folder / "run" / "output", PROJECT / "conf" / "feeds", kafka.address)
+            service.root.parent.mkdir()
+            start = time.time() - 3600
+            count = batches * RECORDS_PER_BATCH
+            kafka.send("transactions", [transaction(i, start + i * 3500 / count) for i in range(count)])
+            service.start(TRIGGER_INTERVAL="available-now", MAX_OFFSETS_PER_TRIGGER=str(RECORDS_PER_BATCH))
+            follow(service)
+            service.end()
+            return verdict(service)
+        finally:
+            kafka.stop()
+
+
+def follow(service: Service) -> None:
+    """Print a line for each ten seconds that it runs."""
+    assert service.process
+    while service.process.poll() is None:
+        time.sleep(10)
+        shown = (
+            f"{flow.layer} {committed.batch_id} ({len(batch_files(flow.output, flow.layer))} files)"
+            for flow in service.flows.values()
+            if (committed := flow.checkpoint.last_committed())
+        )
+        print(time.strftime("%H:%M:%S"), ", ".join(shown), flush=True)
+
+
+def verdict(service: Service) -> list[str]:
+    """Print the curves; what is not flat or not bounded, and what the audit says."""
+    wrong = list(service.audit().wrong)
+    times: dict[str, list[float]] = {}
+    for sink, _batch, seconds in LINE.findall(service.log.read_text()):
+        times.setdefault(sink, []).append(float(seconds))
+    for flow in service.flows.values():
+        seconds = times.get(str(flow.layer), [])
+        parts = [seconds[i : i + 100] for i in range(0, len(seconds), max(100, len(seconds) // 10))]
+        print(f"{flow.layer}: median seconds by hundreds", [round(statistics.median(part), 3) for part in parts])
+        if len(seconds) >= 300:
+            second, last = statistics.median(seconds[100:200]), statistics.median(seconds[-100:])
+            print(f"  the last hundred takes {last / second:.2f} times the second hundred")
+            if last > second * SLOWER:
+                wrong.append(f"{flow.name} slowed down: {second} s, then {last} s")
+        wrong += _bounds(flow)
+    return wrong
+
+
+def _bounds(flow: Flow) -> list[str]:
+    files = batch_files(flow.output, flow.layer)
+    compacted = sum(file.is_compacted for file in files)
+    entries = sum(1 for path in flow.checkpoint.path.rglob("*") if path.is_file())
+    print(f"  {len(files) - compacted} micro-batch files, {compacted} compacted, {entries} files in the checkpoint")
+    if len(files) - compacted > MOST_FILES or compacted > MOST_COMPACTED:
+        return [f"{flow.name} has {len(files)} files"]
+    return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

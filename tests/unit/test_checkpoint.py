@@ -1,0 +1,46 @@
+"""What is read of Spark's checkpoint. tests/spark shows that Spark really writes it so."""
+
+from pathlib import Path
+
+import pytest
+
+from stream_app.feed import Feed
+from stream_app.flow import Flow, Layer
+from tests.helpers import START_MS, commit, plan
+
+
+@pytest.fixture
+def flow(feed: Feed, tmp_path: Path) -> Flow:
+    return Flow(feed, Layer.GOLD, tmp_path)
+
+
+def test_a_new_checkpoint_knows_nothing(flow: Flow) -> None:
+    checkpoint = flow.checkpoint
+    assert (checkpoint.query_id(), checkpoint.last_planned(), checkpoint.last_committed()) == (None, None, None)
+
+
+def test_a_planned_batch_has_its_time_its_watermark_and_its_end(flow: Flow) -> None:
+    plan(flow, 0, {"batch": 3})
+    plan(flow, 1, {"batch": 7, "clock": 5}, watermark_ms=START_MS)
+    planned = flow.checkpoint.planned(1)
+    assert (planned.batch_id, planned.time_ms, planned.watermark_ms) == (1, START_MS + 1000, START_MS)
+    assert planned.end == {"batch": 7, "clock": 5}
+
+
+def test_a_batch_is_committed_only_when_it_stands_in_the_commit_log(flow: Flow) -> None:
+    for batch in (8, 9, 10):
+        plan(flow, batch, {"batch": batch})
+    for batch in (8, 9):
+        commit(flow, batch)
+    (flow.checkpoint.path / "commits" / ".10.crc").touch()
+    (flow.checkpoint.path / "commits" / ".10.0a1b.tmp").touch()
+    planned, committed = flow.checkpoint.last_planned(), flow.checkpoint.last_committed()
+    assert planned is not None
+    assert planned.batch_id == 10
+    assert committed is not None
+    assert committed.batch_id == 9
+
+
+def test_a_batch_that_was_never_planned_is_an_error(flow: Flow) -> None:
+    with pytest.raises(FileNotFoundError):
+        flow.checkpoint.planned(0)

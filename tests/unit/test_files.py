@@ -1,0 +1,88 @@
+"""File names: a name says its batches exactly, and the standing files hold each batch once."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream_app.files import BatchFile, batch_file, batch_files, data_paths, parse, standing
+
+FOLDER = Path("folder")
+IDS = st.integers(0, 10**12)
+TIMES = st.integers(0, 253_402_300_799_999)  # to the end of the year 9999
+
+
+def micro(batch: int) -> BatchFile:
+    return batch_file(FOLDER, "silver", "parquet", batch * 1000, batch)
+
+
+def compacted(first: BatchFile, last: BatchFile) -> BatchFile:
+    return batch_file(FOLDER, "silver", "parquet", first.first * 1000, first.first, last.last)
+
+
+def test_names_are_as_the_design_says() -> None:
+    time_ms = int(datetime(2026, 11, 21, 1, 20, 30, 999_000, tzinfo=UTC).timestamp() * 1000)
+    one = batch_file(FOLDER, "silver", "parquet", time_ms, 42)
+    several = batch_file(FOLDER, "raw_csv", "csv", time_ms, 0, 119)
+    assert one.path == FOLDER / "silver_20261121_012030_0000000042.parquet"
+    assert several.path == FOLDER / "raw_csv_20261121_012030_0000000000-0000000119.csv"
+
+
+@given(st.sampled_from(["bronze", "raw_csv"]), TIMES, IDS, st.none() | IDS)
+def test_a_name_round_trips(layer: str, time_ms: int, first: int, length: int | None) -> None:
+    last = None if length is None else first + length
+    made = batch_file(FOLDER, layer, "parquet", time_ms, first, last)
+    assert parse(made.path, layer) == made
+    assert made.is_compacted == (last is not None)
+    assert timedelta() <= datetime.fromtimestamp(time_ms / 1000, UTC) - made.time < timedelta(seconds=1)
+
+
+@given(IDS, IDS)
+def test_names_of_one_second_sort_as_their_batches_do(one: int, other: int) -> None:
+    first, second = sorted((one % 10**10, other % 10**10))
+    assert (
+        batch_file(FOLDER, "gold", "parquet", 0, first).path.name
+        <= batch_file(FOLDER, "gold", "parquet", 0, second).path.name
+    )
+
+
+@given(
+    st.text(max_size=60) | st.from_regex(r"silver_[0-9]{8}_[0-9]{6}_[0-9]{10}(-[0-9]{10})?\.parquet", fullmatch=True)
+)
+def test_any_name_parses_or_is_not_ours(name: str) -> None:
+    path = FOLDER / name.replace("/", "_").replace("\0", "_")
+    file = parse(path, "silver")
+    assert file is None or file.path == path
+
+
+def test_a_name_of_another_layer_is_not_ours() -> None:
+    assert parse(FOLDER / "silver_20261121_012030_0000000042.parquet", "gold") is None
+    assert parse(FOLDER / "csv_20261121_012030_0000000042.csv", "raw_csv") is None
+
+
+def test_readers_see_no_name_with_an_underscore_or_a_dot(tmp_path: Path) -> None:
+    shown = micro(3).path.name
+    for name in (shown, f".{shown}.crc", "_owner.json", ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / "_staging").mkdir()
+    assert [path.name for path in data_paths(tmp_path)] == [shown]
+    assert [file.first for file in batch_files(tmp_path, "silver")] == [3]
+    assert data_paths(tmp_path / "none") == []
+
+
+@given(st.data(), st.sets(st.integers(0, 60), min_size=1, max_size=30), st.integers(0, 4))
+def test_standing_files_hold_every_batch_exactly_once(data: st.DataObject, batches: set[int], merges: int) -> None:
+    """Merge ranges, any number of times, die after any part of the deletions: what stands is the last state."""
+    current = [micro(batch) for batch in sorted(batches)]
+    on_disk = set(current)
+    for _ in range(merges):
+        start = data.draw(st.integers(0, len(current) - 1))
+        stop = data.draw(st.integers(start + 1, len(current)))
+        merged = compacted(current[start], current[stop - 1])
+        on_disk -= set(data.draw(st.lists(st.sampled_from(current[start:stop]), unique=True)))
+        on_disk |= {merged}
+        current[start:stop] = [merged]
+    assert standing(data.draw(st.permutations(sorted(on_disk)))) == current
+    for batch in batches:
+        assert sum(file.first <= batch <= file.last for file in standing(on_disk)) == 1

@@ -1,0 +1,52 @@
+"""Every name and path of a query derives from its feed and layer, as the design lists them."""
+
+from pathlib import Path
+
+from pyspark.sql.types import DecimalType, IntegerType, LongType, StringType, TimestampType
+
+from stream_app import schema
+from stream_app.feed import Feed
+from stream_app.flow import Flow, Layer, flows
+from stream_app.service import _waves
+from tests.helpers import app_settings
+
+COORDINATES = ["kafka_ts", "topic", "partition", "offset"]
+TEXTS = ["currency", "status", "city", "country"]
+FIELDS = ["txn_id", "event_time", "user_id", "card_id", "merchant", "category", "amount", *TEXTS, "lat", "lon"]
+
+
+def test_names_and_paths(feed: Feed) -> None:
+    flow = Flow(feed, Layer.RAW_CSV, Path("root"))
+    assert flow.name == "transactions.raw_csv"
+    assert flow.output == Path("root/transactions/raw_csv")
+    assert flow.checkpoint.path == Path("root/transactions/_chk/raw_csv")
+    assert flow.staging == Path("root/transactions/raw_csv/_staging")
+
+
+def test_who_follows_whom(feed: Feed) -> None:
+    bronze, _quarantine, silver, _gold, raw_csv = flows([feed], Path("root"))
+    assert [flow.layer for flow in bronze.with_downstream()] == list(Layer)
+    assert [str(flow.layer) for flow in silver.with_downstream()] == ["silver", "gold", "raw_csv"]
+    assert raw_csv.upstream == silver
+    assert bronze.upstream is None
+
+
+def test_a_drain_runs_a_layer_after_the_one_that_it_follows(feed: Feed, tmp_path: Path) -> None:
+    made = flows([feed], tmp_path)
+    drain = _waves(made, app_settings(tmp_path, trigger_interval="available-now"))
+    assert [[str(flow.layer) for flow in wave] for wave in drain] == [
+        ["bronze"],
+        ["quarantine", "silver"],
+        ["gold", "raw_csv"],
+    ]
+    assert _waves(made, app_settings(tmp_path)) == [made]
+
+
+def test_columns_are_those_of_the_design(feed: Feed) -> None:
+    assert schema.BRONZE.names == ["key", "value", "headers", *COORDINATES]
+    assert schema.QUARANTINE.names == ["key", "value", "value_text", "reasons", *COORDINATES]
+    assert schema.silver(feed).names == [*FIELDS, *COORDINATES]
+    assert schema.silver(feed)["amount"].dataType == DecimalType(18, 2)
+    assert schema.silver(feed)["event_time"].dataType == TimestampType()
+    types = [field.dataType for field in schema.COORDINATES]
+    assert types == [TimestampType(), StringType(), IntegerType(), LongType()]

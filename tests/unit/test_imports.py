@@ -1,0 +1,94 @@
+"""Imports point one way, and what needs no Spark or no Kafka does not import it."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from stream_app.settings import PROJECT
+
+WITHOUT_SPARK = [
+    "errors",
+    "settings",
+    "feed",
+    "contract",
+    "files",
+    "checkpoint",
+    "flow",
+    "lock",
+    "ownership",
+    "restart",
+]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports, those inside of functions among them."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def modules(package: str) -> dict[str, Path]:
+    folder = PROJECT / package
+    return {".".join(path.relative_to(PROJECT).with_suffix("").parts): path for path in folder.rglob("*.py")}
+
+
+def part(name: str) -> str:
+    """`stream_app.sinks.batch.BatchSink` -> `stream_app.sinks`."""
+    return ".".join(name.split(".")[:2])
+
+
+def graph() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for name, path in modules("stream_app").items():
+        own = [part(other) for other in imported(path) if other.startswith("stream_app.")]
+        found.setdefault(part(name), set()).update(other for other in own if other != part(name))
+    return found
+
+
+def reachable(start: str) -> set[str]:
+    found, todo = set[str](), [start]
+    while todo:
+        if (name := todo.pop()) not in found:
+            found.add(name)
+            todo += graph()[name]
+    return found
+
+
+def test_imports_point_one_way() -> None:
+    order = list(TopologicalSorter(graph()).static_order())  # CycleError names the modules of a circle
+    chain = ["errors", "feed", "contract", "sources", "pipeline", "runner", "__main__"]
+    positions = [order.index(f"stream_app.{name}") for name in chain]
+    assert positions == sorted(positions)
+
+
+@pytest.mark.parametrize("name", WITHOUT_SPARK)
+def test_what_the_operations_and_the_workers_need_imports_no_spark(name: str) -> None:
+    files = modules("stream_app")
+    foreign = {m for module in reachable(f"stream_app.{name}") for m in imported(files[module])}
+    assert not [module for module in foreign if module.split(".")[0] in {"pyspark", "py4j", "confluent_kafka"}]
+
+
+def test_layers_are_pure_they_know_no_source_sink_or_session() -> None:
+    for name, path in modules("stream_app/layers").items():
+        own = {part(module) for module in imported(path) if module.startswith("stream_app.")}
+        assert own <= {"stream_app.feed", "stream_app.schema"}, name
+        assert "SparkSession" not in path.read_text(), name
+
+
+def test_kafka_is_the_only_contract_between_producer_and_service() -> None:
+    for own, other in (("producer", "stream_app"), ("stream_app", "producer")):
+        for path in modules(own).values():
+            assert not [module for module in imported(path) if module.split(".")[0] == other], path
+
+
+def test_only_the_sources_read_streams() -> None:
+    """One place to look for what a query reads, and from_json nowhere: it is evaluated several times a row."""
+    for path in modules("stream_app").values():
+        text = path.read_text()
+        assert path.parent.name == "sources" or ".readStream" not in text, path
+        assert "from_json" not in text, path

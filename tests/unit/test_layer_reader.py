@@ -1,0 +1,213 @@
+"""The layer source without Spark: every row once, in order, whatever the limits, the restarts and the compaction."""
+
+import base64
+import pickle
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows
+
+from stream_app.feed import Feed
+from stream_app.flow import Flow, Layer
+from stream_app.sources import layer as source
+from stream_app.sources.layer import LayerReader, LayerSource, Offset
+from tests.helpers import START_MS, Row, bronze_row, silver_row, value, write_layer
+
+
+def reader_of(flow: Flow, max_rows: int = 0, splits: int = 4) -> LayerReader:
+    """The reader as a query of the flow makes it."""
+    assert flow.upstream is not None
+    upstream = flow.upstream
+    options = source._Options(flow.feed, flow.layer, upstream.layer, upstream.output, flow.replay, max_rows, splits)
+    encoded = base64.b64encode(pickle.dumps(options)).decode()
+    return LayerSource({"reader": encoded}).streamReader(source._columns(flow))
+
+
+def rows_of(reader: LayerReader, start: Offset, end: Offset) -> list[Row]:
+    """What the tasks of one micro-batch read, one task after the other."""
+    return [row for split in reader.partitions(start, end) for batch in reader.read(split) for row in batch.to_pylist()]
+
+
+def walk(reader: LayerReader, start: Offset, limit: ReadLimit) -> list[tuple[Offset, Offset]]:
+    """The micro-batches from `start` until there is nothing new."""
+    batches = []
+    while (end := reader.latestOffset(start, limit)) != start:
+        batches.append((start, end))
+        start = end
+    return batches
+
+
+@dataclass
+class History:
+    """Silver's micro-batches: their ids, the sizes of their row groups, and which ranges were compacted."""
+
+    row_group: int = 1
+    batches: dict[int, int] = field(default_factory=dict)
+    compacted: list[tuple[int, int]] = field(default_factory=list)
+
+    def rows(self, batch: int) -> list[Row]:
+        return [silver_row(batch * 100 + n, seconds=(batch * 37) % 50) for n in range(self.batches[batch])]
+
+    def numbers(self, after: int = -1) -> list[int]:
+        return [row["offset"] for batch in self.batches if batch > after for row in self.rows(batch)]
+
+    def write(self, silver: Flow) -> None:
+        for batch in self.batches:
+            if not any(first <= batch <= last for first, last in self.compacted):
+                write_layer(silver, batch, self.rows(batch), row_group=self.row_group)
+        for first, last in self.compacted:
+            rows = [row for batch in self.batches if first <= batch <= last for row in self.rows(batch)]
+            write_layer(silver, first, rows, last=last, row_group=self.row_group)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    ids = sorted(draw(st.sets(st.integers(0, 30), min_size=1, max_size=8)))
+    cuts = sorted(draw(st.sets(st.integers(0, len(ids)), max_size=4)))
+    ranges = [(ids[a], ids[b - 1]) for a, b in pairwise(cuts) if draw(st.booleans())]
+    return History(draw(st.integers(1, 4)), {i: draw(st.integers(1, 9)) for i in ids}, ranges)
+
+
+LIMITS = st.one_of(st.builds(ReadMaxRows, st.integers(1, 30)), st.builds(ReadAllAvailable))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), history=histories(), limit=LIMITS, splits=st.integers(1, 5))
+def test_a_walk_reads_each_row_once_and_in_order(
+    feed: Feed, data: st.DataObject, history: History, limit: ReadLimit, splits: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, patch.object(source, "_MIN_ROWS_PER_SPLIT", 3):
+        silver, raw_csv = (Flow(feed, layer, Path(folder)) for layer in (Layer.SILVER, Layer.RAW_CSV))
+        history.write(silver)
+        reader = reader_of(raw_csv, splits=splits)
+        # a reader's offset lies at the end of a file: retention merges nothing across one
+        start = reader.initialOffset() | {
+            "batch": data.draw(st.sampled_from([-1, *(file.last for file in silver.files())]))
+        }
+        batches = walk(reader, start, limit)
+        found = [int(row["txn_id"][1:]) for a, b in batches for row in rows_of(reader_of(raw_csv), a, b)]
+        assert found == history.numbers(after=start["batch"])
+        for a, b in batches:
+            covered = [group for split in reader.partitions(a, b) for group in split.row_groups]
+            groups = [(path, index) for path, indexes in covered for index in indexes]
+            assert len(groups) == len(set(groups))
+            assert len(reader.partitions(a, b)) <= splits
+            rows = sum(n for batch, n in history.batches.items() if a["batch"] < batch <= b["batch"])
+            files = [file for file in silver.files() if a["batch"] < file.first and file.last <= b["batch"]]
+            assert len(files) == 1 or not isinstance(limit, ReadMaxRows) or rows <= limit.max_rows
+
+
+@settings(max_examples=30, deadline=None)
+@given(history=histories(), limit=LIMITS)
+def test_the_clock_is_the_newest_kafka_time_so_far(feed: Feed, history: History, limit: ReadLimit) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        history.write(Flow(feed, Layer.SILVER, Path(folder)))
+        reader = reader_of(Flow(feed, Layer.RAW_CSV, Path(folder)))
+        for _, end in walk(reader, reader.initialOffset(), limit):
+            taken = [row for batch in history.batches if batch <= end["batch"] for row in history.rows(batch)]
+            newest = max(row["kafka_ts"] for row in taken)
+            assert end["clock"] == int(newest.timestamp() * 1_000_000)
+
+
+@pytest.fixture
+def flow(feed: Feed, tmp_path: Path) -> dict[Layer, Flow]:
+    return {layer: Flow(feed, layer, tmp_path) for layer in Layer}
+
+
+def test_a_drain_reads_what_stood_at_its_start_and_no_more(flow: dict[Layer, Flow]) -> None:
+    write_layer(flow[Layer.SILVER], 0, [silver_row(0)])
+    reader = reader_of(flow[Layer.GOLD])
+    reader.prepareForTriggerAvailableNow()
+    write_layer(flow[Layer.SILVER], 1, [silver_row(1)])
+    end = reader.latestOffset(reader.initialOffset(), ReadAllAvailable())
+    assert end["batch"] == 0
+    assert reader.latestOffset(end, ReadAllAvailable()) == end
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_a_compacted_file_across_an_offset_is_an_error_not_a_skip(flow: dict[Layer, Flow], offset: int) -> None:
+    write_layer(flow[Layer.SILVER], 0, [silver_row(n) for n in range(3)], last=2)
+    reader = reader_of(flow[Layer.GOLD])
+    with pytest.raises(ValueError, match="both sides of a reader's offset"):
+        reader.latestOffset(reader.initialOffset() | {"batch": offset}, ReadAllAvailable())
+
+
+def test_an_empty_layer_gives_nothing(flow: dict[Layer, Flow]) -> None:
+    reader = reader_of(flow[Layer.GOLD])
+    start = reader.initialOffset()
+    assert reader.latestOffset(start, ReadAllAvailable()) == start
+    assert reader.partitions(start, start) == []
+
+
+def test_no_limit_is_no_limit(flow: dict[Layer, Flow]) -> None:
+    assert reader_of(flow[Layer.GOLD], max_rows=0).getDefaultReadLimit() == ReadAllAvailable()
+    assert reader_of(flow[Layer.GOLD], max_rows=9).getDefaultReadLimit() == ReadMaxRows(9)
+
+
+def test_each_reader_gets_exactly_the_declared_arrow_types(flow: dict[Layer, Flow]) -> None:
+    """Spark takes no others: string and not large_string, timestamp[us, tz=UTC]."""
+    write_layer(flow[Layer.BRONZE], 0, [bronze_row(0, value(0)), bronze_row(1, b"x")])
+    write_layer(flow[Layer.SILVER], 0, [silver_row(0)])
+    for layer in (Layer.QUARANTINE, Layer.SILVER, Layer.GOLD, Layer.RAW_CSV):
+        reader = reader_of(flow[layer])
+        start = reader.initialOffset()
+        (split,) = reader.partitions(start, reader.latestOffset(start, ReadAllAvailable()))
+        (batch,) = reader.read(split)
+        assert batch.schema.equals(reader._columns), layer
+        assert batch.num_rows == 1
+
+
+def bronze(flow: dict[Layer, Flow], records: Sequence[bytes | None]) -> None:
+    write_layer(flow[Layer.BRONZE], 0, [bronze_row(n, record) for n, record in enumerate(records)], row_group=3)
+
+
+def read_all(flow: Flow) -> list[Row]:
+    reader = reader_of(flow)
+    start = reader.initialOffset()
+    return rows_of(reader, start, reader.latestOffset(start, ReadAllAvailable()))
+
+
+@settings(max_examples=40, deadline=None)
+@given(records=st.lists(st.none() | st.binary(max_size=9) | st.integers(0, 99).map(value), min_size=1, max_size=12))
+def test_silver_and_quarantine_split_bronze_exactly(feed: Feed, records: list[bytes | None]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        flow = {layer: Flow(feed, layer, Path(folder)) for layer in Layer}
+        bronze(flow, records)
+        valid, invalid = read_all(flow[Layer.SILVER]), read_all(flow[Layer.QUARANTINE])
+        assert sorted([row["offset"] for row in valid + invalid]) == list(range(len(records)))
+        for row in invalid:
+            record = records[row["offset"]]
+            assert row["value"] == record
+            assert row["value_text"] == (None if record is None else record.decode("utf-8", "replace"))
+            assert row["reasons"]
+
+
+def test_a_valid_record_becomes_a_typed_row_with_its_place_and_the_clock(flow: dict[Layer, Flow]) -> None:
+    bronze(flow, [value(5, 1.25, amount=3)])
+    (row,) = read_all(flow[Layer.SILVER])
+    assert row == silver_row(5, 1.25) | {
+        "amount": row["amount"],
+        "kafka_ts": bronze_row(0, None)["kafka_ts"],
+        "offset": 0,
+        "_clock": bronze_row(0, None)["kafka_ts"],
+    }
+    assert str(row["amount"]) == "3.00"
+
+
+def test_no_row_s_clock_is_behind_the_batches_before(flow: dict[Layer, Flow]) -> None:
+    """A partition that is read ten hours late: its rows' clock is the newest time of earlier batches."""
+    write_layer(flow[Layer.BRONZE], 0, [bronze_row(0, value(0, 36_000), seconds=36_000)])
+    write_layer(flow[Layer.BRONZE], 1, [bronze_row(1, value(1), partition=1)])
+    reader = reader_of(flow[Layer.SILVER])
+    first, second = walk(reader, reader.initialOffset(), ReadMaxRows(1))
+    assert first[1]["clock"] == (START_MS + 36_000_000) * 1000
+    (row,) = rows_of(reader, *second)
+    assert row["kafka_ts"] == bronze_row(1, None)["kafka_ts"]
+    assert int(row["_clock"].timestamp()) == START_MS // 1000 + 36_000

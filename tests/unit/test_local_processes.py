@@ -1,0 +1,196 @@
+"""Programs start in order, are watched, and stop in the reverse order, whatever happens."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from local import lock, run
+from local.places import ROOT, Places
+from local.process import Child, WhenDone, lock_path
+from local.supervise import supervise
+from stream_app.errors import ConfigError
+
+FOREVER = "import time; time.sleep(600)"
+ORDERLY = """
+import pathlib, signal, sys, time
+def stop(*_):
+    with pathlib.Path("{journal}").open("a") as journal:
+        journal.write("{name} ")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+class Quiet:
+    """A view that nobody looks at; it may hold a thing to do at the first look."""
+
+    quoted_lines = 2
+
+    def __init__(self, then: str = "", children: Sequence[Child] = ()) -> None:
+        self._then = then
+        self._children = children
+
+    def look(self) -> None:
+        """Send ourselves the signal once all children are up."""
+        if self._then and all(child.last_lines(1) for child in self._children):
+            os.kill(os.getpid(), getattr(signal, self._then))
+            self._then = ""
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    places = Places(tmp_path)
+    places.make()
+    return places
+
+
+def child(places: Places, code: str, name: str = "app", when_done: WhenDone = WhenDone.TROUBLE) -> Child:
+    return Child(name, [sys.executable, "-c", code], places, patience=5, when_done=when_done)
+
+
+def orderly(places: Places, name: str) -> Child:
+    return child(places, ORDERLY.format(journal=places.data / "journal", name=name), name)
+
+
+def never() -> bool:
+    return False
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_stops_all_the_last_one_first(places: Places, name: str) -> None:
+    children = [orderly(places, "broker"), orderly(places, "app"), orderly(places, "produce")]
+    assert supervise(children, Quiet(name, children), never) == 0
+    assert (places.data / "journal").read_text() == "produce app broker "
+    assert not list(places.run.glob("*.pid"))
+
+
+def test_the_end_of_the_time_stops_all(places: Places) -> None:
+    started = orderly(places, "app")
+    assert supervise([started], Quiet(), lambda: bool(started.last_lines(1))) == 0
+    assert started.returncode == 0
+
+
+def test_the_pid_file_holds_the_pid_that_stops_the_program(places: Places) -> None:
+    started = orderly(places, "app")
+    threading.Timer(2, lambda: os.kill(int(places.pid_of("app")), signal.SIGTERM)).start()
+    assert supervise([started], Quiet(), never) == 0
+
+
+def test_one_that_dies_is_named_with_its_last_lines_and_the_others_stop(
+    places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = orderly(places, "broker")
+    dying = child(places, "import sys, time; time.sleep(1); print('one\\ntwo\\nthree', flush=True); sys.exit(7)")
+    assert supervise([other, dying], Quiet(), never) == 1
+    assert other.returncode == 0
+    trouble = capsys.readouterr().err
+    assert "app: ended by itself with exit 7; its log is" in trouble
+    assert trouble.endswith("  app: two\n  app: three\n")
+
+
+def test_one_that_is_killed_is_named_with_the_signal(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
+    assert supervise([child(places, "import os; os.kill(os.getpid(), 9)")], Quiet(), never) == 1
+    assert "app: was killed by SIGKILL" in capsys.readouterr().err
+
+
+def test_one_that_refuses_to_start_has_the_last_word(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
+    refusing = child(places, "import sys; sys.exit(print('OUTPUT_PATH: in use', file=sys.stderr) or 2)")
+    assert supervise([orderly(places, "broker"), refusing], Quiet(), never) == 2
+    assert capsys.readouterr().err == "OUTPUT_PATH: in use\n"
+
+
+def test_a_producer_whose_count_is_reached_stops_nothing(places: Places) -> None:
+    done = child(places, "", "produce", WhenDone.OTHERS_GO_ON)
+    app = child(places, "import time; time.sleep(2)", when_done=WhenDone.ALL_IS_DONE)
+    assert supervise([orderly(places, "broker"), app, done], Quiet(), never) == 0
+
+
+def test_an_app_that_should_have_stayed_up_is_trouble_even_if_it_ends_well(places: Places) -> None:
+    assert supervise([orderly(places, "broker"), child(places, "")], Quiet(), never) == 1
+
+
+def test_one_that_does_not_stop_is_killed_and_said_to_be(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    stubborn = Child("app", [sys.executable, "-c", deaf], places, patience=1)
+    assert supervise([stubborn], Quiet("SIGTERM", [stubborn]), never) == 1
+    assert "app: killed: it did not stop within 1 s" in capsys.readouterr().err
+    assert stubborn.returncode == -signal.SIGKILL
+
+
+def test_a_second_of_the_same_name_is_refused_and_the_first_lives_on(places: Places) -> None:
+    first = child(places, FOREVER)
+    first.claim()
+    first.start(threading.Event())
+    with pytest.raises(ConfigError, match=rf"app already runs here, as process {first.pid}; stop it: kill {first.pid}"):
+        supervise([child(places, FOREVER)], Quiet(), never)
+    assert first.returncode is None
+    first.stop(lambda: None)
+
+
+def test_the_pid_file_of_a_dead_process_is_no_hindrance(places: Places) -> None:
+    places.pid("app").write_text(f"{os.getpid()}\n")  # alive, but it does not hold the lock: the pid was used again
+    again = child(places, FOREVER)
+    again.claim()
+    again.stop(lambda: None)
+
+
+def test_a_wrapper_that_is_kill_9ed_takes_its_program_along_and_frees_the_name(places: Places) -> None:
+    code = f"""
+import threading, time
+from pathlib import Path
+from local.places import Places
+from local.process import Child
+child = Child("app", ["{sys.executable}", "-c", "{FOREVER}"], Places(Path("{places.data}")), 5)
+child.claim()
+child.start(threading.Event())
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as wrapper:
+        assert wrapper.stdout
+        pid = int(wrapper.stdout.readline())
+        assert lock.is_held(lock_path(places, "app"))
+        wrapper.kill()
+    deadline = time.monotonic() + 10
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_alive(pid)
+    assert not lock.is_held(lock_path(places, "app"))
+
+
+def test_a_log_goes_on_over_restarts_and_only_this_runs_lines_are_quoted(places: Places) -> None:
+    for number in (1, 2):
+        one = child(places, f"print('run {number}')")
+        supervise([one], Quiet(), never)
+    assert one.last_lines(9) == ["run 2"]
+    assert places.log("app").read_text() == "run 1\nrun 2\n"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("", None), ("90", 90.0), ("1.5", 1.5)])
+def test_seconds_to_run(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float | None) -> None:
+    monkeypatch.setenv("SECONDS_TO_RUN", text)
+    assert run.seconds_to_run() == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "inf"])
+def test_seconds_to_run_that_are_none_are_one_line(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("SECONDS_TO_RUN", text)
+    with pytest.raises(ConfigError, match=r'^SECONDS_TO_RUN: "'):
+        run.seconds_to_run()

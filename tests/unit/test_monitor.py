@@ -1,0 +1,221 @@
+"""Health, metrics and the progress reports that feed them."""
+
+import json
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from stream_app import logs
+from stream_app.errors import ConfigError
+from stream_app.feed import Feed
+from stream_app.flow import Flow, flows
+from stream_app.metrics import Metrics
+from stream_app.monitor import FlowStatus, Monitor, State
+from stream_app.progress import ProgressListener
+from stream_app.sinks.batch import Written
+
+PATIENCE = 10.0
+
+
+@pytest.fixture
+def made(feed: Feed, tmp_path: Path) -> tuple[Flow, ...]:
+    return flows([feed], tmp_path)
+
+
+@pytest.fixture
+def monitor(made: tuple[Flow, ...]) -> Monitor:
+    """A service whose queries all run."""
+    monitor = Monitor(made)
+    for status in monitor.statuses.values():
+        status.state = State.RUNNING
+    return monitor
+
+
+@pytest.fixture
+def silver(monitor: Monitor) -> FlowStatus:
+    return monitor.statuses["transactions.silver"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_a_service_that_runs_has_no_problems(monitor: Monitor) -> None:
+    assert monitor.problems(PATIENCE) == {}
+
+
+@pytest.mark.parametrize("state", [State.RESTARTING, State.FAILED])
+def test_a_query_that_failed_is_a_problem_with_its_reason(monitor: Monitor, silver: FlowStatus, state: State) -> None:
+    silver.state, silver.last_error = state, "OSError: disk full"
+    assert monitor.problems(PATIENCE) == {"transactions.silver": f"{state}: OSError: disk full"}
+
+
+def test_a_query_without_progress_is_a_problem(monitor: Monitor, silver: FlowStatus) -> None:
+    silver.progress_at = time.time() - PATIENCE - 5
+    assert monitor.problems(PATIENCE) == {"transactions.silver": "no progress for 15 s"}
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.STOPPED, State.DONE])
+def test_a_query_that_does_not_run_need_not_make_progress(monitor: Monitor, silver: FlowStatus, state: State) -> None:
+    silver.state, silver.progress_at = state, 0
+    assert monitor.problems(PATIENCE) == {}
+
+
+def test_health_readiness_and_metrics_over_http(monitor: Monitor, silver: FlowStatus) -> None:
+    port = free_port()
+    metrics = Metrics(monitor, PATIENCE)
+    metrics.serve(port)
+    assert get(port, "/healthz") == (200, '{"ok": true, "problems": {}}\n')
+    assert get(port, "/readyz")[0] == 503
+    assert get(port, "/other")[0] == 404
+
+    monitor.ready = True
+    silver.state, silver.last_error = State.FAILED, "OSError: disk full"
+    code, body = get(port, "/healthz")
+    assert (code, json.loads(body)["problems"]) == (503, {"transactions.silver": "failed: OSError: disk full"})
+    assert get(port, "/readyz")[0] == 200
+
+    with pytest.raises(ConfigError, match=f"METRICS_PORT: cannot listen on {port}"):
+        Metrics(monitor, PATIENCE).serve(port)
+
+
+def test_metrics_name_every_family_by_feed_and_sink(monitor: Monitor, silver: FlowStatus) -> None:
+    silver.batches, silver.rows_in, silver.rows_out, silver.bytes = 4, 100, 90, 5000
+    silver.restarts, silver.repeats, silver.watermark = 1, 10, time.time() - 60
+    silver.state_rows, silver.state_bytes, silver.behind = 7, 700, {"": 2}
+    monitor.statuses["transactions.bronze"].behind = {"0": 40, "2": 3}
+    monitor.statuses["transactions.quarantine"].reasons = Counter({"late": 3})
+    monitor.statuses["transactions.gold"].late = 6
+    metrics = Metrics(monitor, PATIENCE)
+    metrics.observe(silver, 0.3)
+    port = free_port()
+    metrics.serve(port)
+    text = get(port, "/metrics")[1]
+    sink = 'feed="transactions",sink="silver"'
+    for line in (
+        f"stream_app_batches_total{{{sink}}} 4.0",
+        f"stream_app_rows_in_total{{{sink}}} 100.0",
+        f"stream_app_rows_out_total{{{sink}}} 90.0",
+        f"stream_app_file_bytes_total{{{sink}}} 5000.0",
+        f"stream_app_restarts_total{{{sink}}} 1.0",
+        f"stream_app_repeats_dropped_total{{{sink}}} 10.0",
+        'stream_app_rows_dropped_by_watermark_total{feed="transactions",sink="gold"} 6.0',
+        f"stream_app_up{{{sink}}} 1.0",
+        f"stream_app_state_rows{{{sink}}} 7.0",
+        f"stream_app_state_memory_bytes{{{sink}}} 700.0",
+        f"stream_app_batches_behind{{{sink}}} 2.0",
+        'stream_app_records_behind{feed="transactions",partition="0",sink="bronze",topic="transactions"} 40.0',
+        'stream_app_quarantined_total{feed="transactions",reason="late"} 3.0',
+        'stream_app_batch_seconds_bucket{feed="transactions",le="0.5",sink="silver"} 1.0',
+    ):
+        assert line in text, line
+    for family in ("seconds_since_progress", "watermark_seconds", "watermark_age_seconds", "last_batch_id"):
+        assert f"stream_app_{family}{{{sink}}}" in text, family
+
+
+def progress(name: str, batch: int, **fields: Any) -> Any:
+    """A progress event as Spark 4.2 sends it, with what the service reads of it."""
+    source = {"endOffset": {"batch": 4, "clock": 1}, "latestOffset": {"batch": 6, "clock": 0}, "numInputRows": 10}
+    report = {
+        "name": name,
+        "batchId": batch,
+        "batchDuration": 1250,
+        "numInputRows": 10,
+        "eventTime": {"watermark": "2026-11-21T01:00:00.000Z"},
+        "stateOperators": [
+            {"numRowsTotal": 7, "memoryUsedBytes": 700, "customMetrics": {"numDroppedDuplicateRows": 2}}
+        ],
+        "sources": [source],
+        **fields,
+    }
+    return cast(Any, SimpleNamespace(progress=SimpleNamespace(json=json.dumps(report))))
+
+
+@pytest.fixture
+def listener(monitor: Monitor) -> ProgressListener:
+    return ProgressListener(monitor, Metrics(monitor, PATIENCE))
+
+
+def test_a_batch_is_counted_and_logged_as_one_line(
+    listener: ProgressListener, silver: FlowStatus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("json")
+    (tmp_path / "file.parquet").write_bytes(b"12345")
+    silver.failures, silver.last_error, silver.progress_at = 2, "OSError: disk full", 0
+    silver.written[3] = Written(3, 8, tmp_path / "file.parquet")
+    listener.onQueryProgress(progress("transactions.silver", 3))
+    assert (silver.batch_id, silver.batches, silver.rows_in, silver.rows_out, silver.bytes) == (3, 1, 10, 8, 5)
+    assert (silver.repeats, silver.state_rows, silver.state_bytes) == (2, 7, 700)
+    assert (silver.failures, silver.last_error) == (0, "")
+    assert silver.watermark == 1795222800
+    assert time.time() - silver.progress_at < 60
+    assert silver.behind == {"": 2}
+    assert silver.written == {}
+    line = json.loads(capsys.readouterr().err)
+    assert {name: line[name] for name in ("message", "batch", "rows_in", "rows_out", "file", "bytes", "seconds")} == {
+        "message": "transactions.silver",
+        "batch": 3,
+        "rows_in": 10,
+        "rows_out": 8,
+        "file": "file.parquet",
+        "bytes": 5,
+        "seconds": 1.25,
+    }
+    assert line["batches_behind"] == 2
+
+
+def test_a_report_that_repeats_a_batch_counts_it_once(listener: ProgressListener, silver: FlowStatus) -> None:
+    silver.written[3] = Written(3, 8, None)
+    for _ in range(3):
+        listener.onQueryProgress(progress("transactions.silver", 3))
+    assert (silver.batches, silver.rows_in) == (1, 10)
+
+
+def test_records_behind_are_told_by_partition(listener: ProgressListener, monitor: Monitor) -> None:
+    source = {
+        "endOffset": {"transactions": {"0": 10, "1": 5}},
+        "latestOffset": {"transactions": {"0": 12, "1": 5, "2": 4}},
+    }
+    listener.onQueryProgress(progress("transactions.bronze", 0, sources=[source]))
+    assert monitor.statuses["transactions.bronze"].behind == {"0": 2, "1": 0, "2": 4}
+
+
+def test_reasons_and_late_rows_add_up(listener: ProgressListener, silver: FlowStatus) -> None:
+    for batch in range(2):
+        silver.written[batch] = Written(batch, 3, None, {"late": 2, "empty": 1}, late=4)
+        listener.onQueryProgress(progress("transactions.silver", batch))
+    assert silver.reasons == {"late": 4, "empty": 2}
+    assert silver.late == 8
+
+
+def test_an_idle_query_makes_progress_too(listener: ProgressListener, silver: FlowStatus) -> None:
+    silver.progress_at = 0
+    started = SimpleNamespace(runId="run-1", name="transactions.silver")
+    listener.onQueryStarted(cast(Any, started))
+    listener.onQueryIdle(cast(Any, started))
+    assert time.time() - silver.progress_at < 60
+    listener.onQueryTerminated(cast(Any, started))
+    silver.progress_at = 0
+    listener.onQueryIdle(cast(Any, started))
+    assert silver.progress_at == 0
+
+
+def test_a_query_of_somebody_else_is_none_of_ours(listener: ProgressListener) -> None:
+    listener.onQueryProgress(progress("other", 0))

@@ -1,0 +1,171 @@
+"""A reset takes outputs and checkpoints together, and one that was cut short is finished by the next."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream_app import lock, ownership, restart
+from stream_app.errors import ConfigError
+from stream_app.feed import Feed
+from stream_app.flow import Flow, Layer, flows
+from stream_app.ops.reset import reset
+from tests.helpers import app_settings, commit, plan, tree, write_file
+
+Reset = Callable[..., int]
+
+
+@pytest.fixture
+def all_flows(feed: Feed, tmp_path: Path) -> tuple[Flow, ...]:
+    """A feed that has run, with files in all of its outputs."""
+    made = flows([feed], tmp_path)
+    for flow in made:
+        ownership.claim(flow, "topic-1" if flow.layer is Layer.BRONZE else None)
+        write_file(flow, 0)
+        plan(flow, 0, {"batch": 0})
+        commit(flow, 0)
+    return made
+
+
+@pytest.fixture
+def run(all_flows: tuple[Flow, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reset:
+    """`make reset` with those options."""
+
+    def run_with(**options: str) -> int:
+        for name in ("SINK", "TO", "YES"):
+            monkeypatch.setenv(name, options.get(name, ""))
+        return reset(app_settings(tmp_path), all_flows)
+
+    return run_with
+
+
+def left(all_flows: tuple[Flow, ...]) -> list[str]:
+    """The layers that still have their output and checkpoint; a half of the two would be neither."""
+    found = []
+    for flow in all_flows:
+        assert flow.output.exists() == flow.checkpoint.path.exists()
+        found += [str(flow.layer)] if flow.output.exists() else []
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sink", "expected"),
+    [
+        ("", []),
+        ("bronze", []),
+        ("quarantine", ["bronze", "silver", "gold", "raw_csv"]),
+        ("silver", ["bronze", "quarantine"]),
+        ("gold", ["bronze", "quarantine", "silver", "raw_csv"]),
+        ("raw_csv", ["bronze", "quarantine", "silver", "gold"]),
+    ],
+)
+def test_a_reset_takes_what_follows(run: Reset, all_flows: tuple[Flow, ...], sink: str, expected: list[str]) -> None:
+    assert run(SINK=sink, YES="1") == 0
+    assert left(all_flows) == expected
+
+
+@pytest.mark.parametrize(
+    ("to", "expected"),
+    [
+        ("", {"startingOffsets": "earliest"}),
+        ("latest", {"startingOffsets": "latest"}),
+        (
+            "2026-11-21T01:00:00Z",
+            {"startingTimestamp": "1795222800000", "startingOffsetsByTimestampStrategy": "latest"},
+        ),
+    ],
+)
+def test_to_says_where_bronze_reads_again(
+    run: Reset, all_flows: tuple[Flow, ...], to: str, expected: dict[str, str]
+) -> None:
+    run(TO="latest", YES="1")  # an earlier reset's choice is forgotten
+    assert run(TO=to, YES="1") == 0
+    assert restart.first_offsets(all_flows[0].feed, all_flows[0].root, "earliest") == expected
+
+
+def test_a_reset_of_silver_leaves_where_bronze_began(run: Reset, all_flows: tuple[Flow, ...]) -> None:
+    run(TO="latest", YES="1")
+    run(SINK="silver", YES="1")
+    assert restart.first_offsets(all_flows[0].feed, all_flows[0].root, "earliest") == {"startingOffsets": "latest"}
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"SINK": "platinum"}, "SINK: "),
+        ({"TO": "yesterday"}, "TO: "),
+        ({"SINK": "silver", "TO": "latest"}, "TO: is for bronze"),
+        ({"YES": "yes"}, "YES: "),
+        ({}, "YES: there is no terminal"),
+    ],
+)
+def test_a_wrong_option_changes_nothing(
+    run: Reset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str], problem: str
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    before = tree(tmp_path)
+    with pytest.raises(ConfigError, match=problem):
+        run(**options)
+    assert {name: data for name, data in tree(tmp_path).items() if name != "_lock"} == before
+
+
+def test_no_is_no(
+    run: Reset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda _: "n")
+    before = tree(tmp_path)
+    assert run() == 1
+    assert "transactions.silver" in capsys.readouterr().out
+    assert {name: data for name, data in tree(tmp_path).items() if name != "_lock"} == before
+
+
+def test_it_refuses_while_the_service_runs(run: Reset, tmp_path: Path) -> None:
+    with lock.sole_user(tmp_path, 0), pytest.raises(ConfigError, match="is in use by process"):
+        run(YES="1")
+
+
+@pytest.mark.parametrize("deletions", range(10))
+def test_a_reset_cut_short_anywhere_is_finished_by_the_next(
+    run: Reset, all_flows: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch, deletions: int
+) -> None:
+    """Die before each of the folders that go; until it is finished, the service refuses to start."""
+    feed, root = all_flows[0].feed, all_flows[0].root
+    delete, done = shutil.rmtree, 0
+
+    def delete_or_die(path: Path, **options: Any) -> None:
+        nonlocal done
+        if done == deletions:
+            raise KeyboardInterrupt
+        done += 1
+        delete(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", delete_or_die)
+        with pytest.raises(KeyboardInterrupt):
+            run(TO="latest", YES="1")
+    with pytest.raises(ConfigError, match="make reset FEED=transactions"):
+        restart.check_finished(feed, root)
+    assert run(SINK="gold", YES="1") == 0
+    restart.check_finished(feed, root)
+    assert left(all_flows) == []
+    assert restart.first_offsets(feed, root, "earliest") == {"startingOffsets": "latest"}
+
+
+def test_the_ledger_of_replays_goes_with_silver(run: Reset, all_flows: tuple[Flow, ...]) -> None:
+    silver = next(flow for flow in all_flows if flow.layer is Layer.SILVER)
+    silver.replay.mkdir()
+    run(SINK="gold", YES="1")
+    assert silver.replay.exists()
+    run(SINK="silver", YES="1")
+    assert not silver.replay.exists()
+
+
+def test_what_was_noted_is_whole_or_not_there(all_flows: tuple[Flow, ...]) -> None:
+    restart.begin(all_flows[2], {})
+    folder = all_flows[0].root / "transactions"
+    assert json.loads((folder / "_reset.json").read_text())["layers"] == ["silver", "gold", "raw_csv"]
+    assert not list(folder.glob("*.tmp"))

@@ -1,0 +1,147 @@
+"""Configuration is closed: one line that names the setting, before Spark starts, and never a secret."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream_app.errors import ConfigError
+from stream_app.settings import PROJECT, Settings, load_settings
+from stream_app.sources.kafka import security
+
+HIDDEN = "zq'x\"y\\w"
+SASL = {
+    "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+    "KAFKA_SASL_USERNAME": "app",
+    "KAFKA_SASL_PASSWORD": HIDDEN,
+}
+
+Load = Callable[..., Settings]
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
+    """Settings of those environment variables alone."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def load_from(**environment: str) -> Settings:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return load_settings()
+
+    return load_from
+
+
+def test_the_defaults_are_those_of_the_design(load: Load) -> None:
+    settings = load()
+    found: dict[str, Any] = settings.model_dump(include={"feeds", "output_path", "trigger_interval", "retention"})
+    assert found == {
+        "feeds": ("transactions",),
+        "output_path": Path("data/output"),
+        "trigger_interval": "30 seconds",
+        "retention": "compact",
+    }
+    assert (settings.max_offsets_per_trigger, settings.max_files_per_sink) == (500_000, 48)
+    assert (settings.starting_offsets, settings.fail_on_data_loss) == ("earliest", True)
+    assert (settings.spark_master, settings.spark_sql_shuffle_partitions) == ("local[*]", 4)
+    assert not settings.drains
+    assert settings.trigger_seconds == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("TRIGGER_INTERVAL", "30"),
+        ("TRIGGER_INTERVAL", "0 seconds"),
+        ("TRIGGER_INTERVAL", "soon"),
+        ("MAX_OFFSETS_PER_TRIGGER", "-1"),
+        ("MAX_FILES_PER_SINK", "0"),
+        ("MAX_FAILURES", "none"),
+        ("RETENTION", "forever"),
+        ("STARTING_OFFSETS", "middle"),
+        ("FAIL_ON_DATA_LOSS", "perhaps"),
+        ("LOG_FORMAT", "xml"),
+        ("METRICS_PORT", "65536"),
+        ("SPARK_DRIVER_MEMORY", "1 g"),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS"),
+        ("KAFKA_SSL_CA_LOCATION", "/no/such/file"),
+        ("OUTPUT_PATH", "s3a://bucket/output"),
+        ("OUTPUT_PATH", "hdfs://name/output"),
+        ("OUTPUT_PATH", "file:///tmp/output"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(load: Load, name: str, wrong: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: ") as error:
+        load(**{name: wrong})
+    assert wrong in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_wrong_setting_is_named_at_once(load: Load) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(RETENTION="forever", METRICS_PORT="-1")
+    assert {"RETENTION", "METRICS_PORT"} == {part.split(":")[0] for part in str(error.value).split("; ")}
+
+
+@pytest.mark.parametrize("missing", sorted(SASL.keys() - {"KAFKA_SECURITY_PROTOCOL"}))
+def test_sasl_is_whole_or_refused_and_the_password_is_never_shown(load: Load, missing: str) -> None:
+    with pytest.raises(ConfigError, match="KAFKA_SECURITY_PROTOCOL: SASL_SSL asks for") as error:
+        load(**(SASL | {missing: ""}))
+    assert HIDDEN not in str(error.value)
+
+
+def test_the_password_is_not_in_any_text_of_the_settings(load: Load) -> None:
+    settings = load(**SASL)
+    for text in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())):
+        assert "zq" not in text
+    assert settings.kafka_sasl_password.get_secret_value() == HIDDEN
+
+
+def test_a_wrong_setting_beside_a_password_shows_no_password(load: Load) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(**(SASL | {"KAFKA_SASL_MECHANISM": "GSSAPI", "MAX_FAILURES": "0"}))
+    assert HIDDEN not in str(error.value)
+    assert repr(HIDDEN) not in str(error.value)
+
+
+def test_spark_s_kafka_source_gets_the_password_where_it_is_redacted_and_quoted(load: Load) -> None:
+    options = security(load(**SASL))
+    holders = [name for name, value in options.items() if "zq" in value]
+    assert holders == ["kafka.sasl.jaas.config"]  # spark.redaction.regex holds *jaas* back
+    assert 'password="zq\'x\\"y\\\\w";' in options["kafka.sasl.jaas.config"]
+    assert "scram.ScramLoginModule" in options["kafka.sasl.jaas.config"]
+    assert "jaas" in (PROJECT / "conf" / "spark-defaults.conf").read_text()
+
+
+def test_feeds_are_a_list_of_names(load: Load) -> None:
+    assert load(FEEDS=" one, two ,").feeds == ("one", "two")
+
+
+def test_an_empty_variable_is_as_good_as_none(load: Load) -> None:
+    assert load(OUTPUT_PATH="", METRICS_PORT="").output_path == Path("data/output")
+
+
+def test_available_now_drains(load: Load) -> None:
+    assert load(TRIGGER_INTERVAL="available-now").drains
+
+
+@pytest.mark.parametrize("environment", [{"RETENTION": "forever"}, {"FEEDS": "../secrets"}, {"FEEDS": "nosuch"}])
+def test_the_service_refuses_before_spark_starts_with_exit_2_and_one_line(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    settings = {"PYTHONPATH": str(PROJECT), "OUTPUT_PATH": str(tmp_path / "output")}
+    command = [sys.executable, "-m", "stream_app"]
+    done = subprocess.run(
+        command, env=os.environ | settings | environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("stream_app: ")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "output").exists()

@@ -1,0 +1,117 @@
+"""make status: what it says of a sink comes from the files, and from the service while one runs."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from stream_app import lock, snapshot
+from stream_app.feed import Feed
+from stream_app.flow import Flow, flows
+from stream_app.monitor import Monitor, State
+from stream_app.ops import status
+from tests.helpers import START_MS, app_settings, bronze_row, commit, plan, silver_row, write_file, write_layer
+
+
+@pytest.fixture
+def made(feed: Feed, tmp_path: Path) -> tuple[Flow, ...]:
+    return flows([feed], tmp_path)
+
+
+def row(made: tuple[Flow, ...], sink: str) -> status.SinkStatus:
+    return next(found for found in status.statuses(made[0].root, made) if found.sink == sink)
+
+
+def test_a_sink_that_never_ran(made: tuple[Flow, ...]) -> None:
+    for found in status.statuses(made[0].root, made):
+        assert (found.state, found.files, found.rows, found.bytes) == ("stopped", 0, 0, 0)
+        assert (found.last_batch, found.newest_file, found.newest_file_age) == (None, None, None)
+
+
+def test_rows_files_and_ages_of_a_stopped_service(made: tuple[Flow, ...]) -> None:
+    bronze, _, silver, _, _ = made
+    for batch in range(3):
+        write_layer(bronze, batch, [bronze_row(batch * 2, b""), bronze_row(batch * 2 + 1, b"")])
+    file = write_layer(silver, 0, [silver_row(0)])
+    plan(silver, 0, {"batch": 0})
+    commit(silver, 0)
+    plan(silver, 1, {"batch": 2})  # not committed
+    found = row(made, "silver")
+    assert (found.last_batch, found.files, found.rows, found.behind) == (0, 1, 1, 2)
+    assert (found.newest_file, found.bytes) == (file.path.name, file.path.stat().st_size)
+    assert found.last_batch_age == pytest.approx(time.time() - START_MS / 1000, abs=5)
+    assert found.newest_file_age == pytest.approx(0, abs=5)
+    assert row(made, "bronze").rows == 6
+
+
+def test_csv_rows_are_records_not_lines(made: tuple[Flow, ...]) -> None:
+    csv = made[-1]
+    path = write_file(csv, 0)
+    path.write_bytes(b'txn_id,merchant\r\nt1,"a\r\nb"\r\nt2,"say ""x"""\r\nt3,\'=1\r\n')
+    assert row(made, "raw_csv").rows == 3
+
+
+def test_a_compacted_file_counts_once(made: tuple[Flow, ...]) -> None:
+    for batch in range(2):
+        write_layer(made[2], batch, [silver_row(batch)])
+    write_layer(made[2], 0, [silver_row(0), silver_row(1)], last=1)
+    assert (row(made, "silver").rows, row(made, "silver").files) == (2, 1)
+
+
+@pytest.mark.xfail(strict=True, reason="bug: rows.count_rows does not quote the path as views._select does")
+def test_a_folder_whose_name_has_quotes(feed: Feed, tmp_path: Path) -> None:
+    quoted = flows([feed], tmp_path / "it's")
+    write_file(quoted[-1], 0)
+    assert row(quoted, "raw_csv").rows == 1
+
+
+def test_a_running_service_tells_its_states(made: tuple[Flow, ...]) -> None:
+    root, monitor = made[0].root, Monitor(made)
+    for flow in made:
+        monitor[flow].state = State.RUNNING
+    silver = monitor.statuses["transactions.silver"]
+    silver.state, silver.restarts, silver.last_error = State.RESTARTING, 2, "OSError: disk full"
+    monitor.statuses["transactions.bronze"].behind = {"0": 40, "1": 2}
+    with lock.sole_user(root, 0):
+        snapshot.write(root, monitor)
+        found = row(made, "silver")
+        assert (found.state, found.restarts, found.last_error) == ("restarting", 2, "OSError: disk full")
+        assert (row(made, "bronze").state, row(made, "bronze").behind) == ("running", 42)
+    assert row(made, "bronze").state == "stopped"
+
+
+def test_a_service_that_gave_up_shows_why(made: tuple[Flow, ...]) -> None:
+    monitor = Monitor(made)
+    silver = monitor.statuses["transactions.silver"]
+    silver.state, silver.last_error = State.FAILED, "OSError: disk full"
+    snapshot.write(made[0].root, monitor)
+    assert (row(made, "silver").state, row(made, "silver").last_error) == ("failed", "OSError: disk full")
+
+
+def test_the_snapshot_is_kept_and_written_a_last_time(made: tuple[Flow, ...]) -> None:
+    monitor = Monitor(made)
+    with snapshot.kept(made[0].root, monitor):
+        monitor[made[0]].state = State.DONE
+    assert snapshot.read(made[0].root)["flows"]["transactions.bronze"]["state"] == "done"
+    assert not list(made[0].root.glob("*.tmp"))
+
+
+def test_the_table_has_a_row_a_sink_and_the_errors_under_it(made: tuple[Flow, ...]) -> None:
+    monitor = Monitor(made)
+    monitor[made[3]].last_error = "ValueError: no"
+    snapshot.write(made[0].root, monitor)
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(status.table(made[0].root, made))
+    assert all(flow.name in capture.get() for flow in made)
+    assert "transactions.gold: ValueError: no" in capture.get()
+
+
+def test_format_json_is_json(
+    made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORMAT", "json")
+    assert status.status(app_settings(made[0].root), made) == 0
+    assert [found["sink"] for found in json.loads(capsys.readouterr().out)] == [str(flow.layer) for flow in made]

@@ -1,0 +1,170 @@
+"""make query and make show: a view per feed and layer, with the right columns whether or not there are files."""
+
+import tempfile
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream_app.errors import ConfigError
+from stream_app.feed import Feed
+from stream_app.flow import Flow, Layer, flows
+from stream_app.ops import views
+from stream_app.ops.query import query
+from stream_app.ops.show import show
+from stream_app.rows import count_rows
+from tests.helpers import app_settings, bronze_row, silver_row, value, write_file, write_layer
+
+COORDINATES = {
+    "kafka_ts": "TIMESTAMP WITH TIME ZONE",
+    "topic": "VARCHAR",
+    "partition": "INTEGER",
+    "offset": "BIGINT",
+}
+TEXTS = ("currency", "status", "city", "country")
+FIELDS = {
+    "txn_id": "VARCHAR",
+    "event_time": "TIMESTAMP WITH TIME ZONE",
+    **dict.fromkeys(("user_id", "card_id", "merchant", "category"), "VARCHAR"),
+    "amount": "DECIMAL(18,2)",
+    **dict.fromkeys(TEXTS, "VARCHAR"),
+    **dict.fromkeys(("lat", "lon"), "DOUBLE"),
+}
+EXPECTED = {
+    "bronze": {"key": "VARCHAR", "value": "BLOB", "headers": 'STRUCT("key" VARCHAR, "value" BLOB)[]', **COORDINATES},
+    "quarantine": {
+        "key": "VARCHAR",
+        "value": "BLOB",
+        "value_text": "VARCHAR",
+        "reasons": "VARCHAR[]",
+        **COORDINATES,
+    },
+    "silver": FIELDS | COORDINATES,
+    "gold": {
+        "window_start": "TIMESTAMP WITH TIME ZONE",
+        "window_end": "TIMESTAMP WITH TIME ZONE",
+        "card_id": "VARCHAR",
+        "txn_count": "BIGINT",
+        "sum_amount": "DECIMAL(28,2)",
+        "avg_amount": "DECIMAL(22,6)",
+        "max_amount": "DECIMAL(18,2)",
+    },
+    "raw_csv": FIELDS,
+}
+
+
+def columns(connection: duckdb.DuckDBPyConnection, view: str) -> dict[str, str]:
+    relation = connection.sql(f"SELECT * FROM {view}")
+    return dict(zip(relation.columns, map(str, relation.types), strict=True))
+
+
+@pytest.fixture
+def made(feed: Feed, tmp_path: Path) -> tuple[Flow, ...]:
+    return flows([feed], tmp_path)
+
+
+@pytest.mark.parametrize("layer", list(Layer))
+def test_an_empty_layer_has_its_columns_and_types(made: tuple[Flow, ...], layer: Layer) -> None:
+    connection = views.connect(made)
+    assert columns(connection, f"transactions.{layer}") == EXPECTED[layer]
+    assert connection.sql(f"SELECT count(*) FROM {layer}").fetchone() == (0,)
+
+
+def test_a_layer_with_files_has_the_same_columns_and_types(made: tuple[Flow, ...]) -> None:
+    bronze, quarantine, silver, _, _ = made
+    write_layer(bronze, 0, [bronze_row(0, value(0))])
+    write_layer(quarantine, 0, [bronze_row(0, b"x") | {"value_text": "x", "reasons": ["not_json"]}])
+    write_layer(silver, 0, [silver_row(0)])
+    connection = views.connect(made)
+    for layer in ("bronze", "quarantine", "silver"):
+        assert columns(connection, layer) == EXPECTED[layer]
+
+
+def test_times_are_shown_in_utc(made: tuple[Flow, ...]) -> None:
+    write_layer(made[2], 0, [silver_row(0)])
+    shown = views.connect(made).sql("SELECT event_time::VARCHAR FROM silver").fetchone()
+    assert shown == ("2026-11-21 01:00:00+00",)
+
+
+def test_each_batch_counts_once_while_a_compacted_file_and_its_parts_stand(made: tuple[Flow, ...]) -> None:
+    rows = [silver_row(n) for n in range(4)]
+    for batch in range(3):
+        write_layer(made[2], batch, [rows[batch]])
+    write_layer(made[2], 0, rows[:2], last=1)
+    write_layer(made[2], 3, rows[3:])
+    assert views.connect(made).sql("SELECT txn_id FROM silver ORDER BY 1").fetchall() == [(f"t{n}",) for n in range(4)]
+
+
+def test_two_feeds_have_a_schema_each_and_the_first_needs_no_name(feed: Feed, tmp_path: Path) -> None:
+    other = feed.model_copy(update={"name": "payments"})
+    made = flows([feed, other], tmp_path)
+    write_layer(made[2], 0, [silver_row(0)])
+    connection = views.connect(made)
+    counts = connection.sql("SELECT (SELECT count(*) FROM silver), (SELECT count(*) FROM payments.silver)").fetchone()
+    assert counts == (1, 0)
+
+
+def test_a_folder_whose_name_has_quotes(feed: Feed, tmp_path: Path) -> None:
+    made = flows([feed], tmp_path / "it's")
+    write_layer(made[2], 0, [silver_row(0)])
+    assert views.connect(made).sql("SELECT count(*) FROM silver").fetchone() == (1,)
+
+
+NASTY = st.text(alphabet="=+-@\"',;|\t\r\n \\a1#\u2028", min_size=1, max_size=12)
+TEXT = NASTY | st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+def csv_cell(text: str) -> str:
+    """As layers/raw_csv.py writes it."""
+    return '"' + text.replace('"', '""') + '"' if set(text) & set('",\r\n') else text
+
+
+@settings(max_examples=150, deadline=None)
+@given(texts=st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=30))
+def test_any_csv_of_ours_is_read_as_it_was_written(feed: Feed, texts: list[tuple[str, str, str]]) -> None:
+    """DuckDB guesses a CSV's dialect from its first rows; what it guesses must not depend on them."""
+    with tempfile.TemporaryDirectory() as folder:
+        flow = Flow(feed, Layer.RAW_CSV, Path(folder))
+        path = write_file(flow, 0)
+        rest = ["12.50", "EUR", "approved"], ["DE", "1.5", "-2.25"]
+        cells = [
+            [f"t{n}", "2026-11-21T01:00:00.000000Z", a, "card", b, "food", *rest[0], c, *rest[1]]
+            for n, (a, b, c) in enumerate(texts)
+        ]
+        lines = [",".join(feed.fields), *(",".join(map(csv_cell, row)) for row in cells)]
+        path.write_text("".join(f"{line}\r\n" for line in lines), newline="")
+        rows = views.connect([flow]).sql("SELECT txn_id, user_id, merchant, city FROM raw_csv").fetchall()
+        assert sorted(rows) == sorted((f"t{n}", *row) for n, row in enumerate(texts))
+        count_rows.cache_clear()
+        assert count_rows(path) == len(texts)
+
+
+def test_show_names_every_layer_with_its_rows(
+    made: tuple[Flow, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_layer(made[0], 0, [bronze_row(0, value(0)), bronze_row(1, b"\xff\xfe"), bronze_row(2, None)])
+    write_layer(made[2], 0, [silver_row(0, merchant="Bar & Söhne")])
+    assert show(app_settings(tmp_path), made) == 0
+    shown = capsys.readouterr().out
+    for line in ("transactions.bronze: 3 rows", "transactions.silver: 1 rows", "transactions.gold: 0 rows"):
+        assert line in shown
+    assert "Bar & Söhne" in shown
+
+
+def test_query_asks_for_sql(made: tuple[Flow, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SQL", raising=False)
+    with pytest.raises(ConfigError, match=r"^SQL: .*transactions\.silver"):
+        query(app_settings(tmp_path), made)
+
+
+def test_query_prints_the_result(
+    made: tuple[Flow, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_layer(made[2], 0, [silver_row(7)])
+    monkeypatch.setenv("SQL", "SELECT txn_id, amount FROM transactions.silver")
+    assert query(app_settings(tmp_path), made) == 0
+    shown = capsys.readouterr().out
+    assert "t7" in shown
+    assert "12.50" in shown
