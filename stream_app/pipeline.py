@@ -24,7 +24,7 @@ from stream_app.sinks.batch import BatchSink, Written
 from stream_app.sinks.hadoop import Hadoop
 from stream_app.sinks.late import write_late
 from stream_app.sources.kafka import read_topic
-from stream_app.sources.layer import LayerSource, read_layer
+from stream_app.sources.layer import read_layer
 
 _PREVIEWED = {Layer.SILVER, Layer.GOLD}
 _PREVIEW_ROWS = 5
@@ -40,7 +40,6 @@ class Pipeline:
         self._settings = settings
         self.hadoop = Hadoop(spark)
         self._sinks: dict[Flow, BatchSink] = {}
-        spark.dataSource.register(LayerSource)
 
     def start(self, flow: Flow, batch_function: Callable[[DataFrame, int], None]) -> StreamingQuery:
         """Check that the flow may go on from its checkpoint, then start its query.

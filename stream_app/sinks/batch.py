@@ -56,6 +56,7 @@ class BatchSink:
         """Write the batch's file, unless it stands or there are no rows for it."""
         for standing in self._flow.files():
             if standing.first <= batch_id <= standing.last:
+                frame.write.format("noop").mode("overwrite").save()  # each batch must commit the query's state
                 return Written(batch_id, count_rows(standing.path), standing.path)
         time_ms = self._flow.checkpoint.planned(batch_id).time_ms
         target = batch_file(self._flow.output, self._flow.layer, self._flow.layer.extension, time_ms, batch_id)

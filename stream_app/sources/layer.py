@@ -80,7 +80,25 @@ def read_layer(spark: SparkSession, flow: Flow, max_rows: int) -> DataFrame:
         spark.sparkContext.defaultParallelism,
     )
     encoded = base64.b64encode(pickle.dumps(options)).decode()
-    return spark.readStream.format(LayerSource.name()).schema(_columns(flow)).option("reader", encoded).load()
+    source = _source_of(flow)
+    spark.dataSource.register(source)
+    return spark.readStream.format(source.name()).schema(_columns(flow)).option("reader", encoded).load()
+
+
+def _source_of(flow: Flow) -> type[LayerSource]:
+    """A source of the flow's own.
+
+    Spark's planner threads write to the environment map of a registered source without a lock; two queries that start
+    at once on one source can leave it so that no later task of either can be deserialized (seen on 4.2.0).
+    """
+    format_name = f"layer_{flow.feed.name}_{flow.layer}"
+
+    class Source(LayerSource):
+        @classmethod
+        def name(cls) -> str:
+            return format_name
+
+    return Source
 
 
 def _columns(flow: Flow) -> StructType:
@@ -102,12 +120,7 @@ def _columns(flow: Flow) -> StructType:
 
 
 class LayerSource(DataSource):
-    """`spark.readStream.format("layer")`; register it with the session first."""
-
-    @classmethod
-    def name(cls) -> str:
-        """The format's name."""
-        return "layer"
+    """The data source behind read_layer."""
 
     def __init__(self, options: MutableMapping[str, str]) -> None:
         super().__init__(options)
