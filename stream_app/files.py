@@ -54,8 +54,11 @@ def parse(path: Path, layer: str) -> BatchFile | None:
     match = _NAME.fullmatch(path.name)
     if match is None or match["layer"] != layer:
         return None
+    try:
+        time = datetime.strptime(match["time"], _TIME_FORMAT).replace(tzinfo=UTC)
+    except ValueError:  # digits that are no date
+        return None
     first = int(match["first"])
-    time = datetime.strptime(match["time"], _TIME_FORMAT).replace(tzinfo=UTC)
     return BatchFile(first, int(match["last"] or first), time, path)
 
 
