@@ -1,8 +1,9 @@
 """Output belongs to its checkpoint: what is checked before a query starts, and how the two are bound.
 
 `_owner.json` in each output folder names the feed, the layer, the query id in Spark's checkpoint, for bronze the
-topic's id, and the declarations that the query's state depends on. Anything that does not match is refused with the
-command to type, because to go on would skip records or repeat them.
+topic's id, for the others the query id of the layer they follow, and the declarations that the query's state depends
+on. Anything that does not match is refused with the command to type, because to go on would skip records or repeat
+them.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ def _check(flow: Flow, topic_id: str | None) -> None:
     expected = _owner(flow, topic_id, query_id)
     if found.get("topic_id") != topic_id:
         raise topic_was_recreated(flow)
+    if flow.upstream and found.get("upstream") != expected["upstream"]:
+        raise _refusal(flow, f"{flow.upstream.name}, which {flow.name} follows, was begun anew without it")
     if found.get("state") != expected["state"]:
         problem = f"the feed file changed what {flow.name} keeps in its state or its columns"
         raise _refusal(flow, problem)
@@ -118,6 +121,7 @@ def _owner(flow: Flow, topic_id: str | None, query_id: str) -> dict[str, str | N
         "feed": feed.name,
         "layer": str(flow.layer),
         "query_id": query_id,
+        "upstream": flow.upstream.checkpoint.query_id() if flow.upstream else None,
         "topic_id": topic_id,
         "state": digest,
     }

@@ -40,6 +40,8 @@ class Runner:
         self._queries: dict[Flow, StreamingQuery] = {}
         self._restart_at: dict[Flow, float] = {}
         self._running_batches: dict[Flow, int] = {}
+        self._batch_errors: dict[Flow, str] = {}
+        """What a batch failed with, which Spark's report of the failed query holds only in part."""
         self._stop = threading.Event()
         self._draining = False
 
@@ -88,7 +90,7 @@ class Runner:
             if error is None:
                 self._monitor[flow].state = State.DONE
             else:
-                self._failed(flow, self._monitor[flow].last_error or str(error))
+                self._failed(flow, self._batch_errors.pop(flow, str(error)))
         for flow, due in list(self._restart_at.items()):
             if time.monotonic() >= due:
                 self._start(flow)
@@ -118,7 +120,7 @@ class Runner:
             try:
                 status.written[batch_id] = self._pipeline.write(flow, frame, batch_id)
             except Exception as error:
-                status.last_error = f"{type(error).__name__}: {error}"
+                self._batch_errors[flow] = f"{type(error).__name__}: {error}"
                 raise
 
     @contextmanager

@@ -177,7 +177,6 @@ def test_a_rule_that_no_state_depends_on_may_change(feed: Feed, tmp_path: Path) 
         ownership.claim(Flow(changed, layer, tmp_path), topic_id)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: nothing binds a follower to the checkpoint of the layer that it reads")
 def test_an_upstream_that_began_anew_without_its_followers(feed: Feed, tmp_path: Path) -> None:
     """Bronze and its checkpoint deleted by hand: silver's offset counts other batches, which it would skip."""
     bronze, silver = Flow(feed, Layer.BRONZE, tmp_path), Flow(feed, Layer.SILVER, tmp_path)

@@ -154,7 +154,6 @@ def test_after_max_failures_in_a_row_the_others_are_drained_and_the_service_fail
     assert service.queries.active == []
 
 
-@pytest.mark.xfail(strict=True, reason="bug: Runner._watch shows the flow's first error for every later one")
 def test_the_last_error_is_the_one_that_is_told(service: Service) -> None:
     service.queries.script[Layer.SILVER] = [*failures("one", "two", "three")]
     service.begin().wait()

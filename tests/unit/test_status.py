@@ -60,7 +60,6 @@ def test_a_compacted_file_counts_once(made: tuple[Flow, ...]) -> None:
     assert (row(made, "silver").rows, row(made, "silver").files) == (2, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: rows.count_rows does not quote the path as views._select does")
 def test_a_folder_whose_name_has_quotes(feed: Feed, tmp_path: Path) -> None:
     quoted = flows([feed], tmp_path / "it's")
     write_file(quoted[-1], 0)
