@@ -164,7 +164,8 @@ class Runner:
 def _one_line(error: str) -> str:
     """The cause of a failure without its stack: the innermost of Python's or Java's errors, else the first line."""
     python = re.findall(r"^[\w.]*(?:Error|Expired): .+$", error, re.MULTILINE)
-    java = re.findall(r"^Caused by: (.+)$", error, re.MULTILINE)
+    # py4j shows the Java error behind a colon, and what caused that further down
+    java = re.findall(r"^(?:Caused by)?: (.+)$", error, re.MULTILINE)
     candidates = [line for line in (*java[-1:], *python[-1:]) if not line.startswith("Py4J")]
     lines = candidates or [line.strip() for line in error.splitlines() if line.strip()] or ["unknown"]
     return str(lines[-1 if candidates else 0])[:_LONGEST_ERROR]

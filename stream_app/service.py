@@ -42,7 +42,7 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
     """
     logs.configure(settings.log_format)
     _end_with_parent()
-    with sole_user(settings.output_path, _LOCK_PATIENCE_SECONDS):
+    with sole_user(settings.output_path, _LOCK_PATIENCE_SECONDS), ExitStack() as beside:
         monitor = Monitor(all_flows)
         metrics = Metrics(monitor, _STUCK_TRIGGERS * settings.trigger_seconds + _STUCK_SECONDS)
         if settings.metrics_port:
@@ -54,21 +54,20 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
                 broker.wait_for_topic(flow.feed.topic, _BROKER_PATIENCE_SECONDS)
             admission.admit(flow)
         spark = SparkSession.builder.getOrCreate()
+        beside.callback(spark.stop)
         spark.streams.addListener(ProgressListener(monitor, metrics))
         pipeline = Pipeline(spark, admission, settings)
         runner = Runner(pipeline, monitor, settings)
         retention = Retention(all_flows, pipeline.hadoop, settings)
         _stop_on_signals(spark, runner)
         logs.info("started", feeds=",".join(settings.feeds), output=settings.output_path)
-        with ExitStack() as beside:
-            beside.enter_context(kept(settings.output_path, monitor))
-            beside.enter_context(retention.running())
-            if settings.commit_group_offsets:
-                beside.enter_context(mirrored(all_flows, broker))
-            for wave in _waves(all_flows, settings):
-                runner.run(wave)
-        spark.stop()
-        logs.info("stopped")
+        beside.enter_context(kept(settings.output_path, monitor))
+        beside.enter_context(retention.running())
+        if settings.commit_group_offsets:
+            beside.enter_context(mirrored(all_flows, broker))
+        for wave in _waves(all_flows, settings):
+            runner.run(wave)
+    logs.info("stopped")
 
 
 def _waves(all_flows: tuple[Flow, ...], settings: Settings) -> list[tuple[Flow, ...]]:
