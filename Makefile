@@ -32,14 +32,14 @@ produce: setup ## the producer in the foreground; MSGS_PER_SEC=100, COUNT=20000
 up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster adds Spark's own cluster
 	@exec sh local/compose_up.sh
 
-down: ## stop what `make up` started; the records and outputs stay
-	@$(COMPOSE) down
+down: ## stop what `make up` started; the outputs stay, and Kafka's records unless VOLUMES=1
+	@$(COMPOSE) down --remove-orphans $(if $(filter-out 0,$(VOLUMES)),--volumes)
 
 logs: ## follow the containers' logs; SERVICE=stream-app for one
 	@exec $(COMPOSE) logs --follow --tail 200 $(SERVICE)
 
 ps: ## list the containers
-	@$(COMPOSE) ps
+	@$(COMPOSE) ps --all
 
 status: ## a row a sink: state, last batch, rows, lag, newest file
 	@exec sh local/ops.sh status

@@ -10,8 +10,8 @@ import duckdb
 from stream_app.feed import Feed, Measure
 from stream_app.files import BatchFile, batch_files, standing
 from stream_app.flow import LATE, Flow, Layer
+from stream_app.rows import CSV_DIALECT
 
-_LONGEST_LINE = 64 << 20
 _COORDINATES = {"kafka_ts": "TIMESTAMPTZ", "topic": "VARCHAR", "partition": "INTEGER", "offset": "BIGINT"}
 _TYPES = {
     "string": "VARCHAR",
@@ -56,9 +56,7 @@ def _select(files: Sequence[BatchFile], columns: Mapping[str, str]) -> str:
     listed = "[" + ", ".join("'" + str(file.path).replace("'", "''") + "'" for file in files) + "]"
     if files[0].path.suffix == f".{Layer.RAW_CSV.extension}":
         typed = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
-        return (
-            f"SELECT * FROM read_csv({listed}, header = true, columns = {{{typed}}}, max_line_size = {_LONGEST_LINE})"
-        )
+        return f"SELECT * FROM read_csv({listed}, columns = {{{typed}}}, {CSV_DIALECT})"
     return f"SELECT * FROM read_parquet({listed})"
 
 
