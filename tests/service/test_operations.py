@@ -181,6 +181,7 @@ def test_replay_takes_what_passes_now_once(service: Service, broker: KafkaBroker
 
 
 def test_reset_rebuilds_from_bronze_and_bronze_from_where_it_is_told(service: Service, broker: KafkaBroker) -> None:
+    middle = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 50))
     _send(broker, service, 0, 1000)
     service.drain(MAX_OFFSETS_PER_TRIGGER="100", MAX_FILES_PER_SINK="4")
     before = {name: service.contents(name) for name in ("silver", "gold", "raw_csv")}
@@ -194,7 +195,6 @@ def test_reset_rebuilds_from_bronze_and_bronze_from_where_it_is_told(service: Se
     assert {name: service.contents(name) for name in before} == before
 
     assert "TO: is for bronze" in service.op("reset", expected=2, SINK="gold", TO="latest", YES="1")
-    middle = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 40))
     service.op("reset", TO=middle, YES="1")
     service.drain()
     assert 0 < service.count("bronze") < 1000

@@ -16,7 +16,7 @@ from local.ports import any_free
 from stream_app.settings import PROJECT
 from tests.service.harness import KafkaBroker, Service, wait_for
 
-PASSWORD = 'correct "horse" \\battery'
+PASSWORD = "correct; horse battery"
 JARS = f"{PROJECT}/.jars/kafka/*"
 
 
@@ -46,13 +46,14 @@ required username="broker" password="b";
 ssl.keystore.type=PKCS12
 ssl.keystore.location={store}
 ssl.keystore.password=changeit
+ssl.truststore.type=PEM
+ssl.truststore.location={ca}
 offsets.topic.replication.factor=1
 log.dirs={tmp_path / "kafka"}
 """)
     java = ["java", "-Xmx512m", "-cp", JARS]
     scram = ["--add-scram", "SCRAM-SHA-512=[name=broker,password=b]"]
-    quoted = PASSWORD.replace("\\", "\\\\").replace('"', '\\"')
-    scram += ["--add-scram", f'SCRAM-SHA-512=[name=app,password="{quoted}"]']
+    scram += ["--add-scram", f"SCRAM-SHA-512=[name=app,password={PASSWORD}]"]
     storage = [*java, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", str(properties)]
     subprocess.run([*storage, *scram], check=True, capture_output=True)
     with (tmp_path / "kafka.log").open("wb") as log:
@@ -83,7 +84,7 @@ def test_scram_over_tls(secure: tuple[str, dict[str, str]], new_service: Callabl
             "log_level": 0,
         }
     )
-    wait_for(lambda: _answers(admin), "the broker")
+    wait_for(lambda: _answers(admin), "the broker", 60)
     admin.create_topics([NewTopic("secure", 3, 1)])["secure"].result()
     producer = subprocess.run(
         [sys.executable, "-m", "producer"],
