@@ -1,0 +1,121 @@
+"""The compose stack for real: up, rows in all five outputs, reset, a clean stop, down; alone and as a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from local.ports import any_free
+from stream_app.feed import load_feeds
+from stream_app.flow import flows
+from stream_app.ops.views import connect
+from stream_app.settings import PROJECT
+
+DEADLINE_SECONDS = 600
+SINKS = ("bronze", "quarantine", "silver", "gold", "raw_csv")
+
+
+@dataclass
+class Stack:
+    """A copy of the project, with a name and ports of its own."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout[-6000:]}"
+        return done.stdout
+
+    def rows(self) -> dict[str, int]:
+        """How many rows each output holds, as read from this side of the mount."""
+        (feed,) = load_feeds(self.folder / "conf" / "feeds", ("transactions",))
+        database = connect(flows([feed], self.folder / "data" / "output"))
+        return {sink: database.sql(f"SELECT count(*) FROM {sink}").fetchall()[0][0] for sink in SINKS}
+
+    def wait_for_rows(self) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not all((rows := self.rows()).values()):
+            assert time.monotonic() < deadline, f"not all outputs hold rows: {rows}\n{self.logs()}"
+            time.sleep(2)
+
+    def logs(self) -> str:
+        return self.run("docker", "compose", "logs", "--tail", "40", "stream-app")[-6000:]
+
+    def containers(self) -> list[dict[str, object]]:
+        listed = self.run("docker", "compose", "--profile", "*", "ps", "--all", "--format", "json")
+        return [json.loads(line) for line in listed.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """The files that git knows or would know, in a folder of their own; all that was started is removed at the end."""
+    folder = tmp_path / "project"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=PROJECT, check=True, capture_output=True
+    ).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        if (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((PROJECT / name).read_bytes())
+            (folder / name).chmod((PROJECT / name).stat().st_mode)
+    ports = {name: str(any_free()) for name in ("KAFKA_PORT", "SPARK_UI_PORT", "METRICS_PORT", "SPARK_MASTER_UI_PORT")}
+    made = Stack(
+        folder,
+        os.environ
+        | ports
+        | {
+            "COMPOSE_PROJECT_NAME": f"medallion-{uuid.uuid4().hex[:8]}",
+            "APP_IMAGE": "kafka-medallion-test",
+            "TRIGGER_INTERVAL": "5 seconds",
+            "MSGS_PER_SEC": "20",
+            "BAD_SHARE": "0.02",
+            "DOCKER_BUILDKIT": "0",
+        },
+    )
+    yield made
+    made.run("docker", "compose", "--profile", "*", "down", "--volumes", "--timeout", "20")
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("profile", ["", "cluster"])
+def test_up_reset_stop_and_down(stack: Stack, profile: str) -> None:
+    assert "warn" not in stack.run("docker", "compose", "config").lower()
+    stack.environment["PROFILE"] = profile
+    assert "healthy" in stack.run("make", "up")
+    stack.wait_for_rows()
+    app = stack.run("docker", "compose", "exec", "-T", "stream-app", "id", "-u").strip()
+    assert app != "0", "the service must not run as root"
+    owners = {path.stat().st_uid for path in (stack.folder / "data" / "output").rglob("*.parquet")}
+    assert owners == {int(app)}
+    assert {"kafka", "stream-app", "producer"} <= {str(one["Service"]) for one in stack.containers()}
+    assert "stream-app" in stack.run("make", "ps")
+    if profile:
+        assert "spark-worker" in stack.run("make", "ps")
+    stack.run("make", "reset", "YES=1")
+    stack.wait_for_rows()
+    started = time.monotonic()
+    stack.run("docker", "compose", "stop", "stream-app")
+    (service,) = (one for one in stack.containers() if one["Service"] == "stream-app")
+    assert service["ExitCode"] == 0, stack.logs()
+    assert time.monotonic() - started < 75
+    assert "transactions.silver" in stack.logs()
+    stack.run("make", "down")
+    assert stack.containers() == []
