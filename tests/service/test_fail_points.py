@@ -6,6 +6,8 @@ import itertools
 import time
 from collections.abc import Callable
 
+import pytest
+
 from stream_app.files import data_paths
 from stream_app.flow import Layer
 from tests.service.harness import KafkaBroker, Service, transaction, wait_for
@@ -37,6 +39,7 @@ def _records(step: int, now: float) -> list[tuple[str, bytes | None, int]]:
     return records
 
 
+@pytest.mark.timeout(3600)
 def test_death_at_every_point_of_every_sink_loses_and_doubles_nothing(
     broker: KafkaBroker, new_service: Callable[..., Service]
 ) -> None:

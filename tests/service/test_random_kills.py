@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
 from tests.service.harness import KafkaBroker, Service, transaction, wait_for
@@ -48,6 +49,7 @@ class Sender(threading.Thread):
         return lambda error, _message: None if error else self.acknowledged.add(number)
 
 
+@pytest.mark.timeout(3600 + 60 * KILLS)
 def test_random_kills_lose_and_double_nothing(broker: KafkaBroker, service: Service) -> None:
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
