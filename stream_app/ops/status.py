@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import duckdb
+import pyarrow as pa
 from rich.box import SIMPLE
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -101,7 +103,7 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
         last_batch=committed.batch_id if committed else None,
         last_batch_age=round(now - committed.time_ms / 1000, 1) if committed else None,
         files=len(files),
-        rows=sum(count_rows(file.path) for file, _ in files),
+        rows=sum(_rows(file.path) for file, _ in files),
         bytes=sum(size for _, size in files),
         behind=behind if isinstance(behind, int) else None,
         newest_file=newest[0].path.name if newest else None,
@@ -124,6 +126,14 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:  # retention took it a moment ago
         return None
+
+
+def _rows(path: Path) -> int:
+    """The file's rows; none of one that cannot be read, as the audit will say of it."""
+    try:
+        return count_rows(path)
+    except (OSError, pa.ArrowInvalid, duckdb.Error):
+        return 0
 
 
 def _show(value: object) -> str:

@@ -57,7 +57,7 @@ def _select(files: Sequence[BatchFile], columns: Mapping[str, str]) -> str:
     if files[0].path.suffix == f".{Layer.RAW_CSV.extension}":
         typed = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
         return f"SELECT * FROM read_csv({listed}, columns = {{{typed}}}, {CSV_DIALECT})"
-    return f"SELECT * FROM read_parquet({listed})"
+    return f"SELECT * FROM read_parquet({listed}, hive_partitioning = false)"
 
 
 def _declared(flow: Flow) -> dict[str, str]:

@@ -74,8 +74,8 @@ def read_layer(spark: SparkSession, flow: Flow, max_rows: int) -> DataFrame:
         flow.feed,
         flow.layer,
         flow.upstream.layer,
-        flow.upstream.output,
-        flow.replay,
+        flow.upstream.output.absolute(),
+        flow.replay.absolute(),
         max_rows,
         spark.sparkContext.defaultParallelism,
     )

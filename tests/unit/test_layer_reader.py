@@ -146,6 +146,15 @@ def test_an_empty_layer_gives_nothing(flow: dict[Layer, Flow]) -> None:
     assert reader.partitions(start, start) == []
 
 
+def test_the_work_of_a_large_batch_is_cut_evenly(flow: dict[Layer, Flow]) -> None:
+    write_layer(flow[Layer.SILVER], 0, [silver_row(n) for n in range(24)], row_group=1)
+    with patch.object(source, "_MIN_ROWS_PER_SPLIT", 3):
+        reader = reader_of(flow[Layer.GOLD])
+        start = reader.initialOffset()
+        splits = reader.partitions(start, reader.latestOffset(start, ReadAllAvailable()))
+    assert [len(groups) for split in splits for _, groups in split.row_groups] == [6, 6, 6, 6]
+
+
 def test_no_limit_is_no_limit(flow: dict[Layer, Flow]) -> None:
     assert reader_of(flow[Layer.GOLD], max_rows=0).getDefaultReadLimit() == ReadAllAvailable()
     assert reader_of(flow[Layer.GOLD], max_rows=9).getDefaultReadLimit() == ReadMaxRows(9)

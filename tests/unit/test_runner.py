@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
 from stream_app import logs, runner
+from stream_app.checkpoint import Checkpoint
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer, flows
@@ -204,7 +206,9 @@ def test_a_drain_ends_by_itself_when_every_query_has_read_all(service: Service) 
     assert {service.state(layer) for layer in Layer} == {State.DONE}
 
 
-def test_a_stop_waits_for_the_running_batch_and_for_its_commit(service: Service, made: tuple[Flow, ...]) -> None:
+def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
+    service: Service, made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     silver = made[2]
     in_batch, go_on = threading.Event(), threading.Event()
 
@@ -229,6 +233,9 @@ def test_a_stop_waits_for_the_running_batch_and_for_its_commit(service: Service,
     go_on.set()
     batch.join(20)
     assert 7 in service.monitor[silver].written
+    look = Mock(side_effect=silver.checkpoint.last_committed)
+    monkeypatch.setattr(Checkpoint, "last_committed", look)
+    wait_until(lambda: look.call_count > 3 or query.stops)
     assert query.stops == 0  # Spark has yet to commit it
     plan(silver, 7, {"batch": 7})
     commit(silver, 7)

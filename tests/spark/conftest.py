@@ -1,0 +1,74 @@
+"""One Spark session for all tests of this folder, with the settings that the service runs with; no Kafka."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from pyspark.sql import SparkSession
+
+from stream_app.admission import Admission
+from stream_app.broker import Broker
+from stream_app.feed import Feed
+from stream_app.flow import Flow, Layer
+from stream_app.pipeline import Pipeline
+from stream_app.settings import PROJECT
+from stream_app.sinks.batch import Written
+from tests.helpers import app_settings
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """local[2] with conf/spark-defaults.conf, which spark-submit reads when pyspark starts the JVM through it."""
+    scratch = tmp_path_factory.mktemp("spark")
+    environment = {
+        "SPARK_CONF_DIR": str(PROJECT / "conf"),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_LOCAL_DIRS": str(scratch),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONPATH": str(PROJECT),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        session = (
+            SparkSession.builder.master("local[2]")
+            .config("spark.ui.enabled", "false")
+            .config("spark.sql.shuffle.partitions", "2")
+            .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
+            .getOrCreate()
+        )
+        assert session.conf.get("spark.app.name") == "kafka-medallion", "conf/spark-defaults.conf was not loaded"
+        yield session
+        gateway = cast(Any, session.sparkContext._gateway)
+        session.stop()
+        gateway.shutdown()  # or its JVM lives for as long as pytest does
+        gateway.proc.stdin.close()
+        gateway.proc.wait(30)
+
+
+class Service:
+    """The pipeline over one output folder, and drains of single flows: what is there is read, then the query ends."""
+
+    def __init__(self, spark: SparkSession, feed: Feed, root: Path) -> None:
+        self.spark = spark
+        self.flows = {layer: Flow(feed, layer, root) for layer in Layer}
+        self.root = root
+
+    def drain(self, layer: Layer, **settings: Any) -> list[Written]:
+        """Run one flow until it has taken everything, as TRIGGER_INTERVAL=available-now does."""
+        flow, batches = self.flows[layer], list[Written]()
+        drains = app_settings(self.root, trigger_interval="available-now", **settings)
+        pipeline = Pipeline(self.spark, Admission(cast(Broker, None), drains), drains)  # only bronze asks a broker
+        query = pipeline.start(flow, lambda frame, batch: batches.append(pipeline.write(flow, frame, batch)))
+        try:
+            assert query.awaitTermination(120), "the drain does not end"
+        finally:
+            query.stop()
+        return batches
+
+
+@pytest.fixture
+def service(spark: SparkSession, feed: Feed, tmp_path: Path) -> Service:
+    return Service(spark, feed, tmp_path / "output")

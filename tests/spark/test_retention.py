@@ -1,0 +1,162 @@
+"""Retention keeps folders small and loses nothing: not before every reader has committed, not when it dies."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from stream_app import logs, retention
+from stream_app.feed import Feed
+from stream_app.files import batch_files
+from stream_app.flow import Flow, Layer, flows
+from stream_app.layers import raw_csv
+from stream_app.retention import Retention
+from stream_app.sinks.hadoop import Hadoop
+from tests.helpers import app_settings, commit, plan, silver_row, write_layer
+
+MOST = 4
+BATCHES = 11
+
+
+class Folder:
+    """Silver with BATCHES micro-batches of two rows, that itself, gold and raw_csv have committed."""
+
+    def __init__(self, spark: SparkSession, feed: Feed, root: Path) -> None:
+        self.flows, self.hadoop = flows([feed], root), Hadoop(spark)
+        self.silver = self.flows[2]
+        for batch in range(BATCHES):
+            self.add(batch)
+        for flow in self.silver.with_downstream():
+            self.committed(flow, BATCHES - 1)
+
+    def add(self, batch: int) -> None:
+        write_layer(self.silver, batch, [silver_row(batch * 2), silver_row(batch * 2 + 1)])
+
+    def committed(self, flow: Flow, batch: int) -> None:
+        plan(flow, batch, {"batch": batch})
+        commit(flow, batch)
+
+    def tidy(self, **overrides: Any) -> None:
+        settings = app_settings(self.silver.root, max_files_per_sink=MOST, **overrides)
+        Retention(self.flows, self.hadoop, settings).run_once()
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        return [(file.first, file.last) for file in batch_files(self.silver.output, Layer.SILVER)]
+
+    @property
+    def rows(self) -> list[int]:
+        """What a reader gets, in the order of the batches."""
+        return [n for file in self.silver.files() for n in pq.read_table(file.path)["offset"].to_pylist()]
+
+
+@pytest.fixture
+def folder(spark: SparkSession, feed: Feed, tmp_path: Path) -> Iterator[Folder]:
+    logs.configure("text")
+    folder = Folder(spark, feed, tmp_path)
+    yield folder
+    rows = folder.rows
+    assert rows == list(range(rows[-1] + 1 - len(rows), rows[-1] + 1)), "a row was lost, doubled or moved"
+
+
+def test_compaction_keeps_rows_and_order_and_the_newest_micro_batches(folder: Folder) -> None:
+    folder.tidy()
+    assert folder.ranges == [(0, 8), (9, 9), (10, 10)]
+    assert len(folder.rows) == 2 * BATCHES
+    assert list((folder.silver.output / "_staging").rglob("*.parquet")) == []
+
+
+def test_no_file_is_touched_that_a_reader_has_not_committed(folder: Folder) -> None:
+    gold = folder.flows[3]
+    for path in (gold.checkpoint.path / "commits").iterdir():
+        path.unlink()
+    folder.committed(gold, 3)
+    for mode in ("compact", "prune"):
+        folder.tidy(retention=mode)
+        assert all(last <= 3 or first > 3 for first, last in folder.ranges)
+    for path in (gold.checkpoint.path / "commits").iterdir():
+        path.unlink()
+    before = folder.ranges
+    folder.tidy()
+    assert folder.ranges == before
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("keep", BATCHES), ("prune", MOST)])
+def test_keep_keeps_and_prune_deletes_the_oldest(folder: Folder, mode: str, expected: int) -> None:
+    folder.tidy(retention=mode)
+    assert folder.ranges == [(batch, batch) for batch in range(BATCHES - expected, BATCHES)]
+
+
+@pytest.mark.parametrize("point", ["merged", "swapped", "half_deleted"])
+def test_dying_anywhere_in_a_merge_is_finished_by_the_next_run(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    reached = []
+
+    def die(_flow: str, at: str, _batch: int | None = None) -> None:
+        if at == point:
+            reached.append(at)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "reach", die)
+        with pytest.raises(KeyboardInterrupt):
+            folder.tidy()
+    assert reached == [point]
+    assert len(folder.rows) == 2 * BATCHES
+    folder.tidy()
+    assert folder.ranges == [(0, 8), (9, 9), (10, 10)]
+
+
+def test_many_batches_leave_few_files(folder: Folder) -> None:
+    """At most MAX_FILES_PER_SINK micro-batches, and larger files whose number is bounded."""
+    for batch in range(BATCHES, 300):
+        folder.add(batch)
+        if batch % MOST == 0:
+            for flow in folder.silver.with_downstream():
+                folder.committed(flow, batch)
+            folder.tidy()
+            assert sum(first == last for first, last in folder.ranges) <= 2 * MOST
+            assert sum(first != last for first, last in folder.ranges) <= retention._MOST_COMPACTED + 1
+    assert folder.rows == list(range(600))
+
+
+def test_the_mirror_is_merged_with_one_header(folder: Folder) -> None:
+    mirror = folder.flows[4]
+    header = raw_csv.header(mirror.feed)
+    for batch in range(BATCHES):
+        path = write_layer(mirror, batch, []).path
+        path.with_suffix(".csv").write_text(f"{header}{batch}\r\n", newline="")
+        path.unlink()
+    folder.tidy()
+    merged, *rest = mirror.files()
+    assert len(rest) == 2
+    assert merged.path.read_bytes().decode() == header + "".join(f"{n}\r\n" for n in range(9))
+
+
+def test_a_folder_that_fails_is_told_and_does_not_stop_the_others(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tidy: Callable[..., None] = Retention._tidy
+
+    def fail_first(self: Retention, flow: Flow, path: Path, prefix: str) -> None:
+        if flow.layer is Layer.BRONZE:
+            raise OSError("disk full")
+        tidy(self, flow, path, prefix)
+
+    monkeypatch.setattr(Retention, "_tidy", fail_first)
+    logs.configure("text")
+    folder.tidy()
+    assert folder.ranges[0] == (0, 8)
+    assert "transactions.bronze retention failed" in capsys.readouterr().err
+
+
+def test_what_was_merged_is_read_by_spark_with_its_columns_and_checksums(folder: Folder, spark: SparkSession) -> None:
+    before = spark.read.parquet(str(folder.silver.output)).schema
+    folder.tidy()
+    frame = spark.read.parquet(str(folder.silver.output))
+    assert frame.schema == before
+    assert frame.count() == 2 * BATCHES

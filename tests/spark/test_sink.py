@@ -1,0 +1,215 @@
+"""A micro-batch becomes one file: named by the batch, moved by one rename, whatever fails on the way."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from stream_app.feed import Feed
+from stream_app.files import data_paths
+from stream_app.flow import Flow, Layer
+from stream_app.layers import raw_csv
+from stream_app.sinks.batch import BatchSink, Written
+from stream_app.sinks.hadoop import Hadoop
+from tests.helpers import plan
+
+NAMES = {
+    Layer.SILVER: "silver_20261121_010004_0000000004.parquet",
+    Layer.RAW_CSV: "raw_csv_20261121_010004_0000000004.csv",
+}
+
+
+class Sink:
+    """The sink of a flow whose batches are planned like Spark does."""
+
+    def __init__(self, spark: SparkSession, flow: Flow) -> None:
+        self.flow, self.hadoop = flow, Hadoop(spark)
+        self.before_publish: Callable[[], None] = lambda: None
+
+    def write(self, frame: DataFrame, batch: int = 4) -> Written:
+        plan(self.flow, batch, {"batch": batch})
+        return BatchSink(self.flow, self.hadoop, self.before_publish).write(frame, batch)
+
+    @property
+    def visible(self) -> list[str]:
+        return [path.name for path in data_paths(self.flow.output)]
+
+
+@pytest.fixture
+def silver(spark: SparkSession, feed: Feed, tmp_path: Path) -> Sink:
+    return Sink(spark, Flow(feed, Layer.SILVER, tmp_path))
+
+
+@pytest.fixture
+def mirror(spark: SparkSession, feed: Feed, tmp_path: Path) -> Sink:
+    return Sink(spark, Flow(feed, Layer.RAW_CSV, tmp_path))
+
+
+def numbers(spark: SparkSession, count: int, tasks: int, start: int = 0) -> DataFrame:
+    return spark.range(start, start + count, numPartitions=tasks).select(
+        "id", F.concat(F.lit("row "), "id").alias("text")
+    )
+
+
+def lines(spark: SparkSession, count: int, tasks: int) -> DataFrame:
+    return spark.range(0, count, numPartitions=tasks).select(F.col("id").cast("string").alias(raw_csv.LINE))
+
+
+@pytest.mark.parametrize("tasks", [1, 4])
+def test_a_batch_is_one_file_whatever_its_tasks(spark: SparkSession, silver: Sink, tasks: int) -> None:
+    written = silver.write(numbers(spark, 1000, tasks))
+    assert silver.visible == [NAMES[Layer.SILVER]]
+    assert written == Written(4, 1000, silver.flow.output / NAMES[Layer.SILVER])
+    assert pq.read_table(written.file)["id"].to_pylist() == list(range(1000))  # in the order of the tasks
+    assert written.bytes > 0
+
+
+@pytest.mark.parametrize("tasks", [1, 4])
+def test_a_csv_batch_is_one_file_with_one_header(spark: SparkSession, feed: Feed, mirror: Sink, tasks: int) -> None:
+    written = mirror.write(lines(spark, 50, tasks))
+    assert mirror.visible == [NAMES[Layer.RAW_CSV]]
+    assert written.file is not None
+    expected = raw_csv.header(feed) + "".join(f"{n}\r\n" for n in range(50))
+    assert written.file.read_bytes() == expected.encode()
+
+
+def test_an_empty_batch_writes_nothing(spark: SparkSession, silver: Sink, mirror: Sink) -> None:
+    assert silver.write(numbers(spark, 0, 2)) == Written(4, 0, None)
+    assert mirror.write(lines(spark, 0, 2)) == Written(4, 0, None)
+    assert silver.visible == mirror.visible == []
+
+
+def test_a_batch_whose_tasks_are_mostly_empty(spark: SparkSession, silver: Sink) -> None:
+    written = silver.write(numbers(spark, 100, 4).where("id = 70"))
+    assert pq.read_table(written.file)["id"].to_pylist() == [70]
+
+
+def test_a_standing_file_is_left_alone(spark: SparkSession, silver: Sink) -> None:
+    first = silver.write(numbers(spark, 10, 2))
+    assert first.file is not None
+    before = (first.file.read_bytes(), first.file.stat().st_mtime_ns)
+    assert silver.write(numbers(spark, 99, 2)) == first
+    assert (first.file.read_bytes(), first.file.stat().st_mtime_ns) == before
+
+
+def test_a_standing_batch_runs_all_the_same(spark: SparkSession, silver: Sink) -> None:
+    """A query with state commits it as its rows are taken; a batch that takes none fails (STREAM_FAILED)."""
+    silver.write(numbers(spark, 10, 2))
+    taken = spark.sparkContext.accumulator(0)
+
+    def count(row: Row) -> Row:
+        taken.add(1)
+        return row
+
+    silver.write(spark.createDataFrame(spark.range(10).rdd.map(count), "id long"))
+    assert taken.value == 10
+
+
+def test_a_batch_that_was_compacted_is_not_written_again(spark: SparkSession, silver: Sink) -> None:
+    first = silver.write(numbers(spark, 10, 2))
+    assert first.file is not None
+    merged = first.file.with_name("silver_20261121_010000_0000000000-0000000009.parquet")
+    silver.hadoop.publish(first.file, merged)
+    silver.write(numbers(spark, 10, 2))
+    assert silver.visible == [merged.name]
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_a_failure_before_the_rename_leaves_nothing_and_the_next_run_completes(
+    spark: SparkSession, silver: Sink, tasks: int
+) -> None:
+    def fail() -> None:
+        assert [path.name for path in silver.flow.output.iterdir()] == ["_staging"]
+        raise OSError("disk full")
+
+    silver.before_publish = fail
+    with pytest.raises(OSError, match="disk full"):
+        silver.write(numbers(spark, 100, 3))
+    assert silver.visible == []
+    silver.before_publish = lambda: None
+    written = silver.write(numbers(spark, 10, tasks))  # fewer rows, so nothing staged before may remain
+    assert written.rows == 10
+    assert pq.read_table(written.file)["id"].to_pylist() == list(range(10))
+    assert not list(silver.flow.staging.iterdir())
+
+
+def test_a_failure_in_a_task_leaves_nothing(spark: SparkSession, silver: Sink) -> None:
+    broken = numbers(spark, 10, 2).select(F.assert_true(F.col("id") < 7), "id")
+    with pytest.raises(Exception, match="is not true"):
+        silver.write(broken)
+    assert silver.visible == []
+
+
+def test_a_file_under_the_final_name_is_never_replaced(silver: Sink) -> None:
+    staged, final = silver.flow.staging / "new", silver.flow.output / NAMES[Layer.SILVER]
+    staged.parent.mkdir(parents=True)
+    for path in (staged, final):
+        path.write_text(path.name)
+    with pytest.raises(FileExistsError):
+        silver.hadoop.publish(staged, final)
+    assert final.read_text() == final.name
+
+
+def test_a_rename_that_fails_is_an_error(silver: Sink) -> None:
+    (silver.flow.output / "_staging").mkdir(parents=True)
+    with pytest.raises(OSError, match="missing"):
+        silver.hadoop.publish(silver.flow.staging / "missing", silver.flow.output / NAMES[Layer.SILVER])
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_every_reader_reads_the_plain_folder(spark: SparkSession, silver: Sink, tasks: int) -> None:
+    """Spark checks the .crc of each file; none of them opens what starts with an underscore."""
+    for batch in (4, 5):
+        silver.write(numbers(spark, 100, tasks, start=batch * 100), batch)
+    folder = str(silver.flow.output)
+    (silver.flow.output / "_owner.json").write_text("{}")
+    (silver.flow.staging / "part-0.parquet").write_text("half a file")
+    expected = list(range(400, 600))
+    assert sorted(row.id for row in spark.read.parquet(folder).collect()) == expected
+    assert sorted(pd.read_parquet(folder)["id"]) == expected
+    assert [n for (n,) in duckdb.sql(f"SELECT id FROM '{folder}/*.parquet' ORDER BY 1").fetchall()] == expected
+
+
+def test_every_reader_reads_the_plain_folder_of_the_mirror(spark: SparkSession, feed: Feed, mirror: Sink) -> None:
+    cells = ",".join(["x"] * len(feed.fields))
+    for batch in (4, 5):
+        mirror.write(spark.range(10).select(F.lit(cells).alias(raw_csv.LINE)), batch)
+    folder = str(mirror.flow.output)
+    assert spark.read.option("header", True).csv(folder).count() == 20
+    assert len(pd.concat(pd.read_csv(path) for path in mirror.flow.output.glob("*.csv"))) == 20
+    assert duckdb.sql(f"SELECT count(*) FROM '{folder}/*.csv'").fetchone() == (20,)
+
+
+def test_no_checksum_is_stale_or_left_behind(spark: SparkSession, silver: Sink) -> None:
+    written = silver.write(numbers(spark, 100, 2))
+    assert written.file is not None
+    checksums = {path.name for path in silver.flow.output.glob(".*.crc")}
+    assert checksums <= {f".{written.file.name}.crc"}
+
+
+def test_row_groups_are_copied_in_order_and_keep_spark_s_schema(spark: SparkSession, silver: Sink) -> None:
+    frames = [numbers(spark, 10, 1, start=start) for start in (0, 10, 20)]
+    parts = []
+    for index, frame in enumerate(frames):
+        frame.write.parquet(str(silver.flow.staging / str(index)))
+        parts += list((silver.flow.staging / str(index)).glob("part-*"))
+    target = silver.flow.staging / "whole.parquet"
+    silver.hadoop.concat_parquet(parts, target)
+    metadata = pq.read_metadata(target)
+    assert (metadata.num_row_groups, metadata.num_rows) == (3, 30)
+    assert pq.read_table(target)["id"].to_pylist() == list(range(30))
+    read = spark.read.parquet(str(target)).schema
+    assert [(field.name, field.dataType) for field in read] == [(f.name, f.dataType) for f in frames[0].schema]
+
+
+def test_parts_of_another_schema_are_refused(spark: SparkSession, silver: Sink) -> None:
+    numbers(spark, 1, 1).write.parquet(str(silver.flow.staging / "0"))
+    numbers(spark, 1, 1).select("text").write.parquet(str(silver.flow.staging / "1"))
+    parts = sorted(silver.flow.staging.glob("*/part-*"))
+    with pytest.raises(Exception, match="Missing column"):
+        silver.hadoop.concat_parquet(parts, silver.flow.staging / "whole.parquet")

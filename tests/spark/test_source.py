@@ -1,0 +1,209 @@
+"""The layers as real streaming queries over Parquet files, drained as TRIGGER_INTERVAL=available-now does."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+
+from stream_app.flow import LATE, Flow, Layer
+from stream_app.ops import views
+from tests.helpers import START, Row, at, bronze_row, silver_row, value, write_layer
+from tests.spark.conftest import Service
+
+MINUTE = 60
+
+
+def ids(flow: Flow) -> list[str]:
+    """The txn_ids that an output holds, in the order of its files."""
+    return [txn for file in flow.files() for txn in pq.read_table(file.path)["txn_id"].to_pylist()]
+
+
+def bronze(service: Service, batch: int, records: Sequence[bytes | None], seconds: float = 0, offset: int = 0) -> None:
+    rows = [bronze_row(offset + n, record, seconds) for n, record in enumerate(records)]
+    write_layer(service.flows[Layer.BRONZE], batch, rows)
+
+
+def silver(service: Service, batch: int, rows: list[Row], last: int | None = None) -> Path:
+    return write_layer(service.flows[Layer.SILVER], batch, rows, last).path
+
+
+def minutes(gold: Flow) -> list[int]:
+    """The starts of gold's windows, in minutes after START."""
+    rows = views.connect([gold]).sql("SELECT window_start FROM gold ORDER BY 1").fetchall()
+    return [int((start.astimezone(UTC) - START).total_seconds() // MINUTE) for (start,) in rows]
+
+
+def test_silver_and_quarantine_of_a_drain_are_bronze(service: Service) -> None:
+    """Every record is in one of the two, typed in silver and with its reasons in quarantine."""
+    bronze(service, 0, [value(0, 0.5, amount=3), b"not json", None, value(1, merchant="")])
+    bronze(service, 1, [value(2, -600), value(0, 0.5)], offset=4)  # late, and a repeat
+    assert [batch.rows for batch in service.drain(Layer.SILVER)] == [1, 0]
+    (written,) = service.drain(Layer.QUARANTINE)
+    assert (written.rows, written.reasons) == (
+        4,
+        {"not_json": 1, "empty": 1, "out_of_range:merchant": 1, "late": 1},
+    )
+    connection = views.connect(list(service.flows.values()))
+    rows = connection.sql("SELECT * FROM silver").to_arrow_table().to_pylist()
+    assert rows == [silver_row(0, 0.5, amount=Decimal("3.00"), offset=0, kafka_ts=at(0))]
+    refused = connection.sql('SELECT "offset", reasons FROM quarantine ORDER BY 1').fetchall()
+    assert refused == [(1, ["not_json"]), (2, ["empty"]), (3, ["out_of_range:merchant"]), (4, ["late"])]
+
+
+def test_silver_is_once_and_never_drops_what_comes_hours_behind(service: Service) -> None:
+    """A partition read ten hours after the others is no repeat and not late (layers/silver.py, CLOCK)."""
+    hours = 3600
+    bronze(service, 0, [value(0), value(1)])
+    bronze(service, 1, [value(0, 600), value(2, 600)], seconds=600)  # a repeat within the hour
+    bronze(service, 2, [value(3, 10 * hours)], seconds=10 * hours)
+    bronze(service, 3, [value(4, 10 * hours)], seconds=10 * hours)  # behind the watermark of the batch before is late
+    bronze(service, 4, [value(5), value(6, 60), value(6, 60)], seconds=30)  # ten hours behind, the last a repeat
+    service.drain(Layer.SILVER, max_offsets_per_trigger=1)
+    assert ids(service.flows[Layer.SILVER]) == ["t0", "t1", "t2", "t3", "t4", "t5", "t6"]
+
+
+def test_gold_ends_a_drain_with_every_window_that_is_final(service: Service) -> None:
+    """The last windows come by the batch without data at the end; the watermark is 5 minutes behind the newest row."""
+    for batch in range(3):
+        silver(service, batch, [silver_row(batch * 10 + n, batch * 4 * MINUTE + n) for n in range(3)])
+    service.drain(Layer.GOLD)
+    assert minutes(service.flows[Layer.GOLD]) == [0] * 3  # of 0, 4 and 8 minutes; 3 cards each
+    silver(service, 3, [silver_row(99, 15 * MINUTE)])
+    service.drain(Layer.GOLD)
+    assert minutes(service.flows[Layer.GOLD]) == [0] * 3 + [4] * 3 + [8] * 3
+
+
+def test_gold_and_late_hold_every_row_of_silver_that_is_due(service: Service) -> None:
+    """Rows that come after their window was final are kept beside gold, with that window, and nothing is twice.
+
+    The windows of a batch are final when it ends, so a row is late behind the watermark of the batch before.
+    """
+    late_rows = [silver_row(7, 59), silver_row(11, 55 * MINUTE - 1)]
+    rows = [
+        [silver_row(0), silver_row(1, 30)],
+        [silver_row(2, 20 * MINUTE)],
+        [silver_row(3, 5), silver_row(4, 15 * MINUTE), silver_row(5, 20 * MINUTE)],
+        [late_rows[0], silver_row(8, 60 * MINUTE)],
+        [silver_row(9, 30 * MINUTE), silver_row(10, 70 * MINUTE)],
+        [late_rows[1], silver_row(12, 55 * MINUTE)],
+    ]
+    for batch, batch_rows in enumerate(rows):
+        silver(service, batch, batch_rows)
+    batches = service.drain(Layer.GOLD, max_offsets_per_trigger=1)
+    assert [batch.late for batch in batches] == [0, 0, 0, 1, 0, 1]
+    connection = views.connect([service.flows[Layer.SILVER], service.flows[Layer.GOLD]])
+    late = connection.sql(f"SELECT * EXCLUDE (window_start, window_end) FROM {LATE} ORDER BY event_time")
+    assert late.to_arrow_table().to_pylist() == late_rows
+    windows = connection.sql(f"SELECT window_start, window_end FROM {LATE} ORDER BY 1").fetchall()
+    assert windows == [(at(0), at(MINUTE)), (at(54 * MINUTE), at(55 * MINUTE))]
+    due = f"event_time < TIMESTAMPTZ '{at(65 * MINUTE)}' AND txn_id NOT IN (SELECT txn_id FROM {LATE})"
+    assert connection.sql("SELECT * FROM gold ORDER BY ALL").fetchall() == expected_gold(connection, due)
+
+
+def expected_gold(connection: duckdb.DuckDBPyConnection, due: str) -> list[tuple[Any, ...]]:
+    """Gold as DuckDB makes it of the due rows of silver; to the cent, averages to the sixth decimal."""
+    rows = connection.sql(f"""
+        SELECT time_bucket(INTERVAL '1 minute', event_time) AS window_start, window_start + INTERVAL '1 minute',
+               card_id, count(*), sum(amount), (sum(amount) / count(*))::DECIMAL(22, 6), max(amount)
+        FROM silver WHERE {due} GROUP BY ALL ORDER BY ALL""").fetchall()
+    assert rows
+    return rows
+
+
+def test_max_rows_makes_several_batches_of_whole_files(service: Service) -> None:
+    for batch in range(5):
+        silver(service, batch, [silver_row(batch * 10 + n) for n in range(4)])
+    written = service.drain(Layer.RAW_CSV, max_offsets_per_trigger=8)
+    assert [batch.rows for batch in written] == [8, 8, 4]
+    assert [file.first for file in service.flows[Layer.RAW_CSV].files()] == [0, 1, 2]
+
+
+def test_a_restart_reads_only_what_is_new_and_compaction_is_not_seen(service: Service) -> None:
+    flow, parts = service.flows[Layer.RAW_CSV], []
+    for batch in range(3):
+        parts.append(silver(service, batch, [silver_row(batch)]))
+    assert [batch.rows for batch in service.drain(Layer.RAW_CSV)] == [3]
+    silver(service, 0, [silver_row(n) for n in range(3)], last=2)
+    for part in parts:
+        part.unlink()
+    assert service.drain(Layer.RAW_CSV) == []
+    silver(service, 3, [silver_row(3)])
+    assert [batch.rows for batch in service.drain(Layer.RAW_CSV)] == [1]
+    lines = [line.split(",")[0] for file in flow.files() for line in file.path.read_text().splitlines()[1:]]
+    assert lines == ["t0", "t1", "t2", "t3"]
+
+
+def test_the_checkpoint_is_as_we_read_it(service: Service) -> None:
+    silver(service, 7, [silver_row(0, 600)])
+    before = datetime.now(UTC).timestamp() * 1000
+    service.drain(Layer.GOLD)
+    checkpoint = service.flows[Layer.GOLD].checkpoint
+    first, last = checkpoint.planned(0), checkpoint.last_committed()
+    assert last == checkpoint.last_planned()
+    assert last is not None
+    assert first.end["batch"] == last.end["batch"] == 7
+    assert (first.watermark_ms, last.watermark_ms) == (0, int(at(300).timestamp() * 1000))
+    assert before <= first.time_ms <= last.time_ms <= datetime.now(UTC).timestamp() * 1000
+
+
+def forget(flow: Flow, batch: int) -> None:
+    """Leave the checkpoint as a crash does that comes before Spark has committed the batch."""
+    for log, first in (("commits", batch), ("offsets", batch + 1)):
+        for path in (flow.checkpoint.path / log).glob("[0-9]*"):
+            if int(path.name) >= first:
+                path.unlink()
+                path.with_name(f".{path.name}.crc").unlink(missing_ok=True)
+
+
+def contents(flow: Flow) -> dict[str, Any]:
+    """Every file of an output, its bytes and the time of its last change."""
+    return {file.path.name: (file.path.read_bytes(), file.path.stat().st_mtime_ns) for file in flow.files()}
+
+
+def test_a_replayed_batch_leaves_its_file_and_brings_its_state_along(service: Service) -> None:
+    """Died between the rename and Spark's commit, in both queries with state: each goes on as if nothing was."""
+    silver_flow, gold_flow = service.flows[Layer.SILVER], service.flows[Layer.GOLD]
+    bronze(service, 0, [value(n, n) for n in range(50)])
+    service.drain(Layer.SILVER)
+    before = contents(silver_flow)
+    forget(silver_flow, 0)
+    bronze(service, 1, [value(7, 30), value(50, 900)], seconds=900, offset=50)  # the first is a repeat, and late
+    bronze(service, 2, [value(51, 910), value(8, 910)], seconds=910, offset=52)  # the second is a repeat
+    replayed, *_ = service.drain(Layer.SILVER)
+    assert (replayed.batch_id, replayed.rows) == (0, 50)
+    assert contents(silver_flow).items() >= before.items()
+    assert sorted(ids(silver_flow)) == sorted(f"t{n}" for n in range(52))
+
+    service.drain(Layer.GOLD)
+    before = contents(gold_flow)
+    forget(gold_flow, gold_flow.files()[-1].last)
+    replayed, *_ = service.drain(Layer.GOLD)
+    assert (replayed.batch_id, replayed.file) == (gold_flow.files()[-1].last, gold_flow.files()[-1].path)
+    assert contents(gold_flow) == before
+    bronze(service, 3, [value(60, 1800)], seconds=1800, offset=60)
+    service.drain(Layer.SILVER)
+    service.drain(Layer.GOLD)
+    connection = views.connect([silver_flow, gold_flow])
+    due = f"event_time < TIMESTAMPTZ '{at(1500)}'"
+    assert connection.sql("SELECT * FROM gold ORDER BY ALL").fetchall() == expected_gold(connection, due)
+
+
+def test_a_batch_that_died_before_its_rename_is_written_with_the_same_name_and_rows(service: Service) -> None:
+    """It runs again with the same offsets, whatever is new upstream."""
+    bronze(service, 0, [value(n, n) for n in range(50)])
+    service.drain(Layer.SILVER)
+    flow = service.flows[Layer.SILVER]
+    (file,) = flow.files()
+    rows = pq.read_table(file.path).sort_by("offset")
+    forget(flow, 0)
+    for path in (file.path, file.path.with_name(f".{file.path.name}.crc"), flow.checkpoint.path / "last_file"):
+        path.unlink()
+    bronze(service, 1, [value(99)], offset=50)
+    service.drain(Layer.SILVER)
+    assert flow.files()[0].path == file.path
+    assert pq.read_table(file.path).sort_by("offset") == rows
+    assert sorted(ids(flow)) == sorted([*(f"t{n}" for n in range(50)), "t99"])

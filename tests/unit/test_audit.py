@@ -1,0 +1,150 @@
+"""make audit finds what is wrong: every part of it is shown to notice, and to be content with what is right."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stream_app.feed import Feed
+from stream_app.files import batch_file
+from stream_app.flow import LATE, Flow, Layer
+from stream_app.ops.audit import audit, reconcile
+from tests.helpers import START_MS, Row, app_settings, at, bronze_row, commit, plan, silver_row, value, write_layer
+
+Flows = dict[Layer, Flow]
+
+
+@pytest.fixture
+def flows(feed: Feed, tmp_path: Path) -> Flows:
+    """A feed in order: two valid records of 01:00, one of 01:30, a repeat, a refused one, and gold's late row."""
+    flows = {layer: Flow(feed, layer, tmp_path) for layer in Layer}
+    late = silver_row(5, 1, card_id="card-9")
+    rows = [silver_row(0), silver_row(3, 20, merchant="=1+1"), silver_row(2, 1800, merchant='a "b",\r\nc'), late]
+    records = [(row["offset"], value(row["offset"], 0)) for row in rows]
+    bronze = [bronze_row(offset, record) for offset, record in [*records, (7, b"x"), (8, value(0, 3))]]
+    write_layer(flows[Layer.BRONZE], 0, bronze)
+    write_layer(flows[Layer.SILVER], 0, rows)
+    write_layer(flows[Layer.QUARANTINE], 0, [refused(7)])
+    write_gold(flows, [gold_row(0, "card-0", 2)])
+    write_late(flows, late)
+    write_csv(flows, rows)
+    for flow in flows.values():
+        end: dict[str, Any] = {"batch": 0} if flow.upstream else {"transactions": {"0": 9}}
+        plan(flow, 0, end, watermark_ms=START_MS + 1_500_000)
+        commit(flow, 0)
+    return flows
+
+
+def refused(offset: int) -> Row:
+    return bronze_row(offset, b"x") | {"value_text": "x", "reasons": ["not_json"]}
+
+
+def gold_row(seconds: float, card: str, count: int, amount: str = "12.50") -> Row:
+    money = {"sum_amount": Decimal(amount) * count, "avg_amount": Decimal(amount), "max_amount": Decimal(amount)}
+    return {
+        "window_start": at(seconds),
+        "window_end": at(seconds) + timedelta(minutes=1),
+        "card_id": card,
+        "txn_count": count,
+        **money,
+    }
+
+
+def write_gold(flows: Flows, rows: list[Row]) -> None:
+    time = pa.timestamp("us", "UTC")
+    types = [time, time, pa.string(), pa.int64(), pa.decimal128(28, 2), pa.decimal128(22, 6), pa.decimal128(18, 2)]
+    schema = pa.schema(zip(gold_row(0, "", 1), types, strict=True))
+    path = batch_file(flows[Layer.GOLD].output, "gold", "parquet", START_MS, 0).path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema), path)
+
+
+def write_late(flows: Flows, row: Row) -> None:
+    folder = flows[Layer.GOLD].late
+    folder.mkdir(parents=True)
+    table = pa.Table.from_pylist([{"window_start": at(0), "window_end": at(60), **row}])
+    pq.write_table(table, batch_file(folder, LATE, "parquet", START_MS, 0).path)
+
+
+def write_csv(flows: Flows, rows: list[Row]) -> None:
+    def cell(value: object) -> str:
+        text = f"{value:%Y-%m-%dT%H:%M:%S.%fZ}" if hasattr(value, "year") else str(value)
+        text = f"'{text}" if isinstance(value, str) and text[0] in "=+-@" else text
+        return '"' + text.replace('"', '""') + '"' if set(text) & set('",\r\n') else text
+
+    flow = flows[Layer.RAW_CSV]
+    lines = [",".join(flow.feed.fields), *(",".join(cell(row[name]) for name in flow.feed.fields) for row in rows)]
+    path = batch_file(flow.output, "raw_csv", "csv", START_MS, 0).path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\r\n" for line in lines), newline="")
+
+
+def wrong(flows: Flows) -> str:
+    bronze = flows[Layer.BRONZE]
+    return "\n".join(reconcile(bronze, app_settings(bronze.root)).wrong)
+
+
+def test_what_is_in_order_has_nothing_wrong(flows: Flows) -> None:
+    report = reconcile(flows[Layer.BRONZE], app_settings(flows[Layer.BRONZE].root))
+    assert report.wrong == []
+    expected = {"bronze": 6, "silver": 4, "quarantine": 1, "late": 1, "gold": 1, "csv": 4, "pending": 0, "repeats": 1}
+    assert report.counts == expected | {"replayed": 0}
+
+
+def again(flow: Flow, rows: list[Row]) -> None:
+    """A second batch of the flow, committed."""
+    write_layer(flow, 1, rows)
+    plan(flow, 1, {"batch": 0} if flow.upstream else {"transactions": {"0": 9}})
+    commit(flow, 1)
+
+
+MISTAKES: dict[str, tuple[Callable[[Flows], object], str]] = {
+    "bronze twice": (lambda f: again(f[Layer.BRONZE], [bronze_row(0, value(0))]), "doubled in bronze: 1, (0, 0)"),
+    "silver twice": (lambda f: again(f[Layer.SILVER], [silver_row(0)]), "doubled in silver: 1, (0, 0)"),
+    "quarantine twice": (lambda f: again(f[Layer.QUARANTINE], [refused(7)]), "doubled in quarantine: 1, (0, 7)"),
+    "in both": (lambda f: again(f[Layer.QUARANTINE], [refused(0)]), "in silver and in quarantine: 1, (0, 0)"),
+    "silver lost": (lambda f: write_layer(f[Layer.SILVER], 0, [silver_row(0)]), "lost: "),
+    "quarantine lost": (
+        lambda f: write_layer(f[Layer.QUARANTINE], 0, []),
+        "lost: in bronze, not in silver or quarantine, and no repeat: 1, (0, 7)",
+    ),
+    "not of bronze": (lambda f: again(f[Layer.SILVER], [silver_row(99)]), "in silver, not in bronze: 1, (0, 99)"),
+    "gold lost": (lambda f: write_gold(f, []), "gold is not what"),
+    "gold by a cent": (lambda f: write_gold(f, [gold_row(0, "card-0", 2, "12.51")]), "gold is not what"),
+    "gold too early": (
+        lambda f: write_gold(f, [gold_row(0, "card-0", 2), gold_row(1800, "card-2", 1)]),
+        "gold is not what",
+    ),
+    "gold twice": (lambda f: write_gold(f, [gold_row(0, "card-0", 2)] * 2), "a window of gold stands twice"),
+    "csv lost": (lambda f: write_csv(f, [silver_row(0)]), "the CSV is not silver"),
+    "csv other": (lambda f: write_csv(f, [silver_row(0, city="Bonn")]), "the CSV is not silver"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_every_mistake_is_noticed(flows: Flows, mistake: str) -> None:
+    make, expected = MISTAKES[mistake]
+    make(flows)
+    found = wrong(flows)
+    assert expected in found, found
+
+
+def test_what_a_layer_has_not_taken_yet_is_pending_and_no_loss(flows: Flows) -> None:
+    bronze = flows[Layer.BRONZE]
+    again(bronze, [bronze_row(20, value(20)), bronze_row(21, b"x")])
+    report = reconcile(bronze, app_settings(bronze.root))
+    assert (report.wrong, report.counts["pending"]) == ([], 2)
+
+
+def test_the_exit_code_says_it(flows: Flows, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = app_settings(flows[Layer.BRONZE].root)
+    assert audit(settings, tuple(flows.values())) == 0
+    assert "nothing lost, nothing twice" in capsys.readouterr().out
+    write_gold(flows, [])
+    assert audit(settings, tuple(flows.values())) == 1
+    assert "WRONG gold is not what" in capsys.readouterr().out
