@@ -21,13 +21,8 @@ class _Text(logging.Formatter):
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
-            "time": _time(record),
-            "level": record.levelname,
-            "message": record.getMessage(),
-            **_fields(record),
-        }
-        return json.dumps(entry, default=str)
+        own = {"time": _time(record), "level": record.levelname, "message": record.getMessage()}
+        return json.dumps(own | _fields(record) | own, default=str)
 
 
 def _time(record: logging.LogRecord) -> str:
