@@ -22,7 +22,8 @@ class _Text(logging.Formatter):
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         own = {"time": _time(record), "level": record.levelname, "message": record.getMessage()}
-        return json.dumps(own | _fields(record) | own, default=str)
+        fields = {f"{key}_" if key in own else key: value for key, value in _fields(record).items()}
+        return json.dumps(own | fields, default=str)
 
 
 def _time(record: logging.LogRecord) -> str:
