@@ -1,0 +1,59 @@
+""".env.example names every setting with its true default, and compose.yaml hands on what the containers may be told."""
+
+import re
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dotenv import dotenv_values
+
+from producer.settings import Settings as ProducerSettings
+from stream_app.settings import PROJECT, Settings
+
+EXAMPLE = (PROJECT / ".env.example").read_text()
+UNCOMMENTED = re.sub(r"^#(?=[A-Z_]+=)", "", EXAMPLE, flags=re.MULTILINE)
+COMPOSE = (PROJECT / "compose.yaml").read_text()
+SERVICE = {name.upper() for name in Settings.model_fields}
+PRODUCER = {name.upper() for name in ProducerSettings.model_fields}
+# Compose's own: the build's user comes from local/compose_up.sh.
+OF_COMPOSE = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE)) - {"APP_UID", "APP_GID"}
+# The containers have a broker and feeds of their own.
+NOT_HANDED_ON = {name for name in SERVICE if re.match("KAFKA_(SECURITY|SASL|SSL)_", name)} | {"FEEDS_PATH"}
+
+
+def test_nothing_is_set_by_copying_it() -> None:
+    assert all(line.startswith("#") for line in EXAMPLE.splitlines() if line)
+
+
+def test_each_setting_is_named_once_with_its_meaning() -> None:
+    names = re.findall(r"^# [^-].*\n#([A-Z_]+)=", EXAMPLE, re.MULTILINE)
+    assert len(names) == len(set(names)) == len(re.findall(r"^#[A-Z_]+=", EXAMPLE, re.MULTILINE))
+    assert set(names) >= SERVICE | PRODUCER | OF_COMPOSE
+    assert set(names) <= SERVICE | PRODUCER | OF_COMPOSE | {"COMPOSE_PROFILES", "SPARK_WORKER_CORES"}
+
+
+@pytest.mark.parametrize("kind", [Settings, ProducerSettings])
+def test_the_values_are_the_defaults(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SERVICE | PRODUCER:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(PROJECT)  # FEEDS_PATH is given from there
+    env_file = tmp_path / ".env"
+    env_file.write_text(UNCOMMENTED)
+    found, default = (kind(_env_file=file).model_dump() for file in (env_file, None))
+    for value in (found, default):
+        value["feeds_path"] = Path(value.get("feeds_path", "")).absolute()
+    assert found == default
+
+
+def test_the_images_and_ports_are_those_of_compose() -> None:
+    values = dotenv_values(stream=StringIO(UNCOMMENTED))
+    for name, default in re.findall(r"\$\{([A-Z_]+):-([^}$]+)\}", COMPOSE):
+        if name not in {"APP_UID", "APP_GID", "LOG_FORMAT", "METRICS_PORT"}:  # theirs differ in containers
+            assert values[name] == default, name
+
+
+def test_compose_hands_on_every_setting() -> None:
+    handed_on = set(re.findall(r"^ {6}([A-Z_]+):", COMPOSE, re.MULTILINE))
+    assert handed_on >= (SERVICE | PRODUCER) - NOT_HANDED_ON
+    assert not handed_on & NOT_HANDED_ON
