@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import KafkaException, Producer
 
 from producer import events
-from producer.faults import Shares, Traffic
+from producer.faults import Traffic
 from producer.log import Log
 from producer.publisher import Publisher, PublishError, Stop, client_config
 from producer.run import Progress, Run
@@ -39,8 +39,8 @@ def _run(settings: Settings, feed: str) -> int:
     # A seed of its own for each run: with a fixed one a restarted producer would send its first records
     # again, and the app would rightly drop them as repeats.
     seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
-    shares = Shares(settings.bad_share, settings.late_share, settings.future_share, settings.repeat_share)
-    traffic = Traffic(events.source(feed, seed), shares, seed)
+    source = events.source(feed, seed)
+    traffic = Traffic(source, settings.shares(source.contract.late.share), seed)
     try:
         publisher = Publisher(Producer, client_config(settings), topic, stop, log)
     except KafkaException as error:

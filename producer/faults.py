@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from producer.events import Contract, Event, EventSource, seeded
+from producer.events import FAR_MS, Contract, Event, EventSource, seeded
 
-MAX_DELAY_MS = 500  # between an event and its Kafka timestamp, for records that are neither late nor future
 REPEAT_SLOTS = 24  # reaching back over about 2 ** 24 records; their age bounds it sooner
 
 encode = msgspec.json.Encoder().encode
@@ -75,10 +74,11 @@ class Traffic:
             event = self._events.event(self._in_time(timestamp_ms))
             return Message(event.key, spoiled(event, self._contract, self._rng), timestamp_ms, Kind.BAD)
         if draw < self._late_below:
-            event = self._events.event(timestamp_ms - self._contract.lateness_ms - self._beyond_ms())
+            late = self._contract.late
+            event = self._events.event(timestamp_ms - late.age_ms - self._up_to(late.more_ms))
             return Message(event.key, encode(event.fields), timestamp_ms, Kind.LATE)
         if draw < self._future_below:
-            event = self._events.event(timestamp_ms + self._contract.future_tolerance_ms + self._beyond_ms())
+            event = self._events.event(timestamp_ms + self._contract.future_tolerance_ms + self._up_to(FAR_MS))
             return Message(event.key, encode(event.fields), timestamp_ms, Kind.FUTURE)
         earlier = self._recent.pick(self._rng.random(), timestamp_ms)
         if earlier is None:
@@ -93,11 +93,11 @@ class Traffic:
         return message
 
     def _in_time(self, timestamp_ms: int) -> int:
-        return timestamp_ms - int(self._rng.random() * MAX_DELAY_MS)
+        return timestamp_ms - int(self._rng.random() * self._contract.max_delay_ms)
 
-    def _beyond_ms(self) -> int:
-        """From a second to three years past the limit, each magnitude as likely as the next."""
-        return int(10 ** self._rng.uniform(3, 11))
+    def _up_to(self, most_ms: int) -> int:
+        """From a second to so many milliseconds, each magnitude as likely as the next; 0 where that is the most."""
+        return int(10 ** self._rng.uniform(3, math.log10(most_ms))) if most_ms else 0
 
 
 class Recent:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from producer.faults import Shares
+
 _DURATION = re.compile(r"([1-9]\d{0,5}) (second|minute|hour|day)s?")
 _BROKERS = re.compile(r"[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*|(\[[0-9A-Fa-f:]+\]:\d{1,5},?)+")
 _TOPIC = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}")
@@ -78,7 +80,9 @@ class Settings(BaseSettings):
         description="first the history of this span at MSGS_PER_SEC (at 5 where that is 0); 0: none",
     )
     bad_share: Share = Field(default=0.003, description="share of records that break the feed's contract; 0: none")
-    late_share: Share = Field(default=0.002, description="share of records dated too long before their Kafka timestamp")
+    late_share: Share | None = Field(
+        default=None, description="share of records dated too long before their Kafka timestamp; unset: the feed's own"
+    )
     future_share: Share = Field(default=0.001, description="share of records dated too far after their Kafka timestamp")
     repeat_share: Share = Field(default=0.003, description="share of records that were sent before, byte for byte")
     kafka_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
@@ -99,7 +103,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.bad_share + self.late_share + self.future_share + self.repeat_share > 1:
+        if self.bad_share + (self.late_share or 0) + self.future_share + self.repeat_share > 1:
             problem = "BAD_SHARE, LATE_SHARE, FUTURE_SHARE, REPEAT_SHARE: together more than 1"
             raise ValueError(problem)
         if self.kafka_security_protocol.startswith("SASL") and not (
@@ -112,6 +116,12 @@ class Settings(BaseSettings):
             problem = f"KAFKA_SSL_CA_LOCATION: there is no file {str(self.kafka_ssl_ca_location)!r}"
             raise ValueError(problem)
         return self
+
+    def shares(self, late: float) -> Shares:
+        """The shares of all faults. `late` is the feed's own, for want of LATE_SHARE; it yields to the others."""
+        room = 1 - self.bad_share - self.future_share - self.repeat_share
+        late = min(late, room) if self.late_share is None else self.late_share
+        return Shares(self.bad_share, late, self.future_share, self.repeat_share)
 
 
 def load_settings() -> Settings:

@@ -13,12 +13,22 @@ from datetime import UTC, datetime
 from random import Random
 from typing import NamedTuple, Protocol, cast
 
+FAR_MS = 10**11  # three years: how far a time may lie beyond a limit to which it does not matter how far
+
 
 class Event(NamedTuple):
     """A valid record before it is encoded: the Kafka key, and the fields by their wire names."""
 
     key: str
     fields: dict[str, object]
+
+
+class Late(NamedTuple):
+    """The late records of a feed: their share unless LATE_SHARE says another, and how old they are."""
+
+    share: float
+    age_ms: int  # from their event time to their Kafka timestamp
+    more_ms: int = 0  # at most so much on top, each magnitude as likely as the next
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,8 @@ class Contract:
     refused: Mapping[str, tuple[object, ...]]  # values of the right type that the contract still refuses
     lateness_ms: int
     future_tolerance_ms: int
+    late: Late
+    max_delay_ms: int  # from an event to its Kafka timestamp, for records that are neither late nor future
 
 
 class EventSource(Protocol):

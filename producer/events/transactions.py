@@ -8,7 +8,7 @@ from typing import NamedTuple
 from faker import Faker
 from faker.providers.geo import Provider as Geo
 
-from producer.events import Contract, Event, iso_utc, seeded
+from producer.events import FAR_MS, Contract, Event, Late, iso_utc, seeded
 
 USERS = 1_000
 MERCHANTS = 400
@@ -111,6 +111,8 @@ class Events:
         },
         lateness_ms=180_000,
         future_tolerance_ms=60_000,
+        late=Late(share=0.002, age_ms=180_000, more_ms=FAR_MS),
+        max_delay_ms=500,
     )  # fmt: skip
 
     def __init__(self, seed: int) -> None:

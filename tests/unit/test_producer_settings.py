@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from producer.__main__ import main
 from producer.events import feeds
+from producer.faults import Shares
 from producer.publisher import client_config
 from producer.settings import Settings, SettingsError, describe_settings, load_settings
 
@@ -27,7 +28,7 @@ def test_defaults() -> None:
     assert settings.kafka_bootstrap_servers == "localhost:9094"
     assert (settings.msgs_per_sec, settings.count, settings.seed) == (5, 0, None)
     assert settings.backfill == timedelta(minutes=15)
-    assert 0 < settings.bad_share + settings.late_share + settings.future_share + settings.repeat_share < 0.02
+    assert settings.shares(late=0.002) == Shares(bad=0.003, late=0.002, future=0.001, repeated=0.003)
     assert client_config(settings)["compression.type"] == "gzip"
     assert client_config(settings)["enable.idempotence"] is True
 
@@ -88,6 +89,19 @@ def test_shares_that_exceed_the_whole_are_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("LATE_SHARE", "0.6")
     with pytest.raises(SettingsError, match="BAD_SHARE"):
         load_settings()
+
+
+@pytest.mark.parametrize(("late_share", "late"), [("", 0.05), ("0", 0.0), ("0.3", 0.3)])
+def test_a_feeds_own_late_share_is_for_want_of_the_setting(
+    late_share: str, late: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATE_SHARE", late_share)
+    assert load_settings().shares(late=0.05).late == late
+
+
+def test_a_feeds_own_late_share_yields_to_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAD_SHARE", "0.99")
+    assert load_settings().shares(late=0.05).late == pytest.approx(0.006)
 
 
 @pytest.mark.parametrize(
