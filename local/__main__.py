@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from local.console import say
@@ -14,12 +15,13 @@ _COMMANDS = {
     "run": "broker, app and producers together, with a live view",
     "broker": "the Kafka broker alone, in the foreground",
     "app": "the streaming service alone, in the foreground",
-    "produce": "the producers alone, in the foreground",
+    "produce": "the producers alone, in the foreground; FEED names one",
     "setup": "make the virtual environment and fetch the jars, where their pins changed",
 }
 _EPILOG = """Settings are environment variables or .env, as the README lists them; here these matter most:
   KAFKA_BOOTSTRAP_SERVERS  where Kafka is, or is to be if that is a free port of this machine [localhost:9094]
   FEEDS                    which feeds, with commas between [transactions]
+  FEED                     the one feed to `produce`, in FEEDS or not [all of FEEDS]
   OUTPUT_PATH              the outputs' folder [data/output]
   SECONDS_TO_RUN           stop `run` that many seconds after the app is up [never]
 
@@ -44,7 +46,7 @@ def _run(command: str) -> int:
     from local.stack import load_stack  # noqa: PLC0415 - set-up runs before what these import is installed
     from local.supervise import follow  # noqa: PLC0415
 
-    stack = load_stack(Places())
+    stack = load_stack(Places(), os.environ.get("FEED", "").strip() if command == "produce" else "")
     if command == "run":
         from local.run import run  # noqa: PLC0415
 
@@ -53,6 +55,7 @@ def _run(command: str) -> int:
         return follow([stack.broker()])
     if command == "app":
         return follow([stack.app(stack.address())])
+    stack.make_topics()
     return follow(stack.producers(stack.address()))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from threading import Event
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -23,11 +23,14 @@ from stream_app.errors import ConfigError, StreamAppError
 
 NAME = "broker"
 PARTITIONS = 3
+_PARTITIONED = f" ({PARTITIONS} partitions)"
 _TEMPLATE = ROOT / "conf" / "kafka.properties"
 _LOG4J = ROOT / "conf" / "kafka-log4j2.properties"
 _HEAP = ("-Xms256m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError")
 _STOP_SECONDS = 30.0
 _START_SECONDS = 120.0  # after a kill -9 it checks the last segments of every partition first
+_LOOK_SECONDS = 1.0
+_ANSWER_SECONDS = 5.0
 
 
 class Broker(Child):
@@ -50,11 +53,11 @@ class Broker(Child):
         self._properties.write_text(properties(_TEMPLATE.read_text(), self._port, ports.any_free(), self.places.kafka))
         self._format()
         super().start(stopping)
-        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})  # 0: no line for each try
+        admin = _admin(self.address)
         deadline = time.monotonic() + _START_SECONDS
         while not stopping.wait(0.2) and self.returncode is None:
-            if (existing := _topics(admin)) is not None:
-                made = self._make_topics(admin, existing)
+            if (existing := _existing(admin, _LOOK_SECONDS)) is not None:
+                made = _PARTITIONED if _make_missing(admin, existing, self._topics, self.log_name) else ""
                 say(NAME, f"ready at {self.address}, topics {', '.join(self._topics)}{made}, log {self.log_name}")
                 return
             if time.monotonic() > deadline:
@@ -69,18 +72,6 @@ class Broker(Child):
         cluster_id = _storage_tool("random-uuid").split()[-1]
         _storage_tool("format", "--cluster-id", cluster_id, "--config", str(self._properties), "--ignore-formatted")
 
-    def _make_topics(self, admin: AdminClient, existing: set[str]) -> str:
-        missing = [NewTopic(topic, PARTITIONS, 1) for topic in self._topics if topic not in existing]
-        if not missing:
-            return ""
-        try:
-            for future in admin.create_topics(missing).values():
-                future.result()
-        except KafkaException as error:
-            problem = f"topic {missing[0].topic} cannot be made: {error.args[0].str()}; see {self.log_name}"
-            raise StreamAppError(problem) from None
-        return f" ({PARTITIONS} partitions)"
-
 
 def running(places: Places) -> str | None:
     """Return the address of the broker that runs on this folder, if one does."""
@@ -90,6 +81,14 @@ def running(places: Places) -> str | None:
         return str(json.loads(_address_file(places).read_text())["bootstrap_servers"])
     except FileNotFoundError:
         return None  # it is about to start
+
+
+def make_topics(places: Places, address: str, topics: Sequence[str]) -> None:
+    """Make those topics that the broker at the address lacks; none while it does not answer."""
+    admin = _admin(address)
+    existing = _existing(admin, _ANSWER_SECONDS)
+    if existing is not None and (made := _make_missing(admin, existing, topics, shown(places.log(NAME)))):
+        say(NAME, f"topics made at {address}: {', '.join(made)}{_PARTITIONED}")
 
 
 def refuse_another(places: Places) -> None:
@@ -112,12 +111,31 @@ def properties(template: str, port: int, controller_port: int, log_dirs: Path) -
         raise ConfigError(problem) from None
 
 
-def _topics(admin: AdminClient) -> set[str] | None:
+def _admin(address: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": address, "log_level": 0})  # 0: no line for each try
+
+
+def _existing(admin: AdminClient, timeout: float) -> set[str] | None:
     """Return the topics that there are; None while the broker does not answer."""
     try:
-        return set(admin.list_topics(timeout=1).topics)
+        return set(admin.list_topics(timeout=timeout).topics)
     except KafkaException:
         return None
+
+
+def _make_missing(admin: AdminClient, existing: set[str], topics: Sequence[str], log_name: str) -> list[str]:
+    """Make the topics that do not exist; return them."""
+    missing = [topic for topic in topics if topic not in existing]
+    if not missing:
+        return []
+    for topic, made in admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in missing]).items():
+        try:
+            made.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another program of ours was quicker
+                problem = f"topic {topic} cannot be made: {error.args[0].str()}; see {log_name}"
+                raise StreamAppError(problem) from None
+    return missing
 
 
 def _address_file(places: Places) -> Path:

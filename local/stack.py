@@ -30,6 +30,7 @@ class Stack:
 
     settings: Settings
     feeds: Sequence[Feed]
+    """Those of FEEDS, or the one that was asked for instead."""
     topic_of_producer: str
     """KAFKA_TOPIC; empty where each feed's own topic is meant."""
     places: Places
@@ -67,7 +68,7 @@ class Stack:
         return Child("app", argv, self.places, _APP_PATIENCE_SECONDS, environment, when_done)
 
     def producers(self, address: str) -> list[Child]:
-        """A producer for each feed that has test traffic: `produce`, or `produce-<feed>` where there are several."""
+        """A producer for each feed that has test traffic: `produce` where FEEDS names one, else `produce-<feed>`."""
         if self.topic_of_producer and len(self.feeds) > 1:
             problem = f"KAFKA_TOPIC: {self.topic_of_producer} cannot be the topic of {len(self.feeds)} feeds; unset it"
             raise ConfigError(problem)
@@ -77,7 +78,7 @@ class Stack:
                 say("produce", f"feed {feed.name} gets no records: there is no producer/events/{feed.name}.py")
         return [
             Child(
-                "produce" if len(self.feeds) == 1 else f"produce-{feed.name}",
+                "produce" if self.settings.feeds == (feed.name,) else f"produce-{feed.name}",
                 [sys.executable, "-m", "producer", "--feed", feed.name],
                 self.places,
                 _PRODUCER_PATIENCE_SECONDS,
@@ -93,6 +94,12 @@ class Stack:
             return self.settings.kafka_bootstrap_servers
         return broker.running(self.places) or self.settings.kafka_bootstrap_servers
 
+    def make_topics(self) -> None:
+        """Make the topics that are missing in a broker of ours, which may have been started for other feeds."""
+        address = broker.running(self.places)
+        if address == self.address():
+            broker.make_topics(self.places, address, self._topics)
+
     @property
     def _names_address(self) -> bool:
         return "kafka_bootstrap_servers" in self.settings.model_fields_set
@@ -102,15 +109,21 @@ class Stack:
         match = _LOCAL.fullmatch(self.settings.kafka_bootstrap_servers)
         return int(match[1]) if match else None
 
+    @property
+    def _topics(self) -> list[str]:
+        return sorted({feed.topic for feed in self.feeds} | {self.topic_of_producer} - {""})
+
     def _broker_at(self, port: int) -> Broker:
-        topics = {feed.topic for feed in self.feeds} | {self.topic_of_producer} - {""}
-        return Broker(self.places, port, sorted(topics))
+        return Broker(self.places, port, self._topics)
 
 
-def load_stack(places: Places) -> Stack:
-    """Check the settings and feed files. Raises ConfigError, one line that names what is wrong."""
+def load_stack(places: Places, feed: str = "") -> Stack:
+    """Check the settings and feed files, of `feed` instead of FEEDS if that is given.
+
+    Raises ConfigError, one line that names what is wrong.
+    """
     settings = load_settings()
-    feeds = load_feeds(settings.feeds_path, settings.feeds)
+    feeds = load_feeds(settings.feeds_path, (feed,) if feed else settings.feeds)
     try:
         topic = load_producer_settings().kafka_topic
     except SettingsError as error:

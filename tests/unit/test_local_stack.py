@@ -4,16 +4,20 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.cimpl import NewTopic
 
 from local import broker, lock, ports
 from local.places import JARS, ROOT, Places
 from local.process import lock_path
 from local.stack import Stack, load_stack
-from stream_app.errors import ConfigError
+from stream_app.errors import ConfigError, StreamAppError
 from stream_app.settings import Settings
 
 TEMPLATE = (ROOT / "conf" / "kafka.properties").read_text()
@@ -22,7 +26,7 @@ TEMPLATE = (ROOT / "conf" / "kafka.properties").read_text()
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No settings but those of the test; jars and Java are taken for granted."""
-    for name in ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC", "FEEDS", "TRIGGER_INTERVAL"):
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC", "FEEDS", "FEEDS_PATH", "TRIGGER_INTERVAL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)  # no .env
     monkeypatch.setattr(broker, "JARS", tmp_path / JARS.name)
@@ -166,6 +170,102 @@ def test_the_producer_sends_to_the_feeds_topic_unless_told_otherwise(
     assert producer.environment == {"KAFKA_BOOTSTRAP_SERVERS": "k:1", "KAFKA_TOPIC": "transactions"}
     (producer,) = stack(places, monkeypatch, KAFKA_TOPIC="other").producers("k:1")
     assert producer.environment["KAFKA_TOPIC"] == "other"
+
+
+@pytest.fixture
+def two_feeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Declarations of transactions and of something called user_activity, each on a topic of its own."""
+    declared = (ROOT / "conf" / "feeds" / "transactions.toml").read_text()
+    (tmp_path / "transactions.toml").write_text(declared)
+    (tmp_path / "user_activity.toml").write_text(declared.replace('"transactions"', '"activity"', 1))
+    monkeypatch.setenv("FEEDS_PATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("two_feeds")
+def test_each_feed_has_a_producer_and_a_topic_of_its_own(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = stack(places, monkeypatch, FEEDS="transactions,user_activity")
+    producers = made.producers("k:1")
+    assert [producer.name for producer in producers] == ["produce-transactions", "produce-user_activity"]
+    assert [producer.argv[-2:] for producer in producers] == [["--feed", feed.name] for feed in made.feeds]
+    assert [producer.environment["KAFKA_TOPIC"] for producer in producers] == ["transactions", "activity"]
+
+
+@pytest.mark.usefixtures("two_feeds")
+def test_one_topic_cannot_be_that_of_two_feeds(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = stack(places, monkeypatch, FEEDS="transactions,user_activity", KAFKA_TOPIC="other")
+    with pytest.raises(ConfigError, match=r"^KAFKA_TOPIC: other cannot be the topic of 2 feeds; unset it"):
+        made.producers("k:1")
+
+
+@pytest.mark.usefixtures("two_feeds")
+@pytest.mark.parametrize(
+    ("feeds", "feed", "name"),
+    [
+        ("transactions", "transactions", "produce"),
+        ("user_activity", "user_activity", "produce"),
+        ("transactions", "user_activity", "produce-user_activity"),
+        ("transactions,user_activity", "user_activity", "produce-user_activity"),
+    ],
+)
+def test_a_producer_of_one_feed_has_the_name_that_it_has_beside_the_others(
+    places: Places, monkeypatch: pytest.MonkeyPatch, feeds: str, feed: str, name: str
+) -> None:
+    monkeypatch.setenv("FEEDS", feeds)
+    (producer,) = load_stack(places, feed).producers("k:1")
+    assert producer.name == name
+    assert producer.argv[-2:] == ["--feed", feed]
+
+
+def test_a_feed_that_nobody_declared_is_one_line(places: Places) -> None:
+    with pytest.raises(ConfigError, match=r"nope\.toml: there is no such feed; there are: [^\n]*transactions[^\n]*$"):
+        load_stack(places, "nope")
+
+
+@pytest.mark.usefixtures("two_feeds")
+def test_topics_are_made_in_a_broker_of_ours_that_was_started_for_other_feeds(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(broker, "make_topics", lambda _places, address, topics: asked.append((address, topics)))
+    made = stack(places, monkeypatch, FEEDS="user_activity")
+    made.make_topics()  # none runs
+    held = hold(places, "localhost:9777")
+    made.make_topics()
+    stack(places, monkeypatch, KAFKA_BOOTSTRAP_SERVERS="kafka.example:9092").make_topics()  # not ours
+    os.close(held)
+    assert asked == [("localhost:9777", ["activity"])]
+
+
+class FakeAdmin:
+    """A broker with the topic `old`, where another program makes `raced` at this moment."""
+
+    def __init__(self, config: dict[str, object]) -> None:
+        assert config["bootstrap.servers"] == "k:1"
+
+    def list_topics(self, timeout: float) -> SimpleNamespace:
+        assert timeout <= 5
+        return SimpleNamespace(topics={"old": None})
+
+    def create_topics(self, topics: list[NewTopic]) -> dict[str, "Future[None]"]:
+        made = {topic.topic: Future[None]() for topic in topics}
+        for name, future in made.items():
+            if name == "new":
+                future.set_result(None)
+            else:
+                code = KafkaError.TOPIC_ALREADY_EXISTS if name == "raced" else KafkaError.POLICY_VIOLATION
+                future.set_exception(KafkaException(KafkaError(code)))
+        return made
+
+
+def test_only_missing_topics_are_made_and_another_may_have_been_quicker(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(broker, "AdminClient", FakeAdmin)
+    broker.make_topics(places, "k:1", ["old"])
+    broker.make_topics(places, "k:1", ["new", "old", "raced"])
+    assert capsys.readouterr().out == "broker: topics made at k:1: new, raced (3 partitions)\n"
+    with pytest.raises(StreamAppError, match=r"^topic wrong cannot be made: [^\n]*; see .*broker\.log$"):
+        broker.make_topics(places, "k:1", ["new", "wrong"])
 
 
 def test_wrong_settings_are_one_line(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
