@@ -26,7 +26,7 @@ broker: setup ## the Kafka broker in the foreground
 app: setup ## the streaming service in the foreground
 	@exec $(PYTHON) -m local app
 
-produce: setup ## the producer in the foreground; MSGS_PER_SEC=100, COUNT=20000
+produce: setup ## the producer in the foreground; FEED=user_activity MSGS_PER_SEC=100 COUNT=20000
 	@exec $(PYTHON) -m local produce
 
 up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster adds Spark's own cluster
