@@ -44,7 +44,7 @@ def main() -> int:
 
 def _become_spark_submit(settings: Settings) -> None:
     """Replace this process: the pid stays, so whoever started it signals spark-submit itself."""
-    jars = sorted((PROJECT / ".jars" / "spark").glob("*.jar"))
+    jars = sorted(map(str, (PROJECT / ".jars" / "spark").glob("*.jar")))
     if not jars:
         problem = f"there are no jars in {PROJECT / '.jars' / 'spark'}; fetch them with: make setup"
         raise ConfigError(problem)
@@ -67,7 +67,8 @@ def _become_spark_submit(settings: Settings) -> None:
         # Nobody else needs to reach the driver; in a container its UI must listen where the port is published.
         environment["SPARK_LOCAL_IP"] = os.environ.get("SPARK_LOCAL_IP") or "127.0.0.1"
     command = [str(home / "bin" / "spark-submit"), "--master", settings.spark_master]
-    command += ["--driver-memory", settings.spark_driver_memory, "--jars", ",".join(map(str, jars))]
+    command += ["--driver-memory", settings.spark_driver_memory, "--jars", ",".join(jars)]
+    command += ["--driver-class-path", os.pathsep.join(jars)]  # the file system among them is needed before --jars act
     command += ["--conf", f"spark.sql.shuffle.partitions={settings.spark_sql_shuffle_partitions}"]
     command += [str(Path(__file__).resolve())]
     os.execve(command[0], command, os.environ | environment)  # noqa: S606 - no shell is wanted

@@ -28,7 +28,8 @@ from stream_app.sources.layer import read_layer
 
 _PREVIEWED = {Layer.SILVER, Layer.GOLD}
 _PREVIEW_ROWS = 5
-_FOLLOW_INTERVAL = "1 second"
+# Followers look at once again: their source waits for a file (sources/layer.py).
+_FOLLOW_INTERVAL = "0 seconds"
 
 
 class Pipeline:

@@ -7,13 +7,8 @@ import time
 from datetime import datetime
 from typing import Any
 
-from pyspark.sql.streaming.listener import (
-    QueryIdleEvent,
-    QueryProgressEvent,
-    QueryStartedEvent,
-    QueryTerminatedEvent,
-    StreamingQueryListener,
-)
+from pyspark.java_gateway import ensure_callback_server_started
+from pyspark.sql import SparkSession
 
 from stream_app import logs
 from stream_app.metrics import Metrics
@@ -21,31 +16,42 @@ from stream_app.monitor import FlowStatus, Monitor
 from stream_app.sinks.batch import Written
 
 
-class ProgressListener(StreamingQueryListener):
-    """Called by Spark, one event at a time, apart from the queries' own threads."""
+class ProgressListener:
+    """Called by Spark, one event at a time, apart from the queries' own threads.
+
+    Not pyspark's StreamingQueryListener: that turns each report into Python objects field by field, by hundreds of
+    calls to the JVM, which at a batch a second took a tenth of a core (docs/benchmark.md).
+    """
 
     def __init__(self, monitor: Monitor, metrics: Metrics) -> None:
         self._monitor = monitor
         self._metrics = metrics
         self._names: dict[str, str] = {}
 
-    def onQueryStarted(self, event: QueryStartedEvent) -> None:  # noqa: N802 - Spark's name
-        """Learn which run is which flow's; idle events carry the run id alone."""
-        self._names[str(event.runId)] = str(event.name)
+    def listen(self, spark: SparkSession) -> None:
+        """Have Spark call this object from now on."""
+        jvm: Any = spark._jvm
+        ensure_callback_server_started(spark.sparkContext._gateway)
+        wrapped = jvm.org.apache.spark.sql.streaming.PythonStreamingQueryListenerWrapper(self)
+        spark._jsparkSession.streams().addListener(wrapped)
 
-    def onQueryIdle(self, event: QueryIdleEvent) -> None:  # noqa: N802 - Spark's name
+    def onQueryStarted(self, event: Any) -> None:  # noqa: N802 - Spark's name
+        """Learn which run is which flow's; idle events carry the run id alone."""
+        self._names[event.runId().toString()] = event.name()
+
+    def onQueryIdle(self, event: Any) -> None:  # noqa: N802 - Spark's name
         """A query that found nothing to read is making progress, too."""
-        status = self._monitor.statuses.get(self._names.get(str(event.runId), ""))
+        status = self._monitor.statuses.get(self._names.get(event.runId().toString(), ""))
         if status:
             status.progress_at = time.time()
 
-    def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:  # noqa: N802 - Spark's name
+    def onQueryTerminated(self, event: Any) -> None:  # noqa: N802 - Spark's name
         """The supervisor sees to queries that end; here their run is forgotten."""
-        self._names.pop(str(event.runId), None)
+        self._names.pop(event.runId().toString(), None)
 
-    def onQueryProgress(self, event: QueryProgressEvent) -> None:  # noqa: N802 - Spark's name
+    def onQueryProgress(self, event: Any) -> None:  # noqa: N802 - Spark's name
         """Note what the batch did, and log it unless it did nothing."""
-        progress = json.loads(event.progress.json)
+        progress = json.loads(event.progress().json())
         status = self._monitor.statuses.get(progress["name"])
         if status is None:
             return
@@ -68,6 +74,11 @@ class ProgressListener(StreamingQueryListener):
                 seconds=round(seconds, 3),
                 **{f"{'batches' if status.flow.upstream else 'records'}_behind": sum(status.behind.values())},
             )
+
+    class Java:
+        """What py4j asks for."""
+
+        implements = ("org.apache.spark.sql.streaming.PythonStreamingQueryListener",)
 
 
 def _count(status: FlowStatus, progress: dict[str, Any], written: Written) -> None:

@@ -14,15 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from stream_app import logs
 from stream_app.failpoints import reach
 from stream_app.files import BatchFile, batch_file, batch_files, standing
 from stream_app.flow import Flow, Layer
-from stream_app.layers import raw_csv
 from stream_app.settings import Settings
+from stream_app.sinks import csv, parquet
 from stream_app.sinks.hadoop import Hadoop
 
 _INTERVAL_SECONDS = 2.0
@@ -30,9 +27,6 @@ _PATIENCE_SECONDS = 10.0
 _MOST_COMPACTED = 12
 # A merged file is the smallest piece that a reset reads at once, so it is not grown without end.
 _LARGEST_BYTES = 1 << 30
-# Below this many rows a row group the copies would be all footer, so they are written anew.
-_SMALL_ROW_GROUP = 20_000
-_ROW_GROUP = 100_000
 
 
 class Retention:
@@ -112,12 +106,9 @@ class Retention:
 
     def _concat(self, flow: Flow, parts: Sequence[Path], target: Path) -> None:
         if flow.layer is Layer.RAW_CSV:
-            header = raw_csv.header(flow.feed)
-            self._hadoop.concat_text(parts, target, header, skip=len(header.encode()))
-        elif _row_groups_can_be_copied(parts):
-            self._hadoop.concat_parquet(parts, target)
+            csv.merge(flow.feed, parts, target, headed=True)
         else:
-            _rewrite(parts, target)
+            parquet.merge(self._hadoop, parts, target)
 
 
 def _committed_by_all(flow: Flow) -> int:
@@ -147,28 +138,3 @@ def _dominated(files: Sequence[BatchFile]) -> list[BatchFile]:
         taken.insert(0, file)
         total += size
     return taken
-
-
-def _row_groups_can_be_copied(parts: Sequence[Path]) -> bool:
-    """Whether all files have one physical schema, and row groups worth keeping."""
-    found = [pq.read_metadata(part) for part in parts]
-    groups, rows = sum(m.num_row_groups for m in found), sum(m.num_rows for m in found)
-    same = all(m.schema.equals(found[0].schema) for m in found) and len({m.created_by for m in found}) == 1
-    return same and rows >= groups * _SMALL_ROW_GROUP
-
-
-def _rewrite(parts: Sequence[Path], target: Path) -> None:
-    """Decode and encode again, with fewer row groups, in order, a row group in memory at a time."""
-    schema = pq.read_schema(parts[0])
-    with pq.ParquetWriter(target, schema, compression="zstd", store_decimal_as_integer=True) as writer:
-        pending, rows = [], 0
-        for part in parts:
-            with pq.ParquetFile(part) as file:
-                for batch in file.iter_batches(_ROW_GROUP):
-                    pending.append(batch)
-                    rows += batch.num_rows
-                    if rows >= _ROW_GROUP:
-                        writer.write_table(pa.Table.from_batches(pending, schema).combine_chunks())
-                        pending, rows = [], 0
-        if pending:
-            writer.write_table(pa.Table.from_batches(pending, schema).combine_chunks())

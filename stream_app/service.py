@@ -55,7 +55,7 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
             admission.admit(flow)
         spark = SparkSession.builder.getOrCreate()
         beside.callback(spark.stop)
-        spark.streams.addListener(ProgressListener(monitor, metrics))
+        ProgressListener(monitor, metrics).listen(spark)
         pipeline = Pipeline(spark, admission, settings)
         runner = Runner(pipeline, monitor, settings)
         retention = Retention(all_flows, pipeline.hadoop, settings)

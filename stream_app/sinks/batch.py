@@ -11,18 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pyspark.sql import DataFrame, Observation
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 
 from stream_app.failpoints import reach
 from stream_app.files import BatchFile, batch_file
 from stream_app.flow import Flow, Layer
-from stream_app.layers import raw_csv
 from stream_app.rows import count_rows
+from stream_app.sinks import csv, parquet
 from stream_app.sinks.hadoop import Hadoop
-
-# About 16 MiB a row group: enough of them in a large batch for every core to read its share.
-_ROW_GROUP_BYTES = 16 << 20
+from stream_app.sinks.parts import write_parts
 
 
 @dataclass(frozen=True)
@@ -67,34 +64,23 @@ class BatchSink:
 
     def _write(self, frame: DataFrame, target: BatchFile) -> int:
         folder = self._flow.staging / str(target.first)
-        rows = self._stage(frame, folder)
-        if rows:
+        self._hadoop.delete(folder)
+        parts = write_parts(frame, folder.absolute(), self._flow.layer)
+        if parts:
             reach(self._flow.name, "mid_staging", target.first)
-            staged = self._merge(sorted(folder.glob("part-*")), folder / target.path.name)
+            staged = self._merge([part.path for part in parts], folder / target.path.name)
             self._before_publish()
             reach(self._flow.name, "staged", target.first)
             self._hadoop.publish(staged, target.path)
             reach(self._flow.name, "renamed", target.first)
         self._hadoop.delete(folder)
-        return rows
-
-    def _stage(self, frame: DataFrame, folder: Path) -> int:
-        """Write the rows as one part per task, in parallel, and count them."""
-        observation = Observation()
-        writer = (
-            frame.observe(observation, F.count(F.lit(1)).alias("rows"))
-            .write.mode("overwrite")
-            .option("parquet.block.size", _ROW_GROUP_BYTES)
-            .option("lineSep", raw_csv.LINE_SEPARATOR)
-        )
-        (writer.text if self._flow.layer is Layer.RAW_CSV else writer.parquet)(str(folder))
-        return int(observation.get["rows"])
+        return sum(part.rows for part in parts)
 
     def _merge(self, parts: list[Path], merged: Path) -> Path:
         if self._flow.layer is Layer.RAW_CSV:
-            self._hadoop.concat_text(parts, merged, raw_csv.header(self._flow.feed), skip=0)
+            csv.merge(self._flow.feed, parts, merged, headed=False)
             return merged
         if len(parts) == 1:
             return parts[0]
-        self._hadoop.concat_parquet(parts, merged)
+        parquet.merge(self._hadoop, parts, merged)
         return merged

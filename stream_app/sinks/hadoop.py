@@ -1,6 +1,6 @@
-"""Every change to an output folder goes through Hadoop's FileSystem, which keeps the .crc beside each file right.
+"""Every change to an output folder goes through Hadoop's FileSystem, so that no .crc beside a file is ever a stale one.
 
-A rename by other means leaves the old checksum behind, and the next Spark read of the file fails (measured on 4.2.0).
+A rename by other means leaves an old checksum behind, and the next Spark read of the file fails (measured on 4.2.0).
 """
 
 from __future__ import annotations
@@ -18,9 +18,16 @@ class Hadoop:
 
     def __init__(self, spark: SparkSession) -> None:
         jvm: Any = spark._jvm
-        self._jvm = jvm
+        # py4j looks a class up in every jar each time that its name is spelled out
+        self._path_class: Any = jvm.org.apache.hadoop.fs.Path
+        self._parquet: Any = jvm.org.apache.parquet.hadoop
+        self._overwrite: Any = jvm.java.lang.Enum.valueOf(
+            jvm.java.lang.Class.forName("org.apache.parquet.hadoop.ParquetFileWriter$Mode"), "OVERWRITE"
+        )
         self._conf: Any = spark._jsparkSession.sessionState().newHadoopConf()
         self._fs: Any = jvm.org.apache.hadoop.fs.FileSystem.getLocal(self._conf)
+        # Parquet pages and RocksDB's files carry their own; this file system is also that of the checkpoints
+        self._fs.setWriteChecksum(False)
 
     def delete(self, path: Path) -> None:
         """Delete a file or a folder with all in it; nothing happens where there is none."""
@@ -40,27 +47,12 @@ class Hadoop:
             raise OSError(msg)
         _sync(final.parent)
 
-    def concat_text(self, parts: Sequence[Path], target: Path, first_line: str, skip: int) -> None:
-        """Write `first_line` and then the bytes of all parts, in order, without the first `skip` of each."""
-        out = self._fs.create(self._path(target), True)
-        try:
-            out.write(bytearray(first_line.encode()))
-            for part in parts:
-                source = self._fs.open(self._path(part))
-                try:
-                    source.seek(skip)
-                    self._jvm.org.apache.hadoop.io.IOUtils.copyBytes(source, out, 1 << 16, False)
-                finally:
-                    source.close()
-        finally:
-            out.close()
-
     def concat_parquet(self, parts: Sequence[Path], target: Path) -> None:
         """Copy the row groups of all parts, in order, into one file, without decoding them.
 
         All parts must have the first one's schema (parquet-mr checks it).
         """
-        hadoop = self._jvm.org.apache.parquet.hadoop
+        hadoop = self._parquet
         inputs = [hadoop.util.HadoopInputFile.fromPath(self._path(part), self._conf) for part in parts]
         first = hadoop.ParquetFileReader.open(inputs[0])
         try:
@@ -68,17 +60,14 @@ class Hadoop:
         finally:
             first.close()
         output = hadoop.util.HadoopOutputFile.fromPath(self._path(target), self._conf)
-        mode = self._jvm.java.lang.Enum.valueOf(
-            self._jvm.java.lang.Class.forName("org.apache.parquet.hadoop.ParquetFileWriter$Mode"), "OVERWRITE"
-        )
-        writer = hadoop.ParquetFileWriter(output, metadata.getSchema(), mode, 128 << 20, 8 << 20)
+        writer = hadoop.ParquetFileWriter(output, metadata.getSchema(), self._overwrite, 128 << 20, 8 << 20)
         writer.start()
         for file in inputs:
             writer.appendFile(file)
         writer.end(metadata.getKeyValueMetaData())
 
     def _path(self, path: Path) -> Any:
-        return self._jvm.org.apache.hadoop.fs.Path(path.absolute().as_uri())
+        return self._path_class(path.absolute().as_uri())
 
 
 def _sync(path: Path) -> None:

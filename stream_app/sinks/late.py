@@ -15,6 +15,7 @@ from stream_app.checkpoint import PlannedBatch
 from stream_app.failpoints import reach
 from stream_app.files import batch_file
 from stream_app.flow import LATE, Flow
+from stream_app.sinks import parquet
 from stream_app.sinks.hadoop import Hadoop
 
 _MICROS = 1_000_000
@@ -36,7 +37,7 @@ def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch) -> int:
     staged = flow.late / "_staging" / target.path.name
     staged.parent.mkdir(parents=True, exist_ok=True)
     table = pa.concat_tables(late)
-    pq.write_table(table, staged, compression="zstd", store_decimal_as_integer=True)
+    parquet.write(table.to_batches(), table.schema, staged)
     hadoop.publish(staged, target.path)
     reach(flow.name, "late_renamed", batch.batch_id)
     return int(table.num_rows)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import pickle
+import time
 from bisect import bisect_right
 from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ from stream_app.sources.verdict import BatchFunction, clocked, invalid_records, 
 
 _MIN_ROWS_PER_SPLIT = 20_000
 _ARROW_BATCH_ROWS = 10_000
+# How long a reader waits for a file before it tells Spark that there is none, and how often it looks meanwhile.
+_PATIENCE_SECONDS = 1.0
+_LOOK_SECONDS = 0.05
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Offset = dict[str, int]
 
@@ -158,9 +162,13 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         return {"clock": 0, **{key: max((file.last for file in files), default=-1) for key, files in newest.items()}}
 
     def latestOffset(self, start: Offset, limit: ReadLimit) -> Offset:  # noqa: N802 - Spark's name
-        """The end of the next batch: as many whole files as the limit allows, at least one; `start` if none stand."""
+        """The end of the next batch: as many whole files as the limit allows, at least one; `start` if none stand.
+
+        Outside of a drain it waits a little for a file to appear, so that the next layer follows at once while an idle
+        query costs next to nothing.
+        """
         max_rows = limit.max_rows if isinstance(limit, ReadMaxRows) else None
-        target = self._target or self.reportLatestOffset()
+        target = self._target or self._news(start)
         end, rows = start | {"replay": max(start["replay"], target["replay"])}, 0
         for file in self._between(start["batch"], target["batch"]):
             metadata = pq.read_metadata(file.path)
@@ -169,6 +177,21 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
                 break
             end |= {"batch": file.last, "clock": max(end["clock"], _newest_kafka_ts(metadata))}
         return end
+
+    def _news(self, start: Offset) -> Offset:
+        """The newest offset, once something lies behind `start`, or after _PATIENCE_SECONDS."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        seen, newest = self._changed(), self.reportLatestOffset()
+        while all(newest[key] <= start[key] for key in ("batch", "replay")) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+            if (changed := self._changed()) != seen:
+                seen, newest = changed, self.reportLatestOffset()
+        return newest
+
+    def _changed(self) -> list[int]:
+        """When a name last came to the folders that are read, or went."""
+        folders = (self._options.directory, self._options.ledger)
+        return [folder.stat().st_mtime_ns if folder.is_dir() else 0 for folder in folders]
 
     def partitions(self, start: Offset, end: Offset) -> Sequence[_Split]:
         """Row groups in the order of the batches, cut into about as many splits as there are cores."""

@@ -3,7 +3,8 @@
 import base64
 import pickle
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,13 @@ from stream_app.flow import Flow, Layer
 from stream_app.sources import layer as source
 from stream_app.sources.layer import LayerReader, LayerSource, Offset
 from tests.helpers import START_MS, Row, bronze_row, silver_row, value, write_layer
+
+
+@pytest.fixture(autouse=True, scope="module")
+def impatient() -> Iterator[None]:
+    """Nothing that these tests wait for comes later."""
+    with patch.object(source, "_PATIENCE_SECONDS", 0):
+        yield
 
 
 def reader_of(flow: Flow, max_rows: int = 0, splits: int = 4) -> LayerReader:
@@ -137,6 +145,16 @@ def test_a_compacted_file_across_an_offset_is_an_error_not_a_skip(flow: dict[Lay
     reader = reader_of(flow[Layer.GOLD])
     with pytest.raises(ValueError, match="both sides of a reader's offset"):
         reader.latestOffset(reader.initialOffset() | {"batch": offset}, ReadAllAvailable())
+
+
+def test_a_reader_that_has_read_all_sees_the_next_file_as_soon_as_it_appears(flow: dict[Layer, Flow]) -> None:
+    reader = reader_of(flow[Layer.GOLD])
+    start = reader.initialOffset()
+    late = threading.Timer(0.3, write_layer, (flow[Layer.SILVER], 0, [silver_row(0)]))
+    with patch.object(source, "_PATIENCE_SECONDS", 60):
+        late.start()
+        assert reader.latestOffset(start, ReadAllAvailable())["batch"] == 0
+    late.join()
 
 
 def test_an_empty_layer_gives_nothing(flow: dict[Layer, Flow]) -> None:

@@ -8,7 +8,7 @@ import urllib.request
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -145,7 +145,7 @@ def progress(name: str, batch: int, **fields: Any) -> Any:
         "sources": [source],
         **fields,
     }
-    return cast(Any, SimpleNamespace(progress=SimpleNamespace(json=json.dumps(report))))
+    return SimpleNamespace(progress=lambda: SimpleNamespace(json=lambda: json.dumps(report)))
 
 
 @pytest.fixture
@@ -207,13 +207,14 @@ def test_reasons_and_late_rows_add_up(listener: ProgressListener, silver: FlowSt
 
 def test_an_idle_query_makes_progress_too(listener: ProgressListener, silver: FlowStatus) -> None:
     silver.progress_at = 0
-    started = SimpleNamespace(runId="run-1", name="transactions.silver")
-    listener.onQueryStarted(cast(Any, started))
-    listener.onQueryIdle(cast(Any, started))
+    run_id = SimpleNamespace(toString=lambda: "run-1")
+    started = SimpleNamespace(runId=lambda: run_id, name=lambda: "transactions.silver")
+    listener.onQueryStarted(started)
+    listener.onQueryIdle(started)
     assert time.time() - silver.progress_at < 60
-    listener.onQueryTerminated(cast(Any, started))
+    listener.onQueryTerminated(started)
     silver.progress_at = 0
-    listener.onQueryIdle(cast(Any, started))
+    listener.onQueryIdle(started)
     assert silver.progress_at == 0
 
 

@@ -1,0 +1,33 @@
+"""How the CSV files are written: the records that layers/raw_csv.py made, under one header."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from stream_app.feed import Feed
+from stream_app.layers import raw_csv
+
+
+def write(batches: Iterable[pa.RecordBatch], target: Path) -> int:
+    """Write one record a row, without a header; their number."""
+    rows = 0
+    with target.open("wb") as file:
+        for batch in batches:
+            file.write("".join(line + raw_csv.LINE_SEPARATOR for line in batch[raw_csv.LINE].to_pylist()).encode())
+            rows += batch.num_rows
+    return rows
+
+
+def merge(feed: Feed, parts: Sequence[Path], target: Path, *, headed: bool) -> None:
+    """One header, then the records of all parts, in order; `headed` says whether each part has a header of its own."""
+    header = raw_csv.header(feed).encode()
+    with target.open("wb") as out:
+        out.write(header)
+        for part in parts:
+            with part.open("rb") as source:
+                source.seek(len(header) if headed else 0)
+                shutil.copyfileobj(source, out, 1 << 20)
