@@ -21,12 +21,14 @@ from stream_app.errors import ConfigError
 
 # Columns that the layers add beside the declared ones (design.md, "What users read").
 _RESERVED = frozenset({"kafka_ts", "topic", "partition", "offset", "key", "value", "headers", "value_text", "reasons"})
+# What a feed's folder holds beside the declared sinks.
+_OWN_FOLDERS = frozenset({"bronze", "quarantine", "silver", "raw_csv", "late"})
 # Lower case only: Spark resolves columns without regard to case, so two that differ by it would be one.
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _DURATION = re.compile(r"([0-9]{1,6}) (second|minute|hour|day)s?")
 _DECIMAL = re.compile(r"decimal\(([0-9]{1,2}),([0-9]{1,2})\)")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_MEASURE = re.compile(r"(count)|(sum|avg|max|min)\(([^()]+)\)")
+_MEASURE = re.compile(r"(count)|(sum|avg|max|min|distinct)\(([^()]+)\)")
 
 
 def _quoted(value: object) -> str:
@@ -124,25 +126,42 @@ class Dedupe(_Frozen):
 
 
 class Measure(_Frozen):
-    """One output column of gold: count of rows, or a function of one numeric field."""
+    """One output column of a window: count of rows, exact number of distinct values, or a function of a number."""
 
-    function: Literal["count", "sum", "avg", "max", "min"]
+    function: Literal["count", "distinct", "sum", "avg", "max", "min"]
     field: str | None = None
 
 
-class Gold(_Frozen):
-    """Tumbling windows of event time by key; the measures are gold's columns after those, in order."""
+class Window(_Frozen):
+    """Windows of event time, tumbling or with `slide` sliding, by key if there is one; a sink of gold.
 
-    key: str
+    where: column -> the only value of it that counts.
+    measures: gold's columns after window and key, in order.
+    """
+
+    key: str | None = None
     window: Duration
+    slide: Duration | None = None
     watermark: Duration
+    where: dict[ColumnName, str] = {}
     measures: dict[ColumnName, Annotated[Measure, BeforeValidator(_measure)]]
+
+    @property
+    def every(self) -> timedelta:
+        """From the start of a window to that of the next."""
+        return self.slide or self.window
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key's column, if any."""
+        return (self.key,) if self.key else ()
 
 
 class Feed(_Frozen):
     """One feed, consistent in itself: every column that a part names is declared and of a fitting type.
 
     fields: column of silver -> its declaration, in silver's order.
+    windows: sink of gold -> its declaration.
     """
 
     name: ColumnName
@@ -150,7 +169,7 @@ class Feed(_Frozen):
     fields: dict[ColumnName, Field]
     event_time: EventTime
     dedupe: Dedupe
-    gold: Gold
+    windows: dict[ColumnName, Window] = {}
 
     def wire_name(self, column: str) -> str:
         """Return the name that a declared column has in the JSON object, and in reasons."""
@@ -158,7 +177,7 @@ class Feed(_Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if problems := [*self._column_problems(), *self._reference_problems(), *self._measure_problems()]:
+        if problems := [*self._column_problems(), *self._reference_problems(), *self._window_problems()]:
             raise ValueError("; ".join(problems))
         return self
 
@@ -175,7 +194,6 @@ class Feed(_Frozen):
     def _reference_problems(self) -> Iterator[str]:
         yield from self._unfit("event_time.field", self.event_time.field, "timestamp")
         yield from self._unfit("dedupe.key", self.dedupe.key, "any")
-        yield from self._unfit("gold.key", self.gold.key, "string")
 
     def _unfit(self, key: str, column: str, wanted: str) -> Iterator[str]:
         field = self.fields.get(column)
@@ -184,15 +202,25 @@ class Feed(_Frozen):
         elif wanted not in {"any", field.type, "number" if field.is_number else None}:
             yield f"{key}: {column} is a {field.type}, not a {wanted}"
 
-    def _measure_problems(self) -> Iterator[str]:
-        if not self.gold.measures:
-            yield "gold.measures: is empty"
-        for output, measure in self.gold.measures.items():
-            key = f"gold.measures.{output}"
-            if output in {"window_start", "window_end", self.gold.key}:
-                yield f"{key}: gold has a column of this name already"
-            if measure.field is not None:
-                yield from self._unfit(key, measure.field, "number")
+    def _window_problems(self) -> Iterator[str]:
+        for sink, declared in self.windows.items():
+            key = f"windows.{sink}"
+            if sink in _OWN_FOLDERS or sink.startswith("late_"):
+                yield f"{key}: the feed has an output of this name already"
+            if declared.key is not None:
+                yield from self._unfit(f"{key}.key", declared.key, "string")
+            if declared.window % declared.every or declared.every > declared.window:
+                yield f"{key}.slide: does not divide the window"
+            for column in declared.where:
+                yield from self._unfit(f"{key}.where.{column}", column, "string")
+            if not declared.measures:
+                yield f"{key}.measures: is empty"
+            for output, measure in declared.measures.items():
+                if output in {"window_start", "window_end", declared.key}:
+                    yield f"{key}.measures.{output}: gold has a column of this name already"
+                if measure.field is not None:
+                    wanted = "any" if measure.function == "distinct" else "number"
+                    yield from self._unfit(f"{key}.measures.{output}", measure.field, wanted)
 
 
 def load_feeds(directory: Path, names: Sequence[str]) -> tuple[Feed, ...]:

@@ -1,4 +1,4 @@
-"""A flow is one streaming query: a feed and a layer. Every name and every path derives from it, once."""
+"""A flow is one streaming query: a feed, a layer and a sink. Every name and every path derives from it, once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from stream_app.checkpoint import Checkpoint
-from stream_app.feed import Feed
+from stream_app.feed import Feed, Window
 from stream_app.files import BatchFile, batch_files, standing
 
 
 class Layer(StrEnum):
-    """The five outputs of a feed, upstream first."""
+    """What a query makes of the layer before it, upstream first. A feed may declare several sinks of gold."""
 
     BRONZE = "bronze"
     QUARANTINE = "quarantine"
@@ -33,7 +33,7 @@ class Layer(StrEnum):
 
 
 LATE = "late"
-"""The folder and the file prefix of what gold could not count (sinks/late.py)."""
+"""What gold could not count (sinks/late.py) stands in folders that begin so."""
 
 REPLAY = "replay"
 """The file prefix of records that were taken out of quarantine."""
@@ -49,21 +49,32 @@ _UPSTREAM = {
 
 @dataclass(frozen=True)
 class Flow:
-    """One query, its output folder and its checkpoint: `<root>/<feed>/<layer>` and `<root>/<feed>/_chk/<layer>`."""
+    """One query, its output folder and its checkpoint: `<root>/<feed>/<sink>` and `<root>/<feed>/_chk/<sink>`."""
 
     feed: Feed = field(hash=False)
     layer: Layer
     root: Path
+    sink: str = ""
+    """The folder, the prefix of its files, and what people type: as the feed file names it, or else as its layer."""
+
+    def __post_init__(self) -> None:
+        if not self.sink:
+            object.__setattr__(self, "sink", str(self.layer))
 
     @property
     def name(self) -> str:
         """The query's name, in logs, metrics and the Spark UI."""
-        return f"{self.feed.name}.{self.layer}"
+        return f"{self.feed.name}.{self.sink}"
+
+    @property
+    def window(self) -> Window:
+        """The declaration of one of gold's sinks."""
+        return self.feed.windows[self.sink]
 
     @property
     def output(self) -> Path:
         """The folder that people read."""
-        return self.root / self.feed.name / self.layer
+        return self.root / self.feed.name / self.sink
 
     @property
     def staging(self) -> Path:
@@ -73,13 +84,18 @@ class Flow:
     @property
     def late(self) -> Path:
         """Where gold's query keeps the rows that came after their window was final."""
-        return self.root / self.feed.name / LATE
+        return self.root / self.feed.name / self.late_name
+
+    @property
+    def late_name(self) -> str:
+        """The folder of gold's late rows and the prefix of its files: `late`, or `late_<sink>` for a named sink."""
+        return LATE if self.sink == Layer.GOLD else f"{LATE}_{self.sink}"
 
     @property
     def folders(self) -> tuple[tuple[Path, str], ...]:
         """Every folder that the query writes, with the prefix of its files."""
-        own = (self.output, str(self.layer))
-        return (own, (self.late, LATE)) if self.layer is Layer.GOLD else (own,)
+        own = (self.output, self.sink)
+        return (own, (self.late, self.late_name)) if self.layer is Layer.GOLD else (own,)
 
     @property
     def replay(self) -> Path:
@@ -89,7 +105,7 @@ class Flow:
     @property
     def checkpoint(self) -> Checkpoint:
         """Spark's checkpoint of the query."""
-        return Checkpoint(self.root / self.feed.name / "_chk" / self.layer)
+        return Checkpoint(self.root / self.feed.name / "_chk" / self.sink)
 
     @property
     def upstream(self) -> Flow | None:
@@ -99,7 +115,7 @@ class Flow:
     @property
     def downstream(self) -> tuple[Flow, ...]:
         """The flows that follow this one's files."""
-        return tuple(Flow(self.feed, layer, self.root) for layer in Layer if layer.upstream is self.layer)
+        return tuple(flow for flow in flows([self.feed], self.root) if flow.layer.upstream is self.layer)
 
     def with_downstream(self) -> tuple[Flow, ...]:
         """The flow itself and all that follow it, directly or not, upstream first."""
@@ -107,9 +123,13 @@ class Flow:
 
     def files(self) -> list[BatchFile]:
         """The output's files that hold each batch once, oldest first."""
-        return standing(batch_files(self.output, self.layer))
+        return standing(batch_files(self.output, self.sink))
 
 
 def flows(feeds: Sequence[Feed], root: Path) -> tuple[Flow, ...]:
     """Every flow of the feeds, upstream first."""
-    return tuple(Flow(feed, layer, root) for feed in feeds for layer in Layer)
+    return tuple(Flow(feed, layer, root, name) for feed in feeds for layer in Layer for name in _sinks(feed, layer))
+
+
+def _sinks(feed: Feed, layer: Layer) -> Sequence[str]:
+    return tuple(feed.windows) if layer is Layer.GOLD else ("",)

@@ -155,4 +155,4 @@ def _json(problems: dict[str, str]) -> tuple[int, str, bytes]:
 
 
 def _labels(status: FlowStatus) -> tuple[str, str]:
-    return status.flow.feed.name, str(status.flow.layer)
+    return status.flow.feed.name, status.flow.sink

@@ -40,7 +40,7 @@ def remember(flow: Flow, file: Path) -> None:
 
 def reset_command(flow: Flow) -> str:
     """What a person types to begin a flow anew."""
-    return f"make reset FEED={flow.feed.name} SINK={flow.layer}"
+    return f"make reset FEED={flow.feed.name} SINK={flow.sink}"
 
 
 def topic_was_recreated(flow: Flow) -> ConfigError:
@@ -96,11 +96,11 @@ def _check_files(flow: Flow) -> None:
     planned = flow.checkpoint.last_planned()
     newest = planned.batch_id if planned else -1
     for path in data_paths(flow.output):
-        file = parse(path, flow.layer)
+        file = parse(path, flow.sink)
         if file is None or file.path.suffix != f".{flow.layer.extension}" or file.last > newest:
             raise ConfigError(f"{path} was not written by {flow.name}; move it out of the folder")
     try:
-        last_file = parse(flow.output / (flow.checkpoint.path / _LAST_FILE).read_text(), flow.layer)
+        last_file = parse(flow.output / (flow.checkpoint.path / _LAST_FILE).read_text(), flow.sink)
     except FileNotFoundError:
         return
     if last_file and not any(file.first <= last_file.last <= file.last for file in flow.files()):
@@ -113,13 +113,13 @@ def _owner(flow: Flow, topic_id: str | None, query_id: str) -> dict[str, str | N
     if flow.layer is Layer.SILVER:
         declared += [feed.dedupe.model_dump_json()]
     elif flow.layer is Layer.GOLD:
-        declared += [feed.gold.model_dump_json(), feed.event_time.field]
+        declared += [flow.window.model_dump_json(), feed.event_time.field]
     elif flow.layer in {Layer.BRONZE, Layer.QUARANTINE}:
         declared = [feed.topic]
     digest = hashlib.sha256(json.dumps(declared).encode()).hexdigest()[:16]
     return {
         "feed": feed.name,
-        "layer": str(flow.layer),
+        "layer": flow.sink,
         "query_id": query_id,
         "upstream": flow.upstream.checkpoint.query_id() if flow.upstream else None,
         "topic_id": topic_id,

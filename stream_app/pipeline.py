@@ -88,7 +88,7 @@ class Pipeline:
             case Layer.SILVER:
                 return silver(rows, feed)
             case Layer.GOLD:
-                return gold(rows, feed)
+                return gold(rows, feed, flow.window)
             case _:
                 return raw_csv(rows, feed)
 

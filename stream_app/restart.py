@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed
-from stream_app.flow import Flow, Layer
+from stream_app.flow import Flow, Layer, flows
 
 _INTENT = "_reset.json"
 _START = "_start.json"
@@ -20,7 +20,7 @@ _START = "_start.json"
 
 def begin(first: Flow, start: dict[str, str]) -> None:
     """Note that `first` and all that follows it are to go, and where bronze is to begin."""
-    intent = {"layers": [str(flow.layer) for flow in first.with_downstream()], "start": start}
+    intent = {"sinks": [flow.sink for flow in first.with_downstream()], "start": start}
     _write(_folder(first.feed, first.root) / _INTENT, intent)
 
 
@@ -30,14 +30,13 @@ def finish(feed: Feed, root: Path) -> None:
     if not (folder / _INTENT).exists():
         return
     intent = json.loads((folder / _INTENT).read_text())
-    for layer in intent["layers"]:
-        flow = Flow(feed, Layer(layer), root)
+    for flow in (flow for flow in flows([feed], root) if flow.sink in intent["sinks"]):
         # a silver made anew judges every record by today's rules, so what was replayed into the old one goes with it
         ledger = [flow.replay] if flow.layer is Layer.SILVER else []
         for path in (*(folder for folder, _ in flow.folders), *ledger, flow.checkpoint.path):
             if path.exists():
                 shutil.rmtree(path)
-    if Layer.BRONZE in intent["layers"]:
+    if Layer.BRONZE in intent["sinks"]:
         _write(folder / _START, intent["start"])
     (folder / _INTENT).unlink()
 

@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from stream_app.feed import Feed, Measure
+from stream_app.feed import Feed, Measure, Window
 
 _FUNCTIONS = {"sum": F.sum, "avg": F.avg, "min": F.min, "max": F.max}
 
 
-def gold(rows: DataFrame, feed: Feed) -> DataFrame:
-    """Silver's rows -> window_start, window_end, the key, the measures in the order of the feed file.
+def gold(rows: DataFrame, feed: Feed, declared: Window) -> DataFrame:
+    """Silver's rows -> window_start, window_end, the key if there is one, the measures in the order of the feed file.
 
-    Tumbling windows by event time. A window is emitted when the watermark (the newest event time less
-    `gold.watermark`) has passed its end; what arrives after that is dropped by Spark. Sums and averages of
-    decimals stay decimals.
+    Windows by event time, tumbling or sliding, of the rows that `where` lets through.
+    A window is emitted when the watermark (the newest event time less
+    `watermark`) has passed its end; what arrives after that is dropped by Spark. Sums and averages of
+    decimals stay decimals. Distinct values are counted exactly, so the state holds each of them.
     """
-    declared = feed.gold
+    time = feed.event_time.field
+    clocked = rows.withWatermark(time, _seconds(declared.watermark))
+    for column, value in declared.where.items():
+        clocked = clocked.where(F.col(column) == value)
     measures = [_measure(measure).alias(name) for name, measure in declared.measures.items()]
+    window = F.window(time, _seconds(declared.window), _seconds(declared.every)).alias("window")
     return (
-        rows.withWatermark(feed.event_time.field, f"{declared.watermark.total_seconds()} seconds")
-        .groupBy(
-            F.window(feed.event_time.field, f"{declared.window.total_seconds()} seconds").alias("window"),
-            declared.key,
-        )
+        clocked.groupBy(window, *declared.keys)
         .agg(*measures)
         .select(
             F.col("window.start").alias("window_start"),
             F.col("window.end").alias("window_end"),
-            declared.key,
+            *declared.keys,
             *declared.measures,
         )
     )
 
 
 def _measure(measure: Measure) -> Column:
-    return F.count(F.lit(1)) if measure.field is None else _FUNCTIONS[measure.function](measure.field)
+    if measure.field is None:
+        return F.count(F.lit(1))
+    if measure.function == "distinct":  # Spark refuses count_distinct in streams
+        return F.size(F.collect_set(measure.field)).cast("long")
+    return _FUNCTIONS[measure.function](measure.field)
+
+
+def _seconds(span: timedelta) -> str:
+    return f"{span.total_seconds()} seconds"

@@ -15,6 +15,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from stream_app.feed import Measure
 from stream_app.files import batch_files, standing
 from stream_app.flow import REPLAY, Flow, Layer
 from stream_app.ops.command import run
@@ -61,20 +62,22 @@ def reconcile(bronze: Flow, settings: Settings) -> Report:
 
 class _Audit:
     def __init__(self, bronze: Flow, settings: Settings) -> None:
-        flows = {flow.layer: flow for flow in bronze.with_downstream()}
+        found = bronze.with_downstream()
+        flows = {flow.layer: flow for flow in found}
+        self._golds = [flow for flow in found if flow.layer is Layer.GOLD]
         self._feed = bronze.feed
         self._pruned = settings.retention == "prune"
         self._report = Report(bronze.feed.name)
         self._db = duckdb.connect()
         self._db.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
         # Committed positions first, files after: what is committed has its file by then.
-        committed = {layer: flow.checkpoint.last_committed() for layer, flow in flows.items()}
-        taken = {layer: one.end["batch"] if one and "batch" in one.end else -1 for layer, one in committed.items()}
-        own = {layer: one.batch_id if one else -1 for layer, one in committed.items()}
-        self._watermark = (one.watermark_ms if (one := committed[Layer.GOLD]) else 0) / 1000
+        committed = {flow.sink: flow.checkpoint.last_committed() for flow in found}
+        taken = {sink: one.end["batch"] if one and "batch" in one.end else -1 for sink, one in committed.items()}
+        own = {sink: one.batch_id if one else -1 for sink, one in committed.items()}
+        self._watermarks = {sink: (one.watermark_ms if one else 0) / 1000 for sink, one in committed.items()}
         due = min(taken[Layer.SILVER], taken[Layer.QUARANTINE])
         replay = one.end.get(REPLAY, -1) if (one := committed[Layer.SILVER]) else -1
-        silver, gold, csv = flows[Layer.SILVER], flows[Layer.GOLD], flows[Layer.RAW_CSV]
+        silver, csv = flows[Layer.SILVER], flows[Layer.RAW_CSV]
         ledger = [str(f.path) for f in standing(batch_files(silver.replay, REPLAY)) if f.last <= replay]
         views = {
             "bronze": select(flows[Layer.BRONZE]),
@@ -82,17 +85,19 @@ class _Audit:
             "silver": select(silver),
             "quarantine": select(flows[Layer.QUARANTINE]),
             "replayed": f"SELECT * FROM read_parquet({ledger})" if ledger else select(silver, -1),
-            "for_gold": select(silver, taken[Layer.GOLD]),
-            "gold": select(gold, own[Layer.GOLD]),
-            "late": select_late(gold, own[Layer.GOLD]),
             "for_csv": select(silver, taken[Layer.RAW_CSV]),
             "csv": select(csv, own[Layer.RAW_CSV]),
         }
+        for gold in self._golds:
+            views[f"for_{gold.sink}"] = select(silver, taken[gold.sink])
+            views[gold.sink] = select(gold, own[gold.sink])
+            views[gold.late_name] = select_late(gold, own[gold.sink])
         for name, sql in views.items():
             self._db.execute(f"CREATE VIEW {name} AS {sql}")
 
     def report(self) -> Report:
-        for layer in ("bronze", "silver", "quarantine", "replayed", "late", "gold", "csv"):
+        golds = [name for gold in self._golds for name in (gold.sink, gold.late_name)]
+        for layer in ("bronze", "silver", "quarantine", "replayed", "csv", *golds):
             self._report.counts[layer] = self._number(f"SELECT count(*) FROM {layer}")
         self._report.counts["pending"] = self._report.counts["bronze"] - self._number("SELECT count(*) FROM due")
         for layer in ("bronze", "silver", "quarantine"):
@@ -105,7 +110,8 @@ class _Audit:
             self._report.counts["not audited: RETENTION=prune deletes files"] = 1
         else:
             self._lost()
-            self._gold()
+            for gold in self._golds:
+                self._gold(gold)
             self._csv()
         return self._report
 
@@ -140,29 +146,33 @@ class _Audit:
                 f'SELECT partition, "offset" FROM {layer} ANTI JOIN bronze USING (partition, "offset")',
             )
 
-    def _gold(self) -> None:
-        gold, time = self._feed.gold, self._feed.event_time.field
-        seconds = gold.window.total_seconds()
-        start = f"time_bucket(INTERVAL '{seconds} seconds', {time}, TIMESTAMPTZ '1970-01-01 00:00:00+00')"
-        measures = {name: f"{m.function}({m.field or '*'})" for name, m in gold.measures.items()}
-        listed = ", ".join(f"{sql} AS {name}" for name, sql in measures.items())
+    def _gold(self, flow: Flow) -> None:
+        gold, sink, time = flow.window, flow.sink, self._feed.event_time.field
+        length, every = gold.window.total_seconds(), gold.every.total_seconds()
+        newest = f"time_bucket(INTERVAL '{every} seconds', {time}, TIMESTAMPTZ '1970-01-01 00:00:00+00')"
+        start = f"{newest} - back * INTERVAL '{every} seconds'"
+        keys = ["window_start", *gold.keys]
+        matching = " AND ".join(["true", *(f"{column} = {_text(value)}" for column, value in gold.where.items())])
+        listed = ", ".join(f"{_aggregate(measure)} AS {name}" for name, measure in gold.measures.items())
         # an average is rounded to Spark's decimals
         differ = " OR ".join(
-            f"abs(g.{name} - s.{name}) > 0.000001" if gold.measures[name].function == "avg" else f"g.{name} != s.{name}"
-            for name in measures
+            f"abs(g.{name} - s.{name}) > 0.000001" if measure.function == "avg" else f"g.{name} != s.{name}"
+            for name, measure in gold.measures.items()
         )
         self._examples(
-            "gold is not what silver's final windows add up to",
-            f"WITH s AS (SELECT {start} AS window_start, {gold.key}, {listed} FROM (SELECT * FROM for_gold "
-            'ANTI JOIN late USING (partition, "offset")) GROUP BY 1, 2 '
-            f"HAVING epoch(window_start) + {seconds} <= {self._watermark}) "
-            f"SELECT coalesce(g.window_start, s.window_start), coalesce(g.{gold.key}, s.{gold.key}) "
-            f"FROM gold g FULL JOIN s ON g.window_start = s.window_start AND g.{gold.key} = s.{gold.key} "
+            f"{sink} is not what silver's final windows add up to",
+            f"WITH rows AS (SELECT *, {start} AS window_start FROM for_{sink}, range({int(length // every)}) r(back) "
+            f"WHERE {matching}), "
+            f"s AS (SELECT {', '.join(keys)}, {listed} FROM (SELECT * FROM rows "
+            f'ANTI JOIN {flow.late_name} USING (partition, "offset", window_start)) GROUP BY ALL '
+            f"HAVING epoch(window_start) + {length} <= {self._watermarks[sink]}) "
+            f"SELECT {', '.join(f'coalesce(g.{key}, s.{key})' for key in keys)} "
+            f"FROM {sink} g FULL JOIN s ON {' AND '.join(f'g.{key} = s.{key}' for key in keys)} "
             f"WHERE g.window_start IS NULL OR s.window_start IS NULL OR {differ}",
         )
         self._examples(
-            "a window of gold stands twice",
-            f"SELECT window_start, {gold.key} FROM gold GROUP BY ALL HAVING count(*) > 1",
+            f"a window of {sink} stands twice",
+            f"SELECT {', '.join(keys)} FROM {sink} GROUP BY ALL HAVING count(*) > 1",
         )
 
     def _csv(self) -> None:
@@ -187,6 +197,16 @@ class _Audit:
         if count:
             rows = self._db.sql(f"SELECT * FROM ({sql}) ORDER BY ALL LIMIT {_EXAMPLES}").fetchall()
             self._report.wrong.append(f"{what}: {count:,}, {', '.join(_listed(rows))}")
+
+
+def _aggregate(measure: Measure) -> str:
+    if measure.function == "distinct":
+        return f"count(DISTINCT {measure.field})"
+    return f"{measure.function}({measure.field or '*'})"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _shown(name: str, type_name: str) -> str:

@@ -24,30 +24,30 @@ from stream_app.settings import Settings
 
 def reset(settings: Settings, flows: tuple[Flow, ...]) -> int:
     """Preview, ask, delete; 1 where the answer is no."""
-    sink = Layer(option("SINK", *Layer) or Layer.BRONZE)
+    sink = option("SINK", *dict.fromkeys(flow.sink for flow in flows)) or Layer.BRONZE
     start = _start(option("TO"), sink)
     with sole_user(settings.output_path, patience_seconds=0):
         for flow in flows:
             restart.finish(flow.feed, settings.output_path)
-        chosen = [flow for first in flows if first.layer is sink for flow in first.with_downstream()]
+        chosen = [flow for first in flows if first.sink == sink for flow in first.with_downstream()]
         _preview(settings, chosen, start)
         if not flag("YES") and not _agreed():
             print("nothing was changed")
             return 1
         for first in chosen:
-            if first.layer is sink:
+            if first.sink == sink:
                 restart.begin(first, start)
                 restart.finish(first.feed, settings.output_path)
     print(f"done: {', '.join(flow.name for flow in chosen)} begin anew with the next start")
     return 0
 
 
-def _start(to: str, sink: Layer) -> dict[str, str]:
+def _start(to: str, sink: str) -> dict[str, str]:
     """TO as options of Spark's Kafka source; {} leaves it to STARTING_OFFSETS."""
     if not to:
         return {}
-    if sink is not Layer.BRONZE:
-        problem = f"TO: is for bronze, which reads Kafka; {sink} begins at the first file of {sink.upstream}"
+    if sink != Layer.BRONZE:
+        problem = f"TO: is for bronze, which reads Kafka; {sink} begins at the first file of the layer before it"
         raise ConfigError(problem)
     if to in {"earliest", "latest"}:
         return {"startingOffsets": to}

@@ -14,7 +14,7 @@ def show(_settings: Settings, flows: tuple[Flow, ...]) -> int:
     """Print them, layer by layer."""
     connection = connect(flows)
     for flow in flows:
-        table = f"{flow.feed.name}.{flow.layer}"
+        table = f"{flow.feed.name}.{flow.sink}"
         (count,) = connection.sql(f"SELECT count(*) FROM {table}").fetchall()[0]
         print(f"\n{flow.name}: {count:,} rows in {flow.output}")
         rows = connection.sql(
@@ -33,7 +33,7 @@ def _columns(flow: Flow) -> str:
 def _newest_first(flow: Flow) -> str:
     match flow.layer:
         case Layer.GOLD:
-            return f"window_start DESC, {flow.feed.gold.key}"
+            return ", ".join(("window_start DESC", *flow.window.keys))
         case Layer.RAW_CSV:
             return f"{flow.feed.event_time.field} DESC"
         case _:

@@ -97,7 +97,7 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
     behind = told.get("behind") if running else _batches_behind(flow)
     return SinkStatus(
         feed=flow.feed.name,
-        sink=str(flow.layer),
+        sink=flow.sink,
         state="failed" if not running and told.get("state") == "failed" else state,
         restarts=int(str(told.get("restarts", 0))),
         last_batch=committed.batch_id if committed else None,

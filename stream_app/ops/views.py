@@ -9,7 +9,7 @@ import duckdb
 
 from stream_app.feed import Feed, Measure
 from stream_app.files import BatchFile, batch_files, standing
-from stream_app.flow import LATE, Flow, Layer
+from stream_app.flow import Flow, Layer
 from stream_app.rows import CSV_DIALECT
 
 _COORDINATES = {"kafka_ts": "TIMESTAMPTZ", "topic": "VARCHAR", "partition": "INTEGER", "offset": "BIGINT"}
@@ -31,9 +31,9 @@ def connect(flows: Sequence[Flow]) -> duckdb.DuckDBPyConnection:
     connection.execute("SET TimeZone = 'UTC'")
     for flow in flows:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {flow.feed.name}")
-        connection.execute(f"CREATE VIEW {flow.feed.name}.{flow.layer} AS {select(flow)}")
+        connection.execute(f"CREATE VIEW {flow.feed.name}.{flow.sink} AS {select(flow)}")
         if flow.layer is Layer.GOLD:
-            connection.execute(f"CREATE VIEW {flow.feed.name}.{LATE} AS {select_late(flow)}")
+            connection.execute(f"CREATE VIEW {flow.feed.name}.{flow.late_name} AS {select_late(flow)}")
     connection.execute(f"SET search_path = '{flows[0].feed.name},main'")
     return connection
 
@@ -45,7 +45,7 @@ def select(flow: Flow, up_to: float = math.inf) -> str:
 
 def select_late(flow: Flow, up_to: float = math.inf) -> str:
     """The same for the rows that came after their window was final, of gold's flow."""
-    files = [file for file in standing(batch_files(flow.late, LATE)) if file.last <= up_to]
+    files = [file for file in standing(batch_files(flow.late, flow.late_name)) if file.last <= up_to]
     windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"}
     return _select(files, windows | _declared(flow) | _COORDINATES)
 
@@ -79,15 +79,15 @@ def _columns(flow: Flow) -> dict[str, str]:
         case Layer.SILVER:
             return declared | _COORDINATES
         case Layer.GOLD:
-            key = flow.feed.gold.key
-            windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ", key: declared[key]}
-            return windows | {name: _measured(flow.feed, m) for name, m in flow.feed.gold.measures.items()}
+            keys = {key: declared[key] for key in flow.window.keys}
+            windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} | keys
+            return windows | {name: _measured(flow.feed, m) for name, m in flow.window.measures.items()}
         case _:
             return declared
 
 
 def _measured(feed: Feed, measure: Measure) -> str:
-    if measure.field is None:
+    if measure.field is None or measure.function == "distinct":
         return "BIGINT"
     decimal = feed.fields[measure.field].precision_scale
     if decimal is None:

@@ -56,7 +56,7 @@ class BatchSink:
                 frame.write.format("noop").mode("overwrite").save()  # each batch must commit the query's state
                 return Written(batch_id, count_rows(standing.path), standing.path)
         time_ms = self._flow.checkpoint.planned(batch_id).time_ms
-        target = batch_file(self._flow.output, self._flow.layer, self._flow.layer.extension, time_ms, batch_id)
+        target = batch_file(self._flow.output, self._flow.sink, self._flow.layer.extension, time_ms, batch_id)
         reach(self._flow.name, "before_staging", batch_id)
         rows = self._write(frame, target)
         reach(self._flow.name, "before_commit", batch_id)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from stream_app.checkpoint import PlannedBatch
 from stream_app.failpoints import reach
 from stream_app.files import batch_file
-from stream_app.flow import LATE, Flow
+from stream_app.flow import Flow
 from stream_app.sinks import parquet
 from stream_app.sinks.hadoop import Hadoop
 
@@ -26,7 +26,7 @@ def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch) -> int:
     before = flow.checkpoint.planned(batch.batch_id - 1) if batch.batch_id else None
     if before is None or not before.watermark_ms or flow.upstream is None:
         return 0
-    target = batch_file(flow.late, LATE, "parquet", batch.time_ms, batch.batch_id)
+    target = batch_file(flow.late, flow.late_name, "parquet", batch.time_ms, batch.batch_id)
     if target.path.exists():
         return int(pq.read_metadata(target.path).num_rows)
     first, last = before.end["batch"], batch.end["batch"]
@@ -44,18 +44,29 @@ def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch) -> int:
 
 
 def _late_rows(flow: Flow, file: pq.ParquetFile, watermark_ms: int) -> pa.Table:
-    event_time = flow.feed.event_time.field
-    length = int(flow.feed.gold.window.total_seconds()) * _MICROS
-    ends_by = watermark_ms * 1000 // length * length  # the newest window end that is not after the watermark
+    """The rows of a file with each window that they missed, the newest window first."""
+    event_time, declared = flow.feed.event_time.field, flow.window
+    length, every = (int(span.total_seconds()) * _MICROS for span in (declared.window, declared.every))
+    ends_by = watermark_ms * 1000 // every * every  # the newest window end that is not after the watermark
     with file:
         column = file.schema_arrow.get_field_index(event_time)
         groups = [file.metadata.row_group(i).column(column).statistics for i in range(file.num_row_groups)]
-        at = pa.scalar(ends_by, pa.int64()).cast(file.schema_arrow.field(event_time).type)
+        time = file.schema_arrow.field(event_time).type
+        at = pa.scalar(ends_by, pa.int64()).cast(time)
         # the statistics spare reading the file, which nearly always holds nothing late
-        old = [i for i, s in enumerate(groups) if s is None or pa.scalar(s.min, at.type).value < ends_by]
+        old = [i for i, s in enumerate(groups) if s is None or pa.scalar(s.min, time).value < ends_by]
         rows = file.read_row_groups(old) if old else file.schema_arrow.empty_table()
     rows = rows.filter(pc.less(rows[event_time], at))
-    starts = pc.multiply(pc.divide(rows[event_time].cast(pa.int64()), length), length)
-    for i, (name, values) in enumerate((("window_start", starts), ("window_end", pc.add(starts, length)))):
-        rows = rows.add_column(i, name, values.cast(at.type))
-    return rows.replace_schema_metadata(None)
+    for name, value in declared.where.items():
+        rows = rows.filter(pc.equal(rows[name], value))
+    newest = pc.multiply(pc.divide(rows[event_time].cast(pa.int64()), every), every)
+    missed = [_with_window(rows, pc.subtract(newest, back), length, time) for back in range(0, length, every)]
+    late = pa.concat_tables(missed).replace_schema_metadata(None)
+    return late.filter(pc.less_equal(late["window_end"], at))
+
+
+def _with_window(rows: pa.Table, starts: pa.ChunkedArray, length: int, time: pa.DataType) -> pa.Table:
+    windows = {"window_start": starts, "window_end": pc.add(starts, length)}
+    for i, (name, values) in enumerate(windows.items()):
+        rows = rows.add_column(i, name, values.cast(time))
+    return rows

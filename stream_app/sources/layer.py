@@ -95,7 +95,7 @@ def _source_of(flow: Flow) -> type[LayerSource]:
     Spark's planner threads write to the environment map of a registered source without a lock; two queries that start
     at once on one source can leave it so that no later task of either can be deserialized (seen on 4.2.0).
     """
-    format_name = f"layer_{flow.feed.name}_{flow.layer}"
+    format_name = f"layer_{flow.feed.name}_{flow.sink}"
 
     class Source(LayerSource):
         @classmethod
@@ -112,12 +112,9 @@ def _columns(flow: Flow) -> StructType:
         case Layer.SILVER:
             return StructType([*schema.silver(flow.feed), StructField(CLOCK, TimestampType())])
         case Layer.GOLD:
-            declared = flow.feed.gold
-            needed = {
-                flow.feed.event_time.field,
-                declared.key,
-                *(m.field for m in declared.measures.values()),
-            }
+            declared = flow.window
+            measured = (measure.field for measure in declared.measures.values())
+            needed = {flow.feed.event_time.field, *declared.keys, *declared.where, *measured}
             return StructType([field for field in schema.fields(flow.feed) if field.name in needed])
         case _:
             return schema.fields(flow.feed)

@@ -97,7 +97,7 @@ def _due(flow: Flow, path: Path) -> list[float]:
         case Layer.RAW_CSV:
             times = f"epoch(event_time::TIMESTAMPTZ) FROM read_csv('{path}', all_varchar = true, {CSV_DIALECT})"
         case Layer.GOLD:
-            watermark = flow.feed.gold.watermark.total_seconds()
+            watermark = flow.window.watermark.total_seconds()
             times = f"epoch(window_end) + {watermark} FROM read_parquet('{path}')"
         case _:
             times = f"epoch(kafka_ts) FROM read_parquet('{path}')"

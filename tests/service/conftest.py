@@ -25,16 +25,16 @@ def new_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """A function that makes services on new topics and folders; what still runs at the end of the test is killed."""
     made: list[Service] = []
 
-    def make(kafka: KafkaBroker, topic: str = "", **environment: str) -> Service:
+    def make(kafka: KafkaBroker, topic: str = "", feed: str = "transactions", **environment: str) -> Service:
         folder = tmp_path / str(len(made))
         feeds = folder / "feeds"
         feeds.mkdir(parents=True)
         if not topic:
-            topic = f"transactions-{uuid.uuid4().hex[:8]}"
+            topic = f"{feed}-{uuid.uuid4().hex[:8]}"
             kafka.create_topic(topic)
-        declared = (PROJECT / "conf" / "feeds" / "transactions.toml").read_text()
-        feeds.joinpath("transactions.toml").write_text(declared.replace('topic = "transactions"', f'topic = "{topic}"'))
-        made.append(Service(folder / "output", feeds, kafka.address, environment))
+        declared = (PROJECT / "conf" / "feeds" / f"{feed}.toml").read_text()
+        feeds.joinpath(f"{feed}.toml").write_text(declared.replace(f'topic = "{feed}"', f'topic = "{topic}"'))
+        made.append(Service(folder / "output", feeds, kafka.address, environment, feed))
         return made[-1]
 
     yield make

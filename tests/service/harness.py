@@ -87,6 +87,7 @@ class Service:
     feeds_path: Path
     servers: str
     environment: dict[str, str] = field(default_factory=dict)
+    feed_name: str = "transactions"
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -95,11 +96,11 @@ class Service:
 
     @property
     def feed(self) -> Feed:
-        return load_feeds(self.feeds_path, ("transactions",))[0]
+        return load_feeds(self.feeds_path, (self.feed_name,))[0]
 
     @property
-    def flows(self) -> dict[Layer, Flow]:
-        return {flow.layer: flow for flow in flows([self.feed], self.root)}
+    def flows(self) -> dict[str, Flow]:
+        return {flow.sink: flow for flow in flows([self.feed], self.root)}
 
     @property
     def log(self) -> Path:
@@ -198,6 +199,7 @@ class Service:
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         own = {
+            "FEEDS": self.feed_name,
             "OUTPUT_PATH": str(self.root),
             "FEEDS_PATH": str(self.feeds_path),
             "KAFKA_BOOTSTRAP_SERVERS": self.servers,
@@ -212,7 +214,8 @@ class Service:
 def produce(service: Service, **settings: str) -> None:
     """Run `python -m producer` to its end."""
     environment = {"KAFKA_BOOTSTRAP_SERVERS": service.servers, "KAFKA_TOPIC": service.feed.topic, **settings}
-    subprocess.run([sys.executable, "-m", "producer"], cwd=PROJECT, env=os.environ | environment, check=True)
+    command = [sys.executable, "-m", "producer", "--feed", service.feed_name]
+    subprocess.run(command, cwd=PROJECT, env=os.environ | environment, check=True)
 
 
 def transaction(number: int, at: float, **changed: object) -> tuple[str, bytes, int]:

@@ -57,7 +57,7 @@ def silver_frame(spark: SparkSession, feed: Feed, rows: Sequence[Row]) -> DataFr
 def test_gold_is_to_the_cent_and_its_columns_are_the_design_s(spark: SparkSession, feed: Feed) -> None:
     cents = [1, 2, 10_000_000_000_000_000, 10, 20, 33, 99_999_999, 5]
     rows = [silver_row(n, n * 17, amount=Decimal(cents[n % 8]).scaleb(-2), card_id=f"c{n % 2}") for n in range(40)]
-    frame = gold(silver_frame(spark, feed, rows), feed)
+    frame = gold(silver_frame(spark, feed, rows), feed, feed.windows["gold"])
     assert [(field.name, field.dataType) for field in frame.schema] == [
         ("window_start", TimestampType()),
         ("window_end", TimestampType()),
@@ -85,7 +85,7 @@ def test_gold_s_files_have_the_types_that_the_views_promise(feed: Feed, spark: S
     flow = Flow(feed, Layer.GOLD, tmp_path)
     before = views.connect([flow]).sql("SELECT * FROM gold")
     promised = list(zip(before.columns, map(str, before.types), strict=True))
-    gold(silver_frame(spark, feed, [silver_row(0)]), feed).write.parquet(str(tmp_path / "written"))
+    gold(silver_frame(spark, feed, [silver_row(0)]), feed, flow.window).write.parquet(str(tmp_path / "written"))
     after = duckdb.sql(f"SELECT * FROM '{tmp_path / 'written'}/*.parquet'")
     assert list(zip(after.columns, map(str, after.types), strict=True)) == promised
 

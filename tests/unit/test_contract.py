@@ -333,7 +333,6 @@ OTHER_TYPES = Feed.model_validate(
         },
         "event_time": {"field": "at", "lateness": "1 hour", "future_tolerance": "1 hour"},
         "dedupe": {"key": "id", "within": "1 hour"},
-        "gold": {"key": "id", "window": "1 minute", "watermark": "1 minute", "measures": {"rows": "count"}},
     }
 )
 OTHER_GOOD = {

@@ -41,18 +41,16 @@ def test_transactions_is_declared_as_designed() -> None:
     assert feed.event_time.lateness == timedelta(minutes=3)
     assert feed.event_time.future_tolerance == timedelta(minutes=1)
     assert (feed.dedupe.key, feed.dedupe.within) == ("txn_id", timedelta(hours=1))
-    assert (feed.gold.key, feed.gold.window, feed.gold.watermark) == (
-        "card_id",
-        timedelta(minutes=1),
-        timedelta(minutes=5),
-    )
-    assert feed.gold.measures == {
+    gold = feed.windows["gold"]
+    assert list(feed.windows) == ["gold"]
+    assert (gold.key, gold.window, gold.watermark) == ("card_id", timedelta(minutes=1), timedelta(minutes=5))
+    assert gold.measures == {
         "txn_count": Measure(function="count"),
         "sum_amount": Measure(function="sum", field="amount"),
         "avg_amount": Measure(function="avg", field="amount"),
         "max_amount": Measure(function="max", field="amount"),
     }
-    assert feed.gold.watermark > feed.event_time.lateness + feed.event_time.future_tolerance
+    assert gold.watermark > feed.event_time.lateness + feed.event_time.future_tolerance
 
 
 def test_a_feed_is_frozen_and_travels_to_the_workers() -> None:
@@ -79,7 +77,31 @@ def test_durations(tmp_path: Path, text: str, span: int) -> None:
 NOT_A_DURATION = 'is not a duration such as "5 minutes"'
 MISTAKES = {
     "unknown top key": ("[dedupe]", "[gld]\n[dedupe]", "gld: unknown key"),
-    "unknown gold key": ('window = "1 minute"', 'window = "1 minute"\nslide = 1', "gold.slide: unknown key"),
+    "unknown window key": (
+        'window = "1 minute"',
+        'window = "1 minute"\nhop = 1',
+        "windows.gold.hop: unknown key",
+    ),
+    "slide that does not divide": (
+        'window = "1 minute"',
+        'window = "1 minute"\nslide = "40 seconds"',
+        "windows.gold.slide: does not divide the window",
+    ),
+    "slide beyond the window": (
+        'window = "1 minute"',
+        'window = "1 minute"\nslide = "2 minutes"',
+        "windows.gold.slide: does not divide the window",
+    ),
+    "filter on an undeclared field": (
+        'window = "1 minute"',
+        'window = "1 minute"\nwhere = { kind = "a" }',
+        'windows.gold.where.kind: "kind" is not a declared field',
+    ),
+    "a sink named as a layer": (
+        "[windows.gold]",
+        '[windows.silver]\nwindow = "1 minute"\nwatermark = "1 minute"\nmeasures = { n = "count" }\n[windows.gold]',
+        "windows.silver: the feed has an output of this name",
+    ),
     "unknown rule": ("length = [1, 64]", "lenght = [1, 64]", "fields.txn_id.lenght: unknown key"),
     "optional fields are unknown": ("length = [1, 64]", "required = false", "fields.txn_id.required: unknown key"),
     "a name in the file": ("[dedupe]", "[name]\n[dedupe]", "name: unknown key, the file's name is the feed's"),
@@ -89,7 +111,7 @@ MISTAKES = {
     "bad duration": (
         '"1 minute"\nwatermark',
         '"1 fortnight"\nwatermark',
-        f'gold.window: "1 fortnight" {NOT_A_DURATION}',
+        f'windows.gold.window: "1 fortnight" {NOT_A_DURATION}',
     ),
     "no duration at all": ('"1 hour"', "3600", f"dedupe.within: 3600 {NOT_A_DURATION}"),
     "zero duration": ('"1 hour"', '"0 hours"', f'dedupe.within: "0 hours" {NOT_A_DURATION}'),
@@ -143,21 +165,37 @@ MISTAKES = {
         "event_time.field: city is a string, not a timestamp",
     ),
     "undeclared dedupe key": ('key = "txn_id"', 'key = "id"', 'dedupe.key: "id" is not a declared field'),
-    "undeclared gold key": ('key = "card_id"', 'key = "id"', 'gold.key: "id" is not a declared field'),
-    "gold key is a number": ('key = "card_id"', 'key = "lat"', "gold.key: lat is a double, not a string"),
-    "no measure": (TRANSACTIONS[TRANSACTIONS.index("txn_count") :], "", "gold.measures: is empty"),
-    "unknown function": ('"count"', '"median(amount)"', 'gold.measures.txn_count: "median(amount)" is not a measure'),
-    "count of a field": ('"count"', '"count(amount)"', 'gold.measures.txn_count: "count(amount)" is not a measure'),
-    "measure is a number": ('"count"', "1", "gold.measures.txn_count: 1 is not a measure such as"),
+    "undeclared gold key": ('key = "card_id"', 'key = "id"', 'windows.gold.key: "id" is not a declared field'),
+    "gold key is a number": ('key = "card_id"', 'key = "lat"', "windows.gold.key: lat is a double, not a string"),
+    "no measure": (TRANSACTIONS[TRANSACTIONS.index("txn_count") :], "", "windows.gold.measures: is empty"),
+    "unknown function": (
+        '"count"',
+        '"median(amount)"',
+        'windows.gold.measures.txn_count: "median(amount)" is not a measure',
+    ),
+    "count of a field": (
+        '"count"',
+        '"count(amount)"',
+        'windows.gold.measures.txn_count: "count(amount)" is not a measure',
+    ),
+    "measure is a number": ('"count"', "1", "windows.gold.measures.txn_count: 1 is not a measure such as"),
     "measure of nothing": (
         "sum(amount)",
         "sum(amuont)",
-        'gold.measures.sum_amount: "amuont" is not a declared field',
+        'windows.gold.measures.sum_amount: "amuont" is not a declared field',
     ),
-    "sum of text": ("sum(amount)", "sum(status)", "gold.measures.sum_amount: status is a string, not a number"),
-    "measure named as the key": ("txn_count =", "card_id =", "gold.measures.card_id: gold has a column of this name"),
-    "measure named as the window": ("txn_count =", "window_end =", "gold.measures.window_end: gold has a column of"),
-    "measure in capitals": ("txn_count =", "Count =", "gold.measures.Count: String should match pattern"),
+    "sum of text": ("sum(amount)", "sum(status)", "windows.gold.measures.sum_amount: status is a string, not a number"),
+    "measure named as the key": (
+        "txn_count =",
+        "card_id =",
+        "windows.gold.measures.card_id: gold has a column of this name",
+    ),
+    "measure named as the window": (
+        "txn_count =",
+        "window_end =",
+        "windows.gold.measures.window_end: gold has a column of",
+    ),
+    "measure in capitals": ("txn_count =", "Count =", "windows.gold.measures.Count: String should match pattern"),
     "syntax": ("[dedupe]", "[dedupe", "Expected ']' at the end of a table declaration (at line "),
     "key twice": ("[dedupe]", 'topic = "x"\n[event_time]\n[dedupe]', "Cannot declare ('event_time',) twice"),
 }
@@ -175,7 +213,7 @@ def test_a_mistake_is_one_line_naming_file_and_key(tmp_path: Path, old: str, new
 def test_several_mistakes_are_still_one_line(tmp_path: Path) -> None:
     wrong = TRANSACTIONS.replace('"1 hour"', '"soon"').replace('"count"', '"number"')
     (tmp_path / "f.toml").write_text(wrong)
-    assert re.fullmatch(r"f\.toml: dedupe\.within: .*; gold\.measures\.txn_count: .*", mistake(tmp_path, "f"))
+    assert re.fullmatch(r"f\.toml: dedupe\.within: .*; windows\.gold\.measures\.txn_count: .*", mistake(tmp_path, "f"))
 
 
 def test_not_utf8_and_not_a_file(tmp_path: Path) -> None:
@@ -211,4 +249,4 @@ def test_a_short_watermark_is_a_choice_not_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "f.toml").write_text(TRANSACTIONS.replace('"5 minutes"', '"2 minutes"'))
     feed = load_feeds(tmp_path, ["f"])[0]
     assert isinstance(feed, Feed)
-    assert feed.gold.watermark < feed.event_time.lateness
+    assert feed.windows["gold"].watermark < feed.event_time.lateness

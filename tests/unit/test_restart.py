@@ -167,5 +167,5 @@ def test_the_ledger_of_replays_goes_with_silver(run: Reset, all_flows: tuple[Flo
 def test_what_was_noted_is_whole_or_not_there(all_flows: tuple[Flow, ...]) -> None:
     restart.begin(all_flows[2], {})
     folder = all_flows[0].root / "transactions"
-    assert json.loads((folder / "_reset.json").read_text())["layers"] == ["silver", "gold", "raw_csv"]
+    assert json.loads((folder / "_reset.json").read_text())["sinks"] == ["silver", "gold", "raw_csv"]
     assert not list(folder.glob("*.tmp"))
