@@ -19,8 +19,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from stream_app.declared import Field
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed, Field
+from stream_app.feed import Feed
 from stream_app.wire import Number, decimal_of, is_too_deep, json_of, microseconds, microseconds_of
 
 Value = str | int | float | bool | Decimal

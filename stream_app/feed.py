@@ -6,162 +6,48 @@ the tests, the ops commands and Spark's workers all read feeds.
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError, model_validator
+import pydantic
+from pydantic import ValidationError, model_validator
 
+from stream_app.declared import (
+    IDENTIFIER,
+    ColumnName,
+    Dedupe,
+    EventTime,
+    Field,
+    Frozen,
+    Lake,
+    Session,
+    Table,
+    Topic,
+    TopicSink,
+    Window,
+    quoted,
+)
 from stream_app.errors import ConfigError
 
 # Columns that the layers add beside the declared ones (design.md, "What users read").
 _RESERVED = frozenset({"kafka_ts", "topic", "partition", "offset", "key", "value", "headers", "value_text", "reasons"})
 # What a feed's folder holds beside the declared sinks.
 _OWN_FOLDERS = frozenset({"bronze", "quarantine", "silver", "raw_csv", "late"})
-# Lower case only: Spark resolves columns without regard to case, so two that differ by it would be one.
-_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_DURATION = re.compile(r"([0-9]{1,6}) (second|minute|hour|day)s?")
-_DECIMAL = re.compile(r"decimal\(([0-9]{1,2}),([0-9]{1,2})\)")
+_OWN_PREFIXES = ("late_", "postgres_")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_MEASURE = re.compile(r"(count)|(sum|avg|max|min|distinct)\(([^()]+)\)")
 
 
-def _quoted(value: object) -> str:
-    """A value as TOML writes it, on one line whatever it holds."""
-    return json.dumps(value, default=str)
-
-
-def _duration(value: object) -> timedelta:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None or int(match[1]) == 0:
-        raise ValueError(f'{_quoted(value)} is not a duration such as "5 minutes"')
-    return timedelta(**{f"{match[2]}s": int(match[1])})
-
-
-def _measure(value: object) -> object:
-    match = _MEASURE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f'{_quoted(value)} is not a measure such as "count" or "sum(amount)"')
-    return {"function": match[1] or match[2], "field": match[3]}
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-ColumnName = Annotated[str, StringConstraints(pattern=f"^{_IDENTIFIER.pattern}$")]
-TypeName = Annotated[str, StringConstraints(pattern=rf"^(string|timestamp|double|long|boolean|{_DECIMAL.pattern})$")]
-# Needs no escape in JSON, which is what msgspec asks of a Struct's names.
-WireName = Annotated[str, StringConstraints(pattern=r'^[^"\\\x00-\x1f]{1,128}$')]
-# Kafka's rule; "." and ".." would be folders.
-Topic = Annotated[str, StringConstraints(pattern=r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$", max_length=249)]
-
-
-class _Frozen(BaseModel):
-    """A value with closed keys that never changes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Field(_Frozen):
-    """One required, non-null field: its type, its JSON name where that differs, and its rules.
-
-    type: string, timestamp, double, long, boolean or decimal(p,s).
-    wire: the name in the JSON object; None means the column's own (Feed.wire_name tells).
-    length: fewest and most characters of a string, both allowed.
-    range: least and greatest number, both allowed.
-    allowed: the only strings allowed.
-    pattern: a regular expression that the whole string matches.
-    """
-
-    type: TypeName
-    wire: WireName | None = None
-    length: tuple[int, int] | None = None
-    range: tuple[Decimal, Decimal] | None = None
-    allowed: tuple[str, ...] | None = None
-    pattern: re.Pattern[str] | None = None
-
-    @property
-    def precision_scale(self) -> tuple[int, int] | None:
-        """The p and s of decimal(p,s); None for every other type."""
-        match = _DECIMAL.fullmatch(self.type)
-        return (int(match[1]), int(match[2])) if match else None
-
-    @property
-    def is_number(self) -> bool:
-        """Whether the column holds numbers, which a range and the measures ask for."""
-        return self.type in {"double", "long"} or self.precision_scale is not None
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (rule, what is wrong with it) for every rule that cannot be kept as it stands."""
-        for rule in ("length", "range", "allowed", "pattern"):
-            fits = self.is_number if rule == "range" else self.type == "string"
-            if getattr(self, rule) is not None and not fits:
-                yield rule, f"is not a rule for a {self.type} field"
-        for rule, bounds in (("length", self.length), ("range", self.range)):
-            if bounds and (bounds[0] > bounds[1] or (rule == "length" and bounds[0] < 0)):
-                yield rule, "is not [least, greatest]"
-        if self.allowed is not None and (not self.allowed or self.length or self.pattern):
-            yield "allowed", "lists the values, at least one, and goes without length and pattern"
-        precision, scale = self.precision_scale or (1, 0)
-        if not scale <= precision <= 38 or precision < 1:
-            yield "type", f"{self.type} is not a decimal of 1 to 38 digits"
-
-
-class EventTime(_Frozen):
-    """The timestamp column that says when it happened; `late` and `future` measure it against Kafka's timestamp."""
-
-    field: str
-    lateness: Duration
-    future_tolerance: Duration
-
-
-class Dedupe(_Frozen):
-    """The column that identifies a record, and the span of event time in which repeats are looked for."""
-
-    key: str
-    within: Duration
-
-
-class Measure(_Frozen):
-    """One output column of a window: count of rows, exact number of distinct values, or a function of a number."""
-
-    function: Literal["count", "distinct", "sum", "avg", "max", "min"]
-    field: str | None = None
-
-
-class Window(_Frozen):
-    """Windows of event time, tumbling or with `slide` sliding, by key if there is one; a sink of gold.
-
-    where: column -> the only value of it that counts.
-    measures: gold's columns after window and key, in order.
-    """
-
-    key: str | None = None
-    window: Duration
-    slide: Duration | None = None
-    watermark: Duration
-    where: dict[ColumnName, str] = {}
-    measures: dict[ColumnName, Annotated[Measure, BeforeValidator(_measure)]]
-
-    @property
-    def every(self) -> timedelta:
-        """From the start of a window to that of the next."""
-        return self.slide or self.window
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The key's column, if any."""
-        return (self.key,) if self.key else ()
-
-
-class Feed(_Frozen):
+class Feed(Frozen):
     """One feed, consistent in itself: every column that a part names is declared and of a fitting type.
 
     fields: column of silver -> its declaration, in silver's order.
-    windows: sink of gold -> its declaration.
+    windows, sessions: sink of gold -> its declaration.
+    lakes, topics: sink of silver's rows -> its declaration.
+    tables: PostgreSQL table -> its declaration; its sink is called postgres_<table>.
     """
 
     name: ColumnName
@@ -169,7 +55,11 @@ class Feed(_Frozen):
     fields: dict[ColumnName, Field]
     event_time: EventTime
     dedupe: Dedupe
-    windows: dict[ColumnName, Window] = {}
+    windows: dict[ColumnName, Window] = pydantic.Field(default_factory=dict)
+    sessions: dict[ColumnName, Session] = pydantic.Field(default_factory=dict)
+    lakes: dict[ColumnName, Lake] = pydantic.Field(default_factory=dict)
+    topics: dict[ColumnName, TopicSink] = pydantic.Field(default_factory=dict)
+    tables: dict[ColumnName, Table] = pydantic.Field(default_factory=dict)
 
     def wire_name(self, column: str) -> str:
         """Return the name that a declared column has in the JSON object, and in reasons."""
@@ -177,7 +67,8 @@ class Feed(_Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if problems := [*self._column_problems(), *self._reference_problems(), *self._window_problems()]:
+        parts = (self._column_problems, self._reference_problems, self._window_problems, self._sink_problems)
+        if problems := [problem for part in parts for problem in part()]:
             raise ValueError("; ".join(problems))
         return self
 
@@ -188,7 +79,7 @@ class Feed(_Frozen):
                 yield f"fields.{column}: every layer has a column of this name already"
             wire = self.wire_name(column)
             if (other := columns.setdefault(wire, column)) != column:
-                yield f"fields.{column}.wire: {_quoted(wire)} is the wire name of {other} too"
+                yield f"fields.{column}.wire: {quoted(wire)} is the wire name of {other} too"
             yield from (f"fields.{column}.{rule}: {problem}" for rule, problem in field.problems())
 
     def _reference_problems(self) -> Iterator[str]:
@@ -198,15 +89,13 @@ class Feed(_Frozen):
     def _unfit(self, key: str, column: str, wanted: str) -> Iterator[str]:
         field = self.fields.get(column)
         if field is None:
-            yield f"{key}: {_quoted(column)} is not a declared field"
+            yield f"{key}: {quoted(column)} is not a declared field"
         elif wanted not in {"any", field.type, "number" if field.is_number else None}:
             yield f"{key}: {column} is a {field.type}, not a {wanted}"
 
     def _window_problems(self) -> Iterator[str]:
         for sink, declared in self.windows.items():
             key = f"windows.{sink}"
-            if sink in _OWN_FOLDERS or sink.startswith("late_"):
-                yield f"{key}: the feed has an output of this name already"
             if declared.key is not None:
                 yield from self._unfit(f"{key}.key", declared.key, "string")
             if declared.window % declared.every or declared.every > declared.window:
@@ -221,6 +110,25 @@ class Feed(_Frozen):
                 if measure.field is not None:
                     wanted = "any" if measure.function == "distinct" else "number"
                     yield from self._unfit(f"{key}.measures.{output}", measure.field, wanted)
+
+    def _sink_problems(self) -> Iterator[str]:
+        taken = set(_OWN_FOLDERS)
+        for part in ("windows", "sessions", "lakes", "topics"):
+            for sink in getattr(self, part):
+                if sink in taken or sink.startswith(_OWN_PREFIXES):
+                    yield f"{part}.{sink}: the feed has an output of this name already"
+                taken.add(sink)
+        for sink, session in self.sessions.items():
+            for column in (*session.keys, *session.ends):
+                yield from self._unfit(f"sessions.{sink}", column, "string")
+        for sink, topic in self.topics.items():
+            for column in (topic.key, *topic.headers):
+                yield from self._unfit(f"topics.{sink}", column, "string")
+            if topic.topic == self.topic:
+                yield f"topics.{sink}.topic: the feed would read what it writes"
+        for table, declared in self.tables.items():
+            if declared.of not in {*self.windows, *self.sessions}:
+                yield f"tables.{table}.of: {quoted(declared.of)} is neither a window nor a session of the feed"
 
 
 def load_feeds(directory: Path, names: Sequence[str]) -> tuple[Feed, ...]:
@@ -239,14 +147,14 @@ def load_feeds(directory: Path, names: Sequence[str]) -> tuple[Feed, ...]:
             if other.name == name:
                 raise ConfigError(f"{directory / name}.toml: the feed is named twice")
             if other.topic == feed.topic:
-                raise ConfigError(f"{directory / name}.toml: topic: {_quoted(feed.topic)} is {other.name}'s too")
+                raise ConfigError(f"{directory / name}.toml: topic: {quoted(feed.topic)} is {other.name}'s too")
         feeds.append(feed)
     return tuple(feeds)
 
 
 def _load(directory: Path, name: str) -> Feed:
-    if not _IDENTIFIER.fullmatch(name):  # it becomes a folder of outputs and a part of names
-        raise ConfigError(f"{directory}: unsafe feed name {_quoted(name)}, it must match {_IDENTIFIER.pattern}")
+    if not IDENTIFIER.fullmatch(name):  # it becomes a folder of outputs and a part of names
+        raise ConfigError(f"{directory}: unsafe feed name {quoted(name)}, it must match {IDENTIFIER.pattern}")
     path = directory / f"{name}.toml"
     try:
         declared = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
@@ -269,7 +177,7 @@ def _mistakes(error: ValidationError) -> Iterator[str]:
     plain = {"extra_forbidden": "unknown key", "missing": "is missing"}
     for mistake in error.errors(include_url=False):
         parts = (str(part) for part in mistake["loc"] if part != "[key]")
-        key = ".".join(part if _BARE_KEY.fullmatch(part) else _quoted(part) for part in parts)
+        key = ".".join(part if _BARE_KEY.fullmatch(part) else quoted(part) for part in parts)
         cause = mistake.get("ctx", {}).get("error")
         message = plain.get(mistake["type"]) or str(cause or mistake["msg"])
         yield f"{key}: {message}" if key else message

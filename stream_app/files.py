@@ -69,6 +69,11 @@ def data_paths(directory: Path) -> list[Path]:
     return sorted(path for path in directory.iterdir() if path.name[0] not in "._")
 
 
+def partitions(directory: Path) -> list[Path]:
+    """The folders of a lake, as `event_date=2026-11-21`, in the order of their names."""
+    return [path for path in data_paths(directory) if path.is_dir() and "=" in path.name]
+
+
 def batch_files(directory: Path, layer: str) -> list[BatchFile]:
     """All batch files of the layer, oldest batch first, those that a compacted file covers among them."""
     parsed = (parse(path, layer) for path in data_paths(directory))

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from stream_app.checkpoint import Checkpoint
-from stream_app.feed import Feed, Window
-from stream_app.files import BatchFile, batch_files, standing
+from stream_app.declared import Session, Window
+from stream_app.feed import Feed
+from stream_app.files import BatchFile, batch_files, partitions, standing
 
 
 class Layer(StrEnum):
-    """What a query makes of the layer before it, upstream first. A feed may declare several sinks of gold."""
+    """What a query makes of the layer before it, upstream first. The feed file names the sinks of the last ones."""
 
     BRONZE = "bronze"
     QUARANTINE = "quarantine"
     SILVER = "silver"
     GOLD = "gold"
+    SESSIONS = "sessions"
     RAW_CSV = "raw_csv"
+    LAKE = "lake"
+    TOPIC = "topic"
+    TABLE = "table"
 
     @property
     def upstream(self) -> Layer | None:
         """The layer whose files this one follows; None for bronze, which reads the topic."""
-        return _UPSTREAM[self]
+        if self in {Layer.QUARANTINE, Layer.SILVER}:
+            return Layer.BRONZE
+        return None if self is Layer.BRONZE else Layer.SILVER
 
     @property
     def extension(self) -> str:
@@ -32,19 +39,13 @@ class Layer(StrEnum):
         return "csv" if self is Layer.RAW_CSV else "parquet"
 
 
+_TABLE_PREFIX = "postgres_"
+
 LATE = "late"
 """What gold could not count (sinks/late.py) stands in folders that begin so."""
 
 REPLAY = "replay"
 """The file prefix of records that were taken out of quarantine."""
-
-_UPSTREAM = {
-    Layer.BRONZE: None,
-    Layer.QUARANTINE: Layer.BRONZE,
-    Layer.SILVER: Layer.BRONZE,
-    Layer.GOLD: Layer.SILVER,
-    Layer.RAW_CSV: Layer.SILVER,
-}
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,29 @@ class Flow:
         return f"{self.feed.name}.{self.sink}"
 
     @property
+    def is_windowed(self) -> bool:
+        """Whether the query counts windows: a sink of gold, or a table of one."""
+        return self.derived in self.feed.windows
+
+    @property
     def window(self) -> Window:
-        """The declaration of one of gold's sinks."""
-        return self.feed.windows[self.sink]
+        """The windows that it counts; KeyError for another query."""
+        return self.feed.windows[self.derived]
+
+    @property
+    def session(self) -> Session:
+        """The sessions that it follows; KeyError for another query."""
+        return self.feed.sessions[self.derived]
+
+    @property
+    def table(self) -> str:
+        """The name of a table's sink in PostgreSQL."""
+        return self.sink.removeprefix(_TABLE_PREFIX)
+
+    @property
+    def derived(self) -> str:
+        """The declaration that the query carries out: a table's is that of another sink."""
+        return self.feed.tables[self.table].of if self.layer is Layer.TABLE else self.sink
 
     @property
     def output(self) -> Path:
@@ -93,9 +114,10 @@ class Flow:
 
     @property
     def folders(self) -> tuple[tuple[Path, str], ...]:
-        """Every folder that the query writes, with the prefix of its files."""
-        own = (self.output, self.sink)
-        return (own, (self.late, self.late_name)) if self.layer is Layer.GOLD else (own,)
+        """Every folder that the query writes files to, with their prefix."""
+        own = partitions(self.output) if self.layer is Layer.LAKE else [self.output]
+        late = [(self.late, self.late_name)] if self.is_windowed else []
+        return (*((folder, self.sink) for folder in own), *late)
 
     @property
     def replay(self) -> Path:
@@ -123,7 +145,8 @@ class Flow:
 
     def files(self) -> list[BatchFile]:
         """The output's files that hold each batch once, oldest first."""
-        return standing(batch_files(self.output, self.sink))
+        folders = partitions(self.output) if self.layer is Layer.LAKE else [self.output]
+        return sorted(file for folder in folders for file in standing(batch_files(folder, self.sink)))
 
 
 def flows(feeds: Sequence[Feed], root: Path) -> tuple[Flow, ...]:
@@ -131,5 +154,17 @@ def flows(feeds: Sequence[Feed], root: Path) -> tuple[Flow, ...]:
     return tuple(Flow(feed, layer, root, name) for feed in feeds for layer in Layer for name in _sinks(feed, layer))
 
 
-def _sinks(feed: Feed, layer: Layer) -> Sequence[str]:
-    return tuple(feed.windows) if layer is Layer.GOLD else ("",)
+def _sinks(feed: Feed, layer: Layer) -> Iterable[str]:
+    match layer:
+        case Layer.GOLD:
+            return feed.windows
+        case Layer.SESSIONS:
+            return feed.sessions
+        case Layer.LAKE:
+            return feed.lakes
+        case Layer.TOPIC:
+            return feed.topics
+        case Layer.TABLE:
+            return (f"{_TABLE_PREFIX}{table}" for table in feed.tables)
+        case _:
+            return (str(layer),)

@@ -7,7 +7,8 @@ from datetime import timedelta
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from stream_app.feed import Feed, Measure, Window
+from stream_app.declared import Measure, Window
+from stream_app.feed import Feed
 
 _FUNCTIONS = {"sum": F.sum, "avg": F.avg, "min": F.min, "max": F.max}
 

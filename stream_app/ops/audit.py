@@ -15,7 +15,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from stream_app.feed import Measure
+from stream_app.declared import Measure
 from stream_app.files import batch_files, standing
 from stream_app.flow import REPLAY, Flow, Layer
 from stream_app.ops.command import run

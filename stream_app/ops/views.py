@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import duckdb
 
-from stream_app.feed import Feed, Measure
+from stream_app.declared import Measure
+from stream_app.feed import Feed
 from stream_app.files import BatchFile, batch_files, standing
 from stream_app.flow import Flow, Layer
 from stream_app.rows import CSV_DIALECT

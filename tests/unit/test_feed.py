@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from stream_app.declared import Measure
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed, Measure, load_feeds
+from stream_app.feed import Feed, load_feeds
 
 FEEDS = Path(__file__).parents[2] / "conf" / "feeds"
 TRANSACTIONS = (FEEDS / "transactions.toml").read_text()
