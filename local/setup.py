@@ -54,7 +54,8 @@ def _make_venv(log: Path) -> None:
     if stamp.is_current():
         return
     python = VENV / "bin" / "python"
-    if Path(sys.prefix).resolve() != VENV:  # setup.sh takes the environment's own Python whenever that works
+    # setup.sh takes the environment's own Python whenever that works; several checkouts may share one by a link.
+    if Path(sys.prefix).resolve() != VENV.resolve():
         say("setup", f"making {shown(VENV)} with Python {sys.version.split()[0]}")
         _run([sys.executable, "-m", "venv", "--clear", str(VENV)], log, "the virtual environment cannot be made")
     say("setup", f"installing {shown(_REQUIREMENTS)}, the first time some 600 MB and a few minutes")

@@ -39,6 +39,24 @@ def _posix(value: object) -> object:
     return value
 
 
+def _database(value: SecretStr) -> SecretStr:
+    url = value.get_secret_value()
+    if url and not (url.startswith(("postgresql://", "postgres://")) and _libpq_reads(url)):
+        problem = 'is no URL such as "postgresql://user:password@host:5432/db", where %40 stands for @ and %25 for %'
+        raise ValueError(problem)
+    return value
+
+
+def _libpq_reads(url: str) -> bool:
+    import psycopg  # noqa: PLC0415 - most who read settings need no database
+
+    try:
+        psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error:  # what it says would quote parts of the URL, and the password may be one
+        return False
+    return True
+
+
 class Settings(BaseSettings):
     """Deployment values only; each field is the environment variable of its name in capitals."""
 
@@ -50,6 +68,8 @@ class Settings(BaseSettings):
     kafka_sasl_username: str = ""
     kafka_sasl_password: SecretStr = SecretStr("")
     kafka_ssl_ca_location: Path | None = None
+
+    database_url: Annotated[SecretStr, AfterValidator(_database)] = SecretStr("")
 
     feeds: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ("transactions",)
     feeds_path: Path = PROJECT / "conf" / "feeds"
@@ -95,6 +115,9 @@ class Settings(BaseSettings):
         return timedelta(**{f"{match[2]}s": int(match[1])}).total_seconds() if match else 0.0
 
 
+_SECRET = frozenset(name.upper() for name, field in Settings.model_fields.items() if field.annotation is SecretStr)
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the environment and `.env`. Raises ConfigError, one line that names each wrong setting and no secret."""
     try:
@@ -108,4 +131,5 @@ def _mistake(mistake: Any) -> str:
     if not mistake["loc"]:
         return cause
     name = str(mistake["loc"][0]).upper()
-    return f"{name}: {cause}" + ("" if "PASSWORD" in name or cause.startswith('"') else f", not {mistake['input']!r}")
+    shown = name not in _SECRET and not cause.startswith('"')
+    return f"{name}: {cause}" + (f", not {mistake['input']!r}" if shown else "")

@@ -111,6 +111,33 @@ def test_a_wrong_setting_beside_a_password_shows_no_password(load: Load) -> None
     assert repr(HIDDEN) not in str(error.value)
 
 
+DATABASE = "postgresql://app:zq%40x@db.example:5433/shop"
+
+
+def test_the_database_is_a_url_whose_password_is_in_no_text_of_the_settings(load: Load) -> None:
+    assert load().database_url.get_secret_value() == ""
+    settings = load(DATABASE_URL=DATABASE)
+    for text in (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())):
+        assert "zq" not in text
+    assert settings.database_url.get_secret_value() == DATABASE
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "mysql://app:zq@host/db",
+        "postgresql+psycopg://app:zq@host/db",
+        "host=h password=zq",
+        "postgresql://app:zq%xx@host/db",
+        "postgresql://app@host/db?zq=1",
+    ],
+)
+def test_what_is_no_url_of_a_database_is_refused_without_a_word_of_it(load: Load, wrong: str) -> None:
+    with pytest.raises(ConfigError, match=r"^DATABASE_URL: is no URL such as [^\n]*$") as error:
+        load(DATABASE_URL=wrong)
+    assert "zq" not in str(error.value)
+
+
 def test_spark_s_kafka_source_gets_the_password_where_it_is_redacted_and_quoted(load: Load) -> None:
     options = security(load(**SASL))
     holders = [name for name, value in options.items() if "zq" in value]
