@@ -1,4 +1,4 @@
-"""What the local stack consists of: at which address Kafka is, and the programs that use it."""
+"""What the local stack consists of: where Kafka and the database are, and the programs that use them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from local import broker, ports
+from local import broker, ports, postgres
 from local.broker import Broker
 from local.console import say
 from local.places import Places
+from local.postgres import Postgres
 from local.process import Child, WhenDone
 from producer import events
 from producer.settings import SettingsError
@@ -60,12 +61,36 @@ class Stack:
             say("broker", f"port {port} is taken by another program, so Kafka takes {free}")
         return self._broker_at(free)
 
-    def app(self, address: str) -> Child:
+    def postgres(self) -> Postgres:
+        """A PostgreSQL. Raises ConfigError where DATABASE_URL names another one."""
+        if self.settings.database_url.get_secret_value():
+            problem = "DATABASE_URL: names the database already; unset it to run one here"
+            raise ConfigError(problem)
+        return Postgres(self.places)
+
+    def postgres_if_needed(self) -> Postgres | None:
+        """A PostgreSQL; None where no feed has tables, DATABASE_URL names one, or one runs here already."""
+        if not any(feed.tables for feed in self.feeds):
+            return None
+        if self.database_url():
+            named = self.settings.database_url.get_secret_value()
+            say("postgres", f"none is started: {'DATABASE_URL names one' if named else 'one runs here already'}")
+            return None
+        return Postgres(self.places)
+
+    def app(self, address: str, database_url: str) -> Child:
         """The streaming service; its pid becomes spark-submit's."""
         when_done = WhenDone.ALL_IS_DONE if self.settings.drains else WhenDone.TROUBLE
         argv = [sys.executable, "-m", "stream_app"]
-        environment = {"KAFKA_BOOTSTRAP_SERVERS": address}
+        environment = {"KAFKA_BOOTSTRAP_SERVERS": address, "DATABASE_URL": database_url}
         return Child("app", argv, self.places, _APP_PATIENCE_SECONDS, environment, when_done)
+
+    def app_alone(self) -> list[Child]:
+        """The service for a terminal of its own, with its database where it needs one and there is none."""
+        started = self.postgres_if_needed()
+        app = self.app(self.address(), started.url if started else self.database_url())
+        app.when_done = WhenDone.ALL_IS_DONE
+        return [*filter(None, [started]), app]
 
     def producers(self, address: str) -> list[Child]:
         """A producer for each feed that has test traffic: `produce` where FEEDS names one, else `produce-<feed>`."""
@@ -94,6 +119,10 @@ class Stack:
             return self.settings.kafka_bootstrap_servers
         return broker.running(self.places) or self.settings.kafka_bootstrap_servers
 
+    def database_url(self) -> str:
+        """DATABASE_URL, or that of a PostgreSQL which runs here; empty where there is neither."""
+        return self.settings.database_url.get_secret_value() or postgres.running(self.places) or ""
+
     def make_topics(self) -> None:
         """Make the topics that are missing in a broker of ours, which may have been started for other feeds."""
         address = broker.running(self.places)
@@ -111,7 +140,7 @@ class Stack:
 
     @property
     def _topics(self) -> list[str]:
-        return sorted({feed.topic for feed in self.feeds} | {self.topic_of_producer} - {""})
+        return sorted({topic for feed in self.feeds for topic in feed.all_topics} | {self.topic_of_producer} - {""})
 
     def _broker_at(self, port: int) -> Broker:
         return Broker(self.places, port, self._topics)

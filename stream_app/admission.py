@@ -22,6 +22,9 @@ class Admission:
         Raises ConfigError, one line with the command to type, where to go on would skip or repeat records.
         """
         restart.check_finished(flow.feed, flow.root)
+        if flow.layer is Layer.TABLE and not self._settings.database_url.get_secret_value():
+            problem = f"DATABASE_URL: is not set, and {flow.feed.name} declares the table {flow.table}"
+            raise ConfigError(problem)
         topic = self._broker.topic(flow.feed.topic) if flow.layer is Layer.BRONZE else None
         ownership.claim(flow, topic.id if topic else None)
         if topic:

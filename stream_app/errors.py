@@ -12,6 +12,10 @@ class StreamAppError(Exception):
     exit_code = 1
 
 
+class UnavailableError(StreamAppError):
+    """Something that a sink needs is away for now; it is tried again, for as long as it takes."""
+
+
 class ConfigError(StreamAppError):
     """A setting, a feed file or the state on disk refuses the start, and a retry cannot help; exit 2."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 _ARMED = os.environ.get("FAIL_POINT", "")
 
@@ -17,5 +18,12 @@ _ARMED = os.environ.get("FAIL_POINT", "")
 def reach(flow: str, point: str, batch: int | None = None) -> None:
     """Die here if this is the armed point: the JVM first, which could still commit, then this process."""
     if _ARMED and _ARMED in {f"{flow}:{point}", f"{flow}:{point}:{batch}"}:
-        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(_jvm(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _jvm() -> int:
+    """The parent of the driver; the daemon of a worker stands in between."""
+    parent = os.getppid()
+    state = Path(f"/proc/{parent}/stat").read_text()
+    return parent if "(java)" in state else int(state.rpartition(")")[2].split()[1])

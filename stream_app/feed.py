@@ -65,6 +65,11 @@ class Feed(Frozen):
         """Return the name that a declared column has in the JSON object, and in reasons."""
         return self.fields[column].wire or column
 
+    @property
+    def all_topics(self) -> frozenset[str]:
+        """The topic that is read, and those that are written."""
+        return frozenset({self.topic, *(declared.topic for declared in self.topics.values())})
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         parts = (self._column_problems, self._reference_problems, self._window_problems, self._sink_problems)
@@ -148,6 +153,8 @@ def load_feeds(directory: Path, names: Sequence[str]) -> tuple[Feed, ...]:
                 raise ConfigError(f"{directory / name}.toml: the feed is named twice")
             if other.topic == feed.topic:
                 raise ConfigError(f"{directory / name}.toml: topic: {quoted(feed.topic)} is {other.name}'s too")
+            for table in feed.tables.keys() & other.tables.keys():
+                raise ConfigError(f"{directory / name}.toml: tables.{table}: {other.name} declares it too")
         feeds.append(feed)
     return tuple(feeds)
 

@@ -112,7 +112,7 @@ def _owner(flow: Flow, topic_id: str | None, query_id: str) -> dict[str, str | N
     declared: list[object] = [list(feed.fields), [field.type for field in feed.fields.values()]]
     if flow.layer is Layer.SILVER:
         declared += [feed.dedupe.model_dump_json()]
-    elif flow.layer is Layer.GOLD:
+    elif flow.is_windowed:
         declared += [flow.window.model_dump_json(), feed.event_time.field]
     elif flow.layer in {Layer.BRONZE, Layer.QUARANTINE}:
         declared = [feed.topic]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from stream_app.layers.quarantine import quarantine
 from stream_app.layers.raw_csv import raw_csv
 from stream_app.layers.silver import silver
 from stream_app.settings import Settings
+from stream_app.sinks import table, topic
 from stream_app.sinks.batch import BatchSink, Written
 from stream_app.sinks.hadoop import Hadoop
 from stream_app.sinks.late import write_late
@@ -47,12 +49,15 @@ class Pipeline:
 
         Raises ConfigError where it may not; then nothing was changed.
         """
-        topic = self._admission.admit(flow)
+        read_from = self._admission.admit(flow)
         self.hadoop.delete(flow.staging)
-        self._sinks[flow] = BatchSink(flow, self.hadoop, lambda: self._admission.check_same_topic(flow, topic))
+        self._sinks[flow] = BatchSink(flow, self.hadoop, lambda: self._admission.check_same_topic(flow, read_from))
+        frame = self._transform(flow)
+        if flow.layer is Layer.TABLE:
+            table.prepare(flow, self._settings, frame.schema)
         writer = (
-            self._transform(flow)
-            .writeStream.queryName(flow.name)
+            frame.writeStream.queryName(flow.name)
+            .outputMode("update" if flow.layer is Layer.TABLE else "append")
             .option("checkpointLocation", flow.checkpoint.path.absolute().as_uri())
             .foreachBatch(batch_function)
         )
@@ -63,10 +68,8 @@ class Pipeline:
 
     def write(self, flow: Flow, frame: DataFrame, batch_id: int) -> Written:
         """Write a batch of the flow (sinks/batch.py has the guarantee)."""
-        late = 0
-        if flow.layer is Layer.GOLD:
-            late = write_late(flow, self.hadoop, flow.checkpoint.planned(batch_id))
-        written = replace(self._sinks[flow].write(frame, batch_id), late=late)
+        late = write_late(flow, self.hadoop, flow.checkpoint.planned(batch_id)) if flow.is_windowed else 0
+        written = replace(self._sink(flow)(frame, batch_id), late=late)
         if flow.layer is Layer.QUARANTINE and written.file:
             reasons = pq.read_table(written.file, columns=["reasons"])["reasons"].combine_chunks().flatten()
             written = replace(written, reasons=Counter(reasons.to_pylist()))
@@ -87,10 +90,21 @@ class Pipeline:
                 return quarantine(rows)
             case Layer.SILVER:
                 return silver(rows, feed)
-            case Layer.GOLD:
-                return gold(rows, feed, flow.window)
-            case _:
+            case Layer.RAW_CSV:
                 return raw_csv(rows, feed)
+            case Layer.LAKE | Layer.TOPIC:
+                return rows
+            case _:
+                return gold(rows, feed, flow.window)
+
+    def _sink(self, flow: Flow) -> Callable[[DataFrame, int], Written]:
+        match flow.layer:
+            case Layer.TOPIC:
+                return partial(topic.send, flow, self._settings)
+            case Layer.TABLE:
+                return partial(table.upsert, flow, self._settings)
+            case _:
+                return self._sinks[flow].write
 
     def _preview(self, flow: Flow, file: Path) -> None:
         time = "kafka_ts" if flow.layer is Layer.SILVER else "window_start"

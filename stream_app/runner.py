@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
 from stream_app import logs
-from stream_app.errors import ConfigError, StreamAppError
+from stream_app.errors import ConfigError, StreamAppError, UnavailableError
 from stream_app.flow import Flow
 from stream_app.monitor import Monitor, State
 from stream_app.pipeline import Pipeline
@@ -76,6 +76,11 @@ class Runner:
         except ConfigError:
             status.state = State.FAILED
             raise
+        except UnavailableError as error:
+            if self._settings.drains:  # which must end
+                self._failed(flow, str(error))
+            else:
+                self._retry(flow, str(error), status.restarts + 1)
         except Exception as error:
             self._failed(flow, str(error))
         else:
@@ -103,9 +108,15 @@ class Runner:
             status.state = State.FAILED
             problem = f"{flow.name} failed {status.failures} times in a row, the last time with: {status.last_error}"
             raise StreamAppError(problem)
+        self._retry(flow, error, status.failures)
+
+    def _retry(self, flow: Flow, error: str, attempt: int) -> None:
+        """Start the flow again, later the more often it was tried."""
+        status = self._monitor[flow]
+        status.last_error = _one_line(error)
         status.state = State.RESTARTING
         status.restarts += 1
-        backoff = min(_LONGEST_BACKOFF_SECONDS, 2.0**status.failures) * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        backoff = min(_LONGEST_BACKOFF_SECONDS, 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
         self._restart_at[flow] = time.monotonic() + backoff
         logs.warning(
             f"{flow.name} failed",

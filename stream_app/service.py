@@ -51,7 +51,8 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
         admission = Admission(broker, settings)
         for flow in all_flows:
             if flow.layer is Layer.BRONZE:
-                broker.wait_for_topic(flow.feed.topic, _BROKER_PATIENCE_SECONDS)
+                for topic in sorted(flow.feed.all_topics):
+                    broker.wait_for_topic(topic, _BROKER_PATIENCE_SECONDS)
             admission.admit(flow)
         spark = SparkSession.builder.getOrCreate()
         beside.callback(spark.stop)

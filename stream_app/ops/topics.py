@@ -23,7 +23,7 @@ _PATIENCE_SECONDS = 60.0
 
 def topics(settings: Settings, flows: tuple[Flow, ...]) -> int:
     """Create them, once a broker answers. Raises StreamAppError where none does in time, or refuses."""
-    wanted = {flow.feed.topic for flow in flows} | {option("KAFKA_TOPIC")} - {""}
+    wanted = {topic for flow in flows for topic in flow.feed.all_topics} | {option("KAFKA_TOPIC")} - {""}
     admin = AdminClient(client_config(settings) | {"log_level": 0})  # 0: no line for each try to connect
     missing = sorted(wanted - _existing(admin, settings.kafka_bootstrap_servers))
     if missing:

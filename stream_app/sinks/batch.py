@@ -1,8 +1,9 @@
-"""A micro-batch becomes one file: staged, made whole, moved to its final name by one rename.
+"""A micro-batch becomes one file, or in a lake one a date: staged, made whole, moved to its final name by one rename.
 
 Guarantee: exactly once per batch, for POSIX file systems. Spark may run a batch again after a failure, with the same
 offsets; the file's name derives from the batch alone, so a batch whose file stands is left as it is, and one that
-died before its rename left nothing that a reader sees. An empty batch writes nothing.
+died before its rename left nothing that a reader sees. An empty batch writes nothing. Of a lake's several files some
+may stand already when the batch runs again: the others join them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 
 from stream_app.failpoints import reach
-from stream_app.files import BatchFile, batch_file
+from stream_app.files import batch_file
 from stream_app.flow import Flow, Layer
 from stream_app.rows import count_rows
 from stream_app.sinks import csv, parquet
@@ -24,20 +25,16 @@ from stream_app.sinks.parts import write_parts
 
 @dataclass(frozen=True)
 class Written:
-    """What became of a micro-batch: its rows, and its file unless it had none."""
+    """What became of a micro-batch: its rows, its newest file unless it had none, and the size of all its files."""
 
     batch_id: int
     rows: int
     file: Path | None
+    bytes: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     """How often each reason stands in a batch of quarantine."""
     late: int = 0
     """Rows of the batch that came after their window was final."""
-
-    @property
-    def bytes(self) -> int:
-        """The size of the file."""
-        return self.file.stat().st_size if self.file else 0
 
 
 class BatchSink:
@@ -50,31 +47,41 @@ class BatchSink:
         self._before_publish = before_publish
 
     def write(self, frame: DataFrame, batch_id: int) -> Written:
-        """Write the batch's file, unless it stands or there are no rows for it."""
-        for standing in self._flow.files():
+        """Write the batch's files, but for those that stand and where there are no rows."""
+        flow = self._flow
+        for standing in flow.files() if flow.layer is not Layer.LAKE else ():
             if standing.first <= batch_id <= standing.last:
                 frame.write.format("noop").mode("overwrite").save()  # each batch must commit the query's state
-                return Written(batch_id, count_rows(standing.path), standing.path)
-        time_ms = self._flow.checkpoint.planned(batch_id).time_ms
-        target = batch_file(self._flow.output, self._flow.sink, self._flow.layer.extension, time_ms, batch_id)
-        reach(self._flow.name, "before_staging", batch_id)
-        rows = self._write(frame, target)
-        reach(self._flow.name, "before_commit", batch_id)
-        return Written(batch_id, rows, target.path if rows else None)
+                return Written(batch_id, count_rows(standing.path), standing.path, standing.path.stat().st_size)
+        reach(flow.name, "before_staging", batch_id)
+        written = self._write(frame, batch_id)
+        reach(flow.name, "before_commit", batch_id)
+        return written
 
-    def _write(self, frame: DataFrame, target: BatchFile) -> int:
-        folder = self._flow.staging / str(target.first)
+    def _write(self, frame: DataFrame, batch_id: int) -> Written:
+        flow, folder = self._flow, self._flow.staging / str(batch_id)
+        time_ms = flow.checkpoint.planned(batch_id).time_ms
         self._hadoop.delete(folder)
-        parts = write_parts(frame, folder.absolute(), self._flow.layer)
+        parts = write_parts(frame, folder.absolute(), flow)
         if parts:
-            reach(self._flow.name, "mid_staging", target.first)
-            staged = self._merge([part.path for part in parts], folder / target.path.name)
+            reach(flow.name, "mid_staging", batch_id)
+        staged: dict[Path, Path] = {}
+        for partition in sorted({part.partition for part in parts}):
+            directory, extension = flow.output / partition, flow.layer.extension
+            target = batch_file(directory, flow.sink, extension, time_ms, batch_id).path
+            own = [part.path for part in parts if part.partition == partition]
+            staged[target] = self._merge(own, folder / f"{partition}{target.name}")
+        if staged:
             self._before_publish()
-            reach(self._flow.name, "staged", target.first)
-            self._hadoop.publish(staged, target.path)
-            reach(self._flow.name, "renamed", target.first)
+            reach(flow.name, "staged", batch_id)
+        for target, merged in staged.items():
+            if flow.layer is Layer.LAKE and target.exists():  # an earlier run of the batch has got this far
+                continue
+            self._hadoop.publish(merged, target)
+            reach(flow.name, "renamed", batch_id)
         self._hadoop.delete(folder)
-        return sum(part.rows for part in parts)
+        size = sum(target.stat().st_size for target in staged)
+        return Written(batch_id, sum(part.rows for part in parts), max(staged, default=None), size)
 
     def _merge(self, parts: list[Path], merged: Path) -> Path:
         if self._flow.layer is Layer.RAW_CSV:

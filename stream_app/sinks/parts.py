@@ -1,4 +1,4 @@
-"""The rows of a batch, written where they are: each task makes one part file of its own, with pyarrow.
+"""The rows of a batch, written where they are: each task makes part files of its own, with pyarrow.
 
 Spark's own writers would cost a commit protocol, and a second copy of each row, for a file that is merged at once.
 """
@@ -10,43 +10,60 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app.flow import Layer
+from stream_app.flow import Flow, Layer
 from stream_app.sinks import csv, parquet
 
-_PART = pa.schema([("path", pa.string()), ("rows", pa.int64())])
+_PART = pa.schema([("partition", pa.string()), ("path", pa.string()), ("rows", pa.int64())])
+_Batches = Iterator[pa.RecordBatch]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One task's rows: a complete file in the staging folder."""
+    """Rows of one task, for one folder of the output: a complete file in the staging folder."""
 
+    partition: str
+    """The folder inside of the output, as `event_date=2026-11-21`; "" for the output itself."""
     path: Path
     rows: int
 
 
-def write_parts(frame: DataFrame, folder: Path, layer: Layer) -> list[Part]:
+def write_parts(frame: DataFrame, folder: Path, flow: Flow) -> list[Part]:
     """Run the batch; the parts in the order of its tasks, none for a task without rows."""
     folder.mkdir(parents=True, exist_ok=True)
-    write = csv.write if layer is Layer.RAW_CSV else _parquet(to_arrow_schema(frame.schema, timezone="UTC"))
+    write = csv.write if flow.layer is Layer.RAW_CSV else _parquet(to_arrow_schema(frame.schema, timezone="UTC"))
+    time = flow.feed.event_time.field if flow.layer is Layer.LAKE else None
 
-    def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def task(batches: _Batches) -> _Batches:
         context = TaskContext.get()
         assert context is not None  # noqa: S101 - Spark calls this in a task
         # by the attempt: one that was given up may still write when the next one does
-        path = folder / f"part-{context.partitionId():05d}-{context.taskAttemptId()}"
-        rows = write((batch for batch in batches if batch.num_rows), path)
-        if rows:
-            yield pa.RecordBatch.from_pylist([{"path": str(path), "rows": rows}], _PART)
+        stem = f"part-{context.partitionId():05d}-{context.taskAttemptId()}"
+        for partition, rows in _by_date(batches, time) if time else [("", batches)]:
+            path = folder / f"{stem}-{partition}"
+            if count := write((batch for batch in rows if batch.num_rows), path):
+                part = {"partition": partition, "path": str(path), "rows": count}
+                yield pa.RecordBatch.from_pylist([part], _PART)
 
     # no more tasks than cores: for a small batch, each costs more than its rows
     cores = frame.sparkSession.sparkContext.defaultParallelism
-    found = frame.coalesce(cores).mapInArrow(task, "path string, rows long").collect()
-    return [Part(Path(row.path), row.rows) for row in found]
+    found = frame.coalesce(cores).mapInArrow(task, "partition string, path string, rows long").collect()
+    return [Part(row.partition, Path(row.path), row.rows) for row in found]
 
 
-def _parquet(schema: pa.Schema) -> Callable[[Iterator[pa.RecordBatch], Path], int]:
+def _parquet(schema: pa.Schema) -> Callable[[_Batches, Path], int]:
     return lambda batches, path: parquet.write((batch.cast(schema) for batch in batches), schema, path)
+
+
+def _by_date(batches: _Batches, time: str) -> Iterator[tuple[str, _Batches]]:
+    """The rows of each UTC date. A batch of the stream is bounded, so a task may hold its share at once."""
+    held: dict[str, list[pa.RecordBatch]] = {}
+    for batch in batches:
+        dates = pc.strftime(batch[time], "%Y-%m-%d")
+        for date in sorted(dates.unique().to_pylist()):
+            held.setdefault(f"event_date={date}", []).append(batch.filter(pc.equal(dates, date)))
+    yield from ((partition, iter(rows)) for partition, rows in sorted(held.items()))

@@ -15,25 +15,27 @@ def read_topic(spark: SparkSession, feed: Feed, settings: Settings, first_offset
     stands goes on from where it was. Offsets are never committed to Kafka by Spark.
     """
     options = {
-        "kafka.bootstrap.servers": settings.kafka_bootstrap_servers,
         "subscribe": feed.topic,
         "includeHeaders": "true",
         "failOnDataLoss": str(settings.fail_on_data_loss).lower(),
         "groupIdPrefix": f"stream-app-{feed.name}",
         **first_offsets,
-        **security(settings),
+        **connection(settings),
     }
     if settings.max_offsets_per_trigger:
         options["maxOffsetsPerTrigger"] = str(settings.max_offsets_per_trigger)
     return spark.readStream.format("kafka").options(**options).load()
 
 
-def security(settings: Settings) -> dict[str, str]:
-    """The KAFKA_* security settings as options of Spark's Kafka source.
+def connection(settings: Settings) -> dict[str, str]:
+    """The KAFKA_* settings, security included, as options of Spark's Kafka source and sink.
 
     They hold the password; spark-defaults.conf keeps options named *jaas* out of the Spark UI.
     """
-    options: dict[str, str] = {"kafka.security.protocol": settings.kafka_security_protocol}
+    options = {
+        "kafka.bootstrap.servers": settings.kafka_bootstrap_servers,
+        "kafka.security.protocol": settings.kafka_security_protocol,
+    }
     if settings.kafka_ssl_ca_location:
         options |= {
             "kafka.ssl.truststore.type": "PEM",

@@ -111,7 +111,9 @@ def _columns(flow: Flow) -> StructType:
             return schema.QUARANTINE
         case Layer.SILVER:
             return StructType([*schema.silver(flow.feed), StructField(CLOCK, TimestampType())])
-        case Layer.GOLD:
+        case Layer.LAKE | Layer.TOPIC:
+            return schema.silver(flow.feed)
+        case Layer.GOLD | Layer.TABLE if flow.is_windowed:
             declared = flow.window
             measured = (measure.field for measure in declared.measures.values())
             needed = {flow.feed.event_time.field, *declared.keys, *declared.where, *measured}

@@ -64,7 +64,8 @@ def lines(spark: SparkSession, count: int, tasks: int) -> DataFrame:
 def test_a_batch_is_one_file_whatever_its_tasks(spark: SparkSession, silver: Sink, tasks: int) -> None:
     written = silver.write(numbers(spark, 1000, tasks))
     assert silver.visible == [NAMES[Layer.SILVER]]
-    assert written == Written(4, 1000, silver.flow.output / NAMES[Layer.SILVER])
+    assert written.file == silver.flow.output / NAMES[Layer.SILVER]
+    assert written == Written(4, 1000, written.file, written.file.stat().st_size)
     assert pq.read_table(written.file)["id"].to_pylist() == list(range(1000))  # in the order of the tasks
     assert written.bytes > 0
 

@@ -25,7 +25,9 @@ def test_names_and_paths(feed: Feed) -> None:
 
 def test_who_follows_whom(feed: Feed) -> None:
     bronze, _quarantine, silver, _gold, raw_csv = flows([feed], Path("root"))
-    assert [flow.layer for flow in bronze.with_downstream()] == list(Layer)
+    assert [flow.layer for flow in bronze.with_downstream()] == [
+        *(Layer.BRONZE, Layer.QUARANTINE, Layer.SILVER, Layer.GOLD, Layer.RAW_CSV)
+    ]
     assert [str(flow.layer) for flow in silver.with_downstream()] == ["silver", "gold", "raw_csv"]
     assert raw_csv.upstream == silver
     assert bronze.upstream is None

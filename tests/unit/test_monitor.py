@@ -159,7 +159,7 @@ def test_a_batch_is_counted_and_logged_as_one_line(
     logs.configure("json")
     (tmp_path / "file.parquet").write_bytes(b"12345")
     silver.failures, silver.last_error, silver.progress_at = 2, "OSError: disk full", 0
-    silver.written[3] = Written(3, 8, tmp_path / "file.parquet")
+    silver.written[3] = Written(3, 8, tmp_path / "file.parquet", 5)
     listener.onQueryProgress(progress("transactions.silver", 3))
     assert (silver.batch_id, silver.batches, silver.rows_in, silver.rows_out, silver.bytes) == (3, 1, 10, 8, 5)
     assert (silver.repeats, silver.state_rows, silver.state_bytes) == (2, 7, 700)
@@ -199,7 +199,7 @@ def test_records_behind_are_told_by_partition(listener: ProgressListener, monito
 
 def test_reasons_and_late_rows_add_up(listener: ProgressListener, silver: FlowStatus) -> None:
     for batch in range(2):
-        silver.written[batch] = Written(batch, 3, None, {"late": 2, "empty": 1}, late=4)
+        silver.written[batch] = Written(batch, 3, None, reasons={"late": 2, "empty": 1}, late=4)
         listener.onQueryProgress(progress("transactions.silver", batch))
     assert silver.reasons == {"late": 4, "empty": 2}
     assert silver.late == 8

@@ -11,7 +11,7 @@ import pytest
 
 from stream_app.errors import ConfigError
 from stream_app.settings import PROJECT, Settings, load_settings
-from stream_app.sources.kafka import security
+from stream_app.sources.kafka import connection
 
 HIDDEN = "zq'x\"y\\w"
 SASL = {
@@ -139,7 +139,7 @@ def test_what_is_no_url_of_a_database_is_refused_without_a_word_of_it(load: Load
 
 
 def test_spark_s_kafka_source_gets_the_password_where_it_is_redacted_and_quoted(load: Load) -> None:
-    options = security(load(**SASL))
+    options = connection(load(**SASL))
     holders = [name for name, value in options.items() if "zq" in value]
     assert holders == ["kafka.sasl.jaas.config"]  # spark.redaction.regex holds *jaas* back
     assert 'password="zq\'x\\"y\\\\w";' in options["kafka.sasl.jaas.config"]

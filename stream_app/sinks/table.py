@@ -1,0 +1,147 @@
+"""A PostgreSQL table that is kept fresh: open windows and sessions as they stand, marked final when they are.
+
+Guarantee: exactly once. A batch's rows and a marker (sink, query, batch, offsets) are one transaction, so a batch that
+is run again after its commit finds its marker and changes nothing. The first batch of another query, after a reset,
+begins with an empty table. The connection is opened where the rows are, by the one task that a transaction can have.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+from psycopg.rows import TupleRow
+from pyspark.sql import DataFrame
+from pyspark.sql.types import DecimalType, StructType
+
+from stream_app.checkpoint import PlannedBatch
+from stream_app.errors import UnavailableError
+from stream_app.failpoints import reach
+from stream_app.flow import Flow
+from stream_app.settings import Settings
+from stream_app.sinks.batch import Written
+
+FINAL = "final"
+_MARKERS = sql.SQL(
+    "CREATE TABLE IF NOT EXISTS stream_app_batches "
+    "(sink text PRIMARY KEY, query_id text NOT NULL, batch_id bigint NOT NULL, offsets jsonb NOT NULL)"
+)
+_TYPES = {
+    "string": "text",
+    "timestamp": "timestamptz",
+    "bigint": "bigint",
+    "int": "integer",
+    "double": "double precision",
+    "boolean": "boolean",
+}
+_Connection = psycopg.Connection[TupleRow]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What the task needs to know."""
+
+    sink: str
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    replaced: tuple[str, ...]
+    """Rows that are not final and equal an incoming one in these columns make way for it."""
+    query_id: str
+    planned: PlannedBatch
+
+    def run(self, connection: _Connection, rows: Iterable[Sequence[object]]) -> None:
+        """One transaction, by the caller: nothing if the marker shows that it was done before."""
+        found = connection.execute(
+            "SELECT query_id, batch_id FROM stream_app_batches WHERE sink = %s FOR UPDATE", [self.sink]
+        ).fetchone()
+        if found and found[0] == self.query_id and found[1] >= self.planned.batch_id:
+            return
+        if not found or found[0] != self.query_id:
+            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(self.table)))
+        self._upsert(connection, rows)
+        connection.execute(
+            "INSERT INTO stream_app_batches VALUES (%s, %s, %s, %s) ON CONFLICT (sink) DO UPDATE "
+            "SET query_id = excluded.query_id, batch_id = excluded.batch_id, offsets = excluded.offsets",
+            [self.sink, self.query_id, self.planned.batch_id, json.dumps(self.planned.end)],
+        )
+
+    def _upsert(self, connection: _Connection, rows: Iterable[Sequence[object]]) -> None:
+        table, columns, key = sql.Identifier(self.table), _list(self.columns), _list(self.key)
+        connection.execute(sql.SQL("CREATE TEMP TABLE incoming (LIKE {}) ON COMMIT DROP").format(table))
+        with connection.cursor().copy(sql.SQL("COPY incoming ({}) FROM STDIN").format(columns)) as copy:
+            for row in rows:
+                copy.write_row(row)
+        if self.replaced:
+            same = sql.SQL(" AND ").join(sql.SQL("t.{0} = i.{0}").format(sql.Identifier(c)) for c in self.replaced)
+            replace = sql.SQL("DELETE FROM {} t USING incoming i WHERE NOT t.final AND {}")
+            connection.execute(replace.format(table, same))
+        changed = [column for column in self.columns if column not in self.key]
+        updates = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c)) for c in changed)
+        upsert = "INSERT INTO {} ({}) SELECT {} FROM incoming ON CONFLICT ({}) DO UPDATE SET {}"
+        connection.execute(sql.SQL(upsert).format(table, columns, columns, key, updates))
+        if not self.replaced and self.planned.watermark_ms:
+            passed = sql.SQL("UPDATE {} SET final = true WHERE NOT final AND window_end <= to_timestamp(%s / 1000.0)")
+            connection.execute(passed.format(table), [self.planned.watermark_ms])
+
+
+def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
+    """Create the table and the markers, or add the columns that the table lacks.
+
+    Raises UnavailableError where no database answers.
+    """
+    table = sql.Identifier(flow.table)
+    listed = [sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(_column_type(c.dataType))) for c in columns]
+    if flow.is_windowed:
+        listed.append(sql.SQL("{} boolean NOT NULL DEFAULT false").format(sql.Identifier(FINAL)))
+    create = sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY ({}))")
+    try:
+        with psycopg.connect(settings.database_url.get_secret_value(), connect_timeout=5) as connection:
+            connection.execute(_MARKERS)
+            connection.execute(create.format(table, sql.SQL(", ").join(listed), _list(_key(flow))))
+            for column in listed:
+                connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {}").format(table, column))
+    except psycopg.OperationalError as error:
+        problem = f"{flow.name}: no database answers at DATABASE_URL: {' '.join(str(error).split())}"
+        raise UnavailableError(problem) from None
+
+
+def upsert(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> Written:
+    """Bring the table up to date with the rows that the batch changed."""
+    url, name = settings.database_url.get_secret_value(), flow.name
+    replaced = () if flow.is_windowed else flow.session.keys
+    query_id = flow.checkpoint.query_id() or ""
+    planned = flow.checkpoint.planned(batch_id)
+    batch = _Batch(name, flow.table, tuple(frame.columns), _key(flow), replaced, query_id, planned)
+    reach(name, "before_staging", batch_id)
+
+    def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        # all of them, even if they are not needed: the query's state is committed by reading to the end
+        rows = [row for records in batches for row in zip(*(column.to_pylist() for column in records), strict=True)]
+        with psycopg.connect(url) as connection:
+            batch.run(connection, rows)
+            reach(name, "staged", batch_id)
+        reach(name, "renamed", batch_id)
+        yield pa.RecordBatch.from_pydict({"rows": [len(rows)]})
+
+    (counted,) = frame.coalesce(1).mapInArrow(task, "rows long").collect()
+    reach(name, "before_commit", batch_id)
+    return Written(batch_id, counted.rows, None)
+
+
+def _key(flow: Flow) -> tuple[str, ...]:
+    return ("window_start", *flow.window.keys) if flow.is_windowed else (*flow.session.keys, "session_start")
+
+
+def _column_type(kind: object) -> str:
+    if isinstance(kind, DecimalType):
+        return f"numeric({kind.precision},{kind.scale})"
+    return _TYPES[kind.simpleString()]  # type: ignore[attr-defined]
+
+
+def _list(names: Sequence[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
