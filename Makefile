@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 COMPOSE := docker compose --profile '*'
 .DEFAULT_GOAL := help
-.PHONY: help setup venv run broker app produce up down logs ps status show query audit replay reset \
+.PHONY: help setup venv run broker postgres app produce up down logs ps status show query psql audit replay reset \
         test check bench soak compose-test lock
 
 help: ## list the targets
@@ -23,13 +23,16 @@ run: setup ## all without Docker: broker, app, producer, a live view; SECONDS_TO
 broker: setup ## the Kafka broker in the foreground
 	@exec $(PYTHON) -m local broker
 
+postgres: venv ## a PostgreSQL in the foreground, for feeds with tables; DATABASE_URL names another
+	@exec $(PYTHON) -m local postgres
+
 app: setup ## the streaming service in the foreground
 	@exec $(PYTHON) -m local app
 
 produce: setup ## the producer in the foreground; FEED=user_activity MSGS_PER_SEC=100 COUNT=20000
 	@exec $(PYTHON) -m local produce
 
-up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster adds Spark's own cluster
+up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster, PROFILE=activity
 	@exec sh local/compose_up.sh
 
 down: ## stop what `make up` started; the outputs stay, and Kafka's records unless VOLUMES=1
@@ -49,6 +52,9 @@ show: ## the newest rows of each output
 
 query: ## SQL="..." over the outputs by DuckDB, a view per feed and layer
 	@exec sh local/ops.sh query
+
+psql: ## a shell on the database; SQL="..." runs a statement
+	@exec sh local/psql.sh
 
 audit: ## reconcile every output with bronze: nothing lost, nothing twice
 	@exec sh local/ops.sh audit

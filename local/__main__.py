@@ -1,4 +1,4 @@
-"""`python -m local broker|app|produce|run|setup`: what the make targets of the same names call."""
+"""`python -m local broker|postgres|app|produce|run|psql|setup`: what the make targets of the same names call."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from local.setup import set_up
 from stream_app.errors import StreamAppError
 
 _COMMANDS = {
-    "run": "broker, app and producers together, with a live view",
+    "run": "broker, database if a feed has tables, app and producers together, with a live view",
     "broker": "the Kafka broker alone, in the foreground",
-    "app": "the streaming service alone, in the foreground",
+    "postgres": "a PostgreSQL alone, in the foreground",
+    "app": "the streaming service, in the foreground; with a PostgreSQL where it needs one and there is none",
     "produce": "the producers alone, in the foreground; FEED names one",
+    "psql": "a shell on the database; SQL is run instead if given",
     "setup": "make the virtual environment and fetch the jars, where their pins changed",
 }
 _EPILOG = """Settings are environment variables or .env, as the README lists them; here these matter most:
   KAFKA_BOOTSTRAP_SERVERS  where Kafka is, or is to be if that is a free port of this machine [localhost:9094]
+  DATABASE_URL             the database of feeds with tables [a PostgreSQL that is started here]
   FEEDS                    which feeds, with commas between [transactions]
   FEED                     the one feed to `produce`, in FEEDS or not [all of FEEDS]
   OUTPUT_PATH              the outputs' folder [data/output]
@@ -47,14 +50,21 @@ def _run(command: str) -> int:
     from local.supervise import follow  # noqa: PLC0415
 
     stack = load_stack(Places(), os.environ.get("FEED", "").strip() if command == "produce" else "")
-    if command == "run":
-        from local.run import run  # noqa: PLC0415
+    match command:
+        case "run":
+            from local.run import run  # noqa: PLC0415
 
-        return run(stack)
-    if command == "broker":
-        return follow([stack.broker()])
-    if command == "app":
-        return follow([stack.app(stack.address())])
+            return run(stack)
+        case "broker":
+            return follow([stack.broker()])
+        case "postgres":
+            return follow([stack.postgres()])
+        case "app":
+            return follow(stack.app_alone())
+        case "psql":
+            from local.postgres import shell  # noqa: PLC0415
+
+            shell(stack.database_url(), os.environ.get("SQL", "").strip())
     stack.make_topics()
     return follow(stack.producers(stack.address()))
 

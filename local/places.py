@@ -22,8 +22,13 @@ class Places:
         return self.data / "kafka"
 
     @property
+    def postgres(self) -> Path:
+        """The database's tables, and the password that it was made with."""
+        return self.data / "postgres"
+
+    @property
     def run(self) -> Path:
-        """What is known of the processes that run: pids, locks, the broker's address."""
+        """What is known of the processes that run: pids, locks, the broker's and the database's address."""
         return self.data / "run"
 
     def pid(self, name: str) -> Path:
@@ -43,7 +48,7 @@ class Places:
 
     def make(self) -> None:
         """Make the folders."""
-        for folder in (self.kafka, self.run, self.data / "logs"):
+        for folder in (self.kafka, self.postgres, self.run, self.data / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
 
 

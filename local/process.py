@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -47,6 +48,9 @@ class Child:
     """How many seconds it may take to stop."""
     environment: Mapping[str, str] = field(default_factory=dict)
     when_done: WhenDone = WhenDone.TROUBLE
+    stop_signal: signal.Signals = signal.SIGTERM
+    user: int | None = None
+    """Whose it is to be, for what refuses to run as root; None: ours."""
     _process: subprocess.Popen[bytes] | None = None
     _lock: int | None = None
     _log_start: int = 0
@@ -76,10 +80,18 @@ class Child:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one call of libc, nothing that could deadlock
+                user=self.user,
+                group=None if self.user is None else pwd.getpwuid(self.user).pw_gid,
+                extra_groups=None if self.user is None else (),
+                preexec_fn=_die_with_parent(self.stop_signal),  # noqa: PLW1509 - one call of libc, nothing that could deadlock
                 pass_fds=() if self._lock is None else (self._lock,),  # it may outlive us for a moment
             )
         self.places.pid(self.name).write_text(f"{self._process.pid}\n")
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether the name is ours."""
+        return self._lock is not None
 
     @property
     def pid(self) -> int | None:
@@ -99,7 +111,7 @@ class Child:
     def stop(self, meanwhile: Callable[[], None]) -> bool:
         """Stop the program if it runs, and let go of its name; False if it failed to stop in order."""
         if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+            self._process.send_signal(self.stop_signal)
             deadline = time.monotonic() + self.patience
             while self._process.poll() is None and time.monotonic() < deadline:
                 meanwhile()
@@ -140,14 +152,14 @@ def lock_path(places: Places, name: str) -> Path:
     return places.run / f"{name}.lock"
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def _die_with_parent(by: signal.Signals) -> Callable[[], None] | None:
     """What a child calls before it becomes its program: it will be told to stop when we are kill -9ed."""
     libc, parent = _LIBC, os.getpid()
     if libc is None:
         return None
 
     def prepare() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        libc.prctl(_PR_SET_PDEATHSIG, by)
         if os.getppid() != parent:
             os._exit(1)
 

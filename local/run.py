@@ -1,4 +1,4 @@
-"""The main job without Docker: broker, app and producers together, with a live view of what each sink holds."""
+"""The main job without Docker: servers, app and producers together, with a live view of what each sink holds."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ def run(stack: Stack) -> int:
     """Run all of it until Ctrl-C, SIGTERM or SECONDS_TO_RUN; print what each output holds; return the exit code."""
     clock = _Clock(stack, seconds_to_run())
     with sole_user(stack.settings.output_path, _LOCK_PATIENCE_SECONDS):
-        pass  # the app looks again; this is so that no broker and no Spark are started for nothing
+        pass  # the app looks again; this is so that no servers and no Spark are started for nothing
     broker = stack.broker_if_needed()
     address = broker.address if broker else stack.address()
-    app = stack.app(address)
+    postgres = stack.postgres_if_needed()
+    app = stack.app(address, postgres.url if postgres else stack.database_url())
     # The app starts before the producers, so that stopping, the reverse, ends the records first.
-    children = [*filter(None, [broker]), app, *stack.producers(address)]
+    children = [*filter(None, [broker, postgres]), app, *stack.producers(address)]
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PLAIN_WIDTH)
