@@ -143,9 +143,19 @@ class Window(Frozen):
         """The key's column, if any."""
         return (self.key,) if self.key else ()
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """What it reads of silver beside the event time."""
+        measured = (measure.field for measure in self.measures.values() if measure.field)
+        return frozenset({*self.keys, *self.where, *measured})
+
+
+SESSION_COLUMNS = frozenset({"session_start", "session_end", "duration_seconds", "events", "outcome", "final"})
+"""What stands beside the keys of a session."""
+
 
 class Session(Frozen):
-    """Sessions: the records that share `keys`, until one that matches `ends` or a pause of `gap`; a sink of gold.
+    """Sessions: the records that share `keys`, to one that matches `ends` or a pause longer than `gap`; a sink of gold.
 
     watermark: how much later a record may come and still count.
     """
@@ -154,6 +164,11 @@ class Session(Frozen):
     ends: dict[ColumnName, str]
     gap: Duration
     watermark: Duration
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """What it reads of silver beside the event time."""
+        return frozenset({*self.keys, *self.ends})
 
 
 class Table(Frozen):

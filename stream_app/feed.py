@@ -18,6 +18,7 @@ from pydantic import ValidationError, model_validator
 
 from stream_app.declared import (
     IDENTIFIER,
+    SESSION_COLUMNS,
     ColumnName,
     Dedupe,
     EventTime,
@@ -72,7 +73,8 @@ class Feed(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        parts = (self._column_problems, self._reference_problems, self._window_problems, self._sink_problems)
+        derived = (self._window_problems, self._session_problems, self._sink_problems)
+        parts = (self._column_problems, self._reference_problems, *derived)
         if problems := [problem for part in parts for problem in part()]:
             raise ValueError("; ".join(problems))
         return self
@@ -116,6 +118,16 @@ class Feed(Frozen):
                     wanted = "any" if measure.function == "distinct" else "number"
                     yield from self._unfit(f"{key}.measures.{output}", measure.field, wanted)
 
+    def _session_problems(self) -> Iterator[str]:
+        for sink, session in self.sessions.items():
+            for column in (*session.keys, *session.ends):
+                yield from self._unfit(f"sessions.{sink}", column, "string")
+            for part, columns in (("keys", session.keys), ("ends", tuple(session.ends))):
+                if not columns or len({*columns}) < len(columns):
+                    yield f"sessions.{sink}.{part}: lists columns, at least one, each once"
+            for column in {*session.keys} & SESSION_COLUMNS:
+                yield f"sessions.{sink}.keys: gold has a column {column} already"
+
     def _sink_problems(self) -> Iterator[str]:
         taken = set(_OWN_FOLDERS)
         for part in ("windows", "sessions", "lakes", "topics"):
@@ -123,9 +135,6 @@ class Feed(Frozen):
                 if sink in taken or sink.startswith(_OWN_PREFIXES):
                     yield f"{part}.{sink}: the feed has an output of this name already"
                 taken.add(sink)
-        for sink, session in self.sessions.items():
-            for column in (*session.keys, *session.ends):
-                yield from self._unfit(f"sessions.{sink}", column, "string")
         for sink, topic in self.topics.items():
             for column in (topic.key, *topic.headers):
                 yield from self._unfit(f"topics.{sink}", column, "string")

@@ -78,6 +78,11 @@ class Flow:
         return self.feed.windows[self.derived]
 
     @property
+    def drops_late(self) -> bool:
+        """Whether rows may come too late for it, so that they are kept (sinks/late.py): it has a watermark."""
+        return self.is_windowed or self.derived in self.feed.sessions
+
+    @property
     def session(self) -> Session:
         """The sessions that it follows; KeyError for another query."""
         return self.feed.sessions[self.derived]
@@ -104,7 +109,7 @@ class Flow:
 
     @property
     def late(self) -> Path:
-        """Where gold's query keeps the rows that came after their window was final."""
+        """Where the query keeps the rows that came after their window or session was final."""
         return self.root / self.feed.name / self.late_name
 
     @property
@@ -116,7 +121,7 @@ class Flow:
     def folders(self) -> tuple[tuple[Path, str], ...]:
         """Every folder that the query writes files to, with their prefix."""
         own = partitions(self.output) if self.layer is Layer.LAKE else [self.output]
-        late = [(self.late, self.late_name)] if self.is_windowed else []
+        late = [(self.late, self.late_name)] if self.drops_late else []
         return (*((folder, self.sink) for folder in own), *late)
 
     @property

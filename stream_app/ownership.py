@@ -95,7 +95,8 @@ def _check(flow: Flow, topic_id: str | None) -> None:
 def _check_files(flow: Flow) -> None:
     planned = flow.checkpoint.last_planned()
     newest = planned.batch_id if planned else -1
-    for path in data_paths(flow.output):
+    folders = [folder for folder, prefix in flow.folders if prefix == flow.sink]
+    for path in (path for folder in folders for path in data_paths(folder)):
         file = parse(path, flow.sink)
         if file is None or file.path.suffix != f".{flow.layer.extension}" or file.last > newest:
             raise ConfigError(f"{path} was not written by {flow.name}; move it out of the folder")
@@ -114,6 +115,8 @@ def _owner(flow: Flow, topic_id: str | None, query_id: str) -> dict[str, str | N
         declared += [feed.dedupe.model_dump_json()]
     elif flow.is_windowed:
         declared += [flow.window.model_dump_json(), feed.event_time.field]
+    elif flow.drops_late:
+        declared += [flow.session.model_dump_json(), feed.event_time.field]
     elif flow.layer in {Layer.BRONZE, Layer.QUARANTINE}:
         declared = [feed.topic]
     digest = hashlib.sha256(json.dumps(declared).encode()).hexdigest()[:16]

@@ -19,6 +19,7 @@ from stream_app.layers.bronze import bronze
 from stream_app.layers.gold import gold
 from stream_app.layers.quarantine import quarantine
 from stream_app.layers.raw_csv import raw_csv
+from stream_app.layers.sessions import sessions
 from stream_app.layers.silver import silver
 from stream_app.settings import Settings
 from stream_app.sinks import table, topic
@@ -68,7 +69,7 @@ class Pipeline:
 
     def write(self, flow: Flow, frame: DataFrame, batch_id: int) -> Written:
         """Write a batch of the flow (sinks/batch.py has the guarantee)."""
-        late = write_late(flow, self.hadoop, flow.checkpoint.planned(batch_id)) if flow.is_windowed else 0
+        late = write_late(flow, self.hadoop, flow.checkpoint.planned(batch_id)) if flow.drops_late else 0
         written = replace(self._sink(flow)(frame, batch_id), late=late)
         if flow.layer is Layer.QUARANTINE and written.file:
             reasons = pq.read_table(written.file, columns=["reasons"])["reasons"].combine_chunks().flatten()
@@ -94,8 +95,11 @@ class Pipeline:
                 return raw_csv(rows, feed)
             case Layer.LAKE | Layer.TOPIC:
                 return rows
+            case _ if flow.is_windowed:
+                frame = gold(rows, feed, flow.window)
             case _:
-                return gold(rows, feed, flow.window)
+                frame = sessions(rows, feed, flow.session, fresh=flow.layer is Layer.TABLE)
+        return frame
 
     def _sink(self, flow: Flow) -> Callable[[DataFrame, int], Written]:
         match flow.layer:

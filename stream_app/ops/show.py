@@ -34,6 +34,8 @@ def _newest_first(flow: Flow) -> str:
     match flow.layer:
         case Layer.GOLD:
             return ", ".join(("window_start DESC", *flow.window.keys))
+        case Layer.SESSIONS:
+            return ", ".join(("session_start DESC", *flow.session.keys))
         case Layer.RAW_CSV:
             return f"{flow.feed.event_time.field} DESC"
         case _:

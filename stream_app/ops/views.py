@@ -33,7 +33,7 @@ def connect(flows: Sequence[Flow]) -> duckdb.DuckDBPyConnection:
     for flow in flows:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {flow.feed.name}")
         connection.execute(f"CREATE VIEW {flow.feed.name}.{flow.sink} AS {select(flow)}")
-        if flow.layer is Layer.GOLD:
+        if flow.layer in {Layer.GOLD, Layer.SESSIONS}:
             connection.execute(f"CREATE VIEW {flow.feed.name}.{flow.late_name} AS {select_late(flow)}")
     connection.execute(f"SET search_path = '{flows[0].feed.name},main'")
     return connection
@@ -45,9 +45,9 @@ def select(flow: Flow, up_to: float = math.inf) -> str:
 
 
 def select_late(flow: Flow, up_to: float = math.inf) -> str:
-    """The same for the rows that came after their window was final, of gold's flow."""
+    """The same for the rows that came after their window or session was final."""
     files = [file for file in standing(batch_files(flow.late, flow.late_name)) if file.last <= up_to]
-    windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"}
+    windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} if flow.is_windowed else {}
     return _select(files, windows | _declared(flow) | _COORDINATES)
 
 
@@ -83,6 +83,10 @@ def _columns(flow: Flow) -> dict[str, str]:
             keys = {key: declared[key] for key in flow.window.keys}
             windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} | keys
             return windows | {name: _measured(flow.feed, m) for name, m in flow.window.measures.items()}
+        case Layer.SESSIONS:
+            keys = {key: declared[key] for key in flow.session.keys}
+            times = {"session_start": "TIMESTAMPTZ", "session_end": "TIMESTAMPTZ"}
+            return keys | times | {"duration_seconds": "DOUBLE", "events": "BIGINT", "outcome": "VARCHAR"}
         case _:
             return declared
 

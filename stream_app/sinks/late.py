@@ -3,6 +3,7 @@
 Written by gold's batch before its own file. Guarantee: exactly once, as sinks/batch.py. Spark drops a row in batch N if
 its window's end is not after the watermark that batch N-1 was planned with (IncrementalExecution, WatermarkPropagator:
 the watermark for late events is the previous batch's); gold and late together hold every row of silver that is due.
+For sessions it is the row's own time, and no session is named: which one it would belong to, rows to come decide.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _MICROS = 1_000_000
 
 
 def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch) -> int:
-    """Keep the late rows of one of gold's batches: silver's columns after window_start and window_end; their number."""
+    """Keep the late rows of a batch: silver's columns, for windows after window_start and window_end; their number."""
     before = flow.checkpoint.planned(batch.batch_id - 1) if batch.batch_id else None
     if before is None or not before.watermark_ms or flow.upstream is None:
         return 0
@@ -44,25 +45,35 @@ def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch) -> int:
 
 
 def _late_rows(flow: Flow, file: pq.ParquetFile, watermark_ms: int) -> pa.Table:
-    """The rows of a file with each window that they missed, the newest window first."""
+    """The rows of a file that are late; those of windows with each that they missed, the newest first."""
+    watermark = watermark_ms * 1000
+    if not flow.is_windowed:
+        return _old_rows(flow, file, watermark + 1).replace_schema_metadata(None)
     event_time, declared = flow.feed.event_time.field, flow.window
     length, every = (int(span.total_seconds()) * _MICROS for span in (declared.window, declared.every))
-    ends_by = watermark_ms * 1000 // every * every  # the newest window end that is not after the watermark
+    ends_by = watermark // every * every  # the newest window end that is not after the watermark
+    rows = _old_rows(flow, file, ends_by)
+    for name, value in declared.where.items():
+        rows = rows.filter(pc.equal(rows[name], value))
+    time = rows[event_time].type
+    newest = pc.multiply(pc.divide(rows[event_time].cast(pa.int64()), every), every)
+    missed = [_with_window(rows, pc.subtract(newest, back), length, time) for back in range(0, length, every)]
+    late = pa.concat_tables(missed).replace_schema_metadata(None)
+    return late.filter(pc.less_equal(late["window_end"], pa.scalar(ends_by, pa.int64()).cast(time)))
+
+
+def _old_rows(flow: Flow, file: pq.ParquetFile, before: int) -> pa.Table:
+    """The rows of a file whose event time is before that one, in microseconds."""
+    event_time = flow.feed.event_time.field
     with file:
         column = file.schema_arrow.get_field_index(event_time)
         groups = [file.metadata.row_group(i).column(column).statistics for i in range(file.num_row_groups)]
         time = file.schema_arrow.field(event_time).type
-        at = pa.scalar(ends_by, pa.int64()).cast(time)
+        at = pa.scalar(before, pa.int64()).cast(time)
         # the statistics spare reading the file, which nearly always holds nothing late
-        old = [i for i, s in enumerate(groups) if s is None or pa.scalar(s.min, time).value < ends_by]
+        old = [i for i, s in enumerate(groups) if s is None or pa.scalar(s.min, time).value < before]
         rows = file.read_row_groups(old) if old else file.schema_arrow.empty_table()
-    rows = rows.filter(pc.less(rows[event_time], at))
-    for name, value in declared.where.items():
-        rows = rows.filter(pc.equal(rows[name], value))
-    newest = pc.multiply(pc.divide(rows[event_time].cast(pa.int64()), every), every)
-    missed = [_with_window(rows, pc.subtract(newest, back), length, time) for back in range(0, length, every)]
-    late = pa.concat_tables(missed).replace_schema_metadata(None)
-    return late.filter(pc.less_equal(late["window_end"], at))
+    return rows.filter(pc.less(rows[event_time], at))
 
 
 def _with_window(rows: pa.Table, starts: pa.ChunkedArray, length: int, time: pa.DataType) -> pa.Table:

@@ -113,10 +113,9 @@ def _columns(flow: Flow) -> StructType:
             return StructType([*schema.silver(flow.feed), StructField(CLOCK, TimestampType())])
         case Layer.LAKE | Layer.TOPIC:
             return schema.silver(flow.feed)
-        case Layer.GOLD | Layer.TABLE if flow.is_windowed:
-            declared = flow.window
-            measured = (measure.field for measure in declared.measures.values())
-            needed = {flow.feed.event_time.field, *declared.keys, *declared.where, *measured}
+        case Layer.GOLD | Layer.SESSIONS | Layer.TABLE:
+            declared = flow.window if flow.is_windowed else flow.session
+            needed = {flow.feed.event_time.field, *declared.columns}
             return StructType([field for field in schema.fields(flow.feed) if field.name in needed])
         case _:
             return schema.fields(flow.feed)
