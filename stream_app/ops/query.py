@@ -1,24 +1,30 @@
-"""make query SQL="..." - DuckDB over the outputs: `<feed>.<layer>`, or `<layer>` alone for the first feed."""
+"""make query SQL="..." - DuckDB over the outputs: `<feed>.<sink>`, or `<sink>` alone for the first feed.
+
+Tables of PostgreSQL are `<feed>.postgres_<table>`; make psql asks PostgreSQL itself.
+"""
 
 from __future__ import annotations
 
 from stream_app.errors import ConfigError
-from stream_app.flow import Flow
+from stream_app.flow import Flow, Layer
 from stream_app.ops.command import option, run
+from stream_app.ops.tables import copy_tables
 from stream_app.ops.views import connect
 from stream_app.settings import Settings
 
 _MOST_ROWS = 1000
 
 
-def query(_settings: Settings, flows: tuple[Flow, ...]) -> int:
+def query(settings: Settings, flows: tuple[Flow, ...]) -> int:
     """Print the result of the SQL."""
     sql = option("SQL")
     if not sql:
-        names = ", ".join(flow.name for flow in flows)
+        names = ", ".join(flow.name for flow in flows if flow.layer is not Layer.TOPIC)
         problem = f'SQL: give a query over {names}, such as: make query SQL="SELECT * FROM silver LIMIT 5"'
         raise ConfigError(problem)
-    result = connect(flows).sql(sql)
+    connection = connect(flows)
+    copy_tables(connection, [flow for flow in flows if flow.layer is Layer.TABLE and flow.sink in sql], settings)
+    result = connection.sql(sql)
     if result is not None:
         result.show(max_rows=_MOST_ROWS, max_width=200)
     return 0

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+from stream_app.errors import StreamAppError
 from stream_app.flow import Flow, Layer
 from stream_app.ops.command import run
+from stream_app.ops.tables import copy_tables
 from stream_app.ops.views import connect
 from stream_app.settings import Settings
 
 _NEWEST_ROWS = 5
 
 
-def show(_settings: Settings, flows: tuple[Flow, ...]) -> int:
-    """Print them, layer by layer."""
+def show(settings: Settings, flows: tuple[Flow, ...]) -> int:
+    """Print them, layer by layer; of a table that cannot be read, why."""
     connection = connect(flows)
     for flow in flows:
+        if flow.layer is Layer.TOPIC:
+            continue
+        if flow.layer is Layer.TABLE:
+            try:
+                copy_tables(connection, [flow], settings)
+            except StreamAppError as error:
+                print(f"\n{error}")
+                continue
         table = f"{flow.feed.name}.{flow.sink}"
         (count,) = connection.sql(f"SELECT count(*) FROM {table}").fetchall()[0]
-        print(f"\n{flow.name}: {count:,} rows in {flow.output}")
+        print(f"\n{flow.name}: {count:,} rows in {_place(flow)}")
         rows = connection.sql(
             f"SELECT {_columns(flow)} FROM {table} ORDER BY {_newest_first(flow)} LIMIT {_NEWEST_ROWS}"
         )
         rows.show(max_width=200)
     return 0
+
+
+def _place(flow: Flow) -> str:
+    return f"PostgreSQL's {flow.table}" if flow.layer is Layer.TABLE else str(flow.output)
 
 
 def _columns(flow: Flow) -> str:
@@ -31,15 +45,13 @@ def _columns(flow: Flow) -> str:
 
 
 def _newest_first(flow: Flow) -> str:
-    match flow.layer:
-        case Layer.GOLD:
-            return ", ".join(("window_start DESC", *flow.window.keys))
-        case Layer.SESSIONS:
-            return ", ".join(("session_start DESC", *flow.session.keys))
-        case Layer.RAW_CSV:
-            return f"{flow.feed.event_time.field} DESC"
-        case _:
-            return 'kafka_ts DESC, partition, "offset" DESC'
+    if flow.is_windowed:
+        return ", ".join(("window_start DESC", *flow.window.keys))
+    if flow.derived in flow.feed.sessions:
+        return ", ".join(("session_start DESC", *flow.session.keys))
+    if flow.layer is Layer.RAW_CSV:
+        return f"{flow.feed.event_time.field} DESC"
+    return 'kafka_ts DESC, partition, "offset" DESC'
 
 
 if __name__ == "__main__":

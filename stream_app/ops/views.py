@@ -24,7 +24,7 @@ _TYPES = {
 
 
 def connect(flows: Sequence[Flow]) -> duckdb.DuckDBPyConnection:
-    """An in-memory database with a view for each flow, over the files that stand now.
+    """An in-memory database with a view for each flow that writes files, over those that stand now.
 
     Files that a compacted file has taken the place of are left out, so each batch counts once.
     """
@@ -32,7 +32,8 @@ def connect(flows: Sequence[Flow]) -> duckdb.DuckDBPyConnection:
     connection.execute("SET TimeZone = 'UTC'")
     for flow in flows:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {flow.feed.name}")
-        connection.execute(f"CREATE VIEW {flow.feed.name}.{flow.sink} AS {select(flow)}")
+        if flow.layer not in {Layer.TOPIC, Layer.TABLE}:
+            connection.execute(f"CREATE VIEW {flow.feed.name}.{flow.sink} AS {select(flow)}")
         if flow.layer in {Layer.GOLD, Layer.SESSIONS}:
             connection.execute(f"CREATE VIEW {flow.feed.name}.{flow.late_name} AS {select_late(flow)}")
     connection.execute(f"SET search_path = '{flows[0].feed.name},main'")
@@ -58,7 +59,8 @@ def _select(files: Sequence[BatchFile], columns: Mapping[str, str]) -> str:
     if files[0].path.suffix == f".{Layer.RAW_CSV.extension}":
         typed = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
         return f"SELECT * FROM read_csv({listed}, columns = {{{typed}}}, {CSV_DIALECT})"
-    return f"SELECT * FROM read_parquet({listed}, hive_partitioning = false)"
+    dated = "=" in files[0].path.parent.name  # a lake's folders, as event_date=2026-11-21
+    return f"SELECT * FROM read_parquet({listed}, hive_partitioning = {dated})"
 
 
 def _declared(flow: Flow) -> dict[str, str]:
@@ -79,6 +81,8 @@ def _columns(flow: Flow) -> dict[str, str]:
             return texts | _COORDINATES
         case Layer.SILVER:
             return declared | _COORDINATES
+        case Layer.LAKE:
+            return declared | _COORDINATES | {"event_date": "DATE"}
         case Layer.GOLD:
             keys = {key: declared[key] for key in flow.window.keys}
             windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} | keys

@@ -1,0 +1,53 @@
+"""The PostgreSQL tables as DuckDB tables `<feed>.postgres_<table>`, copied as they are when they are asked for.
+
+DuckDB could read them itself by an extension, but that is one that it would have to download.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import duckdb
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+
+from stream_app.errors import ConfigError, StreamAppError
+from stream_app.flow import Flow
+from stream_app.settings import Settings
+
+_ROWS_AT_ONCE = 50_000
+_CONNECT_SECONDS = 5
+
+
+def copy_tables(connection: duckdb.DuckDBPyConnection, flows: Iterable[Flow], settings: Settings) -> None:
+    """Copy the tables of those flows. Raises StreamAppError, one line that says why one cannot be read."""
+    url = settings.database_url.get_secret_value()
+    for flow in flows:
+        if not url:
+            problem = f"DATABASE_URL: is not set, and no PostgreSQL runs here; {flow.name} is a table of it"
+            raise ConfigError(problem)
+        try:
+            _copy(connection, flow, url)
+        except psycopg.errors.UndefinedTable:
+            problem = f"{flow.name}: there is no table {flow.table} yet; the service makes it when it starts"
+            raise StreamAppError(problem) from None
+        except psycopg.OperationalError as error:
+            problem = f"{flow.name}: no database answers at DATABASE_URL: {' '.join(str(error).split())}"
+            raise StreamAppError(problem) from None
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, url: str) -> None:
+    # a cursor with a name stays on the server, so that not all rows are in memory twice
+    with psycopg.connect(url, connect_timeout=_CONNECT_SECONDS) as database, database.cursor(flow.sink) as cursor:
+        cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(flow.table)))
+        described = cursor.description or []
+        names = [column.name for column in described]
+        # PostgreSQL's names of types are DuckDB's too
+        typed = ", ".join(f'"{column.name}" {column.type_display}' for column in described)
+        connection.execute(f"CREATE TABLE {flow.feed.name}.{flow.sink} ({typed})")
+        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+            columns = [pa.array(values) for values in zip(*rows, strict=True)]
+            connection.register("copied", pa.table(columns, names=names))
+            connection.execute(f"INSERT INTO {flow.feed.name}.{flow.sink} FROM copied")
+            connection.unregister("copied")
