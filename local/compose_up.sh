@@ -5,17 +5,38 @@ cd "$(dirname "$0")/.."
 
 fail() { echo "up: $*" >&2; exit 2; }
 setting() { docker compose config --environment | sed -n "s/^$1=//p"; } # of the shell, else of .env
+has() { case ",$1," in *",$2,"*) ;; *) return 1 ;; esac; }
+declare_tables() { for feed in $(echo "$1" | tr , ' '); do grep -qs '^ *\[ *tables' "conf/feeds/$feed.toml" && return; done; }
 
 docker compose version >/dev/null 2>&1 || fail "Docker with Compose 2 is needed: https://docs.docker.com/engine/install"
 docker info >/dev/null 2>&1 || fail "no Docker engine answers; start it, or join its group: sudo usermod -aG docker $(id -un)"
 
 profiles=${PROFILE:-$(setting COMPOSE_PROFILES)}
-[ -z "${PROFILE:-}" ] || docker compose config --profiles | grep -qx "$PROFILE" ||
-    fail "PROFILE: there is no \"$PROFILE\"; there is: $(docker compose config --profiles | xargs)"
-export COMPOSE_PROFILES="$profiles"
-case ",$profiles," in
-*,cluster,*) master=$(setting SPARK_MASTER); export SPARK_MASTER="${master:-spark://spark-master:7077}" ;;
-esac
+for profile in $(echo "${PROFILE:-}" | tr , ' '); do
+    docker compose config --profiles | grep -qx "$profile" ||
+        fail "PROFILE: there is no \"$profile\"; there is: $(docker compose config --profiles | xargs)"
+done
+feeds=$(setting FEEDS | tr -d ' ')
+if [ -z "$feeds" ]; then
+    feeds=transactions
+    ! has "$profiles" activity || feeds=transactions,user_activity
+fi
+if has "$feeds" user_activity || declare_tables "$feeds"; then
+    has "$profiles" activity || profiles=${profiles:+$profiles,}activity
+fi
+export FEEDS="$feeds" COMPOSE_PROFILES="$profiles"
+if has "$profiles" cluster; then
+    master=$(setting SPARK_MASTER)
+    export SPARK_MASTER="${master:-spark://spark-master:7077}"
+fi
+
+# A producer for each feed that has one here.
+idle=
+has "$feeds" transactions || idle="--scale producer=0"
+! has "$profiles" activity || has "$feeds" user_activity || idle="$idle --scale producer-activity=0"
+topic=$(setting KAFKA_TOPIC)
+[ -z "$topic" ] || [ "$feeds" = "${feeds#*,}" ] ||
+    fail "KAFKA_TOPIC: $topic cannot be the topic of $(echo "$feeds" | tr , '\n' | grep -c .) feeds; unset it"
 
 # The containers run as whoever typed this, so that the outputs are theirs; none runs as root.
 APP_UID=$(id -u) APP_GID=$(id -g)
@@ -31,20 +52,44 @@ if [ "$APP_UID" = 0 ]; then
 fi
 export APP_UID APP_GID
 
+# The database's password: of .env, or made once and written there.
+if has "$profiles" activity; then
+    password=$(setting POSTGRES_PASSWORD)
+    if [ -z "$password" ]; then
+        project=$(docker compose config | sed -n 's/^name: //p')
+        ! docker volume inspect "${project}_postgres" >/dev/null 2>&1 ||
+            fail "POSTGRES_PASSWORD: not set, but the database was made with one; put it into .env, or" \
+                "remove the database: make down; docker volume rm ${project}_postgres"
+        password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+        [ -e .env ] || (umask 077 && : >.env && chown "$APP_UID:$APP_GID" .env)
+        [ -z "$(tail -c 1 .env)" ] || echo >>.env
+        echo "POSTGRES_PASSWORD=$password" >>.env
+        echo "up: POSTGRES_PASSWORD is made, and stands in .env"
+    fi
+    case $password in
+    *[!A-Za-z0-9._~-]*) fail "POSTGRES_PASSWORD: it becomes part of a URL; only letters, digits and . _ ~ - are safe" ;;
+    esac
+    export POSTGRES_PASSWORD="$password"
+fi
+
 # What ran in another profile has no place in this one.
 for service in $(docker compose --profile '*' ps --services); do
     docker compose config --services | grep -qx "$service" || docker compose rm --stop --force "$service"
 done
-docker compose up --build --detach ||
-    fail "not all was started; a taken port is changed by KAFKA_PORT, SPARK_UI_PORT, METRICS_PORT, SPARK_MASTER_UI_PORT"
+# shellcheck disable=SC2086 # words
+docker compose up --build --detach $idle ||
+    fail "not all was started; a taken port is changed by KAFKA_PORT, SPARK_UI_PORT, METRICS_PORT, POSTGRES_PORT," \
+        "SPARK_MASTER_UI_PORT"
 
 # Waited for is the service alone, as all the others end or are waited for by it: kafka-init, and a producer with a
 # COUNT, may have exited by now, which --wait takes for a failure. A service that restarts fails at once.
 trouble=
 docker compose up --detach --wait --wait-timeout 600 --no-deps --no-recreate stream-app || trouble=stream-app
-case $(docker compose ps --all --format '{{.State}} {{.ExitCode}}' producer) in
-restarting* | "exited "[1-9]*) trouble="$trouble producer" ;;
-esac
+for producer in producer producer-activity; do
+    case $(docker compose --profile '*' ps --all --format '{{.State}} {{.ExitCode}}' "$producer") in
+    restarting* | "exited "[1-9]*) trouble="$trouble $producer" ;;
+    esac
+done
 if [ -n "$trouble" ]; then
     for service in $trouble; do docker compose logs --tail 5 "$service" >&2; done
     fail "not healthy:" $trouble "(its last lines are above); make logs shows more, make down stops all"
@@ -58,4 +103,5 @@ echo "  Spark UI  http://$(address stream-app 4040)"
 [ -z "$(docker compose ps --quiet spark-master 2>/dev/null)" ] || echo "  cluster   http://$(address spark-master 8080)"
 echo "  metrics   http://$(address stream-app 9108)/metrics, and /healthz"
 echo "  Kafka     $(address kafka 9094 | sed s/127.0.0.1/localhost/)"
+! has "$profiles" activity || echo "  database  $(address postgres 5432); make psql"
 echo "  stop      make down"

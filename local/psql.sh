@@ -10,4 +10,4 @@ fi
 psql='exec psql --username "$POSTGRES_USER" "$POSTGRES_DB"'
 [ -z "${SQL:-}" ] || psql="$psql --set ON_ERROR_STOP=1 --command \"\$SQL\""
 if [ -t 0 ] && [ -t 1 ]; then tty=; else tty=--no-TTY; fi
-exec docker compose --profile '*' exec $tty -e SQL postgres sh -c "$psql"
+exec docker compose --profile '*' exec $tty -e SQL -e PSQL_HISTORY=/tmp/.psql_history postgres sh -c "$psql"
