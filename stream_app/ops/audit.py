@@ -1,7 +1,8 @@
 """make audit - reconcile every output with bronze, from the files alone; exit 1 where a record is lost or doubled.
 
 Each bronze (partition, offset) stands once in bronze, and is once in silver or quarantine, or repeats a record that
-silver holds; gold equals silver's aggregates over the final windows, less the rows kept as late; the CSV equals silver.
+silver holds; gold equals silver's aggregates over the final windows, less the rows kept as late, and its sessions
+likewise; the CSV equals silver.
 What a layer has not taken yet (its committed offset says so) is counted as pending, and is no loss.
 """
 
@@ -18,6 +19,7 @@ from rich.table import Table
 from stream_app.declared import Measure
 from stream_app.files import batch_files, standing
 from stream_app.flow import REPLAY, Flow, Layer
+from stream_app.ops import recompute
 from stream_app.ops.command import run
 from stream_app.ops.views import select, select_late
 from stream_app.settings import Settings
@@ -64,7 +66,7 @@ class _Audit:
     def __init__(self, bronze: Flow, settings: Settings) -> None:
         found = bronze.with_downstream()
         flows = {flow.layer: flow for flow in found}
-        self._golds = [flow for flow in found if flow.layer is Layer.GOLD]
+        self._golds = [flow for flow in found if flow.layer in {Layer.GOLD, Layer.SESSIONS}]
         self._feed = bronze.feed
         self._pruned = settings.retention == "prune"
         self._report = Report(bronze.feed.name)
@@ -111,7 +113,8 @@ class _Audit:
         else:
             self._lost()
             for gold in self._golds:
-                self._gold(gold)
+                check = self._windows if gold.is_windowed else self._sessions
+                check(gold)
             self._csv()
         return self._report
 
@@ -146,13 +149,28 @@ class _Audit:
                 f'SELECT partition, "offset" FROM {layer} ANTI JOIN bronze USING (partition, "offset")',
             )
 
-    def _gold(self, flow: Flow) -> None:
+    def _sessions(self, flow: Flow) -> None:
+        sink, watermark = flow.sink, self._watermarks[flow.sink] * 1000
+        rows = f'(SELECT * FROM for_{sink} ANTI JOIN {flow.late_name} USING (partition, "offset"))'
+        expected = recompute.sessions(flow.session, self._feed.event_time.field, rows, watermark)
+        self._examples(
+            f"{sink} is not what silver's final sessions are",
+            f"(FROM {sink} EXCEPT ALL ({expected})) UNION ALL (({expected}) EXCEPT ALL FROM {sink})",
+        )
+        keys = ", ".join(("session_start", *flow.session.keys))
+        self._examples(
+            f"a session of {sink} stands twice", f"SELECT {keys} FROM {sink} GROUP BY ALL HAVING count(*) > 1"
+        )
+
+    def _windows(self, flow: Flow) -> None:
         gold, sink, time = flow.window, flow.sink, self._feed.event_time.field
         length, every = gold.window.total_seconds(), gold.every.total_seconds()
         newest = f"time_bucket(INTERVAL '{every} seconds', {time}, TIMESTAMPTZ '1970-01-01 00:00:00+00')"
         start = f"{newest} - back * INTERVAL '{every} seconds'"
         keys = ["window_start", *gold.keys]
-        matching = " AND ".join(["true", *(f"{column} = {_text(value)}" for column, value in gold.where.items())])
+        matching = " AND ".join(
+            ["true", *(f"{column} = {recompute.text(value)}" for column, value in gold.where.items())]
+        )
         listed = ", ".join(f"{_aggregate(measure)} AS {name}" for name, measure in gold.measures.items())
         # an average is rounded to Spark's decimals
         differ = " OR ".join(
@@ -203,10 +221,6 @@ def _aggregate(measure: Measure) -> str:
     if measure.function == "distinct":
         return f"count(DISTINCT {measure.field})"
     return f"{measure.function}({measure.field or '*'})"
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def _shown(name: str, type_name: str) -> str:
