@@ -153,7 +153,7 @@ def test_make_lists_every_target_of_the_design() -> None:
     listed = {line.split()[1] for line in done.stdout.splitlines()}
     assert listed >= {
         *("run", "broker", "app", "produce", "up", "down", "logs", "ps", "status", "query", "show"),
-        *("audit", "replay", "reset", "test", "check", "bench"),
+        *("audit", "replay", "reset", "test", "check", "bench", "postgres", "psql"),
     }
     assert all(len(line.split()) > 2 for line in done.stdout.splitlines())
 

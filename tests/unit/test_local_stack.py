@@ -1,4 +1,4 @@
-"""Where Kafka is, for the broker that listens there and for those who look for it."""
+"""Where Kafka and the database are, for the servers that listen there and for those who look for them."""
 
 import json
 import os
@@ -13,9 +13,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.cimpl import NewTopic
 
-from local import broker, lock, ports
+from local import broker, lock, ports, postgres
 from local.places import JARS, ROOT, Places
-from local.process import lock_path
+from local.process import Child, WhenDone, lock_path
 from local.stack import Stack, load_stack
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.settings import Settings
@@ -26,7 +26,7 @@ TEMPLATE = (ROOT / "conf" / "kafka.properties").read_text()
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No settings but those of the test; jars and Java are taken for granted."""
-    for name in ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC", "FEEDS", "FEEDS_PATH", "TRIGGER_INTERVAL"):
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC", "DATABASE_URL", "FEEDS", "FEEDS_PATH", "TRIGGER_INTERVAL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)  # no .env
     monkeypatch.setattr(broker, "JARS", tmp_path / JARS.name)
@@ -234,6 +234,76 @@ def test_topics_are_made_in_a_broker_of_ours_that_was_started_for_other_feeds(
     stack(places, monkeypatch, KAFKA_BOOTSTRAP_SERVERS="kafka.example:9092").make_topics()  # not ours
     os.close(held)
     assert asked == [("localhost:9777", ["activity"])]
+
+
+@pytest.fixture
+def fake_postgres(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Servers that are never started, at the URL that is returned."""
+    url = "postgresql://local"
+
+    class FakePostgres(Child):
+        def __init__(self, places: Places) -> None:
+            super().__init__("postgres", [], places, 1)
+            self.url = url
+
+    monkeypatch.setattr("local.stack.Postgres", FakePostgres)
+    return url
+
+
+def hold_postgres(places: Places, url: str) -> int:
+    """Be the PostgreSQL that runs in this folder."""
+    held = lock.acquire(lock_path(places, "postgres"))
+    assert held is not None
+    postgres.url_file(places).write_text(f"{url}\n")
+    return held
+
+
+def test_a_feed_with_tables_gets_a_postgres_and_the_service_its_url(
+    places: Places, monkeypatch: pytest.MonkeyPatch, fake_postgres: str
+) -> None:
+    made = stack(places, monkeypatch, FEEDS="user_activity")
+    assert made.postgres_if_needed() is not None
+    database, app = made.app_alone()
+    assert (database.name, app.name) == ("postgres", "app")
+    assert app.environment["DATABASE_URL"] == fake_postgres
+    assert app.when_done is WhenDone.ALL_IS_DONE
+
+
+@pytest.mark.usefixtures("fake_postgres")
+def test_a_feed_without_tables_gets_no_postgres(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = stack(places, monkeypatch, FEEDS="transactions")
+    assert made.postgres_if_needed() is None
+    (app,) = made.app_alone()
+    assert app.environment["DATABASE_URL"] == ""
+
+
+@pytest.mark.usefixtures("fake_postgres")
+def test_a_postgres_that_runs_here_is_used(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = stack(places, monkeypatch, FEEDS="user_activity")
+    held = hold_postgres(places, "postgresql://running")
+    (app,) = made.app_alone()
+    assert app.environment["DATABASE_URL"] == "postgresql://running"
+    assert capsys.readouterr().out == "postgres: none is started: one runs here already\n"
+    os.close(held)
+    assert made.database_url() == ""  # the file of one that was kill -9ed is no hindrance
+    assert made.postgres_if_needed() is not None
+
+
+@pytest.mark.usefixtures("fake_postgres")
+def test_a_named_database_goes_before_one_that_runs_here(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "postgresql://app:zq@db.example/shop"
+    made = stack(places, monkeypatch, FEEDS="user_activity", DATABASE_URL=url)
+    held = hold_postgres(places, "postgresql://running")
+    (app,) = made.app_alone()
+    os.close(held)
+    assert app.environment["DATABASE_URL"] == url
+    assert capsys.readouterr().out == "postgres: none is started: DATABASE_URL names one\n"
+    with pytest.raises(ConfigError, match=r"^DATABASE_URL: names the database already; unset it to run one here$"):
+        made.postgres()
 
 
 class FakeAdmin:

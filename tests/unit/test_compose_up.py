@@ -1,0 +1,121 @@
+"""`make up` chooses profiles, producers and the database's password; with a Docker that only notes what it is told."""
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from local.places import ROOT
+
+DOCKER = """#!/bin/sh
+case "$*" in
+"compose config --environment") env; cat .env ;;
+"compose config --profiles") printf 'activity\\ncluster\\n' ;;
+"compose config --services" | "compose --profile * ps --services") ;;
+"compose config") echo "name: shop" ;;
+"volume inspect shop_postgres") [ -e volume ] ;;
+"compose up --build"*) echo "$* FEEDS=$FEEDS PROFILES=$COMPOSE_PROFILES PASSWORD=$POSTGRES_PASSWORD" >>told ;;
+esac 2>/dev/null
+"""
+Up = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Up:
+    """Run local/compose_up.sh in a project of its own, with those settings alone."""
+    (tmp_path / "local").mkdir()
+    shutil.copy(ROOT / "local" / "compose_up.sh", tmp_path / "local")
+    shutil.copytree(ROOT / "conf" / "feeds", tmp_path / "conf" / "feeds")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "docker").write_text(DOCKER)
+    (tmp_path / "bin" / "docker").chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.defpath}"
+
+    def run(**settings: str) -> subprocess.CompletedProcess[str]:
+        command = ["/bin/sh", str(tmp_path / "local" / "compose_up.sh")]
+        return subprocess.run(command, env={"PATH": path, **settings}, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def told(folder: Path) -> str:
+    return (folder / "told").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "feeds", "profiles", "idle"),
+    [
+        ({}, "transactions", "", ""),
+        ({"FEEDS": "transactions, user_activity"}, "transactions,user_activity", "activity", ""),
+        ({"PROFILE": "activity"}, "transactions,user_activity", "activity", ""),
+        ({"COMPOSE_PROFILES": "activity"}, "transactions,user_activity", "activity", ""),
+        ({"FEEDS": "user_activity"}, "user_activity", "activity", "--scale producer=0"),
+        ({"FEEDS": "user_activity", "PROFILE": "cluster"}, "user_activity", "cluster,activity", "--scale producer=0"),
+        ({"PROFILE": "activity", "FEEDS": "transactions"}, "transactions", "activity", "--scale producer-activity=0"),
+        ({"PROFILE": "cluster,activity"}, "transactions,user_activity", "cluster,activity", ""),
+    ],
+)
+def test_feeds_and_profiles_follow_each_other(
+    up: Up, tmp_path: Path, settings: dict[str, str], feeds: str, profiles: str, idle: str
+) -> None:
+    assert up(**{**settings, "POSTGRES_PASSWORD": "p"}).returncode == 0
+    expected = f"compose up --build --detach{idle and ' '}{idle} FEEDS={feeds} PROFILES={profiles} PASSWORD=p\n"
+    assert told(tmp_path) == expected
+
+
+def test_a_feed_that_gains_a_table_gets_a_database(up: Up, tmp_path: Path) -> None:
+    with (tmp_path / "conf" / "feeds" / "transactions.toml").open("a") as feed:
+        feed.write('\n[tables.spent]\nof = "gold"\n')
+    assert up().returncode == 0
+    assert "--scale producer-activity=0 FEEDS=transactions PROFILES=activity" in told(tmp_path)
+
+
+def test_the_password_is_made_once_and_kept_for_those_who_may_know(up: Up, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert up(PROFILE="activity").returncode == 0
+    made = (tmp_path / ".env").read_text()
+    assert made.startswith("POSTGRES_PASSWORD=")
+    assert len(made.strip().partition("=")[2]) == 32
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    assert told(tmp_path).count(made.partition("=")[2]) == 2
+
+
+def test_a_made_password_gets_a_line_of_its_own(up: Up, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("RETENTION=keep")
+    assert up(PROFILE="activity").returncode == 0
+    assert (tmp_path / ".env").read_text().startswith("RETENTION=keep\nPOSTGRES_PASSWORD=")
+
+
+def test_without_a_database_there_is_no_password(up: Up, tmp_path: Path) -> None:
+    assert up().returncode == 0
+    assert not (tmp_path / ".env").exists()
+
+
+def test_a_database_whose_password_was_lost_is_not_given_another(up: Up, tmp_path: Path) -> None:
+    (tmp_path / "volume").touch()
+    done = up(PROFILE="activity")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "up: POSTGRES_PASSWORD: not set, but the database was made with one; put it into .env"
+    )
+    assert not (tmp_path / "told").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"PROFILE": "activity", "POSTGRES_PASSWORD": "a@b"}, "POSTGRES_PASSWORD: it becomes part of a URL"),
+        ({"PROFILE": "nosuch"}, 'PROFILE: there is no "nosuch"; there is: activity cluster'),
+        ({"PROFILE": "activity", "KAFKA_TOPIC": "x"}, "KAFKA_TOPIC: x cannot be the topic of 2 feeds; unset it"),
+    ],
+)
+def test_what_cannot_be_is_one_line(up: Up, tmp_path: Path, settings: dict[str, str], problem: str) -> None:
+    done = up(**settings)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"up: {problem}")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "told").exists()
