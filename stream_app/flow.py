@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from stream_app.checkpoint import Checkpoint
+from stream_app.checkpoint import Checkpoint, PlannedBatch
 from stream_app.declared import Session, Window
 from stream_app.feed import Feed
 from stream_app.files import BatchFile, batch_files, partitions, standing
@@ -152,6 +152,12 @@ class Flow:
         """The output's files that hold each batch once, oldest first."""
         folders = partitions(self.output) if self.layer is Layer.LAKE else [self.output]
         return sorted(file for folder in folders for file in standing(batch_files(folder, self.sink)))
+
+    def taken(self, batch: PlannedBatch) -> list[BatchFile]:
+        """The files of the layer before that this query's batch reads."""
+        before = self.checkpoint.planned(batch.batch_id - 1).end["batch"] if batch.batch_id else -1
+        files = self.upstream.files() if self.upstream else []
+        return [file for file in files if before < file.last and file.first <= batch.end["batch"]]
 
 
 def flows(feeds: Sequence[Feed], root: Path) -> tuple[Flow, ...]:

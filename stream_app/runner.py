@@ -22,6 +22,8 @@ from stream_app.settings import Settings
 _POLL_SECONDS = 0.5
 _DRAIN_SECONDS = 50.0
 _COMMIT_SECONDS = 5.0
+_SOURCE_SECONDS = 20.0
+_INITIALIZING = "Initializing sources"
 _LONGEST_BACKOFF_SECONDS = 60.0
 _LONGEST_ERROR = 500
 
@@ -59,6 +61,7 @@ class Runner:
             self._draining = False
             for flow in flows:
                 self._start(flow)
+                self._wait_for_source(flow)
             self._monitor.ready = True
             while self._queries or self._restart_at:
                 if self._stop.wait(_POLL_SECONDS):
@@ -85,6 +88,13 @@ class Runner:
             self._failed(flow, str(error))
         else:
             status.state = State.RUNNING
+
+    def _wait_for_source(self, flow: Flow) -> None:
+        """Start one after the other: a source is a Python process, which Spark gives ten seconds to come up."""
+        query, deadline = self._queries.get(flow), time.monotonic() + _SOURCE_SECONDS
+        while query and query.isActive and query.status["message"] == _INITIALIZING and time.monotonic() < deadline:
+            if self._stop.wait(0.1):
+                return
 
     def _watch(self) -> None:
         for flow, query in list(self._queries.items()):

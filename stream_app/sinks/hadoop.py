@@ -67,7 +67,7 @@ class Hadoop:
         writer.end(metadata.getKeyValueMetaData())
 
     def _path(self, path: Path) -> Any:
-        return self._path_class(path.absolute().as_uri())
+        return self._path_class("file", None, str(path.absolute()))  # as it is: a URI would encode "="
 
 
 def _sync(path: Path) -> None:

@@ -25,13 +25,12 @@ _MICROS = 1_000_000
 def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch) -> int:
     """Keep the late rows of a batch: silver's columns, for windows after window_start and window_end; their number."""
     before = flow.checkpoint.planned(batch.batch_id - 1) if batch.batch_id else None
-    if before is None or not before.watermark_ms or flow.upstream is None:
+    if before is None or not before.watermark_ms:
         return 0
     target = batch_file(flow.late, flow.late_name, "parquet", batch.time_ms, batch.batch_id)
     if target.path.exists():
         return int(pq.read_metadata(target.path).num_rows)
-    first, last = before.end["batch"], batch.end["batch"]
-    new = [file.path for file in flow.upstream.files() if first < file.last and file.first <= last]
+    new = [file.path for file in flow.taken(batch)]
     late = [rows for path in new if (rows := _late_rows(flow, pq.ParquetFile(path), before.watermark_ms)).num_rows]
     if not late:
         return 0

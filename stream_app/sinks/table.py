@@ -72,7 +72,8 @@ class _Batch:
 
     def _upsert(self, connection: _Connection, rows: Iterable[Sequence[object]]) -> None:
         table, columns, key = sql.Identifier(self.table), _list(self.columns), _list(self.key)
-        connection.execute(sql.SQL("CREATE TEMP TABLE incoming (LIKE {}) ON COMMIT DROP").format(table))
+        incoming = "CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
+        connection.execute(sql.SQL(incoming).format(columns, table))
         with connection.cursor().copy(sql.SQL("COPY incoming ({}) FROM STDIN").format(columns)) as copy:
             for row in rows:
                 copy.write_row(row)
@@ -82,8 +83,12 @@ class _Batch:
             connection.execute(replace.format(table, same))
         changed = [column for column in self.columns if column not in self.key]
         updates = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c)) for c in changed)
-        upsert = "INSERT INTO {} ({}) SELECT {} FROM incoming ON CONFLICT ({}) DO UPDATE SET {}"
-        connection.execute(sql.SQL(upsert).format(table, columns, columns, key, updates))
+        # A session that became final in the batch that changed it comes twice, the second time as final.
+        latest = sql.SQL("SELECT DISTINCT ON ({}) {} FROM incoming ORDER BY {}").format(key, columns, key)
+        if self.replaced:
+            latest += sql.SQL(", final DESC")
+        upsert = "INSERT INTO {} ({}) {} ON CONFLICT ({}) DO UPDATE SET {}"
+        connection.execute(sql.SQL(upsert).format(table, columns, latest, key, updates))
         if not self.replaced and self.planned.watermark_ms:
             passed = sql.SQL("UPDATE {} SET final = true WHERE NOT final AND window_end <= to_timestamp(%s / 1000.0)")
             connection.execute(passed.format(table), [self.planned.watermark_ms])

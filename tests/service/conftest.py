@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 
 from local.ports import any_free
 from stream_app.settings import PROJECT
-from tests.service.harness import KafkaBroker, Service
+from tests.service.harness import Database, KafkaBroker, Service
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +20,18 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
     kafka.start()
     yield kafka
     kafka.stop()
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    """A database of the test's own. Started by root it belongs to another user, who must get to its folder."""
+    folder = Path(tempfile.mkdtemp(prefix="database-"))
+    folder.chmod(0o755)
+    server = Database(folder)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

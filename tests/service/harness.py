@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
+from typing import LiteralString
 
 import duckdb
+import psycopg
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
@@ -21,6 +23,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from local.broker import Broker
 from local.places import Places
+from local.postgres import Postgres
 from stream_app.feed import Feed, load_feeds
 from stream_app.flow import Flow, Layer, flows
 from stream_app.ops.audit import Report, reconcile
@@ -77,6 +80,30 @@ class KafkaBroker:
             producer.poll(0)
         assert producer.flush(60) == 0
         assert not failed
+
+
+class Database:
+    """A real PostgreSQL, as the local stack starts it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._places = Places(folder)
+        self._server: Postgres | None = None
+        self.url = ""
+
+    def start(self) -> None:
+        self._places.make()
+        self._server = Postgres(self._places)
+        self._server.claim()
+        self._server.start(Event())
+        self.url = self._server.url
+
+    def stop(self) -> None:
+        if self._server:
+            self._server.stop(lambda: None)
+
+    def query(self, sql: LiteralString) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(sql).fetchall()
 
 
 @dataclass

@@ -1,28 +1,97 @@
-"""The second feed, which is a declaration: its windows agree with silver, and who came too late for one is kept."""
+"""The second feed, which is a declaration: windows, a lake, another topic and tables, each agreeing with silver."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from typing import Any
 
-from tests.service.harness import KafkaBroker, Service, produce
+from confluent_kafka import Consumer
+
+from tests.service.harness import Database, KafkaBroker, Service, produce
 
 COUNT = 20_000
+WINDOWS = {
+    "page_view_counts": "SELECT window_start, window_end, page_url, page_views FROM",
+    "active_users": "SELECT window_start, window_end, active_users FROM",
+}
+SESSION = "session_id, user_id, session_start, session_end, duration_seconds, events, outcome"
 
 
-def test_windows_count_what_silver_holds_less_what_is_kept_as_late(
-    broker: KafkaBroker, new_service: Callable[..., Service]
+def test_every_sink_agrees_with_silver(
+    broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
 ) -> None:
-    service = new_service(broker, feed="user_activity")
+    service = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
+    broker.create_topic("enriched_activity")
     produce(service, COUNT=str(COUNT), SEED="7", MSGS_PER_SEC="0", BACKFILL="40 minutes")
     service.drain(MAX_OFFSETS_PER_TRIGGER="2000")
     assert service.count("bronze") == COUNT
     assert service.query("SELECT count(DISTINCT event_id) = count(*) FROM silver") == [(True,)]
     assert service.audit().wrong == []
-    for window in ("page_view_counts", "active_users"):
+    _check_late(service)
+    _check_tables(service, database)
+    _check_sessions(service, database)
+    _check_lake(service)
+    _check_topic(service, broker)
+
+
+def _check_late(service: Service) -> None:
+    for window in WINDOWS:
         assert service.count(window) > 0
         assert service.count(f"late_{window}") > 0, "an event of three minutes ago misses a watermark of two"
     missed = service.query("SELECT DISTINCT window_end - window_start, event_type FROM late_page_view_counts")
     assert [(str(length), event) for length, event in missed] == [("0:01:00", "page_view")]
-    assert service.query("SELECT count(*) FROM active_users WHERE window_end - window_start != INTERVAL 5 minutes") == [
-        (0,)
-    ]
+
+
+def _check_tables(service: Service, database: Database) -> None:
+    """Final rows are gold's; the others are the windows that the watermark has not passed."""
+    for window, select in WINDOWS.items():
+        final = database.query(f"{select} {window} WHERE final ORDER BY 1, 2, 3")
+        assert final == service.query(f"{select} {window} ORDER BY 1, 2, 3")
+        (opened,) = database.query(f"SELECT min(window_end), count(*) FROM {window} WHERE NOT final")
+        (newest,) = service.query(f"SELECT max(window_end) FROM {window}")
+        assert opened[1] != 0
+        assert str(opened[0]) > str(newest[0])
+
+
+def _check_sessions(service: Service, database: Database) -> None:
+    """Of a session that is final the table holds what gold holds; a session stands once, open or final."""
+    final = database.query(f"SELECT {SESSION} FROM user_sessions WHERE final ORDER BY 1, 2, 3")
+    assert final == service.query(f"SELECT {SESSION} FROM user_sessions ORDER BY 1, 2, 3")
+    assert {row[-1] for row in final} == {"ended", "timed_out"}
+    doubled = "SELECT session_id, user_id, session_end FROM user_sessions GROUP BY 1, 2, 3 HAVING count(*) > 1"
+    assert database.query(doubled) == []
+
+
+def _check_lake(service: Service) -> None:
+    assert service.query("SELECT * FROM lake ORDER BY ALL") == service.contents("silver")
+    flow = service.flows["lake"]
+    for file in flow.files():
+        date = file.path.parent.name.removeprefix("event_date=")
+        assert service.query(f"SELECT DISTINCT event_time::DATE::VARCHAR FROM '{file.path}'") == [(date,)]
+
+
+def _check_topic(service: Service, broker: KafkaBroker) -> None:
+    """A consumer that drops repeats by the header sees each row of silver once."""
+    seen = _consumed(broker, "enriched_activity", service.count("silver"))
+    assert seen.keys() == {str(row[0]) for row in service.query("SELECT event_id FROM silver")}
+    one = next(iter(seen.values()))
+    assert one.keys() == {*service.feed.fields, "kafka_ts", "topic", "partition", "offset", "processing_time"}
+
+
+def _consumed(broker: KafkaBroker, topic: str, count: int) -> dict[str, dict[str, Any]]:
+    config = {"bootstrap.servers": broker.address, "group.id": "test", "auto.offset.reset": "earliest"}
+    consumer = Consumer(config)
+    consumer.subscribe([topic])
+    seen: dict[str, dict[str, Any]] = {}
+    try:
+        while len(seen) < count:
+            message = consumer.poll(60)
+            assert message is not None, f"{len(seen)} of {count} have come"
+            (header,) = message.headers() or []
+            value = json.loads(message.value() or b"")
+            assert header == ("event_id", value["event_id"].encode())
+            seen[value["event_id"]] = value
+    finally:
+        consumer.close()
+    return seen

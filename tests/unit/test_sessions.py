@@ -86,8 +86,13 @@ def test_a_long_session_is_kept_as_a_sum() -> None:
     assert len(kept.times) == 4
 
 
-SESSION = Session(
-    keys=("session_id", "user_id"), ends={"event_type": "session_end"}, gap="10 seconds", watermark="4 seconds"
+SESSION = Session.model_validate(
+    {
+        "keys": ("session_id", "user_id"),
+        "ends": {"event_type": "session_end"},
+        "gap": "10 seconds",
+        "watermark": "4 seconds",
+    }
 )
 RECORDS = st.tuples(st.integers(0, 400), st.integers(0, 999_999), st.sampled_from([False, False, False, True]))
 BATCHES = st.lists(st.lists(RECORDS, max_size=6), min_size=1, max_size=12)
