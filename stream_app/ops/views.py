@@ -79,10 +79,9 @@ def _columns(flow: Flow) -> dict[str, str]:
         case Layer.QUARANTINE:
             texts = {"key": "VARCHAR", "value": "BLOB", "value_text": "VARCHAR", "reasons": "VARCHAR[]"}
             return texts | _COORDINATES
-        case Layer.SILVER:
-            return declared | _COORDINATES
-        case Layer.LAKE:
-            return declared | _COORDINATES | {"event_date": "DATE"}
+        case Layer.SILVER | Layer.LAKE:
+            dates = {"event_date": "DATE"} if flow.layer is Layer.LAKE else {}
+            return declared | _COORDINATES | dates
         case Layer.GOLD:
             keys = {key: declared[key] for key in flow.window.keys}
             windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} | keys
