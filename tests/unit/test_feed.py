@@ -76,6 +76,12 @@ def test_durations(tmp_path: Path, text: str, span: int) -> None:
 
 
 NOT_A_DURATION = 'is not a duration such as "5 minutes"'
+
+
+def session(keys: str = '["city"]', ends: str = '{ status = "declined" }') -> str:
+    return f'[sessions.s]\nkeys = {keys}\nends = {ends}\ngap = "1 hour"\nwatermark = "1 minute"\n[dedupe]'
+
+
 MISTAKES = {
     "unknown top key": ("[dedupe]", "[gld]\n[dedupe]", "gld: unknown key"),
     "unknown window key": (
@@ -197,6 +203,16 @@ MISTAKES = {
         "windows.gold.measures.window_end: gold has a column of",
     ),
     "measure in capitals": ("txn_count =", "Count =", "windows.gold.measures.Count: String should match pattern"),
+    "session by a number": ("[dedupe]", session(keys='["lat"]'), "sessions.s: lat is a double, not a string"),
+    "session by nothing": ("[dedupe]", session(keys="[]"), "sessions.s.keys: lists columns, at least one"),
+    "session by one column twice": ("[dedupe]", session(keys='["city", "city"]'), "sessions.s.keys: lists columns, at"),
+    "session without an end": ("[dedupe]", session(ends="{}"), "sessions.s.ends: lists columns, at least one"),
+    "session's end is undeclared": ("[dedupe]", session(ends='{ x = "y" }'), 'sessions.s: "x" is not a declared field'),
+    "session by its own column": (
+        "[dedupe]",
+        '[fields.outcome]\ntype = "string"\n' + session(keys='["outcome"]'),
+        "sessions.s.keys: gold has a column outcome already",
+    ),
     "syntax": ("[dedupe]", "[dedupe", "Expected ']' at the end of a table declaration (at line "),
     "key twice": ("[dedupe]", 'topic = "x"\n[event_time]\n[dedupe]', "Cannot declare ('event_time',) twice"),
 }

@@ -2,16 +2,28 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyspark.sql.pandas.types import to_arrow_schema
 
+from stream_app import ownership, schema
 from stream_app.declared import Session
+from stream_app.errors import ConfigError
+from stream_app.feed import load_feeds
+from stream_app.files import batch_file
+from stream_app.flow import Flow, Layer, flows
 from stream_app.layers.sessions import Found, Kept, settle
 from stream_app.ops import recompute
-from tests.helpers import START_MS, at
+from stream_app.ops.audit import reconcile
+from stream_app.ops.show import show
+from stream_app.settings import PROJECT
+from tests.helpers import START_MS, Row, app_settings, at, commit, plan, write_layer
 
 SECOND = 1_000_000
 GAP = 10 * SECOND
@@ -129,3 +141,97 @@ def expected(records: list[Record], watermark_ms: int) -> list[Found]:
     assert all(seconds == (last - first) / 1e6 for first, last, _, _, seconds in rows)
     start = START_MS * 1000
     return [Found(first - start, last - start, n, outcome == "ended") for first, last, n, outcome, _ in rows]
+
+
+@pytest.fixture
+def flow(tmp_path: Path) -> Flow:
+    """Silver with two sessions of one batch, one of them open, and a record too late; the final one stands in gold."""
+    made = {flow.sink: flow for flow in flows(load_feeds(PROJECT / "conf" / "feeds", ["user_activity"]), tmp_path)}
+    records = [("a", 0, "click"), ("a", 60.5, "session_end"), ("b", 200, "click"), ("a", -900, "click")]
+    write_layer(made["silver"], 0, [silver_row(n, *record) for n, record in enumerate(records)])
+    flow = made["user_sessions"]
+    plan(flow, 0, {"batch": 0}, watermark_ms=START_MS + 80_000)
+    commit(flow, 0)
+    write_sessions(flow, [SOUND])
+    write_file(
+        flow.late,
+        flow.late_name,
+        [silver_row(3, *records[3])],
+        to_arrow_schema(schema.silver(flow.feed), timezone="UTC"),
+    )
+    return flow
+
+
+SOUND = {
+    "session_id": "a",
+    "user_id": "user of a",
+    "session_start": at(0),
+    "session_end": at(60.5),
+    "duration_seconds": 60.5,
+    "events": 2,
+    "outcome": "ended",
+}
+
+
+def silver_row(offset: int, session: str, seconds: float, event_type: str) -> Row:
+    fields = {"event_id": f"e{offset}", "user_id": f"user of {session}", "event_type": event_type, "page_url": "/"}
+    more = {"session_id": session, "event_time": at(seconds), "device": "mobile", "country": "DE"}
+    return fields | more | {"kafka_ts": at(seconds), "topic": "user_activity", "partition": 0, "offset": offset}
+
+
+def write_sessions(flow: Flow, rows: list[Row]) -> None:
+    time = pa.timestamp("us", "UTC")
+    types = [pa.string(), pa.string(), time, time, pa.float64(), pa.int64(), pa.string()]
+    write_file(flow.output, flow.sink, rows, pa.schema(zip(SOUND, types, strict=True)))
+
+
+def write_file(folder: Path, prefix: str, rows: list[Row], columns: pa.Schema) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, columns), batch_file(folder, prefix, "parquet", START_MS, 0).path)
+
+
+def wrong(flow: Flow) -> list[str]:
+    """What the audit says of sessions."""
+    bronze = Flow(flow.feed, Layer.BRONZE, flow.root)
+    return [line for line in reconcile(bronze, app_settings(flow.root)).wrong if flow.sink in line]
+
+
+NOT_SILVER = "user_sessions is not what silver's final sessions are"
+MISTAKES: dict[str, tuple[list[Row], str]] = {
+    "lost": ([], f"{NOT_SILVER}: 1, (a,"),
+    "twice": ([SOUND, SOUND], "a session of user_sessions stands twice: 1, ("),
+    "another length": ([SOUND | {"duration_seconds": 60.4}], f"{NOT_SILVER}: 2, (a,"),
+    "another outcome": ([SOUND | {"outcome": "timed_out"}], f"{NOT_SILVER}: 2, (a,"),
+    "with a late record": ([SOUND | {"events": 3}], f"{NOT_SILVER}: 2, (a,"),
+    "too early": ([SOUND, SOUND | {"session_id": "b", "user_id": "user of b"}], f"{NOT_SILVER}: 1, (b,"),
+}
+
+
+def test_the_audit_is_content_with_what_is_right(flow: Flow) -> None:
+    assert wrong(flow) == []
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_audit_notices_every_mistake(flow: Flow, mistake: str) -> None:
+    rows, expected = MISTAKES[mistake]
+    write_sessions(flow, rows)
+    assert any(line.startswith(expected) for line in wrong(flow)), wrong(flow)
+
+
+def test_the_newest_session_is_shown_first(flow: Flow, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sessions(flow, [SOUND, SOUND | {"session_id": "newer", "session_start": at(30)}])
+    assert show(app_settings(flow.root), (flow,)) == 0
+    shown = capsys.readouterr().out
+    assert "user_activity.user_sessions: 2 rows" in shown
+    assert shown.index("newer") < shown.index("user of a")
+
+
+def test_other_sessions_need_another_state(flow: Flow, tmp_path: Path) -> None:
+    """A gap that changes under a checkpoint would give one session two ends."""
+    new = Flow(flow.feed, Layer.SESSIONS, tmp_path / "new", flow.sink)
+    ownership.claim(new, None)
+    plan(new, 0, {"batch": 0})
+    longer = flow.session.model_copy(update={"gap": flow.session.gap * 2})
+    feed = flow.feed.model_copy(update={"sessions": {flow.sink: longer}})
+    with pytest.raises(ConfigError, match=r"the feed file changed what user_activity\.user_sessions keeps"):
+        ownership.claim(Flow(feed, Layer.SESSIONS, new.root, flow.sink), None)
