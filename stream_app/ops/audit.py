@@ -21,6 +21,7 @@ from stream_app.files import batch_files, standing
 from stream_app.flow import REPLAY, Flow, Layer
 from stream_app.ops import recompute
 from stream_app.ops.command import run
+from stream_app.ops.recompute import name, names
 from stream_app.ops.views import select, select_late
 from stream_app.settings import Settings
 
@@ -42,8 +43,8 @@ def audit(settings: Settings, flows: tuple[Flow, ...]) -> int:
     reports = [reconcile(flow, settings) for flow in flows if flow.layer is Layer.BRONZE]
     for report in reports:
         table = Table(title=f"audit of {report.feed}", title_justify="left", box=SIMPLE, show_header=False)
-        for name, count in report.counts.items():
-            table.add_row(name, f"{count:,}")
+        for counted, count in report.counts.items():
+            table.add_row(counted, f"{count:,}")
         Console().print(table)
         for line in report.wrong:
             print(f"WRONG {line}")
@@ -67,6 +68,7 @@ class _Audit:
         found = bronze.with_downstream()
         flows = {flow.layer: flow for flow in found}
         self._golds = [flow for flow in found if flow.layer in {Layer.GOLD, Layer.SESSIONS}]
+        self._lakes = [flow for flow in found if flow.layer is Layer.LAKE]
         self._feed = bronze.feed
         self._pruned = settings.retention == "prune"
         self._report = Report(bronze.feed.name)
@@ -94,12 +96,16 @@ class _Audit:
             views[f"for_{gold.sink}"] = select(silver, taken[gold.sink])
             views[gold.sink] = select(gold, own[gold.sink])
             views[gold.late_name] = select_late(gold, own[gold.sink])
-        for name, sql in views.items():
-            self._db.execute(f"CREATE VIEW {name} AS {sql}")
+        for lake in self._lakes:
+            views[f"for_{lake.sink}"] = select(silver, taken[lake.sink])
+            views[lake.sink] = select(lake, own[lake.sink])
+        for view, sql in views.items():
+            self._db.execute(f"CREATE VIEW {view} AS {sql}")
 
     def report(self) -> Report:
-        golds = [name for gold in self._golds for name in (gold.sink, gold.late_name)]
-        for layer in ("bronze", "silver", "quarantine", "replayed", "csv", *golds):
+        golds = [view for gold in self._golds for view in (gold.sink, gold.late_name)]
+        lakes = [lake.sink for lake in self._lakes]
+        for layer in ("bronze", "silver", "quarantine", "replayed", "csv", *golds, *lakes):
             self._report.counts[layer] = self._number(f"SELECT count(*) FROM {layer}")
         self._report.counts["pending"] = self._report.counts["bronze"] - self._number("SELECT count(*) FROM due")
         for layer in ("bronze", "silver", "quarantine"):
@@ -115,7 +121,12 @@ class _Audit:
             for gold in self._golds:
                 check = self._windows if gold.is_windowed else self._sessions
                 check(gold)
-            self._csv()
+            fields = self._feed.fields.items()
+            shown = (f"{_shown(name(column), field.type)} AS {name(column)}" for column, field in fields)
+            self._mirror("csv", names(self._feed.fields), ", ".join(shown))
+            for lake in self._lakes:
+                columns = names((*self._feed.fields, "kafka_ts", "topic", "partition", "offset"))
+                self._mirror(lake.sink, columns, columns)
         return self._report
 
     def _once(self) -> None:
@@ -134,9 +145,9 @@ class _Audit:
         )
         self._db.execute(
             'CREATE TEMP TABLE repeats AS SELECT partition, "offset" FROM (SELECT partition, "offset", '
-            f"CASE WHEN json_valid(text) THEN json_extract_string(text, '$.\"{wire}\"') END AS key "
+            f"CASE WHEN json_valid(text) THEN json_extract_string(text, '$.\"{wire}\"') END AS repeated "
             "FROM (SELECT *, try(decode(value)) AS text FROM missing)) "
-            f"SEMI JOIN silver s ON key = s.{key}::VARCHAR"
+            f"SEMI JOIN silver s ON repeated = s.{name(key)}::VARCHAR"
         )
         self._report.counts["repeats"] = self._number("SELECT count(*) FROM repeats")
         self._examples(
@@ -157,25 +168,27 @@ class _Audit:
             f"{sink} is not what silver's final sessions are",
             f"(FROM {sink} EXCEPT ALL ({expected})) UNION ALL (({expected}) EXCEPT ALL FROM {sink})",
         )
-        keys = ", ".join(("session_start", *flow.session.keys))
+        keys = names(("session_start", *flow.session.keys))
         self._examples(
             f"a session of {sink} stands twice", f"SELECT {keys} FROM {sink} GROUP BY ALL HAVING count(*) > 1"
         )
 
     def _windows(self, flow: Flow) -> None:
-        gold, sink, time = flow.window, flow.sink, self._feed.event_time.field
+        gold, sink, time = flow.window, flow.sink, name(self._feed.event_time.field)
         length, every = gold.window.total_seconds(), gold.every.total_seconds()
         newest = f"time_bucket(INTERVAL '{every} seconds', {time}, TIMESTAMPTZ '1970-01-01 00:00:00+00')"
         start = f"{newest} - back * INTERVAL '{every} seconds'"
-        keys = ["window_start", *gold.keys]
+        keys = [name(key) for key in ("window_start", *gold.keys)]
         matching = " AND ".join(
-            ["true", *(f"{column} = {recompute.text(value)}" for column, value in gold.where.items())]
+            ["true", *(f"{name(column)} = {recompute.text(value)}" for column, value in gold.where.items())]
         )
-        listed = ", ".join(f"{_aggregate(measure)} AS {name}" for name, measure in gold.measures.items())
+        listed = ", ".join(f"{_aggregate(one)} AS {name(column)}" for column, one in gold.measures.items())
         # an average is rounded to Spark's decimals
         differ = " OR ".join(
-            f"abs(g.{name} - s.{name}) > 0.000001" if measure.function == "avg" else f"g.{name} != s.{name}"
-            for name, measure in gold.measures.items()
+            f"abs(g.{name(column)} - s.{name(column)}) > 0.000001"
+            if one.function == "avg"
+            else f"g.{name(column)} != s.{name(column)}"
+            for column, one in gold.measures.items()
         )
         self._examples(
             f"{sink} is not what silver's final windows add up to",
@@ -193,17 +206,16 @@ class _Audit:
             f"SELECT {', '.join(keys)} FROM {sink} GROUP BY ALL HAVING count(*) > 1",
         )
 
-    def _csv(self) -> None:
-        names = list(self._feed.fields)
-        shown = ", ".join(f"{_shown(name, field.type)} AS {name}" for name, field in self._feed.fields.items())
-        plain = ", ".join(names)
-        sums = f"SELECT count(*), sum(hash({plain})::HUGEINT) FROM"
-        if self._db.sql(f"{sums} csv").fetchall() == self._db.sql(f"{sums} (SELECT {shown} FROM for_csv)").fetchall():
+    def _mirror(self, view: str, columns: str, shown: str) -> None:
+        """Compare a view with what silver's rows look like in it."""
+        sums = f"SELECT count(*), sum(hash({columns})::HUGEINT) FROM"
+        expected = f"(SELECT {shown} FROM for_{view})"
+        if self._db.sql(f"{sums} {view}").fetchall() == self._db.sql(f"{sums} {expected}").fetchall():
             return
         self._examples(
-            "the CSV is not silver",
-            f"(SELECT {plain} FROM csv EXCEPT ALL SELECT {shown} FROM for_csv) UNION ALL "
-            f"(SELECT {shown} FROM for_csv EXCEPT ALL SELECT {plain} FROM csv)",
+            f"{view} is not silver",
+            f"(SELECT {columns} FROM {view} EXCEPT ALL {expected}) UNION ALL "
+            f"({expected} EXCEPT ALL SELECT {columns} FROM {view})",
         )
 
     def _number(self, sql: str) -> int:
@@ -219,15 +231,15 @@ class _Audit:
 
 def _aggregate(measure: Measure) -> str:
     if measure.function == "distinct":
-        return f"count(DISTINCT {measure.field})"
-    return f"{measure.function}({measure.field or '*'})"
+        return f"count(DISTINCT {name(measure.field or '')})"
+    return f"{measure.function}({name(measure.field) if measure.field else '*'})"
 
 
-def _shown(name: str, type_name: str) -> str:
+def _shown(column: str, type_name: str) -> str:
     """Silver's column as the CSV shows it: text that a spreadsheet would run has an apostrophe before it."""
     if type_name != "string":
-        return name
-    return f"CASE WHEN regexp_matches({name}, '^[=+\\-@\\t\\r\\n]') THEN chr(39) || {name} ELSE {name} END"
+        return column
+    return f"CASE WHEN regexp_matches({column}, '^[=+\\-@\\t\\r\\n]') THEN chr(39) || {column} ELSE {column} END"
 
 
 def _listed(rows: list[tuple[object, ...]]) -> Iterator[str]:

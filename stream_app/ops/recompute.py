@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from stream_app.declared import Session
 
 
 def sessions(session: Session, time: str, rows: str, watermark_ms: float) -> str:
     """The SQL for the sessions of a view's rows that are final at that watermark, with layers/sessions.py's columns."""
-    keys, gap = ", ".join(session.keys), session.gap.total_seconds() * 1_000_000
-    ends = " AND ".join(f"{column} = {text(value)}" for column, value in session.ends.items())
+    keys, gap, time = names(session.keys), session.gap.total_seconds() * 1_000_000, name(time)
+    ends = " AND ".join(f"{name(column)} = {text(value)}" for column, value in session.ends.items())
     return (
         # records of one time are one step on the line of their keys
         f"WITH steps AS (SELECT {keys}, {time} AS _time, count(*) AS _events, bool_or({ends}) AS _ended "
@@ -24,6 +26,16 @@ def sessions(session: Session, time: str, rows: str, watermark_ms: float) -> str
         f"FROM numbered GROUP BY {keys}, _number "
         f"HAVING epoch_us(max(_time)) + CASE WHEN bool_or(_ended) THEN 0 ELSE {gap} END <= {watermark_ms * 1000}"
     )
+
+
+def name(column: str) -> str:
+    """A column as SQL writes it, be it one of its own words."""
+    return f'"{column}"'
+
+
+def names(columns: Iterable[str]) -> str:
+    """Several columns, with commas."""
+    return ", ".join(map(name, columns))
 
 
 def text(value: str) -> str:

@@ -69,6 +69,10 @@ class KafkaBroker:
         admin = self.admin  # its futures fail once it is gone
         admin.create_topics([NewTopic(topic, partitions, 1, config=config)])[topic].result()
 
+    def ensure_topic(self, topic: str) -> None:
+        if topic not in self.admin.list_topics(timeout=30).topics:
+            self.create_topic(topic)
+
     def send(self, topic: str, records: Sequence[tuple[str, bytes | None, int]]) -> None:
         """Send (key, value, Kafka timestamp in milliseconds) and wait until all are acknowledged."""
         failed: list[object] = []
@@ -100,6 +104,12 @@ class Database:
     def stop(self) -> None:
         if self._server:
             self._server.stop(lambda: None)
+
+    def kill(self) -> None:
+        """SIGKILL; the next start mends what that left."""
+        pid = int((self._places.postgres / "cluster" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+        self.stop()
 
     def query(self, sql: LiteralString) -> list[tuple[object, ...]]:
         with psycopg.connect(self.url) as connection:

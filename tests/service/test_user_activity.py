@@ -22,7 +22,7 @@ def test_every_sink_agrees_with_silver(
     broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
 ) -> None:
     service = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
-    broker.create_topic("enriched_activity")
+    broker.ensure_topic("enriched_activity")
     produce(service, COUNT=str(COUNT), SEED="7", MSGS_PER_SEC="0", BACKFILL="40 minutes")
     service.drain(MAX_OFFSETS_PER_TRIGGER="2000")
     assert service.count("bronze") == COUNT

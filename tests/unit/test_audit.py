@@ -121,8 +121,8 @@ MISTAKES: dict[str, tuple[Callable[[Flows], object], str]] = {
         "gold is not what",
     ),
     "gold twice": (lambda f: write_gold(f, [gold_row(0, "card-0", 2)] * 2), "a window of gold stands twice"),
-    "csv lost": (lambda f: write_csv(f, [silver_row(0)]), "the CSV is not silver"),
-    "csv other": (lambda f: write_csv(f, [silver_row(0, city="Bonn")]), "the CSV is not silver"),
+    "csv lost": (lambda f: write_csv(f, [silver_row(0)]), "csv is not silver"),
+    "csv other": (lambda f: write_csv(f, [silver_row(0, city="Bonn")]), "csv is not silver"),
 }
 
 

@@ -150,7 +150,9 @@ def test_a_compacted_file_across_an_offset_is_an_error_not_a_skip(flow: dict[Lay
 def test_a_reader_that_has_read_all_sees_the_next_file_as_soon_as_it_appears(flow: dict[Layer, Flow]) -> None:
     reader = reader_of(flow[Layer.GOLD])
     start = reader.initialOffset()
-    late = threading.Timer(0.3, write_layer, (flow[Layer.SILVER], 0, [silver_row(0)]))
+    file = write_layer(flow[Layer.SILVER], 0, [silver_row(0)]).path
+    hidden = file.rename(file.with_name("_staged"))
+    late = threading.Timer(0.3, hidden.rename, (file,))  # files appear whole
     with patch.object(source, "_PATIENCE_SECONDS", 60):
         late.start()
         assert reader.latestOffset(start, ReadAllAvailable())["batch"] == 0

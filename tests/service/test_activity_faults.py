@@ -1,0 +1,180 @@
+"""The second feed under faults: death at named points, a database that is killed; and a feed that nobody coded for."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+import uuid
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from tests.service.harness import Database, KafkaBroker, Service, wait_for
+
+# A point each sink has of its own; those that all share are tried in test_fail_points.py.
+STEPS = [
+    ("user_sessions", "renamed"),
+    ("lake", "staged"),
+    ("enriched_activity", "before_commit"),
+    ("lake", "renamed"),
+    ("postgres_page_view_counts", "staged"),
+    ("postgres_page_view_counts", "renamed"),
+    ("postgres_user_sessions", "before_commit"),
+]
+COMPARED = ("silver", "raw_csv", "page_view_counts", "active_users", "user_sessions", "lake")
+TABLES = {
+    "page_view_counts": "SELECT window_start, page_url, page_views, final FROM page_view_counts ORDER BY 1, 2",
+    "active_users": "SELECT window_start, active_users, final FROM active_users ORDER BY 1",
+    "user_sessions": "SELECT * FROM user_sessions ORDER BY session_id, user_id, session_start",
+}
+EVENTS = ("session_start", "page_view", "page_view", "click", "session_end")
+KILLED = -9
+
+
+def _events(step: int, first: float) -> list[tuple[str, bytes | None, int]]:
+    """Twelve minutes of ten sessions; one step lies on both sides of midnight."""
+    start = first + step * 720
+    records: list[tuple[str, bytes | None, int]] = []
+    for session, (number, event_type) in itertools.product(range(10), enumerate(EVENTS)):
+        if session % 5 == 4 and event_type == "session_end":
+            continue  # this one just leaves
+        at = start + session * 60 + number * 20
+        event = {
+            "event_id": str(uuid.UUID(int=(step * 1000 + session * 10 + number))),
+            "user_id": f"u{session}",
+            "event_type": event_type,
+            "page_url": f"https://shop.example.com/{number}",
+            "session_id": f"s{step}-{session}",
+            "event_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
+            "device": "mobile",
+            "country": "DE",
+        }
+        records.append((str(event["user_id"]), json.dumps(event).encode(), int(at * 1000)))
+    return records
+
+
+def _midnight() -> float:
+    """Some steps before the last midnight that is an hour ago at least, UTC."""
+    now = time.time() - 3600
+    return now - now % 86_400 - 720 * 3.5
+
+
+@pytest.mark.timeout(1800)
+def test_death_at_the_points_of_each_sink_loses_and_doubles_nothing(
+    broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
+) -> None:
+    broker.ensure_topic("enriched_activity")
+    disturbed = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
+    first = _midnight()
+    for step, (sink, point) in enumerate(STEPS):
+        broker.send(disturbed.feed.topic, _events(step, first))
+        disturbed.start(TRIGGER_INTERVAL="available-now", FAIL_POINT=f"user_activity.{sink}:{point}")
+        disturbed.end(KILLED)
+    disturbed.drain()
+    assert disturbed.audit().wrong == []
+    assert len({file.path.parent for file in disturbed.flows["lake"].files()}) == 2, "the lake has two dates"
+    found = {name: disturbed.contents(name) for name in COMPARED}
+    tables = {name: database.query(sql) for name, sql in TABLES.items()}
+    assert all(found.values())
+    assert all(tables.values())
+    disturbed.op("reset", SINK="silver", YES="1")  # and all that follows it, read again without a fault
+    disturbed.drain()
+    assert {name: disturbed.contents(name) for name in COMPARED} == found
+    assert {name: database.query(sql) for name, sql in TABLES.items()} == tables
+
+
+def test_a_database_that_is_killed_is_waited_for_and_loses_and_doubles_nothing(
+    broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
+) -> None:
+    broker.ensure_topic("enriched_activity")
+    service = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
+    first = _midnight()
+    service.start()
+    broker.send(service.feed.topic, _events(0, first))
+    wait_for(lambda: _count(database, "page_view_counts"), "the first rows")
+    database.kill()
+    for step in (1, 2):
+        broker.send(service.feed.topic, _events(step, first))
+        wait_for(partial(_holds, service, (step + 1) * 48), "the other sinks to go on")
+    database.start()
+    for table in ("page_view_counts", "active_users", "user_sessions"):
+        wait_for(partial(_agrees, service, database, table), f"the final rows of {table}")
+    service.stop()
+    views = "SELECT sum(page_views) FROM page_view_counts"
+    assert database.query(views) == service.query("SELECT count(*) FROM silver WHERE event_type = 'page_view'")
+    assert service.audit().wrong == []
+
+
+def _count(database: Database, table: str) -> int:
+    if not database.query(f"SELECT 1 FROM pg_tables WHERE tablename = '{table}'"):
+        return 0
+    return int(str(database.query(f"SELECT count(*) FROM {table}")[0][0]))
+
+
+def _agrees(service: Service, database: Database, table: str) -> bool:
+    final = database.query(f"SELECT count(*) FROM {table} WHERE final")
+    return final != [(0,)] and final == service.query(f"SELECT count(*) FROM {table}")
+
+
+def _holds(service: Service, rows: int) -> bool:
+    return service.count("silver") == service.count("raw_csv") == rows
+
+
+FEED = """
+topic = "{topic}"
+
+[fields.id]
+type = "string"
+
+[fields.at]
+type = "timestamp"
+
+[fields.sensor]
+type = "string"
+
+[fields.celsius]
+type = "double"
+range = [-60, 60]
+
+[event_time]
+field = "at"
+lateness = "1 hour"
+future_tolerance = "1 minute"
+
+[dedupe]
+key = "id"
+within = "1 hour"
+
+[windows.warmest]
+key = "sensor"
+window = "1 minute"
+watermark = "2 minutes"
+measures = {{ warmest = "max(celsius)", readings = "count" }}
+
+[lakes.archive]
+"""
+
+
+def test_a_feed_is_a_file_and_needs_no_line_of_code(broker: KafkaBroker, new_service: Callable[..., Service]) -> None:
+    topic = f"readings-{uuid.uuid4().hex[:8]}"
+    broker.create_topic(topic)
+    service = new_service(broker, topic=topic)
+    (service.feeds_path / "readings.toml").write_text(FEED.format(topic=topic))
+    service.feed_name = "readings"
+    start = time.time() - 1800
+    records: list[tuple[str, bytes | None, int]] = []
+    for i in range(600):
+        sensor = f"s{i % 3}"
+        reading = {"id": f"r{i}", "at": _iso(start + i), "sensor": sensor, "celsius": 99 if i % 10 == 0 else i % 40}
+        records.append((sensor, json.dumps(reading).encode(), int((start + i) * 1000)))
+    broker.send(topic, records)
+    service.drain()
+    assert (service.count("silver"), service.count("quarantine"), service.count("archive")) == (540, 60, 540)
+    assert service.query("SELECT sum(readings) > 300, max(warmest) FROM warmest") == [(True, 39.0)]
+    assert service.audit().wrong == []
+
+
+def _iso(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
