@@ -73,9 +73,8 @@ check: venv ## linters and types
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m mypy
 
-bench: venv ## records/s of the contract and of the producer's generator, on one core
-	@$(PYTHON) -m tests.bench.contract_speed
-	@$(PYTHON) -m tests.bench.producer_speed
+bench: setup ## throughput against the usual design and the machine's limit; BENCH_RECORDS= BENCH_ROUNDS= PLOT=1
+	@exec $(PYTHON) -m tests.bench
 
 soak: setup ## many small batches, then many random kills; SOAK_BATCHES=2000 SOAK_KILLS=200
 	@exec $(PYTHON) -m tests.soak
