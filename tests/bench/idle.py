@@ -50,7 +50,7 @@ def measure() -> dict[str, float]:
             started = time.monotonic()
             service.start(TRIGGER_INTERVAL="30 seconds", SPARK_SUBMIT_OPTS="")
             bronze = service.flows["bronze"]
-            wait_for(lambda: bronze.checkpoint.last_committed(), "the first batch")
+            wait_for(bronze.checkpoint.last_committed, "the first batch")
             first = time.monotonic() - started
             wait_for(lambda: service.has_read_all(kafka), "all records")
             assert service.process

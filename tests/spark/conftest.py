@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from stream_app.admission import Admission
 from stream_app.broker import Broker
 from stream_app.feed import Feed
-from stream_app.flow import Flow, Layer
+from stream_app.flow import Layer, flows
 from stream_app.pipeline import Pipeline
 from stream_app.settings import PROJECT
 from stream_app.sinks.batch import Written
@@ -54,7 +54,7 @@ class Service:
 
     def __init__(self, spark: SparkSession, feed: Feed, root: Path) -> None:
         self.spark = spark
-        self.flows = {layer: Flow(feed, layer, root) for layer in Layer}
+        self.flows = {flow.layer: flow for flow in flows([feed], root)}
         self.root = root
 
     def drain(self, layer: Layer, **settings: Any) -> list[Written]:
