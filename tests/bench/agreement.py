@@ -16,7 +16,7 @@ import duckdb
 
 from stream_app.flow import Layer
 from stream_app.rows import CSV_DIALECT
-from tests.bench.contenders import files
+from tests.bench.contenders import LAYERS, files
 
 REPEATS_STAY = "baseline"
 NEAR_THE_END = timedelta(minutes=8)
@@ -77,7 +77,7 @@ class _Comparison:
         return found
 
     def _wrong_in(self, name: str, records: int) -> list[str]:
-        rows = {layer: self._number(f"SELECT count(*) FROM {_schema(name)}.{layer}") for layer in Layer}
+        rows = {layer: self._number(f"SELECT count(*) FROM {_schema(name)}.{layer}") for layer in LAYERS}
         found = []
         if rows[Layer.BRONZE] != records:
             found.append(f"bronze has {rows[Layer.BRONZE]:,} rows of {records:,}")

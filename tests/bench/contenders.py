@@ -76,6 +76,9 @@ def limit(topic: Topic, output: Path) -> Start:
     return Start("limit", command, {"POLARS_MAX_THREADS": str(CORES)})
 
 
+LAYERS = (Layer.BRONZE, Layer.QUARANTINE, Layer.SILVER, Layer.GOLD, Layer.RAW_CSV)
+
+
 def files(output: Path) -> dict[Layer, list[Path]]:
     """The files that a reader of each output sees."""
-    return {layer: data_paths(output / FEED / layer) for layer in Layer}
+    return {layer: data_paths(output / FEED / layer) for layer in LAYERS}
