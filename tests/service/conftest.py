@@ -47,7 +47,11 @@ def new_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
             topic = f"{feed}-{uuid.uuid4().hex[:8]}"
             kafka.create_topic(topic)
         declared = (PROJECT / "conf" / "feeds" / f"{feed}.toml").read_text()
-        feeds.joinpath(f"{feed}.toml").write_text(declared.replace(f'topic = "{feed}"', f'topic = "{topic}"'))
+        declared = declared.replace(f'topic = "{feed}"', f'topic = "{topic}"')
+        if (written := 'topic = "enriched_activity"') in declared:  # what it writes is its own, too
+            kafka.create_topic(f"{topic}-enriched")
+            declared = declared.replace(written, f'topic = "{topic}-enriched"')
+        feeds.joinpath(f"{feed}.toml").write_text(declared)
         made.append(Service(folder / "output", feeds, kafka.address, environment, feed))
         return made[-1]
 

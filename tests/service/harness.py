@@ -69,10 +69,6 @@ class KafkaBroker:
         admin = self.admin  # its futures fail once it is gone
         admin.create_topics([NewTopic(topic, partitions, 1, config=config)])[topic].result()
 
-    def ensure_topic(self, topic: str) -> None:
-        if topic not in self.admin.list_topics(timeout=30).topics:
-            self.create_topic(topic)
-
     def send(self, topic: str, records: Sequence[tuple[str, bytes | None, int]]) -> None:
         """Send (key, value, Kafka timestamp in milliseconds) and wait until all are acknowledged."""
         failed: list[object] = []

@@ -65,7 +65,6 @@ def _midnight() -> float:
 def test_death_at_the_points_of_each_sink_loses_and_doubles_nothing(
     broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
 ) -> None:
-    broker.ensure_topic("enriched_activity")
     disturbed = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
     first = _midnight()
     for step, (sink, point) in enumerate(STEPS):
@@ -88,7 +87,6 @@ def test_death_at_the_points_of_each_sink_loses_and_doubles_nothing(
 def test_a_database_that_is_killed_is_waited_for_and_loses_and_doubles_nothing(
     broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
 ) -> None:
-    broker.ensure_topic("enriched_activity")
     service = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
     first = _midnight()
     service.start()

@@ -22,7 +22,6 @@ def test_every_sink_agrees_with_silver(
     broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
 ) -> None:
     service = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
-    broker.ensure_topic("enriched_activity")
     produce(service, COUNT=str(COUNT), SEED="7", MSGS_PER_SEC="0", BACKFILL="40 minutes")
     service.drain(MAX_OFFSETS_PER_TRIGGER="2000")
     assert service.count("bronze") == COUNT
@@ -73,7 +72,7 @@ def _check_lake(service: Service) -> None:
 
 def _check_topic(service: Service, broker: KafkaBroker) -> None:
     """A consumer that drops repeats by the header sees each row of silver once."""
-    seen = _consumed(broker, "enriched_activity", service.count("silver"))
+    seen = _consumed(broker, service.feed.topics["enriched_activity"].topic, service.count("silver"))
     assert seen.keys() == {str(row[0]) for row in service.query("SELECT event_id FROM silver")}
     one = next(iter(seen.values()))
     assert one.keys() == {*service.feed.fields, "kafka_ts", "topic", "partition", "offset", "processing_time"}
