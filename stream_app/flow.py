@@ -118,11 +118,15 @@ class Flow:
         return LATE if self.sink == Layer.GOLD else f"{LATE}_{self.sink}"
 
     @property
+    def data_folders(self) -> list[Path]:
+        """Where the output's files lie: in the output itself, or in a lake's folders."""
+        return partitions(self.output) if self.layer is Layer.LAKE else [self.output]
+
+    @property
     def folders(self) -> tuple[tuple[Path, str], ...]:
         """Every folder that the query writes files to, with their prefix."""
-        own = partitions(self.output) if self.layer is Layer.LAKE else [self.output]
         late = [(self.late, self.late_name)] if self.drops_late else []
-        return (*((folder, self.sink) for folder in own), *late)
+        return (*((folder, self.sink) for folder in self.data_folders), *late)
 
     @property
     def replay(self) -> Path:
@@ -150,8 +154,7 @@ class Flow:
 
     def files(self) -> list[BatchFile]:
         """The output's files that hold each batch once, oldest first."""
-        folders = partitions(self.output) if self.layer is Layer.LAKE else [self.output]
-        return sorted(file for folder in folders for file in standing(batch_files(folder, self.sink)))
+        return sorted(file for folder in self.data_folders for file in standing(batch_files(folder, self.sink)))
 
     def taken(self, batch: PlannedBatch) -> list[BatchFile]:
         """The files of the layer before that this query's batch reads."""

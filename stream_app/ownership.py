@@ -95,8 +95,7 @@ def _check(flow: Flow, topic_id: str | None) -> None:
 def _check_files(flow: Flow) -> None:
     planned = flow.checkpoint.last_planned()
     newest = planned.batch_id if planned else -1
-    folders = [folder for folder, prefix in flow.folders if prefix == flow.sink]
-    for path in (path for folder in folders for path in data_paths(folder)):
+    for path in (path for folder in flow.data_folders for path in data_paths(folder)):
         file = parse(path, flow.sink)
         if file is None or file.path.suffix != f".{flow.layer.extension}" or file.last > newest:
             raise ConfigError(f"{path} was not written by {flow.name}; move it out of the folder")

@@ -33,7 +33,8 @@ def finish(feed: Feed, root: Path) -> None:
     for flow in (flow for flow in flows([feed], root) if flow.sink in intent["sinks"]):
         # a silver made anew judges every record by today's rules, so what was replayed into the old one goes with it
         ledger = [flow.replay] if flow.layer is Layer.SILVER else []
-        for path in (*(folder for folder, _ in flow.folders), *ledger, flow.checkpoint.path):
+        late = [flow.late] if flow.drops_late else []
+        for path in (flow.output, *late, *ledger, flow.checkpoint.path):
             if path.exists():
                 shutil.rmtree(path)
     if Layer.BRONZE in intent["sinks"]:
