@@ -21,8 +21,8 @@ from stream_app.files import batch_files, standing
 from stream_app.flow import REPLAY, Flow, Layer
 from stream_app.ops import recompute
 from stream_app.ops.command import run
-from stream_app.ops.recompute import name, names
-from stream_app.ops.views import select, select_late
+from stream_app.ops.sql import name, names, text
+from stream_app.ops.views import COORDINATES, select, select_late
 from stream_app.settings import Settings
 
 _EXAMPLES = 20
@@ -125,7 +125,7 @@ class _Audit:
             shown = (f"{_shown(name(column), field.type)} AS {name(column)}" for column, field in fields)
             self._mirror("csv", names(self._feed.fields), ", ".join(shown))
             for lake in self._lakes:
-                columns = names((*self._feed.fields, "kafka_ts", "topic", "partition", "offset"))
+                columns = names((*self._feed.fields, *COORDINATES))
                 self._mirror(lake.sink, columns, columns)
         return self._report
 
@@ -179,9 +179,7 @@ class _Audit:
         newest = f"time_bucket(INTERVAL '{every} seconds', {time}, TIMESTAMPTZ '1970-01-01 00:00:00+00')"
         start = f"{newest} - back * INTERVAL '{every} seconds'"
         keys = [name(key) for key in ("window_start", *gold.keys)]
-        matching = " AND ".join(
-            ["true", *(f"{name(column)} = {recompute.text(value)}" for column, value in gold.where.items())]
-        )
+        matching = " AND ".join(["true", *(f"{name(column)} = {text(value)}" for column, value in gold.where.items())])
         listed = ", ".join(f"{_aggregate(one)} AS {name(column)}" for column, one in gold.measures.items())
         # an average is rounded to Spark's decimals
         differ = " OR ".join(

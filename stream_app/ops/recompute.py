@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from stream_app.declared import Session
+from stream_app.ops.sql import name, names, text
 
 
 def sessions(session: Session, time: str, rows: str, watermark_ms: float) -> str:
@@ -26,18 +25,3 @@ def sessions(session: Session, time: str, rows: str, watermark_ms: float) -> str
         f"FROM numbered GROUP BY {keys}, _number "
         f"HAVING epoch_us(max(_time)) + CASE WHEN bool_or(_ended) THEN 0 ELSE {gap} END <= {watermark_ms * 1000}"
     )
-
-
-def name(column: str) -> str:
-    """A column as SQL writes it, be it one of its own words."""
-    return f'"{column}"'
-
-
-def names(columns: Iterable[str]) -> str:
-    """Several columns, with commas."""
-    return ", ".join(map(name, columns))
-
-
-def text(value: str) -> str:
-    """A value as SQL writes it."""
-    return "'" + value.replace("'", "''") + "'"

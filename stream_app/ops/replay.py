@@ -29,6 +29,7 @@ from stream_app.feed import Feed
 from stream_app.files import batch_file, batch_files
 from stream_app.flow import REPLAY, Flow, Layer
 from stream_app.ops.command import flag, option, run
+from stream_app.ops.sql import name
 from stream_app.ops.views import connect
 from stream_app.settings import Settings
 from stream_app.sources.verdict import typed_column
@@ -47,7 +48,7 @@ class Verdicts:
 
 def replay(settings: Settings, flows: tuple[Flow, ...]) -> int:
     """Replay each feed, and say what was done."""
-    allowed = frozenset(name.strip() for name in option("ALLOW").split(",") if name.strip())
+    allowed = frozenset(reason.strip() for reason in option("ALLOW").split(",") if reason.strip())
     for silver in (flow for flow in flows if flow.layer is Layer.SILVER):
         contract = Contract(silver.feed, forgive=allowed)
         silver.replay.parent.mkdir(parents=True, exist_ok=True)
@@ -60,9 +61,9 @@ def replay(settings: Settings, flows: tuple[Flow, ...]) -> int:
             _print(silver.feed, verdicts)
             if flag("DRY_RUN") or not verdicts.rows:
                 continue
-            name = _append(silver, verdicts.rows)
+            ledger = _append(silver, verdicts.rows)
         when = "now" if lock.is_held(settings.output_path) else "with the next start"
-        print(f"{len(verdicts.rows):,} records are in the ledger ({name}); silver takes them {when}")
+        print(f"{len(verdicts.rows):,} records are in the ledger ({ledger}); silver takes them {when}")
     return 0
 
 
@@ -74,7 +75,7 @@ def _judge(flows: tuple[Flow, ...], silver: Flow, contract: Contract) -> Verdict
     held: set[object] = set()
     for batch in _candidates(database, silver):
         kafka_us = batch["kafka_ts"].cast(pa.int64()).to_pylist()
-        coordinates = zip(*(batch[name].to_pylist() for name in ("topic", "partition", "offset")), strict=True)
+        coordinates = zip(*(batch[column].to_pylist() for column in ("topic", "partition", "offset")), strict=True)
         judged = map(contract.check, batch["value"].to_pylist(), kafka_us)
         passed = []
         for verdict, reasons, at, where in zip(
@@ -109,7 +110,8 @@ def _candidates(database: duckdb.DuckDBPyConnection, silver: Flow) -> Iterator[p
 
 
 def _held(database: duckdb.DuckDBPyConnection, feed: Feed, keys: list[object]) -> set[object]:
-    sql = f"SELECT {feed.dedupe.key} FROM {feed.name}.silver WHERE list_contains($keys, {feed.dedupe.key})"
+    key = name(feed.dedupe.key)
+    sql = f"SELECT {key} FROM {feed.name}.silver WHERE list_contains($keys, {key})"
     return {row[0] for row in database.cursor().execute(sql, {"keys": keys}).fetchall()} if keys else set()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stream_app.errors import StreamAppError
 from stream_app.flow import Flow, Layer
 from stream_app.ops.command import run
+from stream_app.ops.sql import name
 from stream_app.ops.tables import copy_tables
 from stream_app.ops.views import connect
 from stream_app.settings import Settings
@@ -46,11 +47,11 @@ def _columns(flow: Flow) -> str:
 
 def _newest_first(flow: Flow) -> str:
     if flow.is_windowed:
-        return ", ".join(("window_start DESC", *flow.window.keys))
+        return ", ".join(("window_start DESC", *map(name, flow.window.keys)))
     if flow.derived in flow.feed.sessions:
-        return ", ".join(("session_start DESC", *flow.session.keys))
+        return ", ".join(("session_start DESC", *map(name, flow.session.keys)))
     if flow.layer is Layer.RAW_CSV:
-        return f"{flow.feed.event_time.field} DESC"
+        return f"{name(flow.feed.event_time.field)} DESC"
     return 'kafka_ts DESC, partition, "offset" DESC'
 
 

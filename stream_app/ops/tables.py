@@ -14,6 +14,7 @@ from psycopg import sql
 
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flow import Flow
+from stream_app.ops.sql import name
 from stream_app.settings import Settings
 
 _ROWS_AT_ONCE = 50_000
@@ -42,12 +43,11 @@ def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, url: str) -> None:
     with psycopg.connect(url, connect_timeout=_CONNECT_SECONDS) as database, database.cursor(flow.sink) as cursor:
         cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(flow.table)))
         described = cursor.description or []
-        names = [column.name for column in described]
         # PostgreSQL's names of types are DuckDB's too
-        typed = ", ".join(f'"{column.name}" {column.type_display}' for column in described)
+        typed = ", ".join(f"{name(column.name)} {column.type_display}" for column in described)
         connection.execute(f"CREATE TABLE {flow.feed.name}.{flow.sink} ({typed})")
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             columns = [pa.array(values) for values in zip(*rows, strict=True)]
-            connection.register("copied", pa.table(columns, names=names))
+            connection.register("copied", pa.table(columns, names=[column.name for column in described]))
             connection.execute(f"INSERT INTO {flow.feed.name}.{flow.sink} FROM copied")
             connection.unregister("copied")

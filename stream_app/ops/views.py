@@ -11,9 +11,10 @@ from stream_app.declared import Measure
 from stream_app.feed import Feed
 from stream_app.files import BatchFile, batch_files, standing
 from stream_app.flow import Flow, Layer
+from stream_app.ops.sql import name, text
 from stream_app.rows import CSV_DIALECT
 
-_COORDINATES = {"kafka_ts": "TIMESTAMPTZ", "topic": "VARCHAR", "partition": "INTEGER", "offset": "BIGINT"}
+COORDINATES = {"kafka_ts": "TIMESTAMPTZ", "topic": "VARCHAR", "partition": "INTEGER", "offset": "BIGINT"}
 _TYPES = {
     "string": "VARCHAR",
     "timestamp": "TIMESTAMPTZ",
@@ -49,22 +50,23 @@ def select_late(flow: Flow, up_to: float = math.inf) -> str:
     """The same for the rows that came after their window or session was final."""
     files = [file for file in standing(batch_files(flow.late, flow.late_name)) if file.last <= up_to]
     windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} if flow.is_windowed else {}
-    return _select(files, windows | _declared(flow) | _COORDINATES)
+    return _select(files, windows | _declared(flow) | COORDINATES)
 
 
 def _select(files: Sequence[BatchFile], columns: Mapping[str, str]) -> str:
     if not files:
-        return "SELECT " + ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items()) + " WHERE false"
-    listed = "[" + ", ".join("'" + str(file.path).replace("'", "''") + "'" for file in files) + "]"
+        nulls = (f"NULL::{kind} AS {name(column)}" for column, kind in columns.items())
+        return f"SELECT {', '.join(nulls)} WHERE false"
+    listed = f"[{', '.join(text(file.path) for file in files)}]"
     if files[0].path.suffix == f".{Layer.RAW_CSV.extension}":
-        typed = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
+        typed = ", ".join(f"{text(column)}: {text(kind)}" for column, kind in columns.items())
         return f"SELECT * FROM read_csv({listed}, columns = {{{typed}}}, {CSV_DIALECT})"
     dated = "=" in files[0].path.parent.name  # a lake's folders, as event_date=2026-11-21
     return f"SELECT * FROM read_parquet({listed}, hive_partitioning = {dated})"
 
 
 def _declared(flow: Flow) -> dict[str, str]:
-    return {name: _TYPES.get(field.type, field.type) for name, field in flow.feed.fields.items()}
+    return {column: _TYPES.get(field.type, field.type) for column, field in flow.feed.fields.items()}
 
 
 def _columns(flow: Flow) -> dict[str, str]:
@@ -75,17 +77,17 @@ def _columns(flow: Flow) -> dict[str, str]:
                 "key": "VARCHAR",
                 "value": "BLOB",
                 "headers": "STRUCT(key VARCHAR, value BLOB)[]",
-            } | _COORDINATES
+            } | COORDINATES
         case Layer.QUARANTINE:
             texts = {"key": "VARCHAR", "value": "BLOB", "value_text": "VARCHAR", "reasons": "VARCHAR[]"}
-            return texts | _COORDINATES
+            return texts | COORDINATES
         case Layer.SILVER | Layer.LAKE:
             dates = {"event_date": "DATE"} if flow.layer is Layer.LAKE else {}
-            return declared | _COORDINATES | dates
+            return declared | COORDINATES | dates
         case Layer.GOLD:
             keys = {key: declared[key] for key in flow.window.keys}
             windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} | keys
-            return windows | {name: _measured(flow.feed, m) for name, m in flow.window.measures.items()}
+            return windows | {column: _measured(flow.feed, m) for column, m in flow.window.measures.items()}
         case Layer.SESSIONS:
             keys = {key: declared[key] for key in flow.session.keys}
             times = {"session_start": "TIMESTAMPTZ", "session_end": "TIMESTAMPTZ"}
