@@ -108,6 +108,11 @@ class Flow:
         return self.output / "_staging"
 
     @property
+    def waiting(self) -> Path:
+        """Where the rows of a batch wait while Spark decides which of them are repeats (sinks/kept.py)."""
+        return self.staging / "rows"
+
+    @property
     def late(self) -> Path:
         """Where the query keeps the rows that came after their window or session was final."""
         return self.root / self.feed.name / self.late_name
@@ -157,10 +162,14 @@ class Flow:
         return sorted(file for folder in self.data_folders for file in standing(batch_files(folder, self.sink)))
 
     def taken(self, batch: PlannedBatch) -> list[BatchFile]:
-        """The files of the layer before that this query's batch reads."""
-        before = self.checkpoint.planned(batch.batch_id - 1).end["batch"] if batch.batch_id else -1
+        """The files of the layer before, and of silver's ledger, that this query's batch reads."""
+        before = self.checkpoint.planned(batch.batch_id - 1).end if batch.batch_id else {"batch": -1, "replay": -1}
         files = self.upstream.files() if self.upstream else []
-        return [file for file in files if before < file.last and file.first <= batch.end["batch"]]
+        ledger = batch_files(self.replay, REPLAY) if self.layer is Layer.SILVER else []
+        return [
+            *(file for file in files if before["batch"] < file.last and file.first <= batch.end["batch"]),
+            *(file for file in ledger if before["replay"] < file.last <= batch.end["replay"]),
+        ]
 
 
 def flows(feeds: Sequence[Feed], root: Path) -> tuple[Flow, ...]:

@@ -17,18 +17,22 @@ from stream_app.admission import Admission
 from stream_app.flow import Flow, Layer
 from stream_app.layers.bronze import bronze
 from stream_app.layers.gold import gold
-from stream_app.layers.quarantine import quarantine
-from stream_app.layers.raw_csv import raw_csv
 from stream_app.layers.sessions import sessions
-from stream_app.layers.silver import silver
+from stream_app.layers.silver import once
+from stream_app.rows import count_rows
 from stream_app.settings import Settings
 from stream_app.sinks import table, topic
 from stream_app.sinks.batch import BatchSink, Written
 from stream_app.sinks.hadoop import Hadoop
+from stream_app.sinks.kept import references, write_kept
 from stream_app.sinks.late import write_late
+from stream_app.sinks.parts import write_parts
 from stream_app.sources.kafka import read_topic
 from stream_app.sources.layer import read_layer
+from stream_app.sources.rows import Rows
 
+# What these layers do with a row, Python does alone: their queries' rows are splits, until the sink's tasks read them.
+_READ_BY_SINK = {Layer.QUARANTINE, Layer.RAW_CSV, Layer.LAKE}
 _PREVIEWED = {Layer.SILVER, Layer.GOLD}
 _PREVIEW_ROWS = 5
 # Followers look at once again: their source waits for a file (sources/layer.py).
@@ -52,7 +56,12 @@ class Pipeline:
         """
         read_from = self._admission.admit(flow)
         self.hadoop.delete(flow.staging)
-        self._sinks[flow] = BatchSink(flow, self.hadoop, lambda: self._admission.check_same_topic(flow, read_from))
+        if flow.layer is Layer.SILVER:
+            parts = partial(write_kept, flow)
+        else:
+            parts = partial(write_parts, flow, Rows(flow) if flow.layer in _READ_BY_SINK else None)
+        check = partial(self._admission.check_same_topic, flow, read_from)
+        self._sinks[flow] = BatchSink(flow, self.hadoop, parts, check)
         frame = self._transform(flow)
         if flow.layer is Layer.TABLE:
             table.prepare(flow, self._settings, frame.schema)
@@ -69,8 +78,11 @@ class Pipeline:
 
     def write(self, flow: Flow, frame: DataFrame, batch_id: int) -> Written:
         """Write a batch of the flow (sinks/batch.py has the guarantee)."""
-        late = write_late(flow, self.hadoop, flow.checkpoint.planned(batch_id)) if flow.drops_late else 0
-        written = replace(self._sink(flow)(frame, batch_id), late=late)
+        planned = flow.checkpoint.planned(batch_id)
+        late = write_late(flow, self.hadoop, planned) if flow.drops_late else 0
+        written = self._sink(flow)(frame, batch_id)
+        taken = sum(count_rows(file.path) for file in flow.taken(planned)) if flow.upstream else written.rows
+        written = replace(written, late=late, rows_in=taken)
         if flow.layer is Layer.QUARANTINE and written.file:
             reasons = pq.read_table(written.file, columns=["reasons"])["reasons"].combine_chunks().flatten()
             written = replace(written, reasons=Counter(reasons.to_pylist()))
@@ -85,21 +97,17 @@ class Pipeline:
         if flow.layer is Layer.BRONZE:
             first_offsets = restart.first_offsets(feed, flow.root, self._settings.starting_offsets)
             return bronze(read_topic(self._spark, feed, self._settings, first_offsets))
-        rows = read_layer(self._spark, flow, self._settings.max_offsets_per_trigger)
-        match flow.layer:
-            case Layer.QUARANTINE:
-                return quarantine(rows)
-            case Layer.SILVER:
-                return silver(rows, feed)
-            case Layer.RAW_CSV:
-                return raw_csv(rows, feed)
-            case Layer.LAKE | Layer.TOPIC:
-                return rows
-            case _ if flow.is_windowed:
-                frame = gold(rows, feed, flow.window)
-            case _:
-                frame = sessions(rows, feed, flow.session, fresh=flow.layer is Layer.TABLE)
-        return frame
+        splits = read_layer(self._spark, flow, self._settings.max_offsets_per_trigger)
+        if flow.layer in _READ_BY_SINK:
+            return splits
+        if flow.layer is Layer.SILVER:
+            return once(references(flow, Rows(flow), splits), feed)
+        rows = Rows(flow).frame(splits)
+        if flow.layer is Layer.TOPIC:
+            return rows
+        if flow.is_windowed:
+            return gold(rows, feed, flow.window)
+        return sessions(rows, feed, flow.session, fresh=flow.layer is Layer.TABLE)
 
     def _sink(self, flow: Flow) -> Callable[[DataFrame, int], Written]:
         match flow.layer:

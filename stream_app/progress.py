@@ -63,11 +63,11 @@ class ProgressListener:
         seconds = progress["batchDuration"] / 1000
         self._metrics.observe(status, seconds)
         _count(status, progress, written)
-        if written.rows or progress["numInputRows"]:
+        if written.rows or written.rows_in:
             logs.info(
                 status.flow.name,
                 batch=written.batch_id,
-                rows_in=progress["numInputRows"],
+                rows_in=written.rows_in,
                 rows_out=written.rows,
                 file=written.file.name if written.file else "-",
                 bytes=written.bytes,
@@ -85,7 +85,7 @@ def _count(status: FlowStatus, progress: dict[str, Any], written: Written) -> No
     status.failures, status.last_error = 0, ""
     status.batch_id, status.batch_at = written.batch_id, time.time()
     status.batches += 1
-    status.rows_in += progress["numInputRows"]
+    status.rows_in += written.rows_in
     status.rows_out += written.rows
     status.bytes += written.bytes
     status.late += written.late

@@ -28,11 +28,11 @@ from stream_app.errors import ConfigError
 from stream_app.feed import Feed
 from stream_app.files import batch_file, batch_files
 from stream_app.flow import REPLAY, Flow, Layer
+from stream_app.layers.verdict import typed_column
 from stream_app.ops.command import flag, option, run
 from stream_app.ops.sql import name
 from stream_app.ops.views import connect
 from stream_app.settings import Settings
-from stream_app.sources.verdict import typed_column
 
 _BATCH_ROWS = 10_000
 

@@ -20,7 +20,7 @@ from stream_app.flow import Flow, Layer
 from stream_app.rows import count_rows
 from stream_app.sinks import csv, parquet
 from stream_app.sinks.hadoop import Hadoop
-from stream_app.sinks.parts import write_parts
+from stream_app.sinks.parts import Part
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Written:
     rows: int
     file: Path | None
     bytes: int = 0
+    rows_in: int = 0
+    """How many rows of the layer before, or records of the topic, the batch took."""
     reasons: Mapping[str, int] = field(default_factory=dict)
     """How often each reason stands in a batch of quarantine."""
     late: int = 0
@@ -40,10 +42,20 @@ class Written:
 class BatchSink:
     """The foreachBatch function of a flow."""
 
-    def __init__(self, flow: Flow, hadoop: Hadoop, before_publish: Callable[[], None]) -> None:
-        """`before_publish` is called when a file is complete and not yet visible; if it raises, the batch fails."""
+    def __init__(
+        self,
+        flow: Flow,
+        hadoop: Hadoop,
+        write_parts: Callable[[DataFrame, Path], list[Part]],
+        before_publish: Callable[[], None],
+    ) -> None:
+        """Have `write_parts` run a batch and leave its rows in a folder.
+
+        `before_publish` is called when a file is complete and not yet visible; if it raises, the batch fails.
+        """
         self._flow = flow
         self._hadoop = hadoop
+        self._write_parts = write_parts
         self._before_publish = before_publish
 
     def write(self, frame: DataFrame, batch_id: int) -> Written:
@@ -52,6 +64,7 @@ class BatchSink:
         for standing in flow.files() if flow.layer is not Layer.LAKE else ():
             if standing.first <= batch_id <= standing.last:
                 frame.write.format("noop").mode("overwrite").save()  # each batch must commit the query's state
+                self._hadoop.delete(flow.waiting)
                 return Written(batch_id, count_rows(standing.path), standing.path, standing.path.stat().st_size)
         reach(flow.name, "before_staging", batch_id)
         written = self._write(frame, batch_id)
@@ -62,7 +75,7 @@ class BatchSink:
         flow, folder = self._flow, self._flow.staging / str(batch_id)
         time_ms = flow.checkpoint.planned(batch_id).time_ms
         self._hadoop.delete(folder)
-        parts = write_parts(frame, folder.absolute(), flow)
+        parts = self._write_parts(frame, folder.absolute())
         if parts:
             reach(flow.name, "mid_staging", batch_id)
         staged: dict[Path, Path] = {}
@@ -80,6 +93,7 @@ class BatchSink:
             self._hadoop.publish(merged, target)
             reach(flow.name, "renamed", batch_id)
         self._hadoop.delete(folder)
+        self._hadoop.delete(flow.waiting)
         size = sum(target.stat().st_size for target in staged)
         return Written(batch_id, sum(part.rows for part in parts), max(staged, default=None), size)
 

@@ -17,9 +17,9 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.flow import Flow, Layer
 from stream_app.sinks import csv, parquet
+from stream_app.sources.rows import Batches, Rows
 
 _PART = pa.schema([("partition", pa.string()), ("path", pa.string()), ("rows", pa.int64())])
-_Batches = Iterator[pa.RecordBatch]
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,26 @@ class Part:
     rows: int
 
 
-def write_parts(frame: DataFrame, folder: Path, flow: Flow) -> list[Part]:
-    """Run the batch; the parts in the order of its tasks, none for a task without rows."""
+def write_parts(flow: Flow, rows: Rows | None, frame: DataFrame, folder: Path) -> list[Part]:
+    """Run the batch; the parts in the order of its tasks, none for a task without rows.
+
+    The frame has the rows themselves, or splits, of which `rows` makes them in the same task.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    write = csv.write if flow.layer is Layer.RAW_CSV else _parquet(to_arrow_schema(frame.schema, timezone="UTC"))
+    columns = to_arrow_schema(rows.columns if rows else frame.schema, timezone="UTC")
+    write = csv.write if flow.layer is Layer.RAW_CSV else _parquet(columns)
     time = flow.feed.event_time.field if flow.layer is Layer.LAKE else None
 
-    def task(batches: _Batches) -> _Batches:
+    def task(batches: Batches) -> Batches:
+        if rows:
+            batches = rows.read(batches)
         context = TaskContext.get()
         assert context is not None  # noqa: S101 - Spark calls this in a task
         # by the attempt: one that was given up may still write when the next one does
         stem = f"part-{context.partitionId():05d}-{context.taskAttemptId()}"
-        for partition, rows in _by_date(batches, time) if time else [("", batches)]:
+        for partition, own in _by_date(batches, time) if time else [("", batches)]:
             path = folder / f"{stem}-{partition}"
-            if count := write((batch for batch in rows if batch.num_rows), path):
+            if count := write((batch for batch in own if batch.num_rows), path):
                 part = {"partition": partition, "path": str(path), "rows": count}
                 yield pa.RecordBatch.from_pylist([part], _PART)
 
@@ -55,11 +61,11 @@ def write_parts(frame: DataFrame, folder: Path, flow: Flow) -> list[Part]:
     return [Part(row.partition, Path(row.path), row.rows) for row in found]
 
 
-def _parquet(schema: pa.Schema) -> Callable[[_Batches, Path], int]:
+def _parquet(schema: pa.Schema) -> Callable[[Batches, Path], int]:
     return lambda batches, path: parquet.write((batch.cast(schema) for batch in batches), schema, path)
 
 
-def _by_date(batches: _Batches, time: str) -> Iterator[tuple[str, _Batches]]:
+def _by_date(batches: Batches, time: str) -> Iterator[tuple[str, Batches]]:
     """The rows of each UTC date. A batch of the stream is bounded, so a task may hold its share at once."""
     held: dict[str, list[pa.RecordBatch]] = {}
     for batch in batches:

@@ -6,13 +6,13 @@ each once drops repeats by a header that identifies the record. The topic is dec
 
 from __future__ import annotations
 
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from stream_app.declared import TopicSink
 from stream_app.failpoints import reach
 from stream_app.flow import Flow
+from stream_app.rows import count_rows
 from stream_app.settings import Settings
 from stream_app.sinks.batch import Written
 from stream_app.sources.kafka import connection
@@ -44,4 +44,4 @@ def send(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> Wri
     writer = messages(frame, declared, planned.time_ms).write.format("kafka")
     writer.options(topic=declared.topic, includeHeaders="true", **connection(settings)).save()
     reach(flow.name, "before_commit", batch_id)
-    return Written(batch_id, sum(pq.read_metadata(file.path).num_rows for file in flow.taken(planned)), None)
+    return Written(batch_id, sum(count_rows(file.path) for file in flow.taken(planned)), None)

@@ -5,6 +5,9 @@ committed offset says exactly what a reader has taken, which retention needs; an
 batches that it holds. Offsets look like {"batch": 42, "clock": 1763680830000000, "replay": -1}: every batch up to 42
 is taken; the newest Kafka timestamp in them, in microseconds (layers/silver.py says what for; 0 where the layer has
 none); and for silver, which also reads the ledger of replayed records, the newest file of that.
+
+A row of the stream is no record but a split, a share of the files: the task that gets it reads them (sources/rows.py).
+So a record does not travel from Python to the JVM and back where only Python has something to do with it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +26,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
-from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows, SupportsTriggerAvailableNow
-from pyspark.sql.types import StructField, StructType, TimestampType
+from pyspark.sql.types import StructType
 
-from stream_app import schema
-from stream_app.contract import Contract
-from stream_app.feed import Feed
 from stream_app.files import BatchFile, batch_files, standing
 from stream_app.flow import REPLAY, Flow, Layer
-from stream_app.layers.silver import CLOCK
-from stream_app.sources.verdict import BatchFunction, clocked, invalid_records, valid_rows
+from stream_app.sources.rows import SPLIT, Split
+from stream_app.wire import microseconds
 
 _MIN_ROWS_PER_SPLIT = 20_000
-_ARROW_BATCH_ROWS = 10_000
 # How long a reader waits for a file before it tells Spark that there is none, and how often it looks meanwhile.
 _PATIENCE_SECONDS = 1.0
 _LOOK_SECONDS = 0.05
@@ -46,47 +44,40 @@ Offset = dict[str, int]
 
 @dataclass(frozen=True)
 class _Options:
-    """What a reader needs to know, on the driver and in the workers."""
+    """What a reader needs to know."""
 
-    feed: Feed
-    reader: Layer
-    upstream: Layer
     directory: Path
-    ledger: Path
+    upstream: Layer
+    ledger: Path | None
+    """Where replayed records are, for the one that reads them, too."""
     max_rows: int
     splits: int
 
 
 @dataclass
-class _Split(InputPartition):
-    """The work of one task: row groups of files, and the clock at the start of the batch."""
+class _Partition(InputPartition):
+    """The work of one task."""
 
-    row_groups: list[tuple[str, list[int]]]
-    clock: int
-    replayed: bool = False
-    """Whether the files are of the ledger, whose rows passed the contract when they were replayed."""
+    split: Split
 
 
 def read_layer(spark: SparkSession, flow: Flow, max_rows: int) -> DataFrame:
-    """A stream of what `flow` takes from the layer before it, at most about `max_rows` a batch (whole files).
+    """A stream of splits (sources/rows.py) of the layer before the flow's, at most about `max_rows` rows a batch.
 
-    Silver gets the contract's rows with CLOCK, quarantine the records that it refuses, gold and raw_csv silver as it
-    stands. The feed travels in the options, so that all tasks of a query hold to one version of its rules.
+    Files are taken whole, so a batch has at least one.
     """
     assert flow.upstream is not None  # noqa: S101 - bronze reads a topic
     options = _Options(
-        flow.feed,
-        flow.layer,
-        flow.upstream.layer,
         flow.upstream.output.absolute(),
-        flow.replay.absolute(),
+        flow.upstream.layer,
+        flow.replay.absolute() if flow.layer is Layer.SILVER else None,
         max_rows,
         spark.sparkContext.defaultParallelism,
     )
     encoded = base64.b64encode(pickle.dumps(options)).decode()
     source = _source_of(flow)
     spark.dataSource.register(source)
-    return spark.readStream.format(source.name()).schema(_columns(flow)).option("reader", encoded).load()
+    return spark.readStream.format(source.name()).schema(SPLIT).option("reader", encoded).load()
 
 
 def _source_of(flow: Flow) -> type[LayerSource]:
@@ -105,22 +96,6 @@ def _source_of(flow: Flow) -> type[LayerSource]:
     return Source
 
 
-def _columns(flow: Flow) -> StructType:
-    match flow.layer:
-        case Layer.QUARANTINE:
-            return schema.QUARANTINE
-        case Layer.SILVER:
-            return StructType([*schema.silver(flow.feed), StructField(CLOCK, TimestampType())])
-        case Layer.LAKE | Layer.TOPIC:
-            return schema.silver(flow.feed)
-        case Layer.GOLD | Layer.SESSIONS | Layer.TABLE:
-            declared = flow.window if flow.is_windowed else flow.session
-            needed = {flow.feed.event_time.field, *declared.columns}
-            return StructType([field for field in schema.fields(flow.feed) if field.name in needed])
-        case _:
-            return schema.fields(flow.feed)
-
-
 class LayerSource(DataSource):
     """The data source behind read_layer."""
 
@@ -129,17 +104,16 @@ class LayerSource(DataSource):
         # Written by read_layer in this process's driver, and passed on by Spark alone.
         self._reader_options: _Options = pickle.loads(base64.b64decode(options["reader"]))  # noqa: S301
 
-    def streamReader(self, schema: StructType) -> LayerReader:  # noqa: N802 - Spark's name
-        """The reader for the columns that the stream was declared with."""
-        return LayerReader(self._reader_options, to_arrow_schema(schema, timezone="UTC"))
+    def streamReader(self, schema: StructType) -> LayerReader:  # noqa: ARG002, N802 - as Spark calls it
+        """The reader; its schema is SPLIT."""
+        return LayerReader(self._reader_options)
 
 
 class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     """Follows a layer's files; only whole files, only forwards, each batch id once."""
 
-    def __init__(self, options: _Options, columns: pa.Schema) -> None:
+    def __init__(self, options: _Options) -> None:
         self._options = options
-        self._columns = columns
         self._target: Offset | None = None
 
     def initialOffset(self) -> Offset:  # noqa: N802 - Spark's name
@@ -189,9 +163,9 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     def _changed(self) -> list[int]:
         """When a name last came to the folders that are read, or went."""
         folders = (self._options.directory, self._options.ledger)
-        return [folder.stat().st_mtime_ns if folder.is_dir() else 0 for folder in folders]
+        return [folder.stat().st_mtime_ns if folder and folder.is_dir() else 0 for folder in folders]
 
-    def partitions(self, start: Offset, end: Offset) -> Sequence[_Split]:
+    def partitions(self, start: Offset, end: Offset) -> Sequence[_Partition]:
         """Row groups in the order of the batches, cut into about as many splits as there are cores."""
         groups = [
             (str(file.path), index, metadata.row_group(index).num_rows)
@@ -208,45 +182,23 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
             # by its middle, so that a row group falls to the split that holds most of it
             work[min(bisect_right(bounds, seen + rows // 2), splits - 1)].setdefault(path, []).append(index)
             seen += rows
-        splits_of_files = [_Split(list(files.items()), start["clock"]) for files in work if files]
-        replayed = [file for file in self._ledger() if start["replay"] < file.last <= end["replay"]]
-        return splits_of_files + [
-            _Split([(str(file.path), list(range(pq.read_metadata(file.path).num_row_groups)))], start["clock"], True)
-            for file in replayed
-        ]
+        taken = [Split(list(files.items()), start["clock"]) for files in work if files]
+        for file in self._ledger():
+            if start["replay"] < file.last <= end["replay"]:
+                every = list(range(pq.read_metadata(file.path).num_row_groups))
+                taken.append(Split([(str(file.path), every)], start["clock"], replayed=True))
+        return list(map(_Partition, taken))
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        """Arrow batches in exactly the declared types (Spark takes no others)."""
-        assert isinstance(partition, _Split)  # noqa: S101 - made by partitions() above
-        function, columns = self._function(partition)
-        for path, groups in partition.row_groups:
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(_ARROW_BATCH_ROWS, groups, columns, use_threads=False):
-                    taken = function(batch)
-                    if taken.num_rows:
-                        yield taken
-
-    def _function(self, split: _Split) -> tuple[BatchFunction, list[str]]:
-        """What is done with each batch of the upstream files, and which of their columns it takes."""
-        coordinates = schema.COORDINATES.names
-        match self._options.reader:
-            case Layer.SILVER if split.replayed:
-                columns = [name for name in self._columns.names if name != CLOCK]
-                return clocked(self._columns, CLOCK, split.clock), columns
-            case Layer.SILVER:
-                contract = Contract(self._options.feed)
-                return valid_rows(contract, self._columns, CLOCK, split.clock), ["value", *coordinates]
-            case Layer.QUARANTINE:
-                contract = Contract(self._options.feed)
-                return invalid_records(contract, self._columns), ["key", "value", *coordinates]
-            case _:
-                return (lambda batch: batch.cast(self._columns)), self._columns.names
+        """The split itself, as SPLIT."""
+        assert isinstance(partition, _Partition)  # noqa: S101 - made by partitions() above
+        yield partition.split.to_arrow()
 
     def _files(self) -> list[BatchFile]:
         return standing(batch_files(self._options.directory, self._options.upstream))
 
     def _ledger(self) -> list[BatchFile]:
-        return batch_files(self._options.ledger, REPLAY) if self._options.reader is Layer.SILVER else []
+        return batch_files(self._options.ledger, REPLAY) if self._options.ledger else []
 
     def _between(self, start: int, end: int) -> list[BatchFile]:
         """The files of the batches after `start` and up to `end`. Retention never merges across a reader's offset."""
@@ -270,4 +222,4 @@ def _newest_kafka_ts(metadata: Any) -> int:
 
 def _micros(time: datetime) -> int:
     aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1)
+    return microseconds(aware - _EPOCH)

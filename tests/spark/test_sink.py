@@ -1,6 +1,7 @@
 """A micro-batch becomes one file: named by the batch, moved by one rename, whatever fails on the way."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -16,6 +17,7 @@ from stream_app.flow import Flow, Layer
 from stream_app.layers import raw_csv
 from stream_app.sinks.batch import BatchSink, Written
 from stream_app.sinks.hadoop import Hadoop
+from stream_app.sinks.parts import write_parts
 from tests.helpers import plan
 
 NAMES = {
@@ -33,7 +35,8 @@ class Sink:
 
     def write(self, frame: DataFrame, batch: int = 4) -> Written:
         plan(self.flow, batch, {"batch": batch})
-        return BatchSink(self.flow, self.hadoop, self.before_publish).write(frame, batch)
+        parts = partial(write_parts, self.flow, None)
+        return BatchSink(self.flow, self.hadoop, parts, self.before_publish).write(frame, batch)
 
     @property
     def visible(self) -> list[str]:
@@ -57,7 +60,9 @@ def numbers(spark: SparkSession, count: int, tasks: int, start: int = 0) -> Data
 
 
 def lines(spark: SparkSession, count: int, tasks: int) -> DataFrame:
-    return spark.range(0, count, numPartitions=tasks).select(F.col("id").cast("string").alias(raw_csv.LINE))
+    return spark.range(0, count, numPartitions=tasks).select(
+        F.concat("id", F.lit(raw_csv.LINE_SEPARATOR)).alias(raw_csv.LINE)
+    )
 
 
 @pytest.mark.parametrize("tasks", [1, 4])
@@ -177,7 +182,7 @@ def test_every_reader_reads_the_plain_folder(spark: SparkSession, silver: Sink, 
 
 
 def test_every_reader_reads_the_plain_folder_of_the_mirror(spark: SparkSession, feed: Feed, mirror: Sink) -> None:
-    cells = ",".join(["x"] * len(feed.fields))
+    cells = ",".join(["x"] * len(feed.fields)) + raw_csv.LINE_SEPARATOR
     for batch in (4, 5):
         mirror.write(spark.range(10).select(F.lit(cells).alias(raw_csv.LINE)), batch)
     folder = str(mirror.flow.output)

@@ -13,12 +13,14 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows
 
 from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer
 from stream_app.sources import layer as source
 from stream_app.sources.layer import LayerReader, LayerSource, Offset
+from stream_app.sources.rows import SPLIT, Rows
 from tests.helpers import START_MS, Row, bronze_row, silver_row, value, write_layer
 
 
@@ -33,14 +35,17 @@ def reader_of(flow: Flow, max_rows: int = 0, splits: int = 4) -> LayerReader:
     """The reader as a query of the flow makes it."""
     assert flow.upstream is not None
     upstream = flow.upstream
-    options = source._Options(flow.feed, flow.layer, upstream.layer, upstream.output, flow.replay, max_rows, splits)
+    ledger = flow.replay if flow.layer is Layer.SILVER else None
+    options = source._Options(upstream.output, upstream.layer, ledger, max_rows, splits)
     encoded = base64.b64encode(pickle.dumps(options)).decode()
-    return LayerSource({"reader": encoded}).streamReader(source._columns(flow))
+    return LayerSource({"reader": encoded}).streamReader(SPLIT)
 
 
-def rows_of(reader: LayerReader, start: Offset, end: Offset) -> list[Row]:
+def rows_of(flow: Flow, start: Offset, end: Offset) -> list[Row]:
     """What the tasks of one micro-batch read, one task after the other."""
-    return [row for split in reader.partitions(start, end) for batch in reader.read(split) for row in batch.to_pylist()]
+    reader, rows = reader_of(flow), Rows(flow)
+    tasks = reader.partitions(start, end)
+    return [row for task in tasks for batch in rows.read(reader.read(task)) for row in batch.to_pylist()]
 
 
 def walk(reader: LayerReader, start: Offset, limit: ReadLimit) -> list[tuple[Offset, Offset]]:
@@ -92,18 +97,18 @@ def test_a_walk_reads_each_row_once_and_in_order(
     feed: Feed, data: st.DataObject, history: History, limit: ReadLimit, splits: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, patch.object(source, "_MIN_ROWS_PER_SPLIT", 3):
-        silver, raw_csv = (Flow(feed, layer, Path(folder)) for layer in (Layer.SILVER, Layer.RAW_CSV))
+        silver, topic = (Flow(feed, layer, Path(folder)) for layer in (Layer.SILVER, Layer.TOPIC))
         history.write(silver)
-        reader = reader_of(raw_csv, splits=splits)
+        reader = reader_of(topic, splits=splits)
         # a reader's offset lies at the end of a file: retention merges nothing across one
         start = reader.initialOffset() | {
             "batch": data.draw(st.sampled_from([-1, *(file.last for file in silver.files())]))
         }
         batches = walk(reader, start, limit)
-        found = [int(row["txn_id"][1:]) for a, b in batches for row in rows_of(reader_of(raw_csv), a, b)]
+        found = [int(row["txn_id"][1:]) for a, b in batches for row in rows_of(topic, a, b)]
         assert found == history.numbers(after=start["batch"])
         for a, b in batches:
-            covered = [group for split in reader.partitions(a, b) for group in split.row_groups]
+            covered = [group for task in reader.partitions(a, b) for group in task.split.row_groups]
             groups = [(path, index) for path, indexes in covered for index in indexes]
             assert len(groups) == len(set(groups))
             assert len(reader.partitions(a, b)) <= splits
@@ -171,8 +176,8 @@ def test_the_work_of_a_large_batch_is_cut_evenly(flow: dict[Layer, Flow]) -> Non
     with patch.object(source, "_MIN_ROWS_PER_SPLIT", 3):
         reader = reader_of(flow[Layer.GOLD])
         start = reader.initialOffset()
-        splits = reader.partitions(start, reader.latestOffset(start, ReadAllAvailable()))
-    assert [len(groups) for split in splits for _, groups in split.row_groups] == [6, 6, 6, 6]
+        tasks = reader.partitions(start, reader.latestOffset(start, ReadAllAvailable()))
+    assert [len(groups) for task in tasks for _, groups in task.split.row_groups] == [6, 6, 6, 6]
 
 
 def test_no_limit_is_no_limit(flow: dict[Layer, Flow]) -> None:
@@ -185,11 +190,13 @@ def test_each_reader_gets_exactly_the_declared_arrow_types(flow: dict[Layer, Flo
     write_layer(flow[Layer.BRONZE], 0, [bronze_row(0, value(0)), bronze_row(1, b"x")])
     write_layer(flow[Layer.SILVER], 0, [silver_row(0)])
     for layer in (Layer.QUARANTINE, Layer.SILVER, Layer.GOLD, Layer.RAW_CSV):
-        reader = reader_of(flow[layer])
+        reader, rows = reader_of(flow[layer]), Rows(flow[layer])
         start = reader.initialOffset()
-        (split,) = reader.partitions(start, reader.latestOffset(start, ReadAllAvailable()))
-        (batch,) = reader.read(split)
-        assert batch.schema.equals(reader._columns), layer
+        (task,) = reader.partitions(start, reader.latestOffset(start, ReadAllAvailable()))
+        (split,) = reader.read(task)
+        assert split.schema.equals(to_arrow_schema(SPLIT, timezone="UTC"))
+        (batch,) = rows.read(iter([split]))
+        assert batch.schema.equals(to_arrow_schema(rows.columns, timezone="UTC")), layer
         assert batch.num_rows == 1
 
 
@@ -200,7 +207,7 @@ def bronze(flow: dict[Layer, Flow], records: Sequence[bytes | None]) -> None:
 def read_all(flow: Flow) -> list[Row]:
     reader = reader_of(flow)
     start = reader.initialOffset()
-    return rows_of(reader, start, reader.latestOffset(start, ReadAllAvailable()))
+    return rows_of(flow, start, reader.latestOffset(start, ReadAllAvailable()))
 
 
 @settings(max_examples=40, deadline=None)
@@ -237,6 +244,6 @@ def test_no_row_s_clock_is_behind_the_batches_before(flow: dict[Layer, Flow]) ->
     reader = reader_of(flow[Layer.SILVER])
     first, second = walk(reader, reader.initialOffset(), ReadMaxRows(1))
     assert first[1]["clock"] == (START_MS + 36_000_000) * 1000
-    (row,) = rows_of(reader, *second)
+    (row,) = rows_of(flow[Layer.SILVER], *second)
     assert row["kafka_ts"] == bronze_row(1, None)["kafka_ts"]
     assert int(row["_clock"].timestamp()) == START_MS // 1000 + 36_000

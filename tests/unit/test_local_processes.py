@@ -74,7 +74,8 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_stops_all_the_last_one_first(places: Places, name: str) -> None:
+def test_a_signal_stops_all_the_last_one_first(places: Places, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)  # also where nohup runs the tests
     children = [orderly(places, "broker"), orderly(places, "app"), orderly(places, "produce")]
     assert supervise(children, Quiet(name, children), never) == 0
     assert (places.data / "journal").read_text() == "produce app broker "

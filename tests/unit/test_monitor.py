@@ -159,7 +159,7 @@ def test_a_batch_is_counted_and_logged_as_one_line(
     logs.configure("json")
     (tmp_path / "file.parquet").write_bytes(b"12345")
     silver.failures, silver.last_error, silver.progress_at = 2, "OSError: disk full", 0
-    silver.written[3] = Written(3, 8, tmp_path / "file.parquet", 5)
+    silver.written[3] = Written(3, 8, tmp_path / "file.parquet", 5, rows_in=10)
     listener.onQueryProgress(progress("transactions.silver", 3))
     assert (silver.batch_id, silver.batches, silver.rows_in, silver.rows_out, silver.bytes) == (3, 1, 10, 8, 5)
     assert (silver.repeats, silver.state_rows, silver.state_bytes) == (2, 7, 700)
@@ -182,7 +182,7 @@ def test_a_batch_is_counted_and_logged_as_one_line(
 
 
 def test_a_report_that_repeats_a_batch_counts_it_once(listener: ProgressListener, silver: FlowStatus) -> None:
-    silver.written[3] = Written(3, 8, None)
+    silver.written[3] = Written(3, 8, None, rows_in=10)
     for _ in range(3):
         listener.onQueryProgress(progress("transactions.silver", 3))
     assert (silver.batches, silver.rows_in) == (1, 10)

@@ -1,0 +1,103 @@
+"""What a task makes of a split: the rows of its files, as the layer that follows them takes them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import BinaryType, StructField, StructType, TimestampType
+
+from stream_app import schema
+from stream_app.contract import Contract
+from stream_app.flow import Flow, Layer
+from stream_app.layers.quarantine import invalid_records
+from stream_app.layers.raw_csv import LINES, lines
+from stream_app.layers.silver import CLOCK, clocked, valid_rows
+
+SPLIT = StructType([StructField("split", BinaryType())])
+"""The columns of a stream of splits (sources/layer.py)."""
+
+_ARROW_BATCH_ROWS = 10_000
+Batches = Iterator[pa.RecordBatch]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The work of one task: row groups of files, and the clock at the start of the batch."""
+
+    row_groups: list[tuple[str, list[int]]]
+    clock: int
+    replayed: bool = False
+    """Whether the files are of the ledger, whose rows passed the contract when they were replayed."""
+
+    def to_arrow(self) -> pa.RecordBatch:
+        """A row of SPLIT."""
+        return pa.RecordBatch.from_arrays([pa.array([pickle.dumps(self)], pa.binary())], SPLIT.names)
+
+
+class Rows:
+    """The rows that a flow takes from the layer before it.
+
+    Silver gets the contract's rows with CLOCK, quarantine the records that it refuses, raw_csv a line each, the others
+    silver as it stands, or of it what their declaration names. The feed travels with the tasks, so that all tasks of a
+    query hold to one version of its rules.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        self.columns = _columns(flow)
+        self._layer = flow.layer
+        self._feed = flow.feed
+        self._arrow = to_arrow_schema(self.columns, timezone="UTC")
+
+    def frame(self, splits: DataFrame) -> DataFrame:
+        """Splits -> the rows, in `columns`, of every query."""
+        return splits.mapInArrow(self.read, self.columns)
+
+    def read(self, splits: Batches) -> Batches:
+        """The same inside of a task: batches with rows, in exactly the declared types (Spark takes no others)."""
+        for pickled in (value for batch in splits for value in batch["split"].to_pylist()):
+            split: Split = pickle.loads(pickled)  # noqa: S301 - of Split.to_arrow
+            function, columns = self._function(split)
+            for path, groups in split.row_groups:
+                with pq.ParquetFile(path) as file:
+                    for batch in file.iter_batches(_ARROW_BATCH_ROWS, groups, columns, use_threads=False):
+                        taken = function(batch)
+                        if taken.num_rows:
+                            yield taken
+
+    def _function(self, split: Split) -> tuple[Callable[[pa.RecordBatch], pa.RecordBatch], list[str]]:
+        """What is done with each batch of the upstream files, and which of their columns it takes."""
+        coordinates = schema.COORDINATES.names
+        match self._layer:
+            case Layer.SILVER if split.replayed:
+                columns = [name for name in self._arrow.names if name != CLOCK]
+                return clocked(self._arrow, split.clock), columns
+            case Layer.SILVER:
+                return valid_rows(Contract(self._feed), self._arrow, split.clock), ["value", *coordinates]
+            case Layer.QUARANTINE:
+                return invalid_records(Contract(self._feed), self._arrow), ["key", "value", *coordinates]
+            case Layer.RAW_CSV:
+                return (lambda batch: lines(batch, self._feed)), list(self._feed.fields)
+            case _:
+                return (lambda batch: batch.cast(self._arrow)), self._arrow.names
+
+
+def _columns(flow: Flow) -> StructType:
+    match flow.layer:
+        case Layer.QUARANTINE:
+            return schema.QUARANTINE
+        case Layer.SILVER:
+            return StructType([*schema.silver(flow.feed), StructField(CLOCK, TimestampType())])
+        case Layer.RAW_CSV:
+            return LINES
+        case Layer.LAKE | Layer.TOPIC:
+            return schema.silver(flow.feed)
+        case _:
+            declared = flow.window if flow.is_windowed else flow.session
+            needed = {flow.feed.event_time.field, *declared.columns}
+            return StructType([field for field in schema.fields(flow.feed) if field.name in needed])

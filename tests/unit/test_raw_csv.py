@@ -1,0 +1,96 @@
+"""The CSV mirror: every value round-trips, and nothing in it can run as a formula."""
+
+import csv
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from stream_app import schema
+from stream_app.feed import Feed
+from stream_app.flow import Flow, Layer
+from stream_app.layers.raw_csv import LINE, header, lines
+from stream_app.ops import views
+from stream_app.rows import count_rows
+from stream_app.sinks import csv as csv_files
+from tests.helpers import Row, silver_row, write_layer
+
+FORMULA_STARTS = "=+-@\t\r\n"
+NASTY = st.text(alphabet=st.sampled_from("=+-@\"',;|\t\r\n \\a1é\u2028漢😀#\ufeff"), min_size=1, max_size=12)
+TEXTS = st.one_of(NASTY, st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
+
+
+def as_lines(feed: Feed, rows: Sequence[Row]) -> pa.RecordBatch:
+    return lines(pa.RecordBatch.from_pylist(list(rows), to_arrow_schema(schema.silver(feed), timezone="UTC")), feed)
+
+
+def csv_bytes(feed: Feed, rows: Sequence[Row]) -> bytes:
+    return (header(feed) + "".join(as_lines(feed, rows)[LINE].to_pylist())).encode()
+
+
+def harmless(text: str) -> str:
+    """What a cell of the mirror holds for a text of silver."""
+    return f"'{text}" if text[0] in FORMULA_STARTS else text
+
+
+def expected_cells(rows: Sequence[Row], feed: Feed) -> list[dict[str, str]]:
+    def cell(value: object) -> str:
+        if isinstance(value, datetime):
+            return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return harmless(value) if isinstance(value, str) else str(value)
+
+    return [{name: cell(row[name]) for name in feed.fields} for row in rows]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(texts=st.lists(st.tuples(TEXTS, TEXTS, TEXTS), min_size=1, max_size=60))
+@example(texts=[(start + "1+1", 'say ""', "'") for start in FORMULA_STARTS])
+@example(texts=[("'quoted'", '"', 'a"b,c'), ("''", "\\", '\\"'), (";", "|", "\t|;,")])
+def test_any_text_round_trips_through_the_csv(feed: Feed, tmp_path: Path, texts: list[tuple[str, str, str]]) -> None:
+    """Python's csv module and the DuckDB view read what silver holds, but for the apostrophe before a formula."""
+    rows = [
+        silver_row(n, n / 7, merchant=a, city=b, user_id=c, lat=n / 3, amount=Decimal(n).scaleb(-2))
+        for n, (a, b, c) in enumerate(texts)
+    ]
+    data = csv_bytes(feed, rows)
+    assert list(csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)) == expected_cells(rows, feed)
+
+    flow = Flow(feed, Layer.RAW_CSV, tmp_path)
+    silver = write_layer(Flow(feed, Layer.SILVER, tmp_path), 0, [])
+    flow.output.mkdir(parents=True, exist_ok=True)
+    path = flow.output / silver.path.name.replace("silver", "raw_csv").replace("parquet", "csv")
+    path.write_bytes(data)
+    found = views.connect([flow]).sql("SELECT * FROM raw_csv").to_arrow_table().to_pylist()
+    texts_made_harmless = [
+        {name: harmless(row[name]) if isinstance(row[name], str) else row[name] for name in feed.fields} for row in rows
+    ]
+    assert sorted(found, key=lambda row: row["event_time"]) == texts_made_harmless
+    count_rows.cache_clear()
+    assert count_rows(path) == len(rows)
+
+
+def test_no_cell_can_run_as_a_formula(feed: Feed) -> None:
+    rows = [silver_row(n, merchant=f"{start}cmd|' /C calc'!A0") for n, start in enumerate(FORMULA_STARTS)]
+    for cells in csv.reader(io.StringIO(csv_bytes(feed, rows).decode(), newline="")):
+        assert not [cell for cell in cells if cell and cell[0] in FORMULA_STARTS]
+
+
+def test_a_slice_of_lines_is_written_as_it_is(feed: Feed, tmp_path: Path) -> None:
+    """The text is taken out of Arrow's memory as a whole, which a slice has only a part of."""
+    batch = as_lines(feed, [silver_row(n, merchant="é" * n) for n in range(1, 9)])
+    assert csv_files.write(iter([batch.slice(2, 3), batch.slice(0, 0), batch.slice(7)]), tmp_path / "part") == 4
+    expected = "".join(batch[LINE].take(pa.array([2, 3, 4, 7])).to_pylist())
+    assert (tmp_path / "part").read_bytes() == expected.encode()
+
+
+def test_nothing_stands_for_null_and_cells_stay_in_their_columns(feed: Feed) -> None:
+    rows = [silver_row(0) | dict.fromkeys(feed.fields), silver_row(1, lat=None, amount=None)]
+    empty, second = csv.reader(io.StringIO(csv_bytes(feed, rows).decode().partition("\r\n")[2], newline=""))
+    assert empty == [""] * len(feed.fields)
+    assert [name for name, cell in zip(feed.fields, second, strict=True) if not cell] == ["amount", "lat"]
