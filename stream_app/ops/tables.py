@@ -12,35 +12,31 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
+from stream_app.database import connected
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flow import Flow
 from stream_app.ops.sql import name
 from stream_app.settings import Settings
 
 _ROWS_AT_ONCE = 50_000
-_CONNECT_SECONDS = 5
 
 
 def copy_tables(connection: duckdb.DuckDBPyConnection, flows: Iterable[Flow], settings: Settings) -> None:
     """Copy the tables of those flows. Raises StreamAppError, one line that says why one cannot be read."""
-    url = settings.database_url.get_secret_value()
     for flow in flows:
-        if not url:
+        if not settings.database_url.get_secret_value():
             problem = f"DATABASE_URL: is not set, and no PostgreSQL runs here; {flow.name} is a table of it"
             raise ConfigError(problem)
         try:
-            _copy(connection, flow, url)
+            _copy(connection, flow, settings)
         except psycopg.errors.UndefinedTable:
             problem = f"{flow.name}: there is no table {flow.table} yet; the service makes it when it starts"
             raise StreamAppError(problem) from None
-        except psycopg.OperationalError as error:
-            problem = f"{flow.name}: no database answers at DATABASE_URL: {' '.join(str(error).split())}"
-            raise StreamAppError(problem) from None
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, url: str) -> None:
+def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, settings: Settings) -> None:
     # a cursor with a name stays on the server, so that not all rows are in memory twice
-    with psycopg.connect(url, connect_timeout=_CONNECT_SECONDS) as database, database.cursor(flow.sink) as cursor:
+    with connected(flow, settings) as database, database.cursor(flow.sink) as cursor:
         cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(flow.table)))
         described = cursor.description or []
         # PostgreSQL's names of types are DuckDB's too

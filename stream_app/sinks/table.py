@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import psycopg
 import pyarrow as pa
 from psycopg import sql
-from psycopg.rows import TupleRow
 from pyspark.sql import DataFrame
 from pyspark.sql.types import DecimalType, StructType
 
 from stream_app.checkpoint import PlannedBatch
-from stream_app.errors import UnavailableError
+from stream_app.database import CONNECT_SECONDS, Connection, connected
 from stream_app.failpoints import reach
 from stream_app.flow import Flow
 from stream_app.settings import Settings
@@ -38,7 +37,6 @@ _TYPES = {
     "double": "double precision",
     "boolean": "boolean",
 }
-_Connection = psycopg.Connection[TupleRow]
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class _Batch:
     query_id: str
     planned: PlannedBatch
 
-    def run(self, connection: _Connection, rows: Iterable[Sequence[object]]) -> None:
+    def run(self, connection: Connection, rows: Iterable[Sequence[object]]) -> None:
         """One transaction, by the caller: nothing if the marker shows that it was done before."""
         found = connection.execute(
             "SELECT query_id, batch_id FROM stream_app_batches WHERE sink = %s FOR UPDATE", [self.sink]
@@ -70,7 +68,7 @@ class _Batch:
             [self.sink, self.query_id, self.planned.batch_id, json.dumps(self.planned.end)],
         )
 
-    def _upsert(self, connection: _Connection, rows: Iterable[Sequence[object]]) -> None:
+    def _upsert(self, connection: Connection, rows: Iterable[Sequence[object]]) -> None:
         table, columns, key = sql.Identifier(self.table), _list(self.columns), _list(self.key)
         incoming = "CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
         connection.execute(sql.SQL(incoming).format(columns, table))
@@ -104,15 +102,11 @@ def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
     if flow.is_windowed:
         listed.append(sql.SQL("{} boolean NOT NULL DEFAULT false").format(sql.Identifier(FINAL)))
     create = sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY ({}))")
-    try:
-        with psycopg.connect(settings.database_url.get_secret_value(), connect_timeout=5) as connection:
-            connection.execute(_MARKERS)
-            connection.execute(create.format(table, sql.SQL(", ").join(listed), _list(_key(flow))))
-            for column in listed:
-                connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {}").format(table, column))
-    except psycopg.OperationalError as error:
-        problem = f"{flow.name}: no database answers at DATABASE_URL: {' '.join(str(error).split())}"
-        raise UnavailableError(problem) from None
+    with connected(flow, settings) as connection:
+        connection.execute(_MARKERS)
+        connection.execute(create.format(table, sql.SQL(", ").join(listed), _list(_key(flow))))
+        for column in listed:
+            connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {}").format(table, column))
 
 
 def upsert(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> Written:
@@ -127,7 +121,7 @@ def upsert(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> W
     def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # all of them, even if they are not needed: the query's state is committed by reading to the end
         rows = [row for records in batches for row in zip(*(column.to_pylist() for column in records), strict=True)]
-        with psycopg.connect(url) as connection:
+        with psycopg.connect(url, connect_timeout=CONNECT_SECONDS) as connection:
             batch.run(connection, rows)
             reach(name, "staged", batch_id)
         reach(name, "renamed", batch_id)
