@@ -11,18 +11,17 @@ from pathlib import Path
 from string import Template
 from threading import Event
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from local import java, lock, ports
 from local.console import say
 from local.places import JARS, ROOT, Places, shown
 from local.process import Child, lock_path
+from stream_app.broker import PARTITIONS, create_missing
 from stream_app.errors import ConfigError, StreamAppError
 
 NAME = "broker"
-PARTITIONS = 3
 _PARTITIONED = f" ({PARTITIONS} partitions)"
 _TEMPLATE = ROOT / "conf" / "kafka.properties"
 _LOG4J = ROOT / "conf" / "kafka-log4j2.properties"
@@ -125,17 +124,10 @@ def _existing(admin: AdminClient, timeout: float) -> set[str] | None:
 
 def _make_missing(admin: AdminClient, existing: set[str], topics: Sequence[str], log_name: str) -> list[str]:
     """Make the topics that do not exist; return them."""
-    missing = [topic for topic in topics if topic not in existing]
-    if not missing:
-        return []
-    for topic, made in admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in missing]).items():
-        try:
-            made.result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another program of ours was quicker
-                problem = f"topic {topic} cannot be made: {error.args[0].str()}; see {log_name}"
-                raise StreamAppError(problem) from None
-    return missing
+    try:
+        return create_missing(admin, existing, topics)
+    except StreamAppError as error:
+        raise StreamAppError(f"{error}; see {log_name}") from None
 
 
 def _address_file(places: Places) -> Path:

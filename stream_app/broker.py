@@ -1,19 +1,22 @@
-"""What the service asks the broker itself, beside what Spark reads: topic ids and the offsets that exist."""
+"""What we ask the broker ourselves, beside what Spark reads: topic ids, the offsets that exist, missing topics."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.cimpl import NewTopic
 
 from stream_app import logs
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.settings import Settings
 
+PARTITIONS = 3
+"""Of the topics that we create."""
 _TIMEOUT_SECONDS = 15.0
 
 
@@ -41,6 +44,23 @@ def client_config(settings: Settings) -> dict[str, str]:
             "sasl.password": settings.kafka_sasl_password.get_secret_value(),
         }
     return config
+
+
+def create_missing(admin: AdminClient, existing: set[str], topics: Iterable[str]) -> list[str]:
+    """Create the topics that do not exist, replicated as the broker does by default; return them.
+
+    Raises StreamAppError where the broker refuses one.
+    """
+    missing = [topic for topic in topics if topic not in existing]
+    if not missing:
+        return []
+    for topic, created in admin.create_topics([NewTopic(topic, PARTITIONS) for topic in missing]).items():
+        try:
+            created.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another program of ours was quicker
+                raise StreamAppError(f"topic {topic} cannot be made: {error.args[0].str()}") from None
+    return missing
 
 
 class Broker:

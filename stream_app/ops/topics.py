@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import time
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
-from stream_app.broker import client_config
+from stream_app.broker import PARTITIONS, client_config, create_missing
 from stream_app.errors import StreamAppError
 from stream_app.flow import Flow
 from stream_app.ops.command import option, run
 from stream_app.settings import Settings
 
-PARTITIONS = 3
 _PATIENCE_SECONDS = 60.0
 
 
@@ -25,16 +23,9 @@ def topics(settings: Settings, flows: tuple[Flow, ...]) -> int:
     """Create them, once a broker answers. Raises StreamAppError where none does in time, or refuses."""
     wanted = {topic for flow in flows for topic in flow.feed.all_topics} | {option("KAFKA_TOPIC")} - {""}
     admin = AdminClient(client_config(settings) | {"log_level": 0})  # 0: no line for each try to connect
-    missing = sorted(wanted - _existing(admin, settings.kafka_bootstrap_servers))
-    if missing:
-        for topic, future in admin.create_topics([NewTopic(topic, PARTITIONS) for topic in missing]).items():
-            try:
-                future.result()
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another one was quicker
-                    raise StreamAppError(f"topic {topic} cannot be created: {error.args[0].str()}") from None
+    created = create_missing(admin, _existing(admin, settings.kafka_bootstrap_servers), sorted(wanted))
     for topic in sorted(wanted):
-        print(f"topic {topic}: {f'created, {PARTITIONS} partitions' if topic in missing else 'is there'}")
+        print(f"topic {topic}: {f'created, {PARTITIONS} partitions' if topic in created else 'is there'}")
     return 0
 
 
