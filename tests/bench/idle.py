@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import sys
 import time
 from pathlib import Path
 
-from local.ports import any_free
-from stream_app.settings import PROJECT
-from tests.service.harness import KafkaBroker, Service, transaction, wait_for
+from tests.service.harness import broker_and_service, transaction, wait_for
 
 SETTLE_SECONDS, MEASURED_SECONDS = 45, 120
 RECORDS = 1000
@@ -37,33 +35,31 @@ def cpu_seconds(session: int) -> float:
 
 def measure() -> dict[str, float]:
     """Start it, let it read what is there, and leave it alone."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        kafka = KafkaBroker(folder / "broker", any_free())
-        kafka.start()
-        service = Service(folder / "run" / "output", PROJECT / "conf" / "feeds", kafka.address)
-        service.root.parent.mkdir()
-        try:
-            kafka.create_topic("transactions")
-            now = time.time()
-            kafka.send("transactions", [transaction(i, now - 600 + i / 10) for i in range(RECORDS)])
-            started = time.monotonic()
-            service.start(TRIGGER_INTERVAL="30 seconds", SPARK_SUBMIT_OPTS="")
-            bronze = service.flows["bronze"]
-            wait_for(bronze.checkpoint.last_committed, "the first batch")
-            first = time.monotonic() - started
-            wait_for(lambda: service.has_read_all(kafka), "all records")
-            assert service.process
-            time.sleep(SETTLE_SECONDS)
-            before, since = cpu_seconds(service.process.pid), time.monotonic()
-            time.sleep(MEASURED_SECONDS)
-            spent = cpu_seconds(service.process.pid) - before
-            idle = spent / (time.monotonic() - since)
-            service.stop()
-            return {"start_seconds": round(first, 1), "idle_cpu_percent_of_a_core": round(idle * 100, 1)}
-        finally:
-            service.kill()
-            kafka.stop()
+    with broker_and_service() as (kafka, service):
+        now = time.time()
+        kafka.send("transactions", [transaction(i, now - 600 + i / 10) for i in range(RECORDS)])
+        say(f"{RECORDS:,} records stand ready; starting the service")
+        started = time.monotonic()
+        service.start(TRIGGER_INTERVAL="30 seconds", SPARK_SUBMIT_OPTS="")
+        wait_for(service.flows["bronze"].checkpoint.last_committed, "the first batch")
+        first = time.monotonic() - started
+        say(f"the first batch after {first:.1f} s; waiting until all is read")
+        wait_for(lambda: service.has_read_all(kafka), "all records")
+        assert service.process
+        say(f"all is read; {SETTLE_SECONDS} s to settle")
+        time.sleep(SETTLE_SECONDS)
+        say(f"measuring for {MEASURED_SECONDS} s")
+        before, since = cpu_seconds(service.process.pid), time.monotonic()
+        time.sleep(MEASURED_SECONDS)
+        spent = cpu_seconds(service.process.pid) - before
+        idle = spent / (time.monotonic() - since)
+        service.stop()
+        return {"start_seconds": round(first, 1), "idle_cpu_percent_of_a_core": round(idle * 100, 1)}
+
+
+def say(progress: str) -> None:
+    """A line on stderr, for who waits; stdout has the figures alone."""
+    print(f"idle: {progress}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -17,11 +16,9 @@ from pathlib import Path
 import duckdb
 from confluent_kafka import Producer
 
-from local.ports import any_free
 from stream_app.flow import Flow, Layer
 from stream_app.rows import CSV_DIALECT
-from stream_app.settings import PROJECT
-from tests.service.harness import KafkaBroker, Service, transaction, wait_for
+from tests.service.harness import KafkaBroker, broker_and_service, transaction, wait_for
 
 WARM_UP_SECONDS, MEASURED_SECONDS = 60, 60
 HISTORY_SECONDS = 420
@@ -51,34 +48,24 @@ class Sender(threading.Thread):
 
 def measure(rate: int) -> dict[str, dict[str, float]]:
     """Run the service at that rate; the percentiles in seconds by sink."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        kafka = KafkaBroker(folder / "broker", any_free())
-        kafka.start()
-        service = Service(folder / "run" / "output", PROJECT / "conf" / "feeds", kafka.address)
-        service.root.parent.mkdir()
+    with broker_and_service() as (kafka, service):
         service.environment |= {"RETENTION": "keep", "SPARK_SUBMIT_OPTS": ""}
-        try:
-            kafka.create_topic("transactions")
-            now = time.time()
-            history = [transaction(i, now - HISTORY_SECONDS + i) for i in range(HISTORY_SECONDS)]
-            kafka.send("transactions", history)
-            service.start()
-            wait_for(lambda: service.root.exists() and service.count("raw_csv") == HISTORY_SECONDS, "the history")
-            sender = Sender(kafka, "transactions", rate)
-            sender.start()
-            time.sleep(WARM_UP_SECONDS)
-            begin = time.time()
-            time.sleep(MEASURED_SECONDS)
-            end = time.time()
-            sender.ended.set()
-            sender.join()
-            wait_for(lambda: service.has_read_all(kafka), "the rest")
-            service.stop()
-            return {layer: _percentiles(flow, begin, end) for layer, flow in service.flows.items()}
-        finally:
-            service.kill()
-            kafka.stop()
+        now = time.time()
+        history = [transaction(i, now - HISTORY_SECONDS + i) for i in range(HISTORY_SECONDS)]
+        kafka.send("transactions", history)
+        service.start()
+        wait_for(lambda: service.root.exists() and service.count("raw_csv") == HISTORY_SECONDS, "the history")
+        sender = Sender(kafka, "transactions", rate)
+        sender.start()
+        time.sleep(WARM_UP_SECONDS)
+        begin = time.time()
+        time.sleep(MEASURED_SECONDS)
+        end = time.time()
+        sender.ended.set()
+        sender.join()
+        wait_for(lambda: service.has_read_all(kafka), "the rest")
+        service.stop()
+        return {layer: _percentiles(flow, begin, end) for layer, flow in service.flows.items()}
 
 
 def _percentiles(flow: Flow, begin: float, end: float) -> dict[str, float]:

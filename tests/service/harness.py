@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -23,6 +25,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from local.broker import Broker
 from local.places import Places
+from local.ports import any_free
 from local.postgres import Postgres
 from stream_app.feed import Feed, load_feeds
 from stream_app.flow import Flow, Layer, flows
@@ -242,6 +245,21 @@ class Service:
             "SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1",
         }
         return os.environ | own | self.environment | more
+
+
+@contextmanager
+def broker_and_service() -> Iterator[tuple[KafkaBroker, Service]]:
+    """A broker with the topic `transactions`, and a service that is not started; nothing is left of them at the end."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as running:
+        folder = Path(name)
+        kafka = KafkaBroker(folder / "broker", any_free())
+        running.callback(kafka.stop)
+        kafka.start()
+        kafka.create_topic("transactions")
+        service = Service(folder / "run" / "output", PROJECT / "conf" / "feeds", kafka.address)
+        service.root.parent.mkdir()
+        running.callback(service.kill)
+        yield kafka, service
 
 
 def produce(service: Service, **settings: str) -> None:

@@ -11,15 +11,12 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
-from local.ports import any_free
 from stream_app.files import batch_files
 from stream_app.flow import Flow
 from stream_app.settings import PROJECT
-from tests.service.harness import KafkaBroker, Service, transaction
+from tests.service.harness import Service, broker_and_service, transaction
 
 RECORDS_PER_BATCH = 10
 MOST_FILES, MOST_COMPACTED = 48, 16
@@ -42,23 +39,14 @@ def main() -> int:
 
 def endurance(batches: int) -> list[str]:
     """Drain that many tiny batches; what was not as it should be."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        kafka = KafkaBroker(folder / "broker", any_free())
-        kafka.start()
-        try:
-            kafka.create_topic("transactions")
-            service = Service(folder / "run" / "output", PROJECT / "conf" / "feeds", kafka.address)
-            service.root.parent.mkdir()
-            start = time.time() - 3600
-            count = batches * RECORDS_PER_BATCH
-            kafka.send("transactions", [transaction(i, start + i * 3500 / count) for i in range(count)])
-            service.start(TRIGGER_INTERVAL="available-now", MAX_OFFSETS_PER_TRIGGER=str(RECORDS_PER_BATCH))
-            follow(service)
-            service.end()
-            return verdict(service)
-        finally:
-            kafka.stop()
+    with broker_and_service() as (kafka, service):
+        start = time.time() - 3600
+        count = batches * RECORDS_PER_BATCH
+        kafka.send("transactions", [transaction(i, start + i * 3500 / count) for i in range(count)])
+        service.start(TRIGGER_INTERVAL="available-now", MAX_OFFSETS_PER_TRIGGER=str(RECORDS_PER_BATCH))
+        follow(service)
+        service.end()
+        return verdict(service)
 
 
 def follow(service: Service) -> None:
