@@ -60,6 +60,8 @@ class Runner:
         try:
             self._draining = False
             for flow in flows:
+                if self._stop.is_set():
+                    return
                 self._start(flow)
                 self._wait_for_source(flow)
             self._monitor.ready = True

@@ -210,6 +210,30 @@ def test_a_drain_ends_by_itself_when_every_query_has_read_all(service: Service) 
     assert {service.state(layer) for layer in LAYERS} == {State.DONE}
 
 
+def test_a_stop_in_the_midst_of_the_start_starts_nothing_more(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not started yet need not be drained; with many flows a start takes longer than a stop may."""
+    monkeypatch.setattr(runner, "_SOURCE_SECONDS", 20_000.0)
+    silver = Query()
+    silver.status = {"message": "Initializing sources"}
+    service.queries.script[Layer.SILVER] = [silver]
+    service.begin()
+    wait_until(lambda: service.queries.started[Layer.SILVER])
+    service.runner.stop()
+    service.wait()
+    started = [layer for layer in LAYERS if service.queries.started[layer]]
+    assert started == [Layer.BRONZE, Layer.QUARANTINE, Layer.SILVER]
+    assert service.queries.active == []
+    assert not service.monitor.ready
+
+
+def test_after_a_stop_the_next_wave_of_a_drain_starts_nothing(service: Service, made: tuple[Flow, ...]) -> None:
+    service.runner.stop()
+    service.runner.run(made)
+    assert not any(service.queries.started.values())
+
+
 def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
     service: Service, made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
