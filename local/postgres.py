@@ -154,9 +154,9 @@ def _programs(cluster: Path | None = None) -> Path:
     return found[made_by]
 
 
-def _closed(path: Path) -> bool:
-    """Whether only its owner may pass through a folder on the way."""
-    return not all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
+def _closed(path: Path) -> list[Path]:
+    """The folders on the way that only their owner may pass through, the outermost first."""
+    return [folder for folder in reversed(path.parents) if not folder.stat().st_mode & stat.S_IXOTH]
 
 
 def _user(cluster: Path) -> int | None:
@@ -169,9 +169,8 @@ def _user(cluster: Path) -> int | None:
 
 def _refuse_closed_folders(user: int, *paths: Path) -> None:
     """Raise ConfigError where the other user cannot get to the server's files through our folders."""
-    for folder in (folder for path in paths for folder in reversed(path.parents)):
-        status = folder.stat()
-        if status.st_uid != user and not status.st_mode & stat.S_IXOTH:
+    for folder in (folder for path in paths for folder in _closed(path)):
+        if folder.stat().st_uid != user:
             name = pwd.getpwuid(user).pw_name
             problem = f"PostgreSQL does not run as root, and user {name} may not pass through {folder}"
             raise ConfigError(f"{problem}: chmod o+x {folder}, or make run as another user, or set DATABASE_URL")
