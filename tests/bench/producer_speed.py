@@ -1,4 +1,4 @@
-"""How fast the producer makes and sends messages: `python tests/bench/producer_speed.py [host:port [topic]]`.
+"""How fast the producer makes and sends messages: `python -m tests.bench.producer_speed [host:port [topic]]`.
 
 Without a broker's address it measures generation, faults and encoding; with one, also publishing with gzip and lz4
 to a topic that must exist. Run it under `taskset -c 0` to see what one core does.
