@@ -1,0 +1,158 @@
+"""make replay: what it takes out of quarantine, over files as the service writes them."""
+
+import fcntl
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from stream_app.errors import ConfigError
+from stream_app.feed import Feed
+from stream_app.files import batch_files
+from stream_app.flow import REPLAY, Flow, Layer, flows
+from stream_app.ops.replay import replay
+from tests.helpers import Row, app_settings, bronze_row, silver_row, tree, value, write_layer
+
+TOO_LATE = 600  # seconds after its event that Kafka took a record; the feed allows three minutes
+
+Replay = Callable[..., str]
+
+
+@pytest.fixture
+def made(feed: Feed, tmp_path: Path) -> dict[Layer, Flow]:
+    return {flow.layer: flow for flow in flows([feed], tmp_path)}
+
+
+@pytest.fixture
+def run(made: dict[Layer, Flow], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Replay:
+    """A function that replays with those options, and returns what was printed."""
+
+    def run(**options: str) -> str:
+        for option in ("REASON", "ALLOW", "DRY_RUN"):
+            monkeypatch.setenv(option, options.get(option, ""))
+        assert replay(app_settings(made[Layer.BRONZE].root), tuple(made.values())) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def quarantined(offset: int, record: bytes, *reasons: str, seconds: float = 0) -> Row:
+    return bronze_row(offset, record, seconds) | {"value_text": record.decode(), "reasons": list(reasons)}
+
+
+def ledgers(made: dict[Layer, Flow]) -> list[list[Row]]:
+    """The rows of each file of the ledger, oldest first."""
+    files = sorted(batch_files(made[Layer.SILVER].replay, REPLAY))
+    return [pq.read_table(file.path).to_pylist() for file in files]
+
+
+def taken(made: dict[Layer, Flow]) -> list[str]:
+    return [row["txn_id"] for rows in ledgers(made) for row in rows]
+
+
+def test_a_record_that_passes_now_goes_into_the_ledger_once(made: dict[Layer, Flow], run: Replay) -> None:
+    """Nothing twice: the ledger itself says what was taken; and each row is what silver would have held at first."""
+    fails_still = quarantined(1, value(1, amount=-1), "out_of_range:amount")
+    write_layer(made[Layer.QUARANTINE], 0, [quarantined(0, value(0), "not_allowed:currency"), fails_still])
+    printed = run()
+    assert "1 records are in the ledger" in printed
+    assert "silver takes them with the next start" in printed
+    assert ledgers(made) == [[silver_row(0)]]
+    assert "in the ledger" not in run()
+    assert ledgers(made) == [[silver_row(0)]]
+    write_layer(made[Layer.QUARANTINE], 1, [quarantined(2, value(2), "not_allowed:currency")])
+    run()
+    assert ledgers(made) == [[silver_row(0)], [silver_row(2)]]
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("", ["t0", "t1", "t2"]),
+        ("not_allowed", ["t0", "t1"]),
+        ("not_allowed:currency", ["t0"]),
+        ("future", ["t1"]),
+        ("missing:amount", ["t2"]),
+        ("missing:am", []),
+        ("not", []),
+    ],
+)
+def test_reason_chooses_whole_reasons_with_or_without_their_field(
+    made: dict[Layer, Flow], run: Replay, reason: str, expected: list[str]
+) -> None:
+    """Only what was asked for is taken: not what merely begins with the same letters."""
+    reasons = [["not_allowed:currency"], ["not_allowed:status", "future"], ["missing:amount"]]
+    write_layer(made[Layer.QUARANTINE], 0, [quarantined(n, value(n), *why) for n, why in enumerate(reasons)])
+    run(REASON=reason)
+    assert taken(made) == expected
+
+
+@pytest.mark.parametrize(
+    ("allow", "expected"), [("", []), ("late", ["t0"]), ("future", ["t1"]), ("late, future", ["t0", "t1"])]
+)
+def test_allow_forgives_the_time_and_nothing_else(
+    made: dict[Layer, Flow], run: Replay, allow: str, expected: list[str]
+) -> None:
+    """A row of silver is whole, whatever was forgiven."""
+    late = quarantined(0, value(0), "late", seconds=TOO_LATE)
+    future = quarantined(1, value(1, 2 * TOO_LATE), "future", seconds=TOO_LATE + 1)
+    not_whole = quarantined(2, value(2, amount=None), "missing:amount", "late", seconds=TOO_LATE)
+    write_layer(made[Layer.QUARANTINE], 0, [late, future, not_whole])
+    run(ALLOW=allow)
+    assert taken(made) == expected
+
+
+def test_what_leaves_no_whole_row_cannot_be_allowed(made: dict[Layer, Flow], run: Replay) -> None:
+    """A refusal touches nothing."""
+    write_layer(made[Layer.QUARANTINE], 0, [quarantined(0, value(0, amount=None), "missing:amount")])
+    before = tree(made[Layer.BRONZE].root)
+    with pytest.raises(ConfigError, match=r"^missing cannot be forgiven, only future and late$"):
+        run(ALLOW="missing")
+    assert tree(made[Layer.BRONZE].root) == before
+
+
+def test_a_dry_run_counts_and_writes_nothing(made: dict[Layer, Flow], run: Replay) -> None:
+    """To look changes nothing that anybody reads; the lock alone is left, empty."""
+    rows = [quarantined(n, value(n, amount=12.5 if n < 3 else -1), "out_of_range:amount") for n in range(5)]
+    write_layer(made[Layer.QUARANTINE], 0, rows)
+    root = made[Layer.BRONZE].root
+    before = tree(root)
+    printed = run(DRY_RUN="1")
+    assert ["out_of_range:amount", "3", "2"] in [line.split() for line in printed.splitlines()]
+    assert "in the ledger" not in printed
+    assert tree(root) == before | {"transactions/_replay.lock": b""}
+    run()
+    assert taken(made) == ["t0", "t1", "t2"]
+
+
+def test_a_record_whose_dedupe_key_silver_holds_is_not_taken(made: dict[Layer, Flow], run: Replay) -> None:
+    """Silver holds each key once: its own dedupe forgets a key after an hour, so that the replay must look."""
+    write_layer(made[Layer.SILVER], 0, [silver_row(0)])
+    rows = [quarantined(7, value(0), "not_allowed:city"), quarantined(8, value(1), "not_allowed:city")]
+    write_layer(made[Layer.QUARANTINE], 0, rows)
+    assert "repeat of a record that silver holds" in run()
+    assert taken(made) == ["t1"]
+
+
+def test_of_two_with_one_dedupe_key_kafkas_first_is_taken(made: dict[Layer, Flow], run: Replay) -> None:
+    """Silver holds each key once, and the same one whatever the order of the files."""
+    second, first = (
+        quarantined(offset, value(0, city=city), "not_allowed:city", seconds=offset)
+        for offset, city in ((9, "Bonn"), (4, "Jena"))
+    )
+    write_layer(made[Layer.QUARANTINE], 0, [second, first])
+    run()
+    assert [(row["city"], row["offset"]) for rows in ledgers(made) for row in rows] == [("Jena", 4)]
+
+
+def test_a_second_replay_of_the_feed_is_refused_while_one_is_under_way(made: dict[Layer, Flow], run: Replay) -> None:
+    """Nothing twice: two that judge at once would both find a record not yet in the ledger."""
+    write_layer(made[Layer.QUARANTINE], 0, [quarantined(0, value(0), "not_allowed:city")])
+    with (made[Layer.SILVER].replay.parent / "_replay.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=r"^another replay of transactions is under way"):
+            run()
+    assert taken(made) == []
+    run()
+    assert taken(made) == ["t0"]
