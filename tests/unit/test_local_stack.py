@@ -4,14 +4,11 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka import KafkaError
 
 from local import broker, lock, ports, postgres
 from local.places import JARS, ROOT, Places
@@ -19,6 +16,7 @@ from local.process import Child, WhenDone, lock_path
 from local.stack import Stack, load_stack
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.settings import Settings
+from tests.fakes import FakeAdmin
 
 TEMPLATE = (ROOT / "conf" / "kafka.properties").read_text()
 
@@ -306,34 +304,16 @@ def test_a_named_database_goes_before_one_that_runs_here(
         made.postgres()
 
 
-class FakeAdmin:
-    """A broker with the topic `old`, where another program makes `raced` at this moment."""
-
-    def __init__(self, config: dict[str, object]) -> None:
-        assert config["bootstrap.servers"] == "k:1"
-
-    def list_topics(self, timeout: float) -> SimpleNamespace:
-        assert timeout <= 5
-        return SimpleNamespace(topics={"old": None})
-
-    def create_topics(self, topics: list[NewTopic]) -> dict[str, "Future[None]"]:
-        made = {topic.topic: Future[None]() for topic in topics}
-        for name, future in made.items():
-            if name == "new":
-                future.set_result(None)
-            else:
-                code = KafkaError.TOPIC_ALREADY_EXISTS if name == "raced" else KafkaError.POLICY_VIOLATION
-                future.set_exception(KafkaException(KafkaError(code)))
-        return made
-
-
 def test_only_missing_topics_are_made_and_another_may_have_been_quicker(
     places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(broker, "AdminClient", FakeAdmin)
+    refused = {"raced": KafkaError.TOPIC_ALREADY_EXISTS, "wrong": KafkaError.POLICY_VIOLATION}
+    admin = FakeAdmin("old", refused=refused)
+    monkeypatch.setattr(broker, "AdminClient", admin)
     broker.make_topics(places, "k:1", ["old"])
     broker.make_topics(places, "k:1", ["new", "old", "raced"])
     assert capsys.readouterr().out == "broker: topics made at k:1: new, raced (3 partitions)\n"
+    assert admin.config["bootstrap.servers"] == "k:1"
     with pytest.raises(StreamAppError, match=r"^topic wrong cannot be made: [^\n]*; see .*broker\.log$"):
         broker.make_topics(places, "k:1", ["new", "wrong"])
 
