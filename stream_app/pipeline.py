@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from stream_app import logs, ownership, restart
+from stream_app import logs, ownership, restart, schema
 from stream_app.admission import Admission
 from stream_app.flow import Flow, Layer
-from stream_app.layers.bronze import bronze
+from stream_app.layers.bronze import bronze, with_headers
 from stream_app.layers.gold import gold
 from stream_app.layers.sessions import sessions
 from stream_app.layers.silver import once
@@ -26,7 +26,7 @@ from stream_app.sinks.batch import BatchSink, Written
 from stream_app.sinks.hadoop import Hadoop
 from stream_app.sinks.kept import references, write_kept
 from stream_app.sinks.late import write_late
-from stream_app.sinks.parts import write_parts
+from stream_app.sinks.parts import Part, Step, write_parts
 from stream_app.sources.kafka import read_topic
 from stream_app.sources.layer import read_layer
 from stream_app.sources.rows import Rows
@@ -49,19 +49,15 @@ class Pipeline:
         self.hadoop = Hadoop(spark)
         self._sinks: dict[Flow, BatchSink] = {}
 
-    def start(self, flow: Flow, batch_function: Callable[[DataFrame, int], None]) -> StreamingQuery:
-        """Check that the flow may go on from its checkpoint, then start its query.
+    def start(self, flow: Flow, batch_function: Callable[[DataFrame, int], None], *, ends: bool) -> StreamingQuery:
+        """Check that the flow may go on from its checkpoint, then start its query, which `ends` with what is there.
 
         Raises ConfigError where it may not; then nothing was changed.
         """
         read_from = self._admission.admit(flow)
         self.hadoop.delete(flow.staging)
-        if flow.layer is Layer.SILVER:
-            parts = partial(write_kept, flow)
-        else:
-            parts = partial(write_parts, flow, Rows(flow) if flow.layer in _READ_BY_SINK else None)
         check = partial(self._admission.check_same_topic, flow, read_from)
-        self._sinks[flow] = BatchSink(flow, self.hadoop, parts, check)
+        self._sinks[flow] = BatchSink(flow, self.hadoop, _parts_writer(flow), check)
         frame = self._transform(flow)
         if flow.layer is Layer.TABLE:
             table.prepare(flow, self._settings, frame.schema)
@@ -71,10 +67,10 @@ class Pipeline:
             .option("checkpointLocation", flow.checkpoint.path.absolute().as_uri())
             .foreachBatch(batch_function)
         )
-        if self._settings.drains:
+        if ends:
             return writer.trigger(availableNow=True).start()
-        follows = flow.layer is not Layer.BRONZE
-        return writer.trigger(processingTime=_FOLLOW_INTERVAL if follows else self._settings.trigger_interval).start()
+        interval = self._settings.trigger_interval if flow.upstream is None else _FOLLOW_INTERVAL
+        return writer.trigger(processingTime=interval).start()
 
     def write(self, flow: Flow, frame: DataFrame, batch_id: int) -> Written:
         """Write a batch of the flow (sinks/batch.py has the guarantee)."""
@@ -123,3 +119,14 @@ class Pipeline:
         newest = pq.read_table(file).sort_by([(time, "descending")]).slice(0, _PREVIEW_ROWS)
         for row in newest.to_pylist():
             logs.info(f"{flow.name} preview", **row)
+
+
+def _parts_writer(flow: Flow) -> Callable[[DataFrame, Path], list[Part]]:
+    """What runs a batch of the flow and leaves its rows in a folder."""
+    if flow.layer is Layer.SILVER:
+        return partial(write_kept, flow)
+    step = Step(schema.BRONZE, with_headers) if flow.layer is Layer.BRONZE else None
+    if flow.layer in _READ_BY_SINK:
+        rows = Rows(flow)
+        step = Step(rows.columns, rows.read)
+    return partial(write_parts, flow, step)

@@ -6,7 +6,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from pyspark.sql import DataFrame
@@ -45,7 +45,9 @@ class Runner:
         self._batch_errors: dict[Flow, str] = {}
         """What a batch failed with, which Spark's report of the failed query holds only in part."""
         self._stop = threading.Event()
-        self._draining = False
+        self._following: set[Flow] = set()
+        """What a drain has started before the layer that it follows has ended."""
+        self._halted: set[Flow] = set()
 
     def stop(self) -> None:
         """Ask for a drain; safe in a signal handler."""
@@ -57,27 +59,50 @@ class Runner:
         Raises ConfigError where a query must not be started, StreamAppError after MAX_FAILURES failures in a row of
         one flow; the others are drained first.
         """
+        waiting = list(flows)
         try:
-            self._draining = False
-            for flow in flows:
-                if self._stop.is_set():
-                    return
-                self._start(flow)
-                self._wait_for_source(flow)
-            self._monitor.ready = True
-            while self._queries or self._restart_at:
+            while waiting or self._queries or self._restart_at:
+                for flow in filter(self._may_start, list(waiting)):
+                    if self._stop.is_set():
+                        return
+                    waiting.remove(flow)
+                    self._start(flow)
+                    self._wait_for_source(flow)
+                self._monitor.ready = not waiting
                 if self._stop.wait(_POLL_SECONDS):
                     return
                 self._watch()
         finally:
-            self._drain()
+            self._halt(list(self._queries))
+            self._restart_at.clear()
+
+    def _may_start(self, flow: Flow) -> bool:
+        """Whether there is enough to do for it: in a drain, more than a file of the layer before, or the last of it."""
+        if not self._settings.drains or self._ends(flow) or flow.upstream is None:
+            return True
+        committed = flow.checkpoint.last_committed()
+        taken = committed.end["batch"] if committed else -1
+        return sum(file.last > taken for file in flow.upstream.files()) > 1
+
+    def _ends(self, flow: Flow) -> bool:
+        """Whether the query is to end with what is there: in a drain, once the layer that it follows has ended."""
+        return self._settings.drains and (flow.upstream is None or self._monitor[flow.upstream].state is State.DONE)
 
     def _start(self, flow: Flow) -> None:
         status = self._monitor[flow]
         status.state = State.STARTING
         self._restart_at.pop(flow, None)
+        ends = self._ends(flow)
+        if self._settings.drains and not ends:
+            self._following.add(flow)
+        else:
+            self._following.discard(flow)
+
+        def batch(frame: DataFrame, batch_id: int) -> None:
+            self._batch(flow, frame, batch_id)
+
         try:
-            self._queries[flow] = self._pipeline.start(flow, lambda frame, batch_id: self._batch(flow, frame, batch_id))
+            self._queries[flow] = self._pipeline.start(flow, batch, ends=ends)
         except ConfigError:
             status.state = State.FAILED
             raise
@@ -99,6 +124,10 @@ class Runner:
                 return
 
     def _watch(self) -> None:
+        for flow in list(self._following):
+            if flow in self._queries and self._ends(flow):  # now it can be told to read the rest and end
+                self._halt([flow])
+                self._start(flow)
         for flow, query in list(self._queries.items()):
             if query.isActive:
                 continue
@@ -149,7 +178,7 @@ class Runner:
     @contextmanager
     def _gate(self, flow: Flow, batch_id: int) -> Iterator[None]:
         with self._monitor.lock:
-            if self._draining:
+            if flow in self._halted:
                 raise _Draining
             self._running_batches[flow] = batch_id
         try:
@@ -158,23 +187,22 @@ class Runner:
             with self._monitor.lock:
                 del self._running_batches[flow]
 
-    def _drain(self) -> None:
+    def _halt(self, flows: Collection[Flow]) -> None:
         """Let the running batches end and be committed, then stop the queries, which are idle by then."""
         with self._monitor.lock:
-            self._draining = True
-            running = dict(self._running_batches)
+            self._halted.update(flows)
+            running = {flow: batch_id for flow, batch_id in self._running_batches.items() if flow in flows}
         deadline = time.monotonic() + _DRAIN_SECONDS
         for flow, batch_id in running.items():
             logs.info(f"draining: waiting for {flow.name}", batch=batch_id)
             while self._running_batches.get(flow) == batch_id and time.monotonic() < deadline:
                 time.sleep(0.05)
             self._wait_for_commit(flow, batch_id, min(deadline, time.monotonic() + _COMMIT_SECONDS))
-        for flow, query in self._queries.items():
-            query.stop()
+        for flow in flows:
+            self._queries.pop(flow).stop()
             if self._monitor[flow].state is not State.FAILED:
                 self._monitor[flow].state = State.STOPPED
-        self._queries.clear()
-        self._restart_at.clear()
+            self._halted.discard(flow)
 
     def _wait_for_commit(self, flow: Flow, batch_id: int, deadline: float) -> None:
         while time.monotonic() < deadline and self._queries[flow].isActive:

@@ -66,22 +66,8 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
         beside.enter_context(retention.running())
         if settings.commit_group_offsets:
             beside.enter_context(mirrored(all_flows, broker))
-        for wave in _waves(all_flows, settings):
-            runner.run(wave)
+        runner.run(all_flows)
     logs.info("stopped")
-
-
-def _waves(all_flows: tuple[Flow, ...], settings: Settings) -> list[tuple[Flow, ...]]:
-    """What runs together: everything, or for a drain one layer after the other."""
-    if not settings.drains:
-        return [all_flows]
-    depths: dict[int, list[Flow]] = {}
-    for flow in all_flows:
-        depth, layer = 0, flow.layer
-        while layer.upstream is not None:
-            depth, layer = depth + 1, layer.upstream
-        depths.setdefault(depth, []).append(flow)
-    return [tuple(wave) for _, wave in sorted(depths.items())]
 
 
 def _stop_on_signals(spark: SparkSession, runner: Runner) -> None:

@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
 
 from stream_app.flow import Flow, Layer
 from stream_app.sinks import csv, parquet
-from stream_app.sources.rows import Batches, Rows
+from stream_app.sources.rows import Batches
 
 _PART = pa.schema([("partition", pa.string()), ("path", pa.string()), ("rows", pa.int64())])
 
@@ -32,19 +33,24 @@ class Part:
     rows: int
 
 
-def write_parts(flow: Flow, rows: Rows | None, frame: DataFrame, folder: Path) -> list[Part]:
-    """Run the batch; the parts in the order of its tasks, none for a task without rows.
+@dataclass(frozen=True)
+class Step:
+    """What a task does with the rows that Spark gives it, before it writes them."""
 
-    The frame has the rows themselves, or splits, of which `rows` makes them in the same task.
-    """
+    columns: StructType
+    function: Callable[[Batches], Batches]
+
+
+def write_parts(flow: Flow, step: Step | None, frame: DataFrame, folder: Path) -> list[Part]:
+    """Run the batch; the parts in the order of its tasks, none for a task without rows."""
     folder.mkdir(parents=True, exist_ok=True)
-    columns = to_arrow_schema(rows.columns if rows else frame.schema, timezone="UTC")
+    columns = to_arrow_schema(step.columns if step else frame.schema, timezone="UTC")
     write = csv.write if flow.layer is Layer.RAW_CSV else _parquet(columns)
     time = flow.feed.event_time.field if flow.layer is Layer.LAKE else None
 
     def task(batches: Batches) -> Batches:
-        if rows:
-            batches = rows.read(batches)
+        if step:
+            batches = step.function(batches)
         context = TaskContext.get()
         assert context is not None  # noqa: S101 - Spark calls this in a task
         # by the attempt: one that was given up may still write when the next one does

@@ -62,7 +62,7 @@ class Service:
         flow, batches = self.flows[layer], list[Written]()
         drains = app_settings(self.root, trigger_interval="available-now", **settings)
         pipeline = Pipeline(self.spark, Admission(cast(Broker, None), drains), drains)  # only bronze asks a broker
-        query = pipeline.start(flow, lambda frame, batch: batches.append(pipeline.write(flow, frame, batch)))
+        query = pipeline.start(flow, lambda frame, batch: batches.append(pipeline.write(flow, frame, batch)), ends=True)
         try:
             assert query.awaitTermination(120), "the drain does not end"
         finally:

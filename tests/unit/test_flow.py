@@ -7,8 +7,6 @@ from pyspark.sql.types import DecimalType, IntegerType, LongType, StringType, Ti
 from stream_app import schema
 from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer, flows
-from stream_app.service import _waves
-from tests.helpers import app_settings
 
 COORDINATES = ["kafka_ts", "topic", "partition", "offset"]
 TEXTS = ["currency", "status", "city", "country"]
@@ -31,17 +29,6 @@ def test_who_follows_whom(feed: Feed) -> None:
     assert [str(flow.layer) for flow in silver.with_downstream()] == ["silver", "gold", "raw_csv"]
     assert raw_csv.upstream == silver
     assert bronze.upstream is None
-
-
-def test_a_drain_runs_a_layer_after_the_one_that_it_follows(feed: Feed, tmp_path: Path) -> None:
-    made = flows([feed], tmp_path)
-    drain = _waves(made, app_settings(tmp_path, trigger_interval="available-now"))
-    assert [[str(flow.layer) for flow in wave] for wave in drain] == [
-        ["bronze"],
-        ["quarantine", "silver"],
-        ["gold", "raw_csv"],
-    ]
-    assert _waves(made, app_settings(tmp_path)) == [made]
 
 
 def test_columns_are_those_of_the_design(feed: Feed) -> None:

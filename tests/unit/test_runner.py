@@ -19,7 +19,7 @@ from stream_app.monitor import Monitor, State
 from stream_app.pipeline import Pipeline
 from stream_app.runner import Runner
 from stream_app.sinks.batch import Written
-from tests.helpers import app_settings, commit, plan, wait_until
+from tests.helpers import app_settings, commit, plan, wait_until, write_file
 
 BatchFunction = Callable[[Any, int], None]
 
@@ -50,14 +50,16 @@ class Queries:
     def __init__(self) -> None:
         self.script: dict[Layer, list[Query | Exception]] = {}
         self.started: dict[Layer, list[Query]] = {layer: [] for layer in LAYERS}
+        self.ends: dict[Layer, list[bool]] = {layer: [] for layer in LAYERS}
         self.batch: dict[Layer, BatchFunction] = {}
         self.write: Callable[[Flow, Any, int], Written] = lambda _flow, _frame, batch_id: Written(batch_id, 1, None)
 
-    def start(self, flow: Flow, batch_function: BatchFunction) -> Query:
+    def start(self, flow: Flow, batch_function: BatchFunction, *, ends: bool) -> Query:
         script = self.script.get(flow.layer)
         step = script.pop(0) if script else Query()
         if isinstance(step, Exception):
             raise step
+        self.ends[flow.layer].append(ends)
         self.started[flow.layer].append(step)
         self.batch[flow.layer] = batch_function
         return step
@@ -70,11 +72,11 @@ class Queries:
 class Service:
     """A Runner in a thread of its own."""
 
-    def __init__(self, made: tuple[Flow, ...], max_failures: int = 3) -> None:
+    def __init__(self, made: tuple[Flow, ...], max_failures: int = 3, **settings: Any) -> None:
         self.queries = Queries()
         self.monitor = Monitor(made)
-        settings = app_settings(made[0].root, max_failures=max_failures)
-        self.runner = Runner(cast(Pipeline, self.queries), self.monitor, settings)
+        own = app_settings(made[0].root, max_failures=max_failures, **settings)
+        self.runner = Runner(cast(Pipeline, self.queries), self.monitor, own)
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, args=(made,), daemon=True)
 
@@ -210,6 +212,54 @@ def test_a_drain_ends_by_itself_when_every_query_has_read_all(service: Service) 
     assert {service.state(layer) for layer in LAYERS} == {State.DONE}
 
 
+@pytest.fixture
+def drain(service: Service, made: tuple[Flow, ...]) -> Iterator[Service]:  # noqa: ARG001 - sets the pace
+    """The same with TRIGGER_INTERVAL=available-now."""
+    drain = Service(made, trigger_interval="available-now")
+    drain.begin()
+    yield drain
+    drain.runner.stop()
+    drain.wait()
+
+
+def done(service: Service, layer: Layer) -> None:
+    service.queries.started[layer][-1].isActive = False
+    wait_until(lambda: service.state(layer) is State.DONE)
+
+
+def test_a_drain_reads_a_layer_to_its_end_only_when_that_has_ended(drain: Service) -> None:
+    """Or it would end with what stood when it began."""
+    wait_until(lambda: drain.state(Layer.BRONZE) is State.RUNNING)
+    assert drain.queries.active == ["bronze"]
+    done(drain, Layer.BRONZE)
+    wait_until(lambda: drain.queries.active == ["quarantine", "silver"])
+    assert not drain.monitor.ready
+    done(drain, Layer.SILVER)
+    wait_until(lambda: drain.queries.active == ["quarantine", "gold", "raw_csv"])
+    for layer in (Layer.GOLD, Layer.RAW_CSV, Layer.QUARANTINE):
+        done(drain, layer)
+    drain.wait()
+    assert drain.queries.ends == {layer: [True] for layer in LAYERS}
+
+
+def test_a_long_drain_follows_a_layer_while_it_grows(drain: Service, made: tuple[Flow, ...]) -> None:
+    bronze, silver = made[0], made[2]
+    plan(silver, 0, {"batch": 0})
+    commit(silver, 0)
+    for batch in range(3):
+        assert drain.queries.active == ["bronze"], "one file is left for the end, and file 0 is taken"
+        write_file(bronze, batch)
+    wait_until(lambda: "silver" in drain.queries.active)
+    assert drain.queries.ends[Layer.SILVER] == [False]
+    done(drain, Layer.BRONZE)
+    wait_until(lambda: len(drain.queries.started[Layer.SILVER]) == 2)
+    first, second = drain.queries.started[Layer.SILVER]
+    assert (first.stops, first.isActive, second.isActive) == (1, False, True)
+    assert drain.queries.ends[Layer.SILVER] == [False, True]
+    assert drain.queries.started[Layer.GOLD] == []
+    drain.queries.batch[Layer.SILVER](None, 1)  # and it is not halted for good
+
+
 def test_a_stop_in_the_midst_of_the_start_starts_nothing_more(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,7 +278,7 @@ def test_a_stop_in_the_midst_of_the_start_starts_nothing_more(
     assert not service.monitor.ready
 
 
-def test_after_a_stop_the_next_wave_of_a_drain_starts_nothing(service: Service, made: tuple[Flow, ...]) -> None:
+def test_a_stop_before_the_start_starts_nothing(service: Service, made: tuple[Flow, ...]) -> None:
     service.runner.stop()
     service.runner.run(made)
     assert not any(service.queries.started.values())
@@ -254,7 +304,7 @@ def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
     assert in_batch.wait(20)
 
     service.runner.stop()
-    wait_until(lambda: service.runner._draining)
+    wait_until(lambda: service.runner._halted)
     with pytest.raises(runner._Draining):  # one that begins now must not
         service.queries.batch[Layer.GOLD](None, 1)
     assert query.stops == 0
