@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from stream_app.contract import Contract, Rejected
+from stream_app.contract import Contract
 from stream_app.feed import Feed
-from stream_app.layers.verdict import conform, typed_column, verdicts
+from stream_app.schema import COORDINATES
 
 CLOCK = "_clock"
 """The time that repeats are measured by: Kafka's timestamp, never behind the newest one of earlier batches.
@@ -28,18 +28,14 @@ def valid_rows(contract: Contract, schema: pa.Schema, clock_us: int) -> BatchFun
 
     `clock_us` is the newest Kafka timestamp of earlier batches, in microseconds since the epoch.
     """
+    types = [schema.field(name).type for name in contract.columns]
 
     def function(batch: pa.RecordBatch) -> pa.RecordBatch:
-        judged = verdicts(contract, batch)
-        valid = [i for i, verdict in enumerate(judged) if not isinstance(verdict, Rejected)]
-        fields = zip(*(judged[i] for i in valid), strict=True) if valid else [[] for _ in contract.columns]
-        columns = {
-            name: typed_column(values, schema.field(name).type)
-            for name, values in zip(contract.columns, fields, strict=True)
-        }
-        kept = batch.take(pa.array(valid, pa.int64()))
-        columns |= {name: kept[name] for name in ("kafka_ts", "topic", "partition", "offset")}
-        return with_clock(pa.RecordBatch.from_pydict(columns))
+        judged = contract.check_all(batch["value"].to_pylist(), batch["kafka_ts"].cast(pa.int64()))
+        places, columns = judged.rows(types)
+        place_in_kafka = batch.select(COORDINATES.names).take(places)
+        names = [*contract.columns, *COORDINATES.names]
+        return with_clock(pa.RecordBatch.from_arrays([*columns, *place_in_kafka.columns], names))
 
     with_clock = clocked(schema, clock_us)
     return function
@@ -49,10 +45,9 @@ def clocked(schema: pa.Schema, clock_us: int) -> BatchFunction:
     """Rows with kafka_ts -> the same with CLOCK, in exactly the schema."""
 
     def function(batch: pa.RecordBatch) -> pa.RecordBatch:
-        columns = {name: batch[name] for name in batch.schema.names}
         kafka_us = batch["kafka_ts"].cast(pa.int64())
-        columns[CLOCK] = pc.max_element_wise(kafka_us, pa.scalar(clock_us)).view(batch["kafka_ts"].type)
-        return conform(columns, schema)
+        clock = pc.max_element_wise(kafka_us, pa.scalar(clock_us)).view(batch["kafka_ts"].type)
+        return batch.append_column(CLOCK, clock).cast(schema)
 
     return function
 

@@ -23,12 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_app import lock, schema
+from stream_app.column import typed
 from stream_app.contract import Contract, Rejected
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed
 from stream_app.files import batch_file, batch_files
 from stream_app.flow import REPLAY, Flow, Layer
-from stream_app.layers.verdict import typed_column
 from stream_app.ops.command import flag, option, run
 from stream_app.ops.sql import name
 from stream_app.ops.views import connect
@@ -118,9 +118,7 @@ def _held(database: duckdb.DuckDBPyConnection, feed: Feed, keys: list[object]) -
 def _append(silver: Flow, rows: list[tuple[object, ...]]) -> str:
     """Write the rows as the ledger's next file, which appears whole or not at all."""
     columns = to_arrow_schema(schema.silver(silver.feed), timezone="UTC")
-    arrays = [
-        typed_column(list(values), column.type) for values, column in zip(zip(*rows, strict=True), columns, strict=True)
-    ]
+    arrays = [typed(values, column.type) for values, column in zip(zip(*rows, strict=True), columns, strict=True)]
     number = max((file.last for file in batch_files(silver.replay, REPLAY)), default=-1) + 1
     target = batch_file(silver.replay, REPLAY, "parquet", int(time.time() * 1000), number).path
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,17 +9,20 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyspark.sql.pandas.types import to_arrow_schema
 
+from stream_app import schema
 from stream_app.contract import Contract, Rejected, Row
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed, load_feeds
-from stream_app.wire import is_too_deep
 
 FEED = load_feeds(Path(__file__).parents[2] / "conf" / "feeds", ["transactions"])[0]
 CONTRACT = Contract(FEED)
@@ -423,7 +426,10 @@ def test_only_late_and_future_can_be_forgiven() -> None:
 
 # Properties. Whatever the bytes: a row, or at least one reason; the same again; fast and slow agree.
 
-CONTRACTS = st.sampled_from([CONTRACT, Contract(OTHER_TYPES), Contract(FEED, forgive=frozenset({"late", "future"}))])
+FORGIVING = Contract(FEED, forgive=frozenset({"late", "future"}))
+OTHER = Contract(OTHER_TYPES)
+FEEDS = {CONTRACT: FEED, OTHER: OTHER_TYPES, FORGIVING: FEED}
+CONTRACTS = st.sampled_from(list(FEEDS))
 KAFKA_TIMES = st.sampled_from([KAFKA_TS, 0, -1]) | st.integers(-(2**63), 2**63 - 1)
 NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,4})?", fullmatch=True)
 TEXTS = st.text(alphabet='aZ09-:. "\\/\0\n\x7fé😀\ud800\udc00\ufeff', max_size=8) | st.sampled_from(
@@ -457,40 +463,74 @@ def mutated(draw: st.DrawFn) -> bytes:
     return value
 
 
-def shown(verdict: Row | Rejected | None) -> str:
-    return repr(verdict)  # unlike ==, it tells 0.0 from -0.0 and 1 from True
+def shown(verdicts: object) -> str:
+    return repr(verdicts)  # unlike ==, it tells 0.0 from -0.0 and 1 from True
 
 
-def assert_total(contract: Contract, value: bytes, kafka_ts: int) -> None:
-    verdict = contract.check(value, kafka_ts)
-    assert shown(contract.check(value, kafka_ts)) == shown(verdict)
-    if isinstance(verdict, Rejected):
-        assert len(verdict.reasons) == len(set(verdict.reasons)) >= 1
-    else:
-        assert len(verdict) == len(contract.columns)
-    if not value or is_too_deep(value):
-        return
-    fast, slow = contract._decide(value, kafka_ts), contract._explain(value, kafka_ts)
-    assert shown(slow) == shown(verdict)
-    assert fast is None or shown(fast) == shown(slow)
+def judged(contract: Contract, values: list[bytes | None], kafka_ts: list[int]) -> list[Row | Rejected]:
+    """The verdicts of check_all, one by one."""
+    found = contract.check_all(values, pa.array(kafka_ts, pa.int64()))
+    types = to_arrow_schema(schema.fields(FEEDS[contract]), timezone="UTC").types
+    places, columns = found.rows(types)
+    assert [column.type for column in columns] == types
+    plain = (c.cast(pa.int64()) if pa.types.is_timestamp(c.type) else c for c in columns)
+    rows = zip(*(column.to_pylist() for column in plain), strict=True)
+    verdicts: list[tuple[int, Row | Rejected]] = [*zip(places.to_pylist(), rows, strict=True), *found.rejected]
+    assert sorted(place for place, _ in verdicts) == list(range(len(values)))
+    assert places.to_pylist() == sorted(places.to_pylist())
+    return [verdict for _, verdict in sorted(verdicts, key=itemgetter(0))]
+
+
+def assert_total(contract: Contract, values: list[bytes | None], kafka_ts: list[int]) -> None:
+    verdicts = list(map(contract.check, values, kafka_ts))
+    assert shown(list(map(contract.check, values, kafka_ts))) == shown(verdicts)
+    for verdict in verdicts:
+        if isinstance(verdict, Rejected):
+            assert len(verdict.reasons) == len(set(verdict.reasons)) >= 1
+        else:
+            assert len(verdict) == len(contract.columns)
+    assert shown(judged(contract, values, kafka_ts)) == shown(verdicts)
+
+
+def batches(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[tuple[bytes | None, int]]]:
+    """Batches of a few records, some of them tombstones, with their Kafka timestamps."""
+    return st.lists(st.tuples(st.none() | values, KAFKA_TIMES), max_size=5)
 
 
 @settings(deadline=None)
-@given(CONTRACTS, st.binary() | st.lists(FRAGMENTS).map(b"".join), KAFKA_TIMES)
-def test_arbitrary_bytes(contract: Contract, value: bytes, kafka_ts: int) -> None:
-    assert_total(contract, value, kafka_ts)
+@given(CONTRACTS, batches(st.binary() | st.lists(FRAGMENTS).map(b"".join)))
+def test_arbitrary_bytes(contract: Contract, batch: list[tuple[bytes | None, int]]) -> None:
+    assert_total(contract, [value for value, _ in batch], [at for _, at in batch])
 
 
 @settings(max_examples=600, deadline=None)  # the machine may be busy
-@given(CONTRACTS, mutated(), KAFKA_TIMES)
-def test_mutations_of_valid_records(contract: Contract, value: bytes, kafka_ts: int) -> None:
-    assert_total(contract, value, kafka_ts)
+@given(CONTRACTS, batches(mutated()))
+def test_mutations_of_valid_records(contract: Contract, batch: list[tuple[bytes | None, int]]) -> None:
+    assert_total(contract, [value for value, _ in batch], [at for _, at in batch])
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(["n", "small", "x", "wide", "unit"]), NUMBERS)
-def test_both_paths_read_the_same_number(wire: str, text: str) -> None:
-    assert_total(Contract(OTHER_TYPES), other(**{wire: text}), KAFKA_TS)
+@given(st.lists(st.tuples(st.sampled_from(["n", "small", "x", "wide", "unit"]), NUMBERS), max_size=4))
+def test_a_batch_reads_the_same_numbers(numbers: list[tuple[str, str]]) -> None:
+    assert_total(OTHER, [other(**{wire: text}) for wire, text in numbers], [KAFKA_TS] * len(numbers))
+
+
+@pytest.mark.parametrize("text", TIMES)
+def test_a_batch_reads_the_same_times(text: str) -> None:
+    """However its neighbours are spelled."""
+    values: list[bytes | None] = [record(event_ts=spelled) for spelled in (text, "2026-11-21T01:47:09Z")]
+    assert_total(CONTRACT, values, [KAFKA_TS] * 2)
+    assert_total(FORGIVING, values[:1], [KAFKA_TS])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.datetimes(timezones=st.just(UTC)), st.integers(0, 9), st.sampled_from("T "), st.sampled_from(["Z", "", "+01:00"])
+)
+def test_a_batch_reads_any_time(moment: datetime, digits: int, separator: str, offset: str) -> None:
+    whole, fraction = moment.strftime("%Y-%m-%d" + separator + "%H:%M:%S").rjust(19, "0"), f"{moment.microsecond:06}000"
+    text = whole + (f".{fraction[:digits]}" if digits else "") + offset
+    assert_total(FORGIVING, [record(event_ts=text)], [KAFKA_TS])
 
 
 @settings(deadline=None)
