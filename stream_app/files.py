@@ -19,6 +19,9 @@ _NAME = re.compile(
 )
 _TIME_FORMAT = "%Y%m%d_%H%M%S"
 
+REPLAY = "replay"
+"""The file prefix of records that were taken out of quarantine, which is no layer."""
+
 
 @dataclass(frozen=True, order=True)
 class BatchFile:

@@ -10,7 +10,7 @@ from pathlib import Path
 from stream_app.checkpoint import Checkpoint, PlannedBatch
 from stream_app.declared import Session, Window
 from stream_app.feed import Feed
-from stream_app.files import BatchFile, batch_files, partitions, standing
+from stream_app.files import REPLAY, BatchFile, batch_files, partitions, standing
 
 
 class Layer(StrEnum):
@@ -43,9 +43,6 @@ _TABLE_PREFIX = "postgres_"
 
 LATE = "late"
 """What gold could not count (sinks/late.py) stands in folders that begin so."""
-
-REPLAY = "replay"
-"""The file prefix of records that were taken out of quarantine."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +167,12 @@ class Flow:
             *(file for file in files if before["batch"] < file.last and file.first <= batch.end["batch"]),
             *(file for file in ledger if before["replay"] < file.last <= batch.end["replay"]),
         ]
+
+    def untaken(self) -> list[BatchFile]:
+        """The files of the layer before that no committed batch of this query has read."""
+        committed = self.checkpoint.last_committed()
+        taken = committed.end["batch"] if committed else -1
+        return [file for file in (self.upstream.files() if self.upstream else []) if file.last > taken]
 
 
 def flows(feeds: Sequence[Feed], root: Path) -> tuple[Flow, ...]:

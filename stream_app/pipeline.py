@@ -49,8 +49,8 @@ class Pipeline:
         self.hadoop = Hadoop(spark)
         self._sinks: dict[Flow, BatchSink] = {}
 
-    def start(self, flow: Flow, batch_function: Callable[[DataFrame, int], None], *, ends: bool) -> StreamingQuery:
-        """Check that the flow may go on from its checkpoint, then start its query, which `ends` with what is there.
+    def start(self, flow: Flow, batch_function: Callable[[DataFrame, int], None]) -> StreamingQuery:
+        """Check that the flow may go on from its checkpoint, then start its query.
 
         Raises ConfigError where it may not; then nothing was changed.
         """
@@ -67,7 +67,7 @@ class Pipeline:
             .option("checkpointLocation", flow.checkpoint.path.absolute().as_uri())
             .foreachBatch(batch_function)
         )
-        if ends:
+        if self._settings.drains and flow.upstream is None:
             return writer.trigger(availableNow=True).start()
         interval = self._settings.trigger_interval if flow.upstream is None else _FOLLOW_INTERVAL
         return writer.trigger(processingTime=interval).start()

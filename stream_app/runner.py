@@ -45,8 +45,8 @@ class Runner:
         self._batch_errors: dict[Flow, str] = {}
         """What a batch failed with, which Spark's report of the failed query holds only in part."""
         self._stop = threading.Event()
-        self._following: set[Flow] = set()
-        """What a drain has started before the layer that it follows has ended."""
+        self._finishing: set[StreamingQuery] = set()
+        """The queries of a drain that end with what stands now, because the layer that they follow has ended."""
         self._halted: set[Flow] = set()
 
     def stop(self) -> None:
@@ -59,16 +59,14 @@ class Runner:
         Raises ConfigError where a query must not be started, StreamAppError after MAX_FAILURES failures in a row of
         one flow; the others are drained first.
         """
-        waiting = list(flows)
         try:
-            while waiting or self._queries or self._restart_at:
-                for flow in filter(self._may_start, list(waiting)):
-                    if self._stop.is_set():
-                        return
-                    waiting.remove(flow)
-                    self._start(flow)
-                    self._wait_for_source(flow)
-                self._monitor.ready = not waiting
+            for flow in flows:
+                if self._stop.is_set():
+                    return
+                self._start(flow)
+                self._wait_for_source(flow)
+            self._monitor.ready = True
+            while self._queries or self._restart_at:
                 if self._stop.wait(_POLL_SECONDS):
                     return
                 self._watch()
@@ -76,33 +74,12 @@ class Runner:
             self._halt(list(self._queries))
             self._restart_at.clear()
 
-    def _may_start(self, flow: Flow) -> bool:
-        """Whether there is enough to do for it: in a drain, more than a file of the layer before, or the last of it."""
-        if not self._settings.drains or self._ends(flow) or flow.upstream is None:
-            return True
-        committed = flow.checkpoint.last_committed()
-        taken = committed.end["batch"] if committed else -1
-        return sum(file.last > taken for file in flow.upstream.files()) > 1
-
-    def _ends(self, flow: Flow) -> bool:
-        """Whether the query is to end with what is there: in a drain, once the layer that it follows has ended."""
-        return self._settings.drains and (flow.upstream is None or self._monitor[flow.upstream].state is State.DONE)
-
     def _start(self, flow: Flow) -> None:
         status = self._monitor[flow]
         status.state = State.STARTING
         self._restart_at.pop(flow, None)
-        ends = self._ends(flow)
-        if self._settings.drains and not ends:
-            self._following.add(flow)
-        else:
-            self._following.discard(flow)
-
-        def batch(frame: DataFrame, batch_id: int) -> None:
-            self._batch(flow, frame, batch_id)
-
         try:
-            self._queries[flow] = self._pipeline.start(flow, batch, ends=ends)
+            self._queries[flow] = self._pipeline.start(flow, lambda frame, batch_id: self._batch(flow, frame, batch_id))
         except ConfigError:
             status.state = State.FAILED
             raise
@@ -124,10 +101,8 @@ class Runner:
                 return
 
     def _watch(self) -> None:
-        for flow in list(self._following):
-            if flow in self._queries and self._ends(flow):  # now it can be told to read the rest and end
-                self._halt([flow])
-                self._start(flow)
+        if self._settings.drains:
+            self._finish()
         for flow, query in list(self._queries.items()):
             if query.isActive:
                 continue
@@ -140,6 +115,14 @@ class Runner:
         for flow, due in list(self._restart_at.items()):
             if time.monotonic() >= due:
                 self._start(flow)
+
+    def _finish(self) -> None:
+        """Have the queries end that follow a layer of a drain that has ended."""
+        for flow, query in self._queries.items():
+            ended = flow.upstream is not None and self._monitor[flow.upstream].state is State.DONE
+            if ended and query not in self._finishing:
+                self._finishing.add(query)
+                threading.Thread(target=_end_with_what_stands, args=(flow, query), daemon=True).start()
 
     def _failed(self, flow: Flow, error: str) -> None:
         status = self._monitor[flow]
@@ -210,6 +193,18 @@ class Runner:
             if committed and committed.batch_id >= batch_id:
                 return
             time.sleep(0.05)
+
+
+def _end_with_what_stands(flow: Flow, query: StreamingQuery) -> None:
+    """Stop the query once it has taken all files of the layer before, and run the last batch, the one without data."""
+    has_taken_all = False
+    while query.isActive and not has_taken_all:
+        has_taken_all = not flow.untaken()
+        try:
+            query.processAllAvailable()  # a trigger that is just under way may have looked before the last file came
+        except Exception:  # the query's own, which the supervisor sees, too
+            return
+    query.stop()
 
 
 def _one_line(error: str) -> str:

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_app.declared import Measure
-from stream_app.files import batch_files, standing
-from stream_app.flow import REPLAY, Flow, Layer
+from stream_app.files import REPLAY, batch_files, standing
+from stream_app.flow import Flow, Layer
 from stream_app.ops import recompute
 from stream_app.ops.command import run
 from stream_app.ops.sql import name, names, text

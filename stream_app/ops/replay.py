@@ -27,8 +27,8 @@ from stream_app.column import typed
 from stream_app.contract import Contract, Rejected
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed
-from stream_app.files import batch_file, batch_files
-from stream_app.flow import REPLAY, Flow, Layer
+from stream_app.files import REPLAY, batch_file, batch_files
+from stream_app.flow import Flow, Layer
 from stream_app.ops.command import flag, option, run
 from stream_app.ops.sql import name
 from stream_app.ops.views import connect

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import BinaryType, StructField, StructType, TimestampType
+from pyspark.sql.types import StructField, StructType, TimestampType
 
 from stream_app import schema
 from stream_app.contract import Contract
@@ -18,26 +17,10 @@ from stream_app.flow import Flow, Layer
 from stream_app.layers.quarantine import invalid_records
 from stream_app.layers.raw_csv import LINES, lines
 from stream_app.layers.silver import CLOCK, clocked, valid_rows
-
-SPLIT = StructType([StructField("split", BinaryType())])
-"""The columns of a stream of splits (sources/layer.py)."""
+from stream_app.sources.split import Split
 
 _ARROW_BATCH_ROWS = 10_000
 Batches = Iterator[pa.RecordBatch]
-
-
-@dataclass(frozen=True)
-class Split:
-    """The work of one task: row groups of files, and the clock at the start of the batch."""
-
-    row_groups: list[tuple[str, list[int]]]
-    clock: int
-    replayed: bool = False
-    """Whether the files are of the ledger, whose rows passed the contract when they were replayed."""
-
-    def to_arrow(self) -> pa.RecordBatch:
-        """A row of SPLIT."""
-        return pa.RecordBatch.from_arrays([pa.array([pickle.dumps(self)], pa.binary())], SPLIT.names)
 
 
 class Rows:

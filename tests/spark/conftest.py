@@ -62,9 +62,9 @@ class Service:
         flow, batches = self.flows[layer], list[Written]()
         drains = app_settings(self.root, trigger_interval="available-now", **settings)
         pipeline = Pipeline(self.spark, Admission(cast(Broker, None), drains), drains)  # only bronze asks a broker
-        query = pipeline.start(flow, lambda frame, batch: batches.append(pipeline.write(flow, frame, batch)), ends=True)
+        query = pipeline.start(flow, lambda frame, batch: batches.append(pipeline.write(flow, frame, batch)))
         try:
-            assert query.awaitTermination(120), "the drain does not end"
+            query.processAllAvailable()
         finally:
             query.stop()
         return batches

@@ -21,6 +21,8 @@ WITHOUT_SPARK = [
     "lock",
     "ownership",
     "restart",
+    "column",
+    "wire",
 ]
 
 

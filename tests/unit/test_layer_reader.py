@@ -1,7 +1,5 @@
 """The layer source without Spark: every row once, in order, whatever the limits, the restarts and the compaction."""
 
-import base64
-import pickle
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,9 +16,10 @@ from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMa
 
 from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer
-from stream_app.sources import layer as source
-from stream_app.sources.layer import LayerReader, LayerSource, Offset
-from stream_app.sources.rows import SPLIT, Rows
+from stream_app.sources import reader as source
+from stream_app.sources.reader import LayerReader, LayerSource, Offset, Options
+from stream_app.sources.rows import Rows
+from stream_app.sources.split import SPLIT
 from tests.helpers import START_MS, Row, bronze_row, silver_row, value, write_layer
 
 
@@ -36,9 +35,8 @@ def reader_of(flow: Flow, max_rows: int = 0, splits: int = 4) -> LayerReader:
     assert flow.upstream is not None
     upstream = flow.upstream
     ledger = flow.replay if flow.layer is Layer.SILVER else None
-    options = source._Options(upstream.output, upstream.layer, ledger, max_rows, splits)
-    encoded = base64.b64encode(pickle.dumps(options)).decode()
-    return LayerSource({"reader": encoded}).streamReader(SPLIT)
+    options = Options(upstream.output, upstream.sink, ledger, max_rows, splits)
+    return LayerSource({"reader": options.encoded()}).streamReader(SPLIT)
 
 
 def rows_of(flow: Flow, start: Offset, end: Offset) -> list[Row]:
@@ -132,16 +130,6 @@ def test_the_clock_is_the_newest_kafka_time_so_far(feed: Feed, history: History,
 @pytest.fixture
 def flow(feed: Feed, tmp_path: Path) -> dict[Layer, Flow]:
     return {layer: Flow(feed, layer, tmp_path) for layer in Layer}
-
-
-def test_a_drain_reads_what_stood_at_its_start_and_no_more(flow: dict[Layer, Flow]) -> None:
-    write_layer(flow[Layer.SILVER], 0, [silver_row(0)])
-    reader = reader_of(flow[Layer.GOLD])
-    reader.prepareForTriggerAvailableNow()
-    write_layer(flow[Layer.SILVER], 1, [silver_row(1)])
-    end = reader.latestOffset(reader.initialOffset(), ReadAllAvailable())
-    assert end["batch"] == 0
-    assert reader.latestOffset(end, ReadAllAvailable()) == end
 
 
 @pytest.mark.parametrize("offset", [0, 1])

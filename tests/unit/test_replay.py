@@ -9,8 +9,8 @@ import pytest
 
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed
-from stream_app.files import batch_files
-from stream_app.flow import REPLAY, Flow, Layer, flows
+from stream_app.files import REPLAY, batch_files
+from stream_app.flow import Flow, Layer, flows
 from stream_app.ops.replay import replay
 from tests.helpers import Row, app_settings, bronze_row, silver_row, tree, value, write_layer
 

@@ -29,7 +29,7 @@ class Query:
 
     def __init__(self, end: Exception | str | None = None) -> None:
         self.isActive = end is None
-        self.stops = 0
+        self.stops = self.finished = 0
         self.status = {"message": "Waiting for data to arrive"}
         self._end = end
 
@@ -39,6 +39,9 @@ class Query:
     def stop(self) -> None:
         self.stops += 1
         self.isActive = False
+
+    def processAllAvailable(self) -> None:  # noqa: N802 - Spark's name
+        self.finished += 1
 
 
 LAYERS = (Layer.BRONZE, Layer.QUARANTINE, Layer.SILVER, Layer.GOLD, Layer.RAW_CSV)
@@ -50,16 +53,14 @@ class Queries:
     def __init__(self) -> None:
         self.script: dict[Layer, list[Query | Exception]] = {}
         self.started: dict[Layer, list[Query]] = {layer: [] for layer in LAYERS}
-        self.ends: dict[Layer, list[bool]] = {layer: [] for layer in LAYERS}
         self.batch: dict[Layer, BatchFunction] = {}
         self.write: Callable[[Flow, Any, int], Written] = lambda _flow, _frame, batch_id: Written(batch_id, 1, None)
 
-    def start(self, flow: Flow, batch_function: BatchFunction, *, ends: bool) -> Query:
+    def start(self, flow: Flow, batch_function: BatchFunction) -> Query:
         script = self.script.get(flow.layer)
         step = script.pop(0) if script else Query()
         if isinstance(step, Exception):
             raise step
-        self.ends[flow.layer].append(ends)
         self.started[flow.layer].append(step)
         self.batch[flow.layer] = batch_function
         return step
@@ -227,37 +228,25 @@ def done(service: Service, layer: Layer) -> None:
     wait_until(lambda: service.state(layer) is State.DONE)
 
 
-def test_a_drain_reads_a_layer_to_its_end_only_when_that_has_ended(drain: Service) -> None:
-    """Or it would end with what stood when it began."""
-    wait_until(lambda: drain.state(Layer.BRONZE) is State.RUNNING)
-    assert drain.queries.active == ["bronze"]
-    done(drain, Layer.BRONZE)
-    wait_until(lambda: drain.queries.active == ["quarantine", "silver"])
-    assert not drain.monitor.ready
-    done(drain, Layer.SILVER)
-    wait_until(lambda: drain.queries.active == ["quarantine", "gold", "raw_csv"])
-    for layer in (Layer.GOLD, Layer.RAW_CSV, Layer.QUARANTINE):
-        done(drain, layer)
-    drain.wait()
-    assert drain.queries.ends == {layer: [True] for layer in LAYERS}
-
-
-def test_a_long_drain_follows_a_layer_while_it_grows(drain: Service, made: tuple[Flow, ...]) -> None:
+def test_a_drain_ends_a_layer_only_when_that_before_has_ended_and_all_of_it_is_taken(
+    drain: Service, made: tuple[Flow, ...]
+) -> None:
     bronze, silver = made[0], made[2]
+    wait_until(lambda: len(drain.queries.active) == 5)
+    query = drain.queries.started[Layer.SILVER][0]
+    write_file(bronze, 0)
+    done(drain, Layer.BRONZE)
+    wait_until(lambda: query.finished > 2)
+    assert query.isActive, "it has not taken the last file"
     plan(silver, 0, {"batch": 0})
     commit(silver, 0)
-    for batch in range(3):
-        assert drain.queries.active == ["bronze"], "one file is left for the end, and file 0 is taken"
-        write_file(bronze, batch)
-    wait_until(lambda: "silver" in drain.queries.active)
-    assert drain.queries.ends[Layer.SILVER] == [False]
-    done(drain, Layer.BRONZE)
-    wait_until(lambda: len(drain.queries.started[Layer.SILVER]) == 2)
-    first, second = drain.queries.started[Layer.SILVER]
-    assert (first.stops, first.isActive, second.isActive) == (1, False, True)
-    assert drain.queries.ends[Layer.SILVER] == [False, True]
-    assert drain.queries.started[Layer.GOLD] == []
-    drain.queries.batch[Layer.SILVER](None, 1)  # and it is not halted for good
+    wait_until(lambda: drain.state(Layer.SILVER) is State.DONE)
+    wait_until(lambda: {drain.state(layer) for layer in (Layer.GOLD, Layer.RAW_CSV)} == {State.DONE})
+    assert drain.queries.active == ["quarantine"]
+    plan(made[1], 0, {"batch": 0})
+    commit(made[1], 0)
+    drain.wait()
+    assert drain.error is None
 
 
 def test_a_stop_in_the_midst_of_the_start_starts_nothing_more(

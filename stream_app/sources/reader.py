@@ -1,0 +1,188 @@
+"""The reader behind sources/layer.py: follows a layer's files by their batch ids.
+
+Spark runs it in a Python process of its own for each query, for as long as that lives, and plans each batch in another
+one. So this module imports little: a process is up soon, and is small.
+
+Offsets look like {"batch": 42, "clock": 1763680830000000, "replay": -1}: every batch up to 42 is taken; the newest
+Kafka timestamp in them, in microseconds (layers/silver.py says what for; 0 where the layer has none); and for silver,
+which also reads the ledger of replayed records, the newest file of that.
+"""
+
+from __future__ import annotations
+
+import base64
+import pickle
+import time
+from bisect import bisect_right
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
+from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows
+from pyspark.sql.types import StructType
+
+from stream_app.files import REPLAY, BatchFile, batch_files, standing
+from stream_app.sources.split import Split
+from stream_app.wire import microseconds
+
+_MIN_ROWS_PER_SPLIT = 20_000
+# How long a reader waits for a file before it tells Spark that there is none, and how often it looks meanwhile.
+_PATIENCE_SECONDS = 1.0
+_LOOK_SECONDS = 0.05
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Offset = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a reader needs to know."""
+
+    directory: Path
+    prefix: str
+    """Of the files in it."""
+    ledger: Path | None
+    """Where replayed records are, for the one that reads them, too."""
+    max_rows: int
+    """The rows of a micro-batch, rounded up to a whole file; 0 for no limit."""
+    splits: int
+    """How many tasks a large batch is cut into."""
+
+    def encoded(self) -> str:
+        """As an option of the data source."""
+        return base64.b64encode(pickle.dumps(self)).decode()
+
+
+@dataclass
+class _Partition(InputPartition):
+    """The work of one task."""
+
+    split: Split
+
+
+class LayerSource(DataSource):
+    """The data source behind read_layer."""
+
+    def __init__(self, options: MutableMapping[str, str]) -> None:
+        super().__init__(options)
+        # Written by read_layer in the driver, and passed on by Spark alone.
+        self._reader_options: Options = pickle.loads(base64.b64decode(options["reader"]))  # noqa: S301
+
+    def streamReader(self, schema: StructType) -> LayerReader:  # noqa: ARG002, N802 - as Spark calls it
+        """The reader; its schema is SPLIT."""
+        return LayerReader(self._reader_options)
+
+
+class LayerReader(DataSourceStreamReader):
+    """Follows a layer's files; only whole files, only forwards, each batch id once."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def initialOffset(self) -> Offset:  # noqa: N802 - Spark's name
+        """Before the first batch."""
+        return {"batch": -1, "clock": 0, "replay": -1}
+
+    def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802 - Spark's name
+        """The rows of one micro-batch, rounded up to a whole file."""
+        return ReadMaxRows(self._options.max_rows) if self._options.max_rows else ReadAllAvailable()
+
+    def reportLatestOffset(self) -> Offset:  # noqa: N802 - Spark's name
+        """The newest batch of the layer, for progress reports."""
+        newest = {"batch": self._files(), "replay": self._ledger()}
+        return {"clock": 0, **{key: max((file.last for file in files), default=-1) for key, files in newest.items()}}
+
+    def latestOffset(self, start: Offset, limit: ReadLimit) -> Offset:  # noqa: N802 - Spark's name
+        """The end of the next batch: as many whole files as the limit allows, at least one; `start` if none stand.
+
+        It waits a little for a file to appear, so that the next layer follows at once while an idle query costs next
+        to nothing.
+        """
+        max_rows = limit.max_rows if isinstance(limit, ReadMaxRows) else None
+        newest = self._news(start)
+        end, rows = start | {"replay": max(start["replay"], newest["replay"])}, 0
+        for file in self._between(start["batch"], newest["batch"]):
+            metadata = pq.read_metadata(file.path)
+            rows += metadata.num_rows
+            if max_rows is not None and rows > max_rows and end["batch"] != start["batch"]:
+                break
+            end |= {"batch": file.last, "clock": max(end["clock"], _newest_kafka_ts(metadata))}
+        return end
+
+    def _news(self, start: Offset) -> Offset:
+        """The newest offset, once something lies behind `start`, or after _PATIENCE_SECONDS."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        seen, newest = self._changed(), self.reportLatestOffset()
+        while all(newest[key] <= start[key] for key in ("batch", "replay")) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+            if (changed := self._changed()) != seen:
+                seen, newest = changed, self.reportLatestOffset()
+        return newest
+
+    def _changed(self) -> list[int]:
+        """When a name last came to the folders that are read, or went."""
+        folders = (self._options.directory, self._options.ledger)
+        return [folder.stat().st_mtime_ns if folder and folder.is_dir() else 0 for folder in folders]
+
+    def partitions(self, start: Offset, end: Offset) -> Sequence[_Partition]:
+        """Row groups in the order of the batches, cut into about as many splits as there are cores."""
+        groups = [
+            (str(file.path), index, metadata.row_group(index).num_rows)
+            for file in self._between(start["batch"], end["batch"])
+            for metadata in [pq.read_metadata(file.path)]
+            for index in range(metadata.num_row_groups)
+        ]
+        total = sum(rows for _, _, rows in groups)
+        splits = max(1, min(self._options.splits, total // _MIN_ROWS_PER_SPLIT))
+        bounds = [total * (i + 1) // splits for i in range(splits)]
+        work: list[dict[str, list[int]]] = [{} for _ in range(splits)]
+        seen = 0
+        for path, index, rows in groups:
+            # by its middle, so that a row group falls to the split that holds most of it
+            work[min(bisect_right(bounds, seen + rows // 2), splits - 1)].setdefault(path, []).append(index)
+            seen += rows
+        taken = [Split(list(files.items()), start["clock"]) for files in work if files]
+        for file in self._ledger():
+            if start["replay"] < file.last <= end["replay"]:
+                every = list(range(pq.read_metadata(file.path).num_row_groups))
+                taken.append(Split([(str(file.path), every)], start["clock"], replayed=True))
+        return list(map(_Partition, taken))
+
+    def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
+        """The split itself, as SPLIT."""
+        assert isinstance(partition, _Partition)  # noqa: S101 - made by partitions() above
+        yield partition.split.to_arrow()
+
+    def _files(self) -> list[BatchFile]:
+        return standing(batch_files(self._options.directory, self._options.prefix))
+
+    def _ledger(self) -> list[BatchFile]:
+        return batch_files(self._options.ledger, REPLAY) if self._options.ledger else []
+
+    def _between(self, start: int, end: int) -> list[BatchFile]:
+        """The files of the batches after `start` and up to `end`. Retention never merges across a reader's offset."""
+        files = [file for file in self._files() if file.last > start and file.first <= end]
+        for file in files:
+            if file.first <= start or file.last > end:
+                msg = f"{file.path}: holds batches on both sides of a reader's offset ({start}, {end})"
+                raise ValueError(msg)
+        return files
+
+
+def _newest_kafka_ts(metadata: Any) -> int:
+    """The newest kafka_ts by the file's statistics, in microseconds since the epoch; 0 without such a column."""
+    names = metadata.schema.names
+    if "kafka_ts" not in names:
+        return 0
+    column = names.index("kafka_ts")
+    newest = [metadata.row_group(i).column(column).statistics for i in range(metadata.num_row_groups)]
+    return max((_micros(s.max) for s in newest if s is not None and s.has_min_max), default=0)
+
+
+def _micros(time: datetime) -> int:
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return microseconds(aware - _EPOCH)
