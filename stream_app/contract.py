@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -48,8 +49,10 @@ class Judged:
 
     rejected: list[tuple[int, Rejected]]
     """In the order of their places."""
-    _decoded: Sequence[Sequence[Any]]
-    """What msgspec made of the other records, by column."""
+    _decoded: Sequence[Any]
+    """What msgspec made of the other records."""
+    _getters: Sequence[attrgetter[Any]]
+    """The columns of those."""
     _finished: dict[int, pa.Array]
     """The columns that there was more to do for."""
     _places: pa.Array
@@ -66,7 +69,10 @@ class Judged:
         order = pc.sort_indices(places) if self._explained else None
         columns = []
         for i, kind in enumerate(types):
-            values = self._finished[i].view(kind) if i in self._finished else pa.array(self._decoded[i], kind)
+            if i in self._finished:
+                values = self._finished[i].view(kind)
+            else:
+                values = pa.array(list(map(self._getters[i], self._decoded)), kind)
             values = values.filter(self._is_row)
             if order is not None:
                 values = pa.concat_arrays([values, typed([row[i] for _, row in self._explained], kind)]).take(order)
@@ -100,6 +106,9 @@ class Contract:
             gc=False,
         )
         self._decode = msgspec.json.Decoder(record).decode
+        self._getters = tuple(
+            map(attrgetter, names)
+        )  # faster than tuples, which the garbage collector would look through
 
     def check(self, value: bytes | None, kafka_ts: int) -> Row | Rejected:
         """Judge one record by its value and its Kafka timestamp, in microseconds since the epoch.
@@ -131,8 +140,11 @@ class Contract:
                     places.append(place)
                     continue
             doubtful.append(place)
-        decoded = list(zip(*map(msgspec.structs.astuple, records), strict=True)) or [()] * len(self.columns)
-        finished = {i: c.finish_all(decoded[i]) for i, c in enumerate(self._columns) if c.finish_all}
+        finished = {
+            i: column.finish_all(list(map(get, records)))
+            for i, (column, get) in enumerate(zip(self._columns, self._getters, strict=True))
+            if column.finish_all
+        }
         placed = pa.array(places, pa.int64())
         is_row = self._in_time(finished[self._clock], kafka_ts.take(placed))
         is_row = reduce(pc.and_, (array.is_valid() for array in finished.values()), is_row)
@@ -145,7 +157,7 @@ class Contract:
                 rejected.append((place, verdict))
             else:
                 explained.append((place, verdict))
-        return Judged(rejected, decoded, finished, placed, is_row, explained)
+        return Judged(rejected, records, self._getters, finished, placed, is_row, explained)
 
     def _in_time(self, event_us: pa.Array, kafka_us: pa.Array) -> pa.Array:
         """Which records are neither late nor future; false where that is not known."""

@@ -45,7 +45,7 @@ class Runner:
         self._batch_errors: dict[Flow, str] = {}
         """What a batch failed with, which Spark's report of the failed query holds only in part."""
         self._stop = threading.Event()
-        self._finishing: set[StreamingQuery] = set()
+        self._finishing: dict[StreamingQuery, threading.Thread] = {}
         """The queries of a drain that end with what stands now, because the layer that they follow has ended."""
         self._halted: set[Flow] = set()
 
@@ -73,6 +73,8 @@ class Runner:
         finally:
             self._halt(list(self._queries))
             self._restart_at.clear()
+            for thread in self._finishing.values():
+                thread.join(_COMMIT_SECONDS)
 
     def _start(self, flow: Flow) -> None:
         status = self._monitor[flow]
@@ -121,8 +123,9 @@ class Runner:
         for flow, query in self._queries.items():
             ended = flow.upstream is not None and self._monitor[flow.upstream].state is State.DONE
             if ended and query not in self._finishing:
-                self._finishing.add(query)
-                threading.Thread(target=_end_with_what_stands, args=(flow, query), daemon=True).start()
+                thread = threading.Thread(target=_end_with_what_stands, args=(flow, query), daemon=True)
+                self._finishing[query] = thread
+                thread.start()
 
     def _failed(self, flow: Flow, error: str) -> None:
         status = self._monitor[flow]
@@ -202,9 +205,10 @@ def _end_with_what_stands(flow: Flow, query: StreamingQuery) -> None:
         has_taken_all = not flow.untaken()
         try:
             query.processAllAvailable()  # a trigger that is just under way may have looked before the last file came
+            if has_taken_all:
+                query.stop()
         except Exception:  # the query's own, which the supervisor sees, too
             return
-    query.stop()
 
 
 def _one_line(error: str) -> str:

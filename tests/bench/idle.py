@@ -40,7 +40,7 @@ def measure() -> dict[str, float]:
         kafka.send("transactions", [transaction(i, now - 600 + i / 10) for i in range(RECORDS)])
         say(f"{RECORDS:,} records stand ready; starting the service")
         started = time.monotonic()
-        service.start(TRIGGER_INTERVAL="30 seconds", SPARK_SUBMIT_OPTS="")
+        service.start(TRIGGER_INTERVAL="30 seconds")
         wait_for(service.flows["bronze"].checkpoint.last_committed, "the first batch")
         first = time.monotonic() - started
         say(f"the first batch after {first:.1f} s; waiting until all is read")

@@ -49,7 +49,7 @@ class Sender(threading.Thread):
 def measure(rate: int) -> dict[str, dict[str, float]]:
     """Run the service at that rate; the percentiles in seconds by sink."""
     with broker_and_service() as (kafka, service):
-        service.environment |= {"RETENTION": "keep", "SPARK_SUBMIT_OPTS": ""}
+        service.environment |= {"RETENTION": "keep"}
         now = time.time()
         history = [transaction(i, now - HISTORY_SECONDS + i) for i in range(HISTORY_SECONDS)]
         kafka.send("transactions", history)

@@ -2,7 +2,9 @@
 
 It runs in a process of its own, which adopts orphans (PR_SET_CHILD_SUBREAPER). So every descendant, however short its
 life and whoever started it, is waited for in the end by its parent or by this process, and the kernel's sum over
-waited-for children, RUSAGE_CHILDREN, holds the CPU time of all: the JVM, its Python workers, each chmod.
+waited-for children, RUSAGE_CHILDREN, holds the CPU time of all, but for the children of a parent that ignores SIGCHLD,
+as pyspark's daemon does: the kernel forgets what these have used. So theirs is read while they live, five times a
+second, and added.
 
 Memory is sampled once a second: the sum over all descendants of the proportional set size (PSS), in which pages that
 forked workers share count once. What the sampling costs is this process's own and not in the CPU time. Newborn
@@ -28,6 +30,7 @@ from stream_app.settings import PROJECT
 _PR_SET_CHILD_SUBREAPER = 36
 _LOOK_SECONDS = 0.02
 _SAMPLE_SECONDS = 1.0
+_CPU_SECONDS = 0.2
 _NEWBORN_SECONDS = 0.2
 _ORPHANS_SECONDS = 10.0
 """How long what the command left behind may take to end; then it is killed."""
@@ -71,6 +74,8 @@ def meter(command: Sequence[str]) -> Usage:
     child = subprocess.Popen(command)
     exit_code: int | None = None
     peak, sample_at = 0, time.monotonic()
+    forgotten: dict[int, float] = {}
+    look_at = sample_at
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -79,6 +84,7 @@ def meter(command: Sequence[str]) -> Usage:
         if pid == child.pid:
             exit_code, ended = os.waitstatus_to_exitcode(status), time.time()
         if pid:
+            forgotten.pop(pid, None)  # its parent died first, so it came to us
             continue
         if exit_code is not None and time.time() - ended > _ORPHANS_SECONDS:
             for orphan in _descendants(os.getpid(), 0.0):
@@ -86,10 +92,29 @@ def meter(command: Sequence[str]) -> Usage:
         if time.monotonic() >= sample_at:
             peak = max(peak, sum(map(_memory, _descendants(os.getpid(), _NEWBORN_SECONDS))))
             sample_at = time.monotonic() + _SAMPLE_SECONDS
+        if time.monotonic() >= look_at:
+            forgotten |= _forgotten(os.getpid())
+            look_at = time.monotonic() + _CPU_SECONDS
         time.sleep(_LOOK_SECONDS)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert exit_code is not None
-    return Usage(exit_code, began, ended, round(used.ru_utime + used.ru_stime, 3), peak)
+    seconds = used.ru_utime + used.ru_stime + sum(forgotten.values())
+    return Usage(exit_code, began, ended, round(seconds, 3), peak)
+
+
+def _forgotten(ancestor: int) -> dict[int, float]:
+    """The CPU-seconds so far of those descendants whose parent ignores their death."""
+    found = {}
+    for pid in _descendants(ancestor, 0.0):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            status = Path(f"/proc/{fields[1]}/status").read_text()
+        except OSError:  # it has ended
+            continue
+        ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+        if ignored >> (signal.SIGCHLD - 1) & 1:
+            found[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return found
 
 
 def _descendants(ancestor: int, least_age: float) -> list[int]:

@@ -241,8 +241,6 @@ class Service:
             "KAFKA_BOOTSTRAP_SERVERS": self.servers,
             "SPARK_MASTER": "local[2]",
             "TRIGGER_INTERVAL": "1 second",
-            # the JVM's second compiler does not pay in runs this short
-            "SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1",
         }
         return os.environ | own | self.environment | more
 
