@@ -86,12 +86,13 @@ def check_oracle(service: Service, acknowledged: set[int]) -> None:
     sent = 'CAST(regexp_extract(decode(value[%d:]), \'"txn_id": "t([0-9]+)"\', 1) AS BIGINT)'
     numbers = f"CASE WHEN value[1:1] = '\\xFF'::BLOB THEN {sent % 2} ELSE {sent % 1} END"
     bronze = [int(str(row[0])) for row in service.query(f"SELECT {numbers} FROM bronze")]
+    assert max(acknowledged) in set(bronze), "the newest record has not arrived"
     assert len(bronze) == len(set(bronze)), "a record stands twice in bronze"
     assert set(bronze) >= acknowledged, "an acknowledged record is not in bronze"
     good = {int(str(row[0])[1:]) for row in service.query("SELECT txn_id FROM silver")}
-    assert good == {number for number in bronze if number % 100 != 7}
-    assert service.count("silver") == len(good)
-    assert service.count("quarantine") == len(bronze) - len(good)
-    assert service.count("gold") > 0
-    assert max(acknowledged) in set(bronze), "the newest record has not arrived"
-    assert service.audit().wrong == []
+    assert good == {number for number in bronze if number % 100 != 7}, "silver has not all that are valid, and no other"
+    assert service.count("silver") == len(good), "a record stands twice in silver"
+    assert service.count("quarantine") == len(bronze) - len(good), "quarantine has not each of the others once"
+    assert service.count("gold") > 0, "no window became final"
+    wrong = service.audit().wrong
+    assert wrong == [], "the audit found something"
