@@ -16,10 +16,9 @@ _FUNCTIONS = {"sum": F.sum, "avg": F.avg, "min": F.min, "max": F.max}
 def gold(rows: DataFrame, feed: Feed, declared: Window) -> DataFrame:
     """Silver's rows -> window_start, window_end, the key if there is one, the measures in the order of the feed file.
 
-    Windows by event time, tumbling or sliding, of the rows that `where` lets through.
-    A window is emitted when the watermark (the newest event time less
-    `watermark`) has passed its end; what arrives after that is dropped by Spark. Sums and averages of
-    decimals stay decimals. Distinct values are counted exactly, so the state holds each of them.
+    Windows by event time, tumbling or sliding, of the rows that `where` lets through. A window is emitted when the
+    watermark (the newest event time less `watermark`) has passed its end; what arrives after that is dropped by Spark.
+    Sums and averages of decimals stay decimals. Distinct values are counted exactly, so the state holds each of them.
     """
     time = feed.event_time.field
     clocked = rows.withWatermark(time, _seconds(declared.watermark))

@@ -2,7 +2,8 @@
 
 Each bronze (partition, offset) stands once in bronze, and is once in silver or quarantine, or repeats a record that
 silver holds; gold equals silver's aggregates over the final windows, less the rows kept as late, and its sessions
-likewise; the CSV equals silver.
+likewise; the CSV equals silver. Tables of PostgreSQL equal the same, as far as they are final, where the database
+answers.
 What a layer has not taken yet (its committed offset says so) is counted as pending, and is no loss.
 """
 
@@ -17,11 +18,13 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_app.declared import Measure
+from stream_app.errors import StreamAppError
 from stream_app.files import REPLAY, batch_files, standing
 from stream_app.flow import Flow, Layer
 from stream_app.ops import recompute
 from stream_app.ops.command import run
 from stream_app.ops.sql import name, names, text
+from stream_app.ops.tables import copy_tables
 from stream_app.ops.views import COORDINATES, select, select_late
 from stream_app.settings import Settings
 
@@ -67,13 +70,13 @@ class _Audit:
     def __init__(self, bronze: Flow, settings: Settings) -> None:
         found = bronze.with_downstream()
         flows = {flow.layer: flow for flow in found}
-        self._golds = [flow for flow in found if flow.layer in {Layer.GOLD, Layer.SESSIONS}]
+        derived = [flow for flow in found if flow.drops_late]
         self._lakes = [flow for flow in found if flow.layer is Layer.LAKE]
         self._feed = bronze.feed
         self._pruned = settings.retention == "prune"
         self._report = Report(bronze.feed.name)
         self._db = duckdb.connect()
-        self._db.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
+        self._db.execute(f"SET TimeZone = 'UTC'; SET preserve_insertion_order = false; CREATE SCHEMA {self._feed.name}")
         # Committed positions first, files after: what is committed has its file by then.
         committed = {flow.sink: flow.checkpoint.last_committed() for flow in found}
         taken = {sink: one.end["batch"] if one and "batch" in one.end else -1 for sink, one in committed.items()}
@@ -92,15 +95,34 @@ class _Audit:
             "for_csv": select(silver, taken[Layer.RAW_CSV]),
             "csv": select(csv, own[Layer.RAW_CSV]),
         }
+        self._golds = [flow for flow in derived if flow.layer is not Layer.TABLE or self._has_copied(flow, settings)]
         for gold in self._golds:
             views[f"for_{gold.sink}"] = select(silver, taken[gold.sink])
-            views[gold.sink] = select(gold, own[gold.sink])
+            is_table = gold.layer is Layer.TABLE
+            views[gold.sink] = self._final_rows(gold) if is_table else select(gold, own[gold.sink])
             views[gold.late_name] = select_late(gold, own[gold.sink])
         for lake in self._lakes:
             views[f"for_{lake.sink}"] = select(silver, taken[lake.sink])
             views[lake.sink] = select(lake, own[lake.sink])
         for view, sql in views.items():
             self._db.execute(f"CREATE VIEW {view} AS {sql}")
+
+    def _has_copied(self, table: Flow, settings: Settings) -> bool:
+        """Copy a table out of PostgreSQL, or note why it is not audited."""
+        try:
+            copy_tables(self._db, [table], settings)
+        except StreamAppError as error:
+            self._report.counts[f"not audited: {error}"] = 1
+            return False
+        return True
+
+    def _final_rows(self, table: Flow) -> str:
+        """What was final at the batch that is audited; the table may be ahead of that."""
+        ended, watermark = "epoch(window_end)", self._watermarks[table.sink]
+        if not table.is_windowed:
+            gap = table.session.gap.total_seconds()
+            ended = f"epoch(session_end) + CASE outcome WHEN 'ended' THEN 0 ELSE {gap} END"
+        return f"SELECT * EXCLUDE (final) FROM {self._feed.name}.{table.sink} WHERE final AND {ended} <= {watermark}"
 
     def report(self) -> Report:
         golds = [view for gold in self._golds for view in (gold.sink, gold.late_name)]

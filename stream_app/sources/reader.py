@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
-from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows
+from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows, SupportsTriggerAvailableNow
 from pyspark.sql.types import StructType
 
 from stream_app.files import REPLAY, BatchFile, batch_files, standing
@@ -77,11 +77,12 @@ class LayerSource(DataSource):
         return LayerReader(self._reader_options)
 
 
-class LayerReader(DataSourceStreamReader):
+class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     """Follows a layer's files; only whole files, only forwards, each batch id once."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._target: Offset | None = None
 
     def initialOffset(self) -> Offset:  # noqa: N802 - Spark's name
         """Before the first batch."""
@@ -90,6 +91,13 @@ class LayerReader(DataSourceStreamReader):
     def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802 - Spark's name
         """The rows of one micro-batch, rounded up to a whole file."""
         return ReadMaxRows(self._options.max_rows) if self._options.max_rows else ReadAllAvailable()
+
+    def prepareForTriggerAvailableNow(self) -> None:  # noqa: N802 - Spark's name
+        """Under Trigger.AvailableNow, what stands now is all that the query will read.
+
+        A drain of the service asks for more: what the layer before is still to write in it (runner.py).
+        """
+        self._target = self.reportLatestOffset()
 
     def reportLatestOffset(self) -> Offset:  # noqa: N802 - Spark's name
         """The newest batch of the layer, for progress reports."""
@@ -103,7 +111,7 @@ class LayerReader(DataSourceStreamReader):
         to nothing.
         """
         max_rows = limit.max_rows if isinstance(limit, ReadMaxRows) else None
-        newest = self._news(start)
+        newest = self._target or self._news(start)
         end, rows = start | {"replay": max(start["replay"], newest["replay"])}, 0
         for file in self._between(start["batch"], newest["batch"]):
             metadata = pq.read_metadata(file.path)

@@ -22,6 +22,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
+from pydantic import SecretStr
 
 from local.broker import Broker
 from local.places import Places
@@ -110,6 +111,10 @@ class Database:
         os.kill(pid, signal.SIGKILL)
         self.stop()
 
+    def change(self, sql: LiteralString) -> None:
+        with psycopg.connect(self.url) as connection:
+            connection.execute(sql)
+
     def query(self, sql: LiteralString) -> list[tuple[object, ...]]:
         with psycopg.connect(self.url) as connection:
             return connection.execute(sql).fetchall()
@@ -128,7 +133,12 @@ class Service:
 
     @property
     def settings(self) -> Settings:
-        return Settings(output_path=self.root, feeds_path=self.feeds_path, kafka_bootstrap_servers=self.servers)
+        return Settings(
+            output_path=self.root,
+            feeds_path=self.feeds_path,
+            kafka_bootstrap_servers=self.servers,
+            database_url=SecretStr(self.environment.get("DATABASE_URL", "")),
+        )
 
     @property
     def feed(self) -> Feed:

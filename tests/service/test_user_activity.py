@@ -26,12 +26,19 @@ def test_every_sink_agrees_with_silver(
     service.drain(MAX_OFFSETS_PER_TRIGGER="2000")
     assert service.count("bronze") == COUNT
     assert service.query("SELECT count(DISTINCT event_id) = count(*) FROM silver") == [(True,)]
-    assert service.audit().wrong == []
+    report = service.audit()
+    assert report.wrong == []
+    assert all(report.counts[f"postgres_{table}"] for table in (*WINDOWS, "user_sessions"))
     _check_late(service)
     _check_tables(service, database)
     _check_sessions(service, database)
     _check_lake(service)
     _check_topic(service, broker)
+    database.change("UPDATE active_users SET active_users = active_users + 1 WHERE final")
+    database.change("DELETE FROM user_sessions WHERE final AND outcome = 'ended'")
+    windows, sessions = service.audit().wrong
+    assert windows.startswith("postgres_active_users is not what silver's final windows add up to")
+    assert sessions.startswith("postgres_user_sessions is not what silver's final sessions are")
 
 
 def _check_late(service: Service) -> None:

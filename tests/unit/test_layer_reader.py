@@ -132,6 +132,16 @@ def flow(feed: Feed, tmp_path: Path) -> dict[Layer, Flow]:
     return {layer: Flow(feed, layer, tmp_path) for layer in Layer}
 
 
+def test_trigger_available_now_reads_what_stood_at_its_start_and_no_more(flow: dict[Layer, Flow]) -> None:
+    write_layer(flow[Layer.SILVER], 0, [silver_row(0)])
+    reader = reader_of(flow[Layer.GOLD])
+    reader.prepareForTriggerAvailableNow()
+    write_layer(flow[Layer.SILVER], 1, [silver_row(1)])
+    end = reader.latestOffset(reader.initialOffset(), ReadAllAvailable())
+    assert end["batch"] == 0
+    assert reader.latestOffset(end, ReadAllAvailable()) == end
+
+
 @pytest.mark.parametrize("offset", [0, 1])
 def test_a_compacted_file_across_an_offset_is_an_error_not_a_skip(flow: dict[Layer, Flow], offset: int) -> None:
     write_layer(flow[Layer.SILVER], 0, [silver_row(n) for n in range(3)], last=2)
