@@ -17,13 +17,12 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from stream_app.declared import Measure
 from stream_app.errors import StreamAppError
 from stream_app.files import REPLAY, batch_files, standing
 from stream_app.flow import Flow, Layer
 from stream_app.ops import recompute
 from stream_app.ops.command import run
-from stream_app.ops.sql import name, names, text
+from stream_app.ops.sql import name, names
 from stream_app.ops.tables import copy_tables
 from stream_app.ops.views import COORDINATES, select, select_late
 from stream_app.settings import Settings
@@ -196,13 +195,10 @@ class _Audit:
         )
 
     def _windows(self, flow: Flow) -> None:
-        gold, sink, time = flow.window, flow.sink, name(self._feed.event_time.field)
-        length, every = gold.window.total_seconds(), gold.every.total_seconds()
-        newest = f"time_bucket(INTERVAL '{every} seconds', {time}, TIMESTAMPTZ '1970-01-01 00:00:00+00')"
-        start = f"{newest} - back * INTERVAL '{every} seconds'"
+        gold, sink = flow.window, flow.sink
         keys = [name(key) for key in ("window_start", *gold.keys)]
-        matching = " AND ".join(["true", *(f"{name(column)} = {text(value)}" for column, value in gold.where.items())])
-        listed = ", ".join(f"{_aggregate(one)} AS {name(column)}" for column, one in gold.measures.items())
+        time, watermark = self._feed.event_time.field, self._watermarks[sink]
+        expected = recompute.windows(gold, time, f"for_{sink}", flow.late_name, watermark)
         # an average is rounded to Spark's decimals
         differ = " OR ".join(
             f"abs(g.{name(column)} - s.{name(column)}) > 0.000001"
@@ -212,13 +208,8 @@ class _Audit:
         )
         self._examples(
             f"{sink} is not what silver's final windows add up to",
-            f"WITH rows AS (SELECT *, {start} AS window_start FROM for_{sink}, range({int(length // every)}) r(back) "
-            f"WHERE {matching}), "
-            f"s AS (SELECT {', '.join(keys)}, {listed} FROM (SELECT * FROM rows "
-            f'ANTI JOIN {flow.late_name} USING (partition, "offset", window_start)) GROUP BY ALL '
-            f"HAVING epoch(window_start) + {length} <= {self._watermarks[sink]}) "
             f"SELECT {', '.join(f'coalesce(g.{key}, s.{key})' for key in keys)} "
-            f"FROM {sink} g FULL JOIN s ON {' AND '.join(f'g.{key} = s.{key}' for key in keys)} "
+            f"FROM {sink} g FULL JOIN ({expected}) s ON {' AND '.join(f'g.{key} = s.{key}' for key in keys)} "
             f"WHERE g.window_start IS NULL OR s.window_start IS NULL OR {differ}",
         )
         self._examples(
@@ -247,12 +238,6 @@ class _Audit:
         if count:
             rows = self._db.sql(f"SELECT * FROM ({sql}) ORDER BY ALL LIMIT {_EXAMPLES}").fetchall()
             self._report.wrong.append(f"{what}: {count:,}, {', '.join(_listed(rows))}")
-
-
-def _aggregate(measure: Measure) -> str:
-    if measure.function == "distinct":
-        return f"count(DISTINCT {name(measure.field or '')})"
-    return f"{measure.function}({name(measure.field) if measure.field else '*'})"
 
 
 def _shown(column: str, type_name: str) -> str:

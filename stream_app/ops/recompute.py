@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream_app.declared import Session
+from stream_app.declared import Measure, Session, Window
 from stream_app.ops.sql import name, names, text
 
 
@@ -25,3 +25,28 @@ def sessions(session: Session, time: str, rows: str, watermark_ms: float) -> str
         f"FROM numbered GROUP BY {keys}, _number "
         f"HAVING epoch_us(max(_time)) + CASE WHEN bool_or(_ended) THEN 0 ELSE {gap} END <= {watermark_ms * 1000}"
     )
+
+
+def windows(declared: Window, time: str, rows: str, late: str, watermark: float) -> str:
+    """The windows that are final at a watermark (seconds since the epoch): window_start, the keys, the measures.
+
+    `rows` is a view of silver's rows, `time` their event time, `late` a view of those that came too late, each with the
+    window_start that it missed.
+    """
+    length, every = declared.window.total_seconds(), declared.every.total_seconds()
+    newest = f"time_bucket(INTERVAL '{every} seconds', {name(time)}, TIMESTAMPTZ '1970-01-01 00:00:00+00')"
+    start = f"{newest} - back * INTERVAL '{every} seconds'"
+    matching = " AND ".join(["true", *(f"{name(column)} = {text(value)}" for column, value in declared.where.items())])
+    measures = ", ".join(f"{_aggregate(one)} AS {name(column)}" for column, one in declared.measures.items())
+    return (
+        f"SELECT {names(('window_start', *declared.keys))}, {measures} FROM (SELECT * FROM "
+        f"(SELECT *, {start} AS window_start FROM {rows}, range({int(length // every)}) r(back) WHERE {matching}) "
+        f'ANTI JOIN {late} USING (partition, "offset", window_start)) '
+        f"GROUP BY ALL HAVING epoch(window_start) + {length} <= {watermark}"
+    )
+
+
+def _aggregate(measure: Measure) -> str:
+    if measure.function == "distinct":
+        return f"count(DISTINCT {name(measure.field or '')})"
+    return f"{measure.function}({name(measure.field) if measure.field else '*'})"
