@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import duckdb
@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 CSV_DIALECT = """header = true, delim = ',', quote = '"', escape = '"', max_line_size = 67108864"""
 
 
-@cache
+@lru_cache(maxsize=10_000)  # each batch asks, for months
 def count_rows(path: Path) -> int:
-    """The rows of a Parquet or CSV file; files never change, so each is counted once."""
+    """The rows of a Parquet or CSV file; files never change, so each is counted once in a while."""
     if path.suffix == ".parquet":
         return int(pq.read_metadata(path).num_rows)
     sql = f"SELECT count(*) FROM read_csv(?, all_varchar = true, {CSV_DIALECT})"  # noqa: S608 - our own text
