@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -83,6 +83,8 @@ def _boolean(_: Field) -> Column:
     return Column(bool, None, bool, lambda given: given)
 
 
+_ROOMY = Context(prec=76)
+
 # The days that every year has, in UTC; Arrow reads these as `microseconds_of` does.
 _DAY = "(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
 _PLAIN_TIME = rf"\A[1-9][0-9]{{3}}-{_DAY}[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{{1,6}})?Z\z"
@@ -133,8 +135,10 @@ def _decimal(field: Field) -> Column:
     least, greatest = field.range or (-math.inf, math.inf)
     kind = pa.decimal128(precision, scale)
     whole, fraction = f"[0-9]{{1,{precision - scale}}}", rf"(?:\.[0-9]{{1,{scale}}})?" if scale else ""
-    # a decimal(2,2) has no whole digits but JSON writes one, so all of its spellings are left to decimal_of
-    plain = rf"\A-?{whole}{fraction}\z" if precision > scale else r"\A\z"
+    # a decimal(2,2) has no whole digits but JSON writes one, and a bound may have no room in the type: left to `read`
+    limit = 10 ** (precision - scale)
+    by_arrow = precision > scale and -limit < least and greatest < limit if field.range else precision > scale
+    plain = rf"\A-?{whole}{fraction}\z" if by_arrow else r"\A\z"
 
     def read(text: str) -> Decimal | None:
         number = decimal_of(text, precision, scale)
@@ -143,25 +147,22 @@ def _decimal(field: Field) -> Column:
     def finish_all(raws: Sequence[msgspec.Raw]) -> pa.Array:
         texts = pa.array(list(map(bytes, raws)), pa.binary()).cast(pa.string())
         numbers = pc.if_else(pc.match_substring_regex(texts, plain), texts, None).cast(kind)
+        if by_arrow and field.range:
+            numbers = _within(numbers, *field.range)
         if numbers.null_count:
             known = zip(numbers.to_pylist(), texts.to_pylist(), strict=True)
-            numbers = pa.array([read(raw) if number is None else number for number, raw in known], kind)
-        return _within(numbers, field)
+            numbers = pa.array([read(text) if number is None else number for number, text in known], kind)
+        return numbers
 
     # Raw, because msgspec's own Decimal also takes the string "12.5".
     return Column(msgspec.Raw, finish_all, Number, _or(("out_of_range",), read))
 
 
-def _within(numbers: pa.Array, field: Field) -> pa.Array:
-    """Null for those that are out of range."""
-    if not field.range:
-        return numbers
+def _within(numbers: pa.Array, least: Decimal, greatest: Decimal) -> pa.Array:
+    """Null for those that are out of range; both bounds have room in the numbers' type."""
     unit = Decimal(1).scaleb(-numbers.type.scale)
-    for bound, rounding, compare in (
-        (field.range[0], ROUND_CEILING, pc.greater_equal),
-        (field.range[1], ROUND_FLOOR, pc.less_equal),
-    ):
-        numbers = pc.if_else(compare(numbers, pa.scalar(bound.quantize(unit, rounding))), numbers, None)
+    for bound, rounding, compare in ((least, ROUND_CEILING, pc.greater_equal), (greatest, ROUND_FLOOR, pc.less_equal)):
+        numbers = pc.if_else(compare(numbers, pa.scalar(bound.quantize(unit, rounding, _ROOMY))), numbers, None)
     return numbers
 
 

@@ -106,9 +106,8 @@ class Contract:
             gc=False,
         )
         self._decode = msgspec.json.Decoder(record).decode
-        self._getters = tuple(
-            map(attrgetter, names)
-        )  # faster than tuples, which the garbage collector would look through
+        # faster than tuples, which the garbage collector would look through
+        self._getters = tuple(map(attrgetter, names))
 
     def check(self, value: bytes | None, kafka_ts: int) -> Row | Rejected:
         """Judge one record by its value and its Kafka timestamp, in microseconds since the epoch.

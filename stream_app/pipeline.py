@@ -35,7 +35,7 @@ from stream_app.sources.rows import Rows
 _READ_BY_SINK = {Layer.QUARANTINE, Layer.RAW_CSV, Layer.LAKE}
 _PREVIEWED = {Layer.SILVER, Layer.GOLD}
 _PREVIEW_ROWS = 5
-# Followers look at once again: their source waits for a file (sources/layer.py).
+# Followers look at once again: their source waits for a file (sources/reader.py).
 _FOLLOW_INTERVAL = "0 seconds"
 
 

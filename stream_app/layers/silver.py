@@ -17,7 +17,7 @@ CLOCK = "_clock"
 
 Deduplication drops what is behind its watermark (Spark, dropDuplicatesWithinWatermark). On event time or on the bare
 Kafka timestamp that would lose a valid record whose partition is read an hour after the others; on this clock no
-record is ever behind. It is derived from the offsets alone (sources/layer.py), so a replay sees the same.
+record is ever behind. It is derived from the offsets alone (sources/reader.py), so a replay sees the same.
 """
 
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]

@@ -13,6 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -20,9 +21,12 @@ from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app import schema
+from stream_app.column import column_of
 from stream_app.contract import Contract, Rejected, Row
+from stream_app.declared import Field
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed, load_feeds
+from stream_app.wire import Number
 
 FEED = load_feeds(Path(__file__).parents[2] / "conf" / "feeds", ["transactions"])[0]
 CONTRACT = Contract(FEED)
@@ -513,6 +517,21 @@ def test_mutations_of_valid_records(contract: Contract, batch: list[tuple[bytes 
 @given(st.lists(st.tuples(st.sampled_from(["n", "small", "x", "wide", "unit"]), NUMBERS), max_size=4))
 def test_a_batch_reads_the_same_numbers(numbers: list[tuple[str, str]]) -> None:
     assert_total(OTHER, [other(**{wire: text}) for wire, text in numbers], [KAFKA_TS] * len(numbers))
+
+
+@pytest.mark.parametrize("type_name", ["decimal(38,2)", "decimal(38,0)", "decimal(5,2)", "decimal(2,2)"])
+@pytest.mark.parametrize(
+    "bounds",
+    [("0", "1e35"), ("-1e60", "1e60"), ("1e10", "2e10"), ("0.005", "0.999"), ("0", "9" * 38 + ".9"), ("0", "999.995")],
+)
+def test_a_batch_keeps_any_range(type_name: str, bounds: tuple[str, str]) -> None:
+    """Also one with a bound that the type has no room for."""
+    least, greatest = map(Decimal, bounds)
+    column = column_of(Field(type=type_name, range=(least, greatest)))
+    texts = ["0", "0.00", "0.01", "0.5", "12", "12.5", "999.99", "-1", "1" + "0" * 35, "9" * 36, "1e3"]
+    found = column.finish_all([msgspec.Raw(text.encode()) for text in texts]) if column.finish_all else []
+    expected = [column.judge(Number(text)) for text in texts]
+    assert [number.as_py() for number in found] == [None if isinstance(one, tuple) else one for one in expected]
 
 
 @pytest.mark.parametrize("text", TIMES)
