@@ -93,7 +93,7 @@ class Pipeline:
         if flow.layer is Layer.BRONZE:
             first_offsets = restart.first_offsets(feed, flow.root, self._settings.starting_offsets)
             return bronze(read_topic(self._spark, feed, self._settings, first_offsets))
-        splits = read_layer(self._spark, flow, self._settings.max_offsets_per_trigger)
+        splits = read_layer(self._spark, flow, self._settings)
         if flow.layer in _READ_BY_SINK:
             return splits
         if flow.layer is Layer.SILVER:

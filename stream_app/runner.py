@@ -6,7 +6,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pyspark.sql import DataFrame
@@ -20,6 +20,7 @@ from stream_app.pipeline import Pipeline
 from stream_app.settings import Settings
 
 _POLL_SECONDS = 0.5
+_POLL_IN_DRAIN_SECONDS = 0.1
 _DRAIN_SECONDS = 50.0
 _COMMIT_SECONDS = 5.0
 _SOURCE_SECONDS = 20.0
@@ -47,7 +48,7 @@ class Runner:
         self._stop = threading.Event()
         self._finishing: dict[StreamingQuery, threading.Thread] = {}
         """The queries of a drain that end with what stands now, because the layer that they follow has ended."""
-        self._halted: set[Flow] = set()
+        self._is_draining = False
 
     def stop(self) -> None:
         """Ask for a drain; safe in a signal handler."""
@@ -59,6 +60,7 @@ class Runner:
         Raises ConfigError where a query must not be started, StreamAppError after MAX_FAILURES failures in a row of
         one flow; the others are drained first.
         """
+        poll = _POLL_IN_DRAIN_SECONDS if self._settings.drains else _POLL_SECONDS
         try:
             for flow in flows:
                 if self._stop.is_set():
@@ -67,11 +69,11 @@ class Runner:
                 self._wait_for_source(flow)
             self._monitor.ready = True
             while self._queries or self._restart_at:
-                if self._stop.wait(_POLL_SECONDS):
+                if self._stop.wait(poll):
                     return
                 self._watch()
         finally:
-            self._halt(list(self._queries))
+            self._drain()
             self._restart_at.clear()
             for thread in self._finishing.values():
                 thread.join(_COMMIT_SECONDS)
@@ -164,7 +166,7 @@ class Runner:
     @contextmanager
     def _gate(self, flow: Flow, batch_id: int) -> Iterator[None]:
         with self._monitor.lock:
-            if flow in self._halted:
+            if self._is_draining:
                 raise _Draining
             self._running_batches[flow] = batch_id
         try:
@@ -173,22 +175,22 @@ class Runner:
             with self._monitor.lock:
                 del self._running_batches[flow]
 
-    def _halt(self, flows: Collection[Flow]) -> None:
+    def _drain(self) -> None:
         """Let the running batches end and be committed, then stop the queries, which are idle by then."""
         with self._monitor.lock:
-            self._halted.update(flows)
-            running = {flow: batch_id for flow, batch_id in self._running_batches.items() if flow in flows}
+            self._is_draining = True
+            running = dict(self._running_batches)
         deadline = time.monotonic() + _DRAIN_SECONDS
         for flow, batch_id in running.items():
             logs.info(f"draining: waiting for {flow.name}", batch=batch_id)
             while self._running_batches.get(flow) == batch_id and time.monotonic() < deadline:
                 time.sleep(0.05)
             self._wait_for_commit(flow, batch_id, min(deadline, time.monotonic() + _COMMIT_SECONDS))
-        for flow in flows:
-            self._queries.pop(flow).stop()
+        for flow, query in self._queries.items():
+            query.stop()
             if self._monitor[flow].state is not State.FAILED:
                 self._monitor[flow].state = State.STOPPED
-            self._halted.discard(flow)
+        self._queries.clear()
 
     def _wait_for_commit(self, flow: Flow, batch_id: int, deadline: float) -> None:
         while time.monotonic() < deadline and self._queries[flow].isActive:

@@ -13,19 +13,26 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, SparkSession
 
 from stream_app.flow import Flow, Layer
+from stream_app.settings import Settings
 from stream_app.sources.reader import LayerSource, Options
 from stream_app.sources.split import SPLIT
 
+_PATIENCE_SECONDS = 1.0
+# A drain ends when each reader has said that there is no more.
+_PATIENCE_IN_DRAIN_SECONDS = 0.2
 
-def read_layer(spark: SparkSession, flow: Flow, max_rows: int) -> DataFrame:
-    """A stream of splits (sources/rows.py) of the layer before the flow's, at most about `max_rows` rows a batch.
+
+def read_layer(spark: SparkSession, flow: Flow, settings: Settings) -> DataFrame:
+    """A stream of splits (sources/rows.py) of the layer before the flow's, about MAX_OFFSETS_PER_TRIGGER rows a batch.
 
     Files are taken whole, so a batch has at least one.
     """
     assert flow.upstream is not None  # noqa: S101 - bronze reads a topic
     ledger = flow.replay.absolute() if flow.layer is Layer.SILVER else None
     splits = spark.sparkContext.defaultParallelism
-    options = Options(flow.upstream.output.absolute(), flow.upstream.sink, ledger, max_rows, splits)
+    patience = _PATIENCE_IN_DRAIN_SECONDS if settings.drains else _PATIENCE_SECONDS
+    max_rows = settings.max_offsets_per_trigger
+    options = Options(flow.upstream.output.absolute(), flow.upstream.sink, ledger, max_rows, splits, patience)
     source = _source_of(flow)
     spark.dataSource.register(source)
     return spark.readStream.format(source.name()).schema(SPLIT).option("reader", options.encoded()).load()

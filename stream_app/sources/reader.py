@@ -31,8 +31,7 @@ from stream_app.sources.split import Split
 from stream_app.wire import microseconds
 
 _MIN_ROWS_PER_SPLIT = 20_000
-# How long a reader waits for a file before it tells Spark that there is none, and how often it looks meanwhile.
-_PATIENCE_SECONDS = 1.0
+# How often a reader looks while it waits for a file.
 _LOOK_SECONDS = 0.05
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Offset = dict[str, int]
@@ -51,6 +50,8 @@ class Options:
     """The rows of a micro-batch, rounded up to a whole file; 0 for no limit."""
     splits: int
     """How many tasks a large batch is cut into."""
+    patience_seconds: float
+    """How long to wait for a file before Spark is told that there is none."""
 
     def encoded(self) -> str:
         """As an option of the data source."""
@@ -122,8 +123,8 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         return end
 
     def _news(self, start: Offset) -> Offset:
-        """The newest offset, once something lies behind `start`, or after _PATIENCE_SECONDS."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        """The newest offset, once something lies behind `start`, or after the reader's patience."""
+        deadline = time.monotonic() + self._options.patience_seconds
         seen, newest = self._changed(), self.reportLatestOffset()
         while all(newest[key] <= start[key] for key in ("batch", "replay")) and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)

@@ -255,6 +255,13 @@ class Service:
         return os.environ | own | self.environment | more
 
 
+def jvm_options(folder: Path, *options: str) -> dict[str, str]:
+    """An environment whose JVM has those options, and leaves what a kill leaves behind in the folder."""
+    temporary = folder / "tmp"
+    temporary.mkdir(parents=True)
+    return {"SPARK_SUBMIT_OPTS": " ".join([f"-Djava.io.tmpdir={temporary}", *options])}
+
+
 @contextmanager
 def broker_and_service() -> Iterator[tuple[KafkaBroker, Service]]:
     """A broker with the topic `transactions`, and a service that is not started; nothing is left of them at the end."""
@@ -264,8 +271,8 @@ def broker_and_service() -> Iterator[tuple[KafkaBroker, Service]]:
         running.callback(kafka.stop)
         kafka.start()
         kafka.create_topic("transactions")
-        service = Service(folder / "run" / "output", PROJECT / "conf" / "feeds", kafka.address)
-        service.root.parent.mkdir()
+        environment = jvm_options(folder / "run")
+        service = Service(folder / "run" / "output", PROJECT / "conf" / "feeds", kafka.address, environment)
         running.callback(service.kill)
         yield kafka, service
 

@@ -17,7 +17,7 @@ from stream_app.ops import recompute, views
 from stream_app.settings import PROJECT
 from stream_app.sources.layer import read_layer
 from stream_app.sources.rows import Rows
-from tests.helpers import Row, at, write_layer
+from tests.helpers import Row, app_settings, at, write_layer
 from tests.spark.conftest import Service
 
 GAP = 15 * 60
@@ -203,7 +203,8 @@ def test_fresh_rows_take_the_place_of_what_is_not_final(spark: SparkSession, fee
         kept[:] = [row for row in kept if row.final or (row.session_id, row.user_id) not in changed] + new
         seen.append(len(new))
 
-    rows = Rows(activity.flow).frame(read_layer(spark, activity.flow, 25))
+    own = app_settings(activity.service.root, max_offsets_per_trigger=25)
+    rows = Rows(activity.flow).frame(read_layer(spark, activity.flow, own))
     frame = sessions(rows, feed, activity.flow.session, fresh=True)
     checkpoint = str(activity.service.root / "checkpoint of a table")
     writer = frame.writeStream.outputMode("update").option("checkpointLocation", checkpoint)

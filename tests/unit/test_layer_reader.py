@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -23,19 +23,12 @@ from stream_app.sources.split import SPLIT
 from tests.helpers import START_MS, Row, bronze_row, silver_row, value, write_layer
 
 
-@pytest.fixture(autouse=True, scope="module")
-def impatient() -> Iterator[None]:
-    """Nothing that these tests wait for comes later."""
-    with patch.object(source, "_PATIENCE_SECONDS", 0):
-        yield
-
-
-def reader_of(flow: Flow, max_rows: int = 0, splits: int = 4) -> LayerReader:
+def reader_of(flow: Flow, max_rows: int = 0, splits: int = 4, patience: float = 0) -> LayerReader:
     """The reader as a query of the flow makes it."""
     assert flow.upstream is not None
     upstream = flow.upstream
     ledger = flow.replay if flow.layer is Layer.SILVER else None
-    options = Options(upstream.output, upstream.sink, ledger, max_rows, splits)
+    options = Options(upstream.output, upstream.sink, ledger, max_rows, splits, patience)
     return LayerSource({"reader": options.encoded()}).streamReader(SPLIT)
 
 
@@ -151,14 +144,13 @@ def test_a_compacted_file_across_an_offset_is_an_error_not_a_skip(flow: dict[Lay
 
 
 def test_a_reader_that_has_read_all_sees_the_next_file_as_soon_as_it_appears(flow: dict[Layer, Flow]) -> None:
-    reader = reader_of(flow[Layer.GOLD])
+    reader = reader_of(flow[Layer.GOLD], patience=60)
     start = reader.initialOffset()
     file = write_layer(flow[Layer.SILVER], 0, [silver_row(0)]).path
     hidden = file.rename(file.with_name("_staged"))
     late = threading.Timer(0.3, hidden.rename, (file,))  # files appear whole
-    with patch.object(source, "_PATIENCE_SECONDS", 60):
-        late.start()
-        assert reader.latestOffset(start, ReadAllAvailable())["batch"] == 0
+    late.start()
+    assert reader.latestOffset(start, ReadAllAvailable())["batch"] == 0
     late.join()
 
 

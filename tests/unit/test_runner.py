@@ -108,6 +108,7 @@ def made(feed: Feed, tmp_path: Path) -> tuple[Flow, ...]:
 def service(made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """A service that looks often; a second of its backoff lasts a millisecond."""
     monkeypatch.setattr(runner, "_POLL_SECONDS", 0.005)
+    monkeypatch.setattr(runner, "_POLL_IN_DRAIN_SECONDS", 0.005)
     monkeypatch.setattr(runner, "_DRAIN_SECONDS", 20_000.0)
     monkeypatch.setattr(runner, "_COMMIT_SECONDS", 5_000.0)
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() * 1000, sleep=lambda _: time.sleep(0.002))
@@ -293,7 +294,7 @@ def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
     assert in_batch.wait(20)
 
     service.runner.stop()
-    wait_until(lambda: service.runner._halted)
+    wait_until(lambda: service.runner._is_draining)
     with pytest.raises(runner._Draining):  # one that begins now must not
         service.queries.batch[Layer.GOLD](None, 1)
     assert query.stops == 0
