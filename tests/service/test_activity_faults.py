@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 
+from tests.service.activity import event
 from tests.service.harness import Database, KafkaBroker, Service, wait_for
 
 # A point each sink has of its own; those that all share are tried in test_fail_points.py.
@@ -41,17 +42,8 @@ def _events(step: int, first: float) -> list[tuple[str, bytes | None, int]]:
         if session % 5 == 4 and event_type == "session_end":
             continue  # this one just leaves
         at = start + session * 60 + number * 20
-        event = {
-            "event_id": str(uuid.UUID(int=(step * 1000 + session * 10 + number))),
-            "user_id": f"u{session}",
-            "event_type": event_type,
-            "page_url": f"https://shop.example.com/{number}",
-            "session_id": f"s{step}-{session}",
-            "event_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
-            "device": "mobile",
-            "country": "DE",
-        }
-        records.append((str(event["user_id"]), json.dumps(event).encode(), int(at * 1000)))
+        unique = step * 1000 + session * 10 + number
+        records.append(event(unique, at, session, f"s{step}-{session}", event_type, number))
     return records
 
 

@@ -4,37 +4,63 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
-from tests.service.harness import KafkaBroker, Service, transaction, wait_for
+from tests.service.activity import check_topic, event
+from tests.service.harness import Database, KafkaBroker, Service, transaction, wait_for
 
 KILLS = int(os.environ.get("RANDOM_KILLS", "15"))
 RECORDS_PER_SECOND = 100
+LEAST_SENT = 500
+_PAGES = ("session_start", *["page_view", "click"] * 10, "session_end")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a producer sends: the record of a number, and how many seconds of event time it is after the one before.
+
+    Faster than the clock, so that windows become final in between.
+    """
+
+    record: Callable[[int, float], tuple[str, bytes, int]]
+    pace: float
+
+
+def _activity(number: int, at: float) -> tuple[str, bytes, int]:
+    """Ten users, one visit after the other; half of them never end one."""
+    user, (visit, step) = number % 10, divmod(number // 10, len(_PAGES))
+    event_type = "click" if user % 2 and step == len(_PAGES) - 1 else _PAGES[step]
+    return event(number, at, user, f"s{user}-{visit}", event_type, step)
+
+
+TRANSACTIONS, ACTIVITY = Stream(transaction, 0.1), Stream(_activity, 0.5)
 
 
 class Sender(threading.Thread):
     """Sends unique sequence numbers steadily, and remembers which were acknowledged."""
 
-    def __init__(self, kafka: KafkaBroker, topic: str) -> None:
+    def __init__(self, kafka: KafkaBroker, topic: str, stream: Stream) -> None:
         super().__init__(daemon=True)
         self.acknowledged: set[int] = set()
         self._topic = topic
+        self._stream = stream
         self._ended = threading.Event()
         self._producer = Producer(
             {"bootstrap.servers": kafka.address, "enable.idempotence": True, "linger.ms": 20, "log_level": 0}
         )
 
     def run(self) -> None:
-        # ten times as fast as the clock, so that gold's windows become final in between; never in the future
-        number, first = 0, time.time() - 2 * 86_400
+        number, first = 0, time.time() - 4 * 86_400  # never in the future
         while not self._ended.wait(1 / RECORDS_PER_SECOND):
-            key, value, at = transaction(number, first + number / 10)
+            key, value, at = self._stream.record(number, first + number * self._stream.pace)
             if number % 100 == 7:
                 value = b"\xff" + value
             self._producer.produce(self._topic, value, key=key, timestamp=at, on_delivery=self._delivered(number))
@@ -52,28 +78,43 @@ class Sender(threading.Thread):
 
 @pytest.mark.timeout(3600 + 60 * KILLS)
 def test_random_kills_lose_and_double_nothing(broker: KafkaBroker, service: Service) -> None:
+    check_oracle(service, _killed_at_random(broker, service, TRANSACTIONS, KILLS, longest=16))
+
+
+@pytest.mark.timeout(3600 + 60 * KILLS)
+def test_random_kills_with_tables_a_topic_a_lake_and_sessions(
+    broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
+) -> None:
+    service = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
+    check_oracle(service, _killed_at_random(broker, service, ACTIVITY, max(5, KILLS // 3), longest=40))
+    check_topic(service, broker)
+    assert database.query("SELECT count(*) FROM user_sessions WHERE final") > [(0,)]
+
+
+def _killed_at_random(broker: KafkaBroker, service: Service, stream: Stream, kills: int, longest: float) -> set[int]:
+    """Run and kill the service while records come in, up to `longest` seconds each time; what was acknowledged."""
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
-    print(f"seed {seed}, {KILLS} kills")
-    sender = Sender(broker, service.feed.topic)
+    print(f"seed {seed}, {kills} kills")
+    sender = Sender(broker, service.feed.topic, stream)
     sender.start()
     try:
-        for kill in range(KILLS):
+        for kill in range(kills):
             service.start(MAX_FILES_PER_SINK="8")
             if kill % 5 == 4:
                 before = service.count("silver")
                 wait_for(partial(_has_more, service, before), "progress after the kills")
                 service.stop()
             else:
-                time.sleep(chance.uniform(4, 16))  # the moment of the kill is the point of the test
+                time.sleep(chance.uniform(4, longest))  # the moment of the kill is the point of the test
                 service.kill()
-            if kill == KILLS // 2:
+            if kill == kills // 2:
                 broker.stop()
                 broker.start()
     finally:
         sender.end()
     service.drain(MAX_FILES_PER_SINK="8")
-    check_oracle(service, sender.acknowledged)
+    return sender.acknowledged
 
 
 def _has_more(service: Service, before: int) -> bool:
@@ -82,17 +123,18 @@ def _has_more(service: Service, before: int) -> bool:
 
 def check_oracle(service: Service, acknowledged: set[int]) -> None:
     """Every acknowledged record is in bronze once, and in silver or quarantine once; the rest agrees with silver."""
-    assert len(acknowledged) > KILLS * 4 * RECORDS_PER_SECOND // 4, "too little was sent to prove anything"
-    sent = 'CAST(regexp_extract(decode(value[%d:]), \'"txn_id": "t([0-9]+)"\', 1) AS BIGINT)'
+    assert len(acknowledged) > LEAST_SENT, "too little was sent to prove anything"
+    key, layer = service.feed.dedupe.key, next(iter(service.feed.windows))
+    sent = f'CAST(regexp_extract(decode(value[%d:]), \'"{key}": "[^"]*?([0-9]+)"\', 1) AS BIGINT)'
     numbers = f"CASE WHEN value[1:1] = '\\xFF'::BLOB THEN {sent % 2} ELSE {sent % 1} END"
     bronze = [int(str(row[0])) for row in service.query(f"SELECT {numbers} FROM bronze")]
     assert max(acknowledged) in set(bronze), "the newest record has not arrived"
     assert len(bronze) == len(set(bronze)), "a record stands twice in bronze"
     assert set(bronze) >= acknowledged, "an acknowledged record is not in bronze"
-    good = {int(str(row[0])[1:]) for row in service.query("SELECT txn_id FROM silver")}
+    good = {int(re.sub("^t|-", "", str(row[0]))) for row in service.query(f"SELECT {key} FROM silver")}
     assert good == {number for number in bronze if number % 100 != 7}, "silver has not all that are valid, and no other"
     assert service.count("silver") == len(good), "a record stands twice in silver"
     assert service.count("quarantine") == len(bronze) - len(good), "quarantine has not each of the others once"
-    assert service.count("gold") > 0, "no window became final"
+    assert service.count(layer) > 0, "no window became final"
     wrong = service.audit().wrong
     assert wrong == [], "the audit found something"

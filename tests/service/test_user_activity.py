@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from typing import Any
 
-from confluent_kafka import Consumer
-
+from tests.service.activity import check_topic
 from tests.service.harness import Database, KafkaBroker, Service, produce
 
 COUNT = 20_000
@@ -33,7 +30,7 @@ def test_every_sink_agrees_with_silver(
     _check_tables(service, database)
     _check_sessions(service, database)
     _check_lake(service)
-    _check_topic(service, broker)
+    check_topic(service, broker)
     database.change("UPDATE active_users SET active_users = active_users + 1 WHERE final")
     database.change("DELETE FROM user_sessions WHERE final AND outcome = 'ended'")
     windows, sessions = service.audit().wrong
@@ -75,29 +72,3 @@ def _check_lake(service: Service) -> None:
     for file in flow.files():
         date = file.path.parent.name.removeprefix("event_date=")
         assert service.query(f"SELECT DISTINCT event_time::DATE::VARCHAR FROM '{file.path}'") == [(date,)]
-
-
-def _check_topic(service: Service, broker: KafkaBroker) -> None:
-    """A consumer that drops repeats by the header sees each row of silver once."""
-    seen = _consumed(broker, service.feed.topics["enriched_activity"].topic, service.count("silver"))
-    assert seen.keys() == {str(row[0]) for row in service.query("SELECT event_id FROM silver")}
-    one = next(iter(seen.values()))
-    assert one.keys() == {*service.feed.fields, "kafka_ts", "topic", "partition", "offset", "processing_time"}
-
-
-def _consumed(broker: KafkaBroker, topic: str, count: int) -> dict[str, dict[str, Any]]:
-    config = {"bootstrap.servers": broker.address, "group.id": "test", "auto.offset.reset": "earliest"}
-    consumer = Consumer(config)
-    consumer.subscribe([topic])
-    seen: dict[str, dict[str, Any]] = {}
-    try:
-        while len(seen) < count:
-            message = consumer.poll(60)
-            assert message is not None, f"{len(seen)} of {count} have come"
-            (header,) = message.headers() or []
-            value = json.loads(message.value() or b"")
-            assert header == ("event_id", value["event_id"].encode())
-            seen[value["event_id"]] = value
-    finally:
-        consumer.close()
-    return seen

@@ -9,10 +9,10 @@ from stream_app.flow import Layer
 from stream_app.settings import PROJECT
 from tests.helpers import START_MS, Row, at, bronze_row, commit, plan, silver_row, value, write_layer
 from tests.service.harness import Service
-from tests.service.test_random_kills import KILLS, check_oracle
+from tests.service.test_random_kills import LEAST_SENT, check_oracle
 from tests.unit.test_audit import Flows, gold_row, refused, write_csv, write_gold
 
-SENT = KILLS * 4 * 25 + 100
+SENT = LEAST_SENT + 100
 BAD = [number for number in range(SENT) if number % 100 == 7]
 GOOD = [number for number in range(SENT) if number % 100 != 7]
 Acknowledged = set[int]

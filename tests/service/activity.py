@@ -1,0 +1,53 @@
+"""Records of the feed user_activity, and what a consumer of its enriched topic sees."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import Any
+
+from confluent_kafka import Consumer
+
+from tests.service.harness import KafkaBroker, Service
+
+
+def event(number: int, at: float, user: int, session: str, event_type: str, page: int) -> tuple[str, bytes, int]:
+    """A valid record that happened at `at` (seconds since the epoch), as KafkaBroker.send takes it."""
+    record = {
+        "event_id": str(uuid.UUID(str(number).zfill(32))),
+        "user_id": f"u{user}",
+        "event_type": event_type,
+        "page_url": f"https://shop.example.com/{page}",
+        "session_id": session,
+        "event_time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at)),
+        "device": "mobile",
+        "country": "DE",
+    }
+    return str(record["user_id"]), json.dumps(record).encode(), int(at * 1000)
+
+
+def check_topic(service: Service, broker: KafkaBroker) -> None:
+    """A consumer that drops repeats by the header sees each row of silver once."""
+    seen = _consumed(broker, service.feed.topics["enriched_activity"].topic, service.count("silver"))
+    assert seen.keys() == {str(row[0]) for row in service.query("SELECT event_id FROM silver")}
+    one = next(iter(seen.values()))
+    assert one.keys() == {*service.feed.fields, "kafka_ts", "topic", "partition", "offset", "processing_time"}
+
+
+def _consumed(broker: KafkaBroker, topic: str, count: int) -> dict[str, dict[str, Any]]:
+    config = {"bootstrap.servers": broker.address, "group.id": "test", "auto.offset.reset": "earliest"}
+    consumer = Consumer(config)
+    consumer.subscribe([topic])
+    seen: dict[str, dict[str, Any]] = {}
+    try:
+        while len(seen) < count:
+            message = consumer.poll(60)
+            assert message is not None, f"{len(seen)} of {count} have come"
+            (header,) = message.headers() or []
+            value = json.loads(message.value() or b"")
+            assert header == ("event_id", value["event_id"].encode())
+            seen[value["event_id"]] = value
+    finally:
+        consumer.close()
+    return seen
