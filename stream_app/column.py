@@ -95,10 +95,7 @@ def _timestamp(_: Field) -> Column:
         array = pa.array(texts, pa.string())
         plain = pc.match_substring_regex(array, _PLAIN_TIME)
         times = pc.if_else(plain, array, None).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-        if not times.null_count:
-            return times
-        known = zip(times.to_pylist(), texts, strict=True)
-        return pa.array([microseconds_of(text) if time is None else time for time, text in known], pa.int64())
+        return _completed(times, array, microseconds_of)
 
     return Column(str, finish_all, str, _or(("bad_time",), microseconds_of))
 
@@ -145,17 +142,24 @@ def _decimal(field: Field) -> Column:
         return number if number is not None and least <= number <= greatest else None
 
     def finish_all(raws: Sequence[msgspec.Raw]) -> pa.Array:
-        texts = pa.array(list(map(bytes, raws)), pa.binary()).cast(pa.string())
-        numbers = pc.if_else(pc.match_substring_regex(texts, plain), texts, None).cast(kind)
+        wires = pa.array(list(map(bytes, raws)), pa.binary())  # any JSON value: nobody has looked into a string yet
+        is_plain = pc.match_substring_regex(wires, plain)
+        numbers = pc.if_else(is_plain, wires, None).cast(pa.string()).cast(kind)
         if by_arrow and field.range:
             numbers = _within(numbers, *field.range)
-        if numbers.null_count:
-            known = zip(numbers.to_pylist(), texts.to_pylist(), strict=True)
-            numbers = pa.array([read(text) if number is None else number for number, text in known], kind)
-        return numbers
+        return _completed(numbers, wires, lambda wire: read(wire.decode(errors="replace")))
 
     # Raw, because msgspec's own Decimal also takes the string "12.5".
     return Column(msgspec.Raw, finish_all, Number, _or(("out_of_range",), read))
+
+
+def _completed(values: pa.Array, wires: pa.Array, read: Callable[[Any], Value | None]) -> pa.Array:
+    """The values, in place of nulls what `read` makes of what stood on the wire."""
+    if not values.null_count:
+        return values
+    missing = values.is_null()
+    found = pa.array(list(map(read, wires.filter(missing).to_pylist())), values.type)
+    return pc.replace_with_mask(values, missing, found)
 
 
 def _within(numbers: pa.Array, least: Decimal, greatest: Decimal) -> pa.Array:

@@ -38,6 +38,9 @@ class Rejected:
     reasons: tuple[str, ...]
 
 
+# What msgspec raises for bytes of any kind; it recurses, too.
+_UNDECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _EMPTY = Rejected(("empty",))
 _NOT_JSON = Rejected(("not_json",))
 _NOT_OBJECT = Rejected(("not_object",))
@@ -105,6 +108,8 @@ class Contract:
             rename=dict(zip(names, self._wires, strict=True)),
             gc=False,
         )
+        known = msgspec.defstruct("Known", [], bases=(record,), forbid_unknown_fields=True, gc=False)
+        self._decode_known = msgspec.json.Decoder(known).decode
         self._decode = msgspec.json.Decoder(record).decode
         # faster than tuples, which the garbage collector would look through
         self._getters = tuple(map(attrgetter, names))
@@ -121,24 +126,21 @@ class Contract:
             return _NOT_JSON
         return self._explain(value, kafka_ts)
 
-    def check_all(self, values: Sequence[bytes | None], kafka_ts: pa.Array) -> Judged:
-        """Judge records as `check` does, by Kafka timestamps as int64; several times as fast."""
-        decode = self._decode
+    def check_all(self, binary: pa.Array, kafka_ts: pa.Array) -> Judged:
+        """Judge records as `check` does, by values as binary and Kafka timestamps as int64; several times as fast."""
+        values: list[bytes | None] = binary.to_numpy(zero_copy_only=False).tolist()  # a tenth of to_pylist()'s time
+        decode_known = self._decode_known
         records, places, doubtful = [], [], []
         for place, value in enumerate(values):
-            # most records are flat
-            if value and not ((value.find(b"{", 1) > 0 or b"[" in value) and is_too_deep(value)):
-                try:
-                    record = decode(value)
-                    if not value.isascii():
-                        value.decode()  # msgspec does not look into the text that it skips
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    pass
-                else:
-                    records.append(record)
-                    places.append(place)
+            try:
+                record = decode_known(value or b"")
+            except _UNDECODED:
+                record = self._decoded(value)
+                if record is None:
+                    doubtful.append(place)
                     continue
-            doubtful.append(place)
+            records.append(record)
+            places.append(place)
         finished = {
             i: column.finish_all(list(map(get, records)))
             for i, (column, get) in enumerate(zip(self._columns, self._getters, strict=True))
@@ -157,6 +159,16 @@ class Contract:
             else:
                 explained.append((place, verdict))
         return Judged(rejected, records, self._getters, finished, placed, is_row, explained)
+
+    def _decoded(self, value: bytes | None) -> Any:
+        """A record with fields that are not declared, which msgspec skips without a look at their depth and text."""
+        if not value or is_too_deep(value):
+            return None
+        try:
+            value.decode()
+            return self._decode(value)
+        except _UNDECODED:
+            return None
 
     def _in_time(self, event_us: pa.Array, kafka_us: pa.Array) -> pa.Array:
         """Which records are neither late nor future; false where that is not known."""

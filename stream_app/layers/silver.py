@@ -31,7 +31,7 @@ def valid_rows(contract: Contract, schema: pa.Schema, clock_us: int) -> BatchFun
     types = [schema.field(name).type for name in contract.columns]
 
     def function(batch: pa.RecordBatch) -> pa.RecordBatch:
-        judged = contract.check_all(batch["value"].to_pylist(), batch["kafka_ts"].cast(pa.int64()))
+        judged = contract.check_all(batch["value"], batch["kafka_ts"].cast(pa.int64()))
         places, columns = judged.rows(types)
         place_in_kafka = batch.select(COORDINATES.names).take(places)
         names = [*contract.columns, *COORDINATES.names]

@@ -473,7 +473,7 @@ def shown(verdicts: object) -> str:
 
 def judged(contract: Contract, values: list[bytes | None], kafka_ts: list[int]) -> list[Row | Rejected]:
     """The verdicts of check_all, one by one."""
-    found = contract.check_all(values, pa.array(kafka_ts, pa.int64()))
+    found = contract.check_all(pa.array(values, pa.binary()), pa.array(kafka_ts, pa.int64()))
     types = to_arrow_schema(schema.fields(FEEDS[contract]), timezone="UTC").types
     places, columns = found.rows(types)
     assert [column.type for column in columns] == types
@@ -532,6 +532,26 @@ def test_a_batch_keeps_any_range(type_name: str, bounds: tuple[str, str]) -> Non
     found = column.finish_all([msgspec.Raw(text.encode()) for text in texts]) if column.finish_all else []
     expected = [column.judge(Number(text)) for text in texts]
     assert [number.as_py() for number in found] == [None if isinstance(one, tuple) else one for one in expected]
+
+
+ANYTHING = [
+    b'"\xff"',
+    b'"12.5"',
+    b'"\\ud800"',
+    b"[" * 200_000,
+    b"[" * 90 + b"]" * 90,
+    b"{}",
+    b'{"a":"\xff"}',
+    b"null",
+    b"-",
+]
+
+
+@pytest.mark.parametrize("wire", ANYTHING, ids=lambda wire: ascii(wire[:12]))
+@pytest.mark.parametrize("name", ["amount", "merchant", "not_declared"])
+def test_a_batch_takes_anything_in_place_of_a_value(name: str, wire: bytes) -> None:
+    odd = record(**{name: "@@"}).replace(b'"@@"', wire)
+    assert_total(CONTRACT, [record(), odd, record()], [KAFKA_TS] * 3)
 
 
 @pytest.mark.parametrize("text", TIMES)
