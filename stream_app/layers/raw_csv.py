@@ -47,6 +47,11 @@ def _cell(values: pa.Array, type_name: str) -> pa.Array:
         return pc.if_else(pc.match_substring_regex(text, _WHOLE), pc.binary_join_element_wise(text, ".0", ""), text)
     if type_name != "string":
         return values.cast(pa.string())
+    encoded = values.dictionary_encode()  # most columns repeat themselves
+    return _text(encoded.dictionary).take(encoded.indices)
+
+
+def _text(values: pa.Array) -> pa.Array:
     formula = pc.match_substring_regex(values, _FORMULA)
     if pc.any(formula).as_py():
         values = pc.if_else(formula, pc.binary_join_element_wise("'", values, ""), values)
