@@ -102,6 +102,11 @@ def meter(command: Sequence[str]) -> Usage:
     return Usage(exit_code, began, ended, round(seconds, 3), peak)
 
 
+def memory(process: int) -> int:
+    """The bytes of a process and all its descendants, as above."""
+    return sum(map(_memory, [process, *_descendants(process, _NEWBORN_SECONDS)]))
+
+
 def _forgotten(ancestor: int) -> dict[int, float]:
     """The CPU-seconds so far of those descendants whose parent ignores their death."""
     found = {}

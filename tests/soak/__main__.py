@@ -1,7 +1,8 @@
 """make soak - many small batches, then many random kills; progress as it goes, a verdict at the end.
 
-SOAK_BATCHES (2000): micro-batches of ten records that each sink writes, retention on; the curve of batch times, files
-and checkpoint sizes. SOAK_KILLS (200): kills at random moments (tests/service/test_random_kills.py). 0 leaves one out.
+SOAK_BATCHES (2000): micro-batches of 100 records that each sink writes, retention on; the curves of batch times and
+memory, files and checkpoint sizes. SOAK_KILLS (200): kills at random moments (tests/service/test_random_kills.py). 0
+leaves one out.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import time
 from stream_app.files import batch_files
 from stream_app.flow import Flow
 from stream_app.settings import PROJECT
+from tests.bench import meter
 from tests.service.harness import Service, broker_and_service, transaction
 
-RECORDS_PER_BATCH = 10
+RECORDS_PER_BATCH = 100
 MOST_FILES, MOST_COMPACTED = 48, 16
 SLOWER = 1.5
 LINE = re.compile(r"transactions\.(\w+) batch=(\d+) .* seconds=([\d.]+)")
@@ -44,22 +46,30 @@ def endurance(batches: int) -> list[str]:
         count = batches * RECORDS_PER_BATCH
         kafka.send("transactions", [transaction(i, start + i * 3500 / count) for i in range(count)])
         service.start(TRIGGER_INTERVAL="available-now", MAX_OFFSETS_PER_TRIGGER=str(RECORDS_PER_BATCH))
-        follow(service)
+        memory = follow(service)
         service.end()
+        step = len(memory) // 10 + 1
+        print(
+            "memory in MiB, the most in each tenth:",
+            [max(memory[i : i + step]) >> 20 for i in range(0, len(memory), step)],
+        )
         return verdict(service)
 
 
-def follow(service: Service) -> None:
-    """Print a line for each ten seconds that it runs."""
+def follow(service: Service) -> list[int]:
+    """Print a line for each ten seconds that it runs; the memory of its processes at those times."""
     assert service.process
+    memory: list[int] = []
     while service.process.poll() is None:
         time.sleep(10)
+        memory.append(meter.memory(service.process.pid))
         shown = (
             f"{flow.layer} {committed.batch_id} ({len(batch_files(flow.output, flow.layer))} files)"
             for flow in service.flows.values()
             if (committed := flow.checkpoint.last_committed())
         )
-        print(time.strftime("%H:%M:%S"), ", ".join(shown), flush=True)
+        print(time.strftime("%H:%M:%S"), ", ".join(shown), f"{memory[-1] >> 20} MiB", flush=True)
+    return memory
 
 
 def verdict(service: Service) -> list[str]:
