@@ -7,6 +7,8 @@ from pyspark.sql import DataFrame, SparkSession
 from stream_app.feed import Feed
 from stream_app.settings import Settings
 
+_POLLED_RECORDS = "5000"
+
 
 def read_topic(spark: SparkSession, feed: Feed, settings: Settings, first_offsets: dict[str, str]) -> DataFrame:
     """The topic's records with Kafka's columns and their headers.
@@ -19,6 +21,8 @@ def read_topic(spark: SparkSession, feed: Feed, settings: Settings, first_offset
         "includeHeaders": "true",
         "failOnDataLoss": str(settings.fail_on_data_loss).lower(),
         "groupIdPrefix": f"stream-app-{feed.name}",
+        # Spark asks for the partition's bounds after each poll; a fetch bounds what a poll can hold.
+        "kafka.max.poll.records": _POLLED_RECORDS,
         **first_offsets,
         **connection(settings),
     }
