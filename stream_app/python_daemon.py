@@ -1,8 +1,8 @@
 """pyspark's daemon, with what its workers need imported before they are forked: spark.python.daemon.module.
 
-Each worker would import it by itself: half a second a worker, four or more of them before the first batch, and as many
-copies in memory. pyspark leaves it to them because some modules start threads, which a fork does not copy; those of
-numpy and Arrow see to that themselves (pthread_atfork), and nothing is computed here that would hold a lock.
+Each worker would import it by itself: half a second a worker, and as many copies in memory. pyspark leaves it to them
+because some modules start threads, which a fork does not copy; those of numpy and Arrow see to that themselves
+(pthread_atfork), and nothing is computed here that would hold a lock.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from importlib import import_module
 from pyspark.daemon import manager
 
 # pandas: pyarrow imports it by itself, to tell its arrays from others.
-_NEEDED = ("pandas", "pyarrow.parquet", "stream_app.sources.reader")
-_NEEDED_BY_TASKS = ("stream_app.sinks.kept",)
+_NEEDED = ("pandas", "pyarrow.parquet", "stream_app.sinks.kept")
 
 
 def main() -> None:
     """Be the daemon of the worker module that is the only argument, as `python -m pyspark.daemon` would."""
-    worker = sys.argv[1]
-    for module in (worker, *_NEEDED, *(_NEEDED_BY_TASKS if worker == "pyspark.worker" else ())):
+    for module in (sys.argv[1], *_NEEDED):
         import_module(module)
     manager()
 
