@@ -4,8 +4,8 @@ Each worker would import it by itself: half a second a worker, and as many copie
 because some modules start threads, which a fork does not copy; those of numpy and Arrow see to that themselves
 (pthread_atfork), and nothing is computed here that would hold a lock.
 
-A worker also collects garbage after each task. Of what is imported there is none, but to look through it takes 50 ms: as
-long as the task of a small batch. Frozen before the fork, it is left out.
+A worker also collects garbage after each task. Of what is imported there is none, but to look through it takes 50 ms,
+as long as the task of a small batch. Frozen before the fork, it is left out.
 """
 
 from __future__ import annotations
