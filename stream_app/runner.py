@@ -179,7 +179,8 @@ class Runner:
         """Let the running batches end and be committed, then stop the queries, which are idle by then."""
         with self._monitor.lock:
             self._is_draining = True
-            running = dict(self._running_batches)
+            # a batch may outlive its query, which nobody waits for then
+            running = {flow: batch_id for flow, batch_id in self._running_batches.items() if flow in self._queries}
         deadline = time.monotonic() + _DRAIN_SECONDS
         for flow, batch_id in running.items():
             logs.info(f"draining: waiting for {flow.name}", batch=batch_id)

@@ -312,6 +312,30 @@ def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
     assert service.error is None
 
 
+def test_a_stop_does_not_wait_for_a_batch_whose_query_has_ended(service: Service) -> None:
+    in_batch, go_on = threading.Event(), threading.Event()
+
+    def write(_flow: Flow, _frame: object, batch_id: int) -> Written:
+        in_batch.set()
+        assert go_on.wait(20)
+        return Written(batch_id, 1, None)
+
+    service.queries.write = write
+    service.begin()
+    wait_until(lambda: service.monitor.ready)
+    query = service.queries.started[Layer.SILVER][0]
+    batch = threading.Thread(target=service.queries.batch[Layer.SILVER], args=(None, 7), daemon=True)
+    batch.start()
+    assert in_batch.wait(20)
+    query.isActive = False
+    wait_until(lambda: service.monitor.statuses["transactions.silver"].state is State.DONE)
+    service.runner.stop()
+    service.wait()
+    assert service.error is None
+    go_on.set()
+    batch.join(20)
+
+
 def test_a_failing_batch_is_told_by_its_own_error(service: Service) -> None:
     def write(_flow: Flow, _frame: object, _batch_id: int) -> Written:
         raise OSError("disk full")
