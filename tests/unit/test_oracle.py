@@ -9,10 +9,10 @@ from stream_app.flow import Layer
 from stream_app.settings import PROJECT
 from tests.helpers import START_MS, Row, at, bronze_row, commit, plan, silver_row, value, write_layer
 from tests.service.harness import Service
-from tests.service.test_random_kills import LEAST_SENT, check_oracle
+from tests.service.test_random_kills import KILLS, check_oracle
 from tests.unit.test_audit import Flows, gold_row, refused, write_csv, write_gold
 
-SENT = LEAST_SENT + 100
+SENT = KILLS * 4 * 25 + 100
 BAD = [number for number in range(SENT) if number % 100 == 7]
 GOOD = [number for number in range(SENT) if number % 100 != 7]
 Acknowledged = set[int]
@@ -46,7 +46,7 @@ def service(tmp_path: Path) -> Service:
 
 
 def test_the_oracle_is_content_with_what_is_right(service: Service) -> None:
-    check_oracle(service, set(range(SENT)))
+    check_oracle(service, set(range(SENT)), KILLS)
 
 
 def flows_of(service: Service) -> Flows:
@@ -71,4 +71,4 @@ def test_each_part_of_the_oracle_notices(service: Service, found: str) -> None:
     acknowledged = set(range(SENT))
     BREAKS[found](service, acknowledged)
     with pytest.raises(AssertionError, match=found):
-        check_oracle(service, acknowledged)
+        check_oracle(service, acknowledged, KILLS)
