@@ -44,6 +44,13 @@ class Checkpoint:
             batch_id, int(meta["batchTimestampMs"]), int(meta["batchWatermarkMs"]), json.loads(offsets[0])
         )
 
+    def start(self, batch_id: int) -> dict[str, Any]:
+        """Where a batch of the topic begins: at the end of the one before, or at what Spark noted for the first."""
+        if batch_id:
+            return self.planned(batch_id - 1).end
+        _version, offsets = (self.path / "sources" / "0" / "0").read_text().splitlines()
+        return dict(json.loads(offsets))
+
     def last_planned(self) -> PlannedBatch | None:
         """The newest entry of the offset log, committed or not."""
         return self._newest("offsets")

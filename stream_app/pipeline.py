@@ -15,7 +15,6 @@ from pyspark.sql.streaming.query import StreamingQuery
 from stream_app import logs, ownership, restart, schema
 from stream_app.admission import Admission
 from stream_app.flow import Flow, Layer
-from stream_app.layers.bronze import bronze, with_headers
 from stream_app.layers.gold import gold
 from stream_app.layers.sessions import sessions
 from stream_app.layers.silver import once
@@ -29,6 +28,7 @@ from stream_app.sinks.late import write_late
 from stream_app.sinks.parts import Part, Step, write_parts
 from stream_app.sources.kafka import read_topic
 from stream_app.sources.layer import read_layer
+from stream_app.sources.records import Records, splits_of
 from stream_app.sources.rows import Rows
 
 # What these layers do with a row, Python does alone: their queries' rows are splits, until the sink's tasks read them.
@@ -57,7 +57,7 @@ class Pipeline:
         read_from = self._admission.admit(flow)
         self.hadoop.delete(flow.staging)
         check = partial(self._admission.check_same_topic, flow, read_from)
-        self._sinks[flow] = BatchSink(flow, self.hadoop, _parts_writer(flow), check)
+        self._sinks[flow] = BatchSink(flow, self.hadoop, _parts_writer(flow, self._settings), check)
         frame = self._transform(flow)
         if flow.layer is Layer.TABLE:
             table.prepare(flow, self._settings, frame.schema)
@@ -76,6 +76,8 @@ class Pipeline:
         """Write a batch of the flow (sinks/batch.py has the guarantee)."""
         planned = flow.checkpoint.planned(batch_id)
         late = write_late(flow, self.hadoop, planned) if flow.drops_late else 0
+        if flow.layer is Layer.BRONZE:
+            frame = splits_of(flow, planned, frame.sparkSession)
         written = self._sink(flow)(frame, batch_id)
         taken = sum(count_rows(file.path) for file in flow.taken(planned)) if flow.upstream else written.rows
         written = replace(written, late=late, rows_in=taken)
@@ -92,7 +94,7 @@ class Pipeline:
         feed = flow.feed
         if flow.layer is Layer.BRONZE:
             first_offsets = restart.first_offsets(feed, flow.root, self._settings.starting_offsets)
-            return bronze(read_topic(self._spark, feed, self._settings, first_offsets))
+            return read_topic(self._spark, feed, self._settings, first_offsets)
         splits = read_layer(self._spark, flow, self._settings)
         if flow.layer in _READ_BY_SINK:
             return splits
@@ -121,12 +123,14 @@ class Pipeline:
             logs.info(f"{flow.name} preview", **row)
 
 
-def _parts_writer(flow: Flow) -> Callable[[DataFrame, Path], list[Part]]:
+def _parts_writer(flow: Flow, settings: Settings) -> Callable[[DataFrame, Path], list[Part]]:
     """What runs a batch of the flow and leaves its rows in a folder."""
     if flow.layer is Layer.SILVER:
         return partial(write_kept, flow)
-    step = Step(schema.BRONZE, with_headers) if flow.layer is Layer.BRONZE else None
-    if flow.layer in _READ_BY_SINK:
+    step = None
+    if flow.layer is Layer.BRONZE:
+        step = Step(schema.BRONZE, Records(flow.feed, settings).read)
+    elif flow.layer in _READ_BY_SINK:
         rows = Rows(flow)
         step = Step(rows.columns, rows.read)
     return partial(write_parts, flow, step)

@@ -17,7 +17,7 @@ from importlib import import_module
 from pyspark.daemon import manager
 
 # pandas: pyarrow imports it by itself, to tell its arrays from others.
-_NEEDED = ("pandas", "pyarrow.parquet", "stream_app.sinks.kept")
+_NEEDED = ("pandas", "pyarrow.parquet", "stream_app.sinks.kept", "stream_app.sources.records")
 
 
 def main() -> None:

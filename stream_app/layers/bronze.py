@@ -2,51 +2,48 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+from confluent_kafka import Message
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app import schema
 
+_COLUMNS = to_arrow_schema(schema.BRONZE, timezone="UTC")
+_HEADERS = _COLUMNS.field("headers").type
+_KAFKA_TS = _COLUMNS.field("kafka_ts").type
 
-def bronze(records: DataFrame) -> DataFrame:
-    """Kafka's columns -> those of schema.BRONZE, the headers as JSON.
+
+def records(messages: Sequence[Message], topic: str) -> pa.RecordBatch:
+    """Messages of the topic -> schema.BRONZE.
 
     The value stays as it came. A key that is not UTF-8 is shown with U+FFFD in place of what is not, because a
-    string column that held it could not be opened by Arrow or DuckDB. Headers travel as JSON with base64, or null:
-    to bring a column of arrays of structs to Python costs more than all others together, even if all are null.
+    string column that held it could not be opened by Arrow or DuckDB.
     """
-    return records.select(
-        F.make_valid_utf8(F.col("key").cast("string")).alias("key"),
-        "value",
-        F.to_json("headers", {"ignoreNullFields": "false"}).alias("headers"),
-        F.col("timestamp").alias("kafka_ts"),
-        "topic",
-        "partition",
-        "offset",
-    ).select(*schema.BRONZE.names)
+    columns = {
+        "key": _texts([message.key() for message in messages]),
+        "value": pa.array([message.value() for message in messages], pa.binary()),
+        "headers": pa.array([_headers(message) for message in messages], _HEADERS),
+        "kafka_ts": pa.array([message.timestamp()[1] * 1000 for message in messages], pa.int64()).view(_KAFKA_TS),
+        "topic": pa.repeat(pa.scalar(topic, pa.string()), len(messages)),
+        "partition": pa.array([message.partition() for message in messages], pa.int32()),
+        "offset": pa.array([message.offset() for message in messages], pa.int64()),
+    }
+    return pa.RecordBatch.from_pydict(columns, _COLUMNS)
 
 
-def with_headers(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """What `bronze` gives -> schema.BRONZE as Arrow, the headers as they came."""
-    columns = to_arrow_schema(schema.BRONZE, timezone="UTC")
-    index = columns.get_field_index("headers")
-    field = columns.field(index)
-    for batch in batches:
-        texts = batch[field.name]
-        if texts.null_count == len(texts):
-            headers = pa.nulls(len(texts), field.type)
-        else:
-            headers = pa.array([text and _headers(text) for text in texts.to_pylist()], field.type)
-        yield batch.set_column(index, field, headers).cast(columns)
+def _texts(keys: Sequence[bytes | None]) -> pa.Array:
+    try:
+        return pa.array(keys, pa.string())
+    except pa.ArrowInvalid:
+        return pa.array([None if key is None else key.decode(errors="replace") for key in keys], pa.string())
 
 
-def _headers(text: str) -> list[dict[str, Any]]:
-    found = [(header["key"], header["value"]) for header in json.loads(text)]
-    return [{"key": key, "value": None if value is None else base64.b64decode(value)} for key, value in found]
+def _headers(message: Message) -> list[dict[str, object]] | None:
+    try:
+        found = cast("list[tuple[str, bytes | None]] | None", message.headers())
+    except SystemError:  # a header's name is not UTF-8, as Kafka has it be: confluent-kafka cannot show any of them
+        return None
+    return None if found is None else [{"key": key, "value": value} for key, value in found]

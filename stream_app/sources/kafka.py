@@ -1,4 +1,4 @@
-"""Kafka as a stream: the topic of a feed, read once, by bronze."""
+"""Kafka as a stream: the topic of a feed, followed once, by bronze."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from pyspark.sql import DataFrame, SparkSession
 from stream_app.feed import Feed
 from stream_app.settings import Settings
 
-_POLLED_RECORDS = "5000"
-
 
 def read_topic(spark: SparkSession, feed: Feed, settings: Settings, first_offsets: dict[str, str]) -> DataFrame:
-    """The topic's records with Kafka's columns and their headers.
+    """The topic, for the offsets of each batch; its records are read by the sink's tasks (sources/records.py).
 
     `first_offsets` says where a new checkpoint begins (Spark's startingOffsets or startingTimestamp); one that
     stands goes on from where it was. Offsets are never committed to Kafka by Spark.
     """
     options = {
         "subscribe": feed.topic,
-        "includeHeaders": "true",
         "failOnDataLoss": str(settings.fail_on_data_loss).lower(),
-        "groupIdPrefix": f"stream-app-{feed.name}",
-        # Spark asks for the partition's bounds after each poll; a fetch bounds what a poll can hold.
-        "kafka.max.poll.records": _POLLED_RECORDS,
+        "groupIdPrefix": group(feed),
         **first_offsets,
         **connection(settings),
     }
     if settings.max_offsets_per_trigger:
         options["maxOffsetsPerTrigger"] = str(settings.max_offsets_per_trigger)
     return spark.readStream.format("kafka").options(**options).load()
+
+
+def group(feed: Feed) -> str:
+    """What brokers know the readers of the feed as, to allow or to count them."""
+    return f"stream-app-{feed.name}"
 
 
 def connection(settings: Settings) -> dict[str, str]:

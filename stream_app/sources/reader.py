@@ -27,7 +27,7 @@ from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMa
 from pyspark.sql.types import StructType
 
 from stream_app.files import REPLAY, BatchFile, batch_files, standing
-from stream_app.sources.split import Split
+from stream_app.sources.split import Split, encoded
 from stream_app.wire import microseconds
 
 _MIN_ROWS_PER_SPLIT = 20_000
@@ -164,7 +164,7 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         """The split itself, as SPLIT."""
         assert isinstance(partition, _Partition)  # noqa: S101 - made by partitions() above
-        yield partition.split.to_arrow()
+        yield encoded([partition.split])
 
     def _files(self) -> list[BatchFile]:
         return standing(batch_files(self._options.directory, self._options.prefix))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -17,7 +16,7 @@ from stream_app.flow import Flow, Layer
 from stream_app.layers.quarantine import invalid_records
 from stream_app.layers.raw_csv import LINES, lines
 from stream_app.layers.silver import CLOCK, clocked, valid_rows
-from stream_app.sources.split import Split
+from stream_app.sources.split import Split, decoded
 
 _ARROW_BATCH_ROWS = 10_000
 Batches = Iterator[pa.RecordBatch]
@@ -43,8 +42,7 @@ class Rows:
 
     def read(self, splits: Batches) -> Batches:
         """The same inside of a task: batches with rows, in exactly the declared types (Spark takes no others)."""
-        for pickled in (value for batch in splits for value in batch["split"].to_pylist()):
-            split: Split = pickle.loads(pickled)  # noqa: S301 - of Split.to_arrow
+        for split in decoded(splits):
             function, columns = self._function(split)
             for path, groups in split.row_groups:
                 with pq.ParquetFile(path) as file:

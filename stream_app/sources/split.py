@@ -1,26 +1,35 @@
-"""A share of the files that a micro-batch reads: what a query of splits has as its rows."""
+"""The work of a task, as a share of what a micro-batch reads: what a query of splits has as its rows."""
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 from pyspark.sql.types import BinaryType, StructField, StructType
 
 SPLIT = StructType([StructField("split", BinaryType())])
-"""The columns of a stream of splits (sources/layer.py)."""
+"""The columns of a stream of splits."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """The work of one task: row groups of files, and the clock at the start of the batch."""
+    """Of a layer: row groups of its files, and the clock at the start of the batch."""
 
     row_groups: list[tuple[str, list[int]]]
     clock: int
     replayed: bool = False
     """Whether the files are of the ledger, whose rows passed the contract when they were replayed."""
 
-    def to_arrow(self) -> pa.RecordBatch:
-        """A row of SPLIT."""
-        return pa.RecordBatch.from_arrays([pa.array([pickle.dumps(self)], pa.binary())], SPLIT.names)
+
+def encoded(splits: Iterable[object]) -> pa.RecordBatch:
+    """Splits of any kind as SPLIT, a row each."""
+    return pa.RecordBatch.from_arrays([pa.array([pickle.dumps(split) for split in splits], pa.binary())], SPLIT.names)
+
+
+def decoded(batches: Iterable[pa.RecordBatch]) -> Iterator[Any]:
+    """What was `encoded`."""
+    for pickled in (value for batch in batches for value in batch["split"].to_pylist()):
+        yield pickle.loads(pickled)  # noqa: S301 - of our own

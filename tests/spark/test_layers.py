@@ -6,44 +6,15 @@ from itertools import groupby
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import DecimalType, LongType, StringType, TimestampType
 
 from stream_app import schema
 from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer
-from stream_app.layers.bronze import bronze, with_headers
 from stream_app.layers.gold import gold
 from stream_app.ops import views
 from tests.helpers import START, Row, at, silver_row
-
-
-def test_bronze_keeps_every_byte_and_makes_keys_readable(spark: SparkSession) -> None:
-    columns = "key binary, value binary, topic string, partition int, offset bigint, timestamp timestamp, "
-    columns += "timestampType int, headers array<struct<key: string, value: binary>>"
-    headers = [("trace", b"\x00\xff"), ("trace", None), ('a "key" ü', b"")]
-    records = [
-        (b"card-1", b"\x00\xffbytes", "transactions", 0, 7, at(1), 0, headers),
-        (b"\xffcard", None, "transactions", 2, 8, at(2), 0, None),
-        (None, b"", "transactions", 1, 9, at(3), 0, None),
-        (None, b"", "transactions", 1, 10, at(3), 0, []),
-    ]
-    batches = with_headers(iter(bronze(spark.createDataFrame(records, columns)).toArrow().to_batches()))
-    found = pa.Table.from_batches(batches)
-    assert found.schema == to_arrow_schema(schema.BRONZE, timezone="UTC")
-    first, second, third, fourth = found.to_pylist()
-    place = {"topic": "transactions", "kafka_ts": at(1), "partition": 0, "offset": 7}
-    values = {
-        "key": "card-1",
-        "value": b"\x00\xffbytes",
-        "headers": [{"key": key, "value": value} for key, value in headers],
-    }
-    assert first == values | place
-    assert (second["key"], second["value"]) == ("\N{REPLACEMENT CHARACTER}card", None)
-    assert (third["key"], third["value"]) == (None, b"")
-    assert [row["headers"] for row in (second, third, fourth)] == [None, None, []]
 
 
 def silver_frame(spark: SparkSession, feed: Feed, rows: Sequence[Row]) -> DataFrame:

@@ -1,0 +1,150 @@
+"""The records of a micro-batch of bronze, read from Kafka by the tasks that write them.
+
+Spark's Kafka source plans the batch and keeps its offsets in the checkpoint (sources/kafka.py). The records themselves
+are read by librdkafka, in the process that has them as Arrow a moment later: through the JVM, each would be copied four
+times on its way, at seven times the CPU (docs/benchmark.md).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from pyspark.sql import DataFrame, SparkSession
+
+from stream_app.broker import client_config
+from stream_app.checkpoint import PlannedBatch
+from stream_app.errors import StreamAppError
+from stream_app.feed import Feed
+from stream_app.flow import Flow
+from stream_app.layers.bronze import records
+from stream_app.settings import Settings
+from stream_app.sources.kafka import group
+from stream_app.sources.rows import Batches
+from stream_app.sources.split import SPLIT, decoded, encoded
+
+_MIN_RECORDS_PER_SHARE = 20_000
+# Few enough for the processor's cache, and bounds on what a task holds of large ones.
+_POLLED_RECORDS, _POLLED_BYTES = 2_000, 4 << 20
+_FIRST_POLLED_RECORDS = 100
+_POLL_SECONDS = 0.1
+_PATIENCE_SECONDS = 60.0
+_CONSUMER = {
+    "enable.auto.commit": False,
+    "enable.partition.eof": True,
+    "check.crcs": True,
+    # as Spark's, whose end of a batch may lie behind an open transaction
+    "isolation.level": "read_uncommitted",
+    # What is read ahead of need. A full queue is looked at again after a backoff, by default after a second.
+    "queued.min.messages": 20_000,
+    "queued.max.messages.kbytes": 16_384,
+    "fetch.queue.backoff.ms": 5,
+    "log_level": 0,
+}
+
+
+@dataclass(frozen=True)
+class OffsetRange:
+    """Offsets of a partition, from `start` up to and without `end`."""
+
+    partition: int
+    start: int
+    end: int
+
+
+def splits_of(flow: Flow, batch: PlannedBatch, spark: SparkSession) -> DataFrame:
+    """The batch's offsets of the topic as SPLIT, a row for each task."""
+    topic = flow.feed.topic
+    start, end = flow.checkpoint.start(batch.batch_id)[topic], batch.end[topic]
+    # a partition without a start is new
+    ranges = [OffsetRange(int(partition), start.get(partition, 0), at) for partition, at in end.items()]
+    found = shares(sorted(ranges, key=lambda part: part.partition), spark.sparkContext.defaultParallelism)
+    return spark.createDataFrame(pa.Table.from_batches([encoded(found)]), SPLIT)
+
+
+def shares(ranges: Sequence[OffsetRange], most: int) -> list[list[OffsetRange]]:
+    """The ranges in order, cut into at most `most` equal shares, fewer where these would be small."""
+    total = sum(part.end - part.start for part in ranges)
+    number = max(1, min(most, total // _MIN_RECORDS_PER_SHARE))
+    size = -(-total // number)
+    found: list[list[OffsetRange]] = []
+    room = 0
+    for whole in ranges:
+        part = whole
+        while part.start < part.end:
+            if not room:
+                found.append([])
+                room = size
+            cut = min(part.end, part.start + room)
+            found[-1].append(replace(part, end=cut))
+            room -= cut - part.start
+            part = replace(part, start=cut)
+    return found
+
+
+class Records:
+    """Reads a feed's topic inside of Spark's tasks."""
+
+    def __init__(self, feed: Feed, settings: Settings) -> None:
+        self._topic = feed.topic
+        self._may_skip = not settings.fail_on_data_loss
+        reset = "earliest" if self._may_skip else "error"
+        self._config = {**client_config(settings), **_CONSUMER, "group.id": group(feed), "auto.offset.reset": reset}
+
+    def read(self, splits: Batches) -> Batches:
+        """Splits -> their records as schema.BRONZE, in the order of partition and offset.
+
+        Raises StreamAppError where records are gone, but for FAIL_ON_DATA_LOSS=false, and where none come for a minute.
+        """
+        errors: list[KafkaError] = []
+        consumer = Consumer({**self._config, "error_cb": errors.append})
+        try:
+            for part in (part for share in decoded(splits) for part in share):
+                for messages in self._messages(consumer, part, errors):
+                    yield records(messages, self._topic)
+        finally:
+            consumer.close()
+
+    def _messages(self, consumer: Consumer, part: OffsetRange, errors: list[KafkaError]) -> Iterator[list[Message]]:
+        consumer.assign([TopicPartition(self._topic, part.partition, part.start)])
+        at, polled, heard = part.start, _FIRST_POLLED_RECORDS, time.monotonic()
+        while at < part.end:
+            # not all offsets have a record: in a compacted topic, or where a transaction ended
+            found = consumer.consume(min(polled, part.end - at), _POLL_SECONDS)
+            taken = [message for message in found if message.error() is None]
+            for event in found if len(taken) < len(found) else ():
+                at = max(at, self._past(event, part))
+            if taken:
+                at = max(at, _offset(taken[-1]) + 1)
+                if _offset(taken[0]) < part.start or at > part.end:
+                    taken = [message for message in taken if part.start <= _offset(message) < part.end]
+                size = sum(len(message.value() or b"") for message in taken)
+                polled = max(1, min(_POLLED_RECORDS, _POLLED_BYTES * len(taken) // max(1, size)))
+                yield taken
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _PATIENCE_SECONDS:
+                cause = f" ({errors[-1].str()})" if errors else ""
+                raise StreamAppError(f"{self._where(part)}: nothing came for {_PATIENCE_SECONDS:.0f} s{cause}")
+
+    def _past(self, event: Message, part: OffsetRange) -> int:
+        """Up to where an event says that no more records come: to the end of the range, at the end of the partition."""
+        error = event.error()
+        if error is None:
+            return part.start
+        if error.code() != KafkaError._PARTITION_EOF:
+            raise StreamAppError(f"{self._where(part)}: {error.str()}")
+        if _offset(event) < part.end and not self._may_skip:
+            raise StreamAppError(f"{self._where(part)}: the partition ends at offset {_offset(event)}")
+        return part.end
+
+    def _where(self, part: OffsetRange) -> str:
+        return f"topic {self._topic}, partition {part.partition}, offsets {part.start} to {part.end}"
+
+
+def _offset(message: Message) -> int:
+    offset = message.offset()
+    assert offset is not None  # noqa: S101 - of a message that was not consumed
+    return offset

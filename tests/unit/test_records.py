@@ -1,0 +1,89 @@
+"""Bronze's records: from Kafka's messages, and the shares that a batch's offsets are cut into."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import hypothesis.strategies as st
+import pyarrow as pa
+from confluent_kafka import Message
+from hypothesis import given
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from stream_app import schema
+from stream_app.layers.bronze import records
+from stream_app.sources.records import OffsetRange, shares
+from tests.helpers import at
+
+
+def message(offset: int, key: bytes | None, value: bytes | None, headers: Sequence[object] | None = None) -> Message:
+    made: dict[str, Any] = {"key": key, "value": value, "headers": headers, "timestamp": (1, _ms(offset))}
+    return Message(topic="transactions", partition=2, offset=offset, **made)
+
+
+def _ms(offset: int) -> int:
+    return round(at(offset).timestamp() * 1000)
+
+
+def test_bronze_keeps_every_byte_and_makes_keys_readable() -> None:
+    headers = [("trace", b"\x00\xff"), ("trace", None), ('a "key" ü', b"")]
+    messages = [
+        message(7, b"card-1", b"\x00\xffbytes", headers),
+        message(8, b"\xffcard", None),
+        message(9, None, b""),
+    ]
+    found = records(messages, "transactions")
+    assert found.schema == to_arrow_schema(schema.BRONZE, timezone="UTC")
+    place = {"topic": "transactions", "partition": 2}
+    expected = [
+        ("card-1", b"\x00\xffbytes", [{"key": key, "value": value} for key, value in headers]),
+        ("\N{REPLACEMENT CHARACTER}card", None, None),
+        (None, b"", None),
+    ]
+    assert found.to_pylist() == [
+        {"key": key, "value": value, "headers": shown, "kafka_ts": at(offset), "offset": offset} | place
+        for offset, (key, value, shown) in enumerate(expected, 7)
+    ]
+
+
+def test_a_header_whose_name_is_not_text_does_not_stop_the_query() -> None:
+    class Unreadable:
+        """What confluent-kafka does with such a message; measured with one that librdkafka sent itself."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(message(7, b"card-1", b"value"), name)
+
+        def headers(self) -> object:
+            raise SystemError("returned a result with an exception set")
+
+    (found,) = records([cast(Message, Unreadable())], "transactions").to_pylist()
+    assert (found["value"], found["headers"]) == (b"value", None)
+
+
+@given(st.binary())
+def test_every_key_becomes_text_that_arrow_can_open(key: bytes) -> None:
+    found = records([message(0, key, b"")], "transactions")
+    found.validate(full=True)
+    assert found["key"].type == pa.string()
+    assert found["key"][0].as_py() == key.decode(errors="replace")
+
+
+lengths = st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(0, 200_000)), max_size=8)
+
+
+@given(lengths, st.integers(1, 16))
+def test_shares_hold_each_offset_once_in_order_and_evenly(bounds: list[tuple[int, int]], most: int) -> None:
+    ranges = [OffsetRange(number, start, start + length) for number, (start, length) in enumerate(bounds)]
+    found = shares(ranges, most)
+    joined: list[OffsetRange] = []
+    for part in (part for share in found for part in share):
+        if joined and joined[-1].partition == part.partition:
+            assert joined[-1].end == part.start
+            joined[-1] = OffsetRange(part.partition, joined[-1].start, part.end)
+        else:
+            joined.append(part)
+    assert joined == [part for part in ranges if part.start < part.end]
+    assert len(found) <= most
+    sizes = [sum(part.end - part.start for part in share) for share in found]
+    assert all(sizes)
+    assert len(set(sizes[:-1])) <= 1
+    assert not sizes or sizes[-1] <= sizes[0] < 40_000 or len(found) == most
