@@ -65,8 +65,9 @@ replay: ## append quarantined records that pass by now; FEED= REASON= ALLOW= DRY
 reset: ## delete outputs and read again; FEED= SINK= TO=earliest|latest|<ISO time> YES=1
 	@exec sh local/ops.sh reset
 
+# Two at a time, the long ones first: most of a test is to wait for a service to start.
 test: setup ## all tests that need no Docker
-	@exec $(PYTHON) -m pytest tests/unit tests/spark tests/service
+	@exec $(PYTHON) -m pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder tests/service tests/spark tests/unit
 
 check: venv ## linters and types
 	@$(PYTHON) -m ruff check

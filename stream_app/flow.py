@@ -105,11 +105,6 @@ class Flow:
         return self.output / "_staging"
 
     @property
-    def waiting(self) -> Path:
-        """Where the rows of a batch wait while Spark decides which of them are repeats (sinks/kept.py)."""
-        return self.staging / "rows"
-
-    @property
     def late(self) -> Path:
         """Where the query keeps the rows that came after their window or session was final."""
         return self.root / self.feed.name / self.late_name

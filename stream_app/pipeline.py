@@ -14,16 +14,16 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from stream_app import logs, ownership, restart, schema
 from stream_app.admission import Admission
+from stream_app.checkpoint import PlannedBatch
 from stream_app.flow import Flow, Layer
 from stream_app.layers.gold import gold
 from stream_app.layers.sessions import sessions
-from stream_app.layers.silver import once
 from stream_app.rows import count_rows
 from stream_app.settings import Settings
 from stream_app.sinks import table, topic
-from stream_app.sinks.batch import BatchSink, Written
+from stream_app.sinks.batch import BatchSink, PartsWriter, Written
 from stream_app.sinks.hadoop import Hadoop
-from stream_app.sinks.kept import references, write_kept
+from stream_app.sinks.kept import KeptRows
 from stream_app.sinks.late import write_late
 from stream_app.sinks.parts import Part, Step, write_parts
 from stream_app.sources.kafka import read_topic
@@ -32,7 +32,7 @@ from stream_app.sources.records import Records, splits_of
 from stream_app.sources.rows import Rows
 
 # What these layers do with a row, Python does alone: their queries' rows are splits, until the sink's tasks read them.
-_READ_BY_SINK = {Layer.QUARANTINE, Layer.RAW_CSV, Layer.LAKE}
+_READ_BY_SINK = {Layer.QUARANTINE, Layer.SILVER, Layer.RAW_CSV, Layer.LAKE}
 _PREVIEWED = {Layer.SILVER, Layer.GOLD}
 _PREVIEW_ROWS = 5
 # Followers look at once again: their source waits for a file (sources/reader.py).
@@ -48,6 +48,7 @@ class Pipeline:
         self._settings = settings
         self.hadoop = Hadoop(spark)
         self._sinks: dict[Flow, BatchSink] = {}
+        self._kept: dict[Flow, KeptRows] = {}
 
     def start(self, flow: Flow, batch_function: Callable[[DataFrame, int], None]) -> StreamingQuery:
         """Check that the flow may go on from its checkpoint, then start its query.
@@ -57,7 +58,7 @@ class Pipeline:
         read_from = self._admission.admit(flow)
         self.hadoop.delete(flow.staging)
         check = partial(self._admission.check_same_topic, flow, read_from)
-        self._sinks[flow] = BatchSink(flow, self.hadoop, _parts_writer(flow, self._settings), check)
+        self._sinks[flow] = BatchSink(flow, self.hadoop, self._parts_writer(flow), check)
         frame = self._transform(flow)
         if flow.layer is Layer.TABLE:
             table.prepare(flow, self._settings, frame.schema)
@@ -76,14 +77,15 @@ class Pipeline:
         """Write a batch of the flow (sinks/batch.py has the guarantee)."""
         planned = flow.checkpoint.planned(batch_id)
         late = write_late(flow, self.hadoop, planned) if flow.drops_late else 0
-        if flow.layer is Layer.BRONZE:
-            frame = splits_of(flow, planned, frame.sparkSession)
         written = self._sink(flow)(frame, batch_id)
         taken = sum(count_rows(file.path) for file in flow.taken(planned)) if flow.upstream else written.rows
         written = replace(written, late=late, rows_in=taken)
         if flow.layer is Layer.QUARANTINE and written.file:
             reasons = pq.read_table(written.file, columns=["reasons"])["reasons"].combine_chunks().flatten()
             written = replace(written, reasons=Counter(reasons.to_pylist()))
+        if flow.layer is Layer.SILVER:
+            kept = self._kept[flow]
+            written = replace(written, repeats=kept.repeats, seen=kept.seen.rows, seen_bytes=kept.seen.bytes)
         if written.file:
             ownership.remember(flow, written.file)
             if self._settings.show_previews and flow.layer in _PREVIEWED:
@@ -98,8 +100,6 @@ class Pipeline:
         splits = read_layer(self._spark, flow, self._settings)
         if flow.layer in _READ_BY_SINK:
             return splits
-        if flow.layer is Layer.SILVER:
-            return once(references(flow, Rows(flow), splits), feed)
         rows = Rows(flow).frame(splits)
         if flow.layer is Layer.TOPIC:
             return rows
@@ -122,15 +122,20 @@ class Pipeline:
         for row in newest.to_pylist():
             logs.info(f"{flow.name} preview", **row)
 
+    def _parts_writer(self, flow: Flow) -> PartsWriter:
+        if flow.layer is Layer.SILVER:
+            self._kept[flow] = KeptRows(flow)
+            return self._kept[flow].write
+        step = None
+        if flow.layer is Layer.BRONZE:
+            step = Step(schema.BRONZE, Records(flow.feed, self._settings).read)
+        elif flow.layer in _READ_BY_SINK:
+            rows = Rows(flow)
+            step = Step(rows.columns, rows.read)
 
-def _parts_writer(flow: Flow, settings: Settings) -> Callable[[DataFrame, Path], list[Part]]:
-    """What runs a batch of the flow and leaves its rows in a folder."""
-    if flow.layer is Layer.SILVER:
-        return partial(write_kept, flow)
-    step = None
-    if flow.layer is Layer.BRONZE:
-        step = Step(schema.BRONZE, Records(flow.feed, settings).read)
-    elif flow.layer in _READ_BY_SINK:
-        rows = Rows(flow)
-        step = Step(rows.columns, rows.read)
-    return partial(write_parts, flow, step)
+        def write(frame: DataFrame, batch: PlannedBatch, folder: Path) -> list[Part]:
+            if flow.layer is Layer.BRONZE:
+                frame = splits_of(flow, batch, frame.sparkSession)
+            return write_parts(flow, step, frame, folder)
+
+        return write

@@ -93,10 +93,11 @@ def _count(status: FlowStatus, progress: dict[str, Any], written: Written) -> No
     watermark = progress.get("eventTime", {}).get("watermark")
     if watermark:
         status.watermark = datetime.fromisoformat(watermark).timestamp()
+    status.repeats += written.repeats
+    status.state_rows, status.state_bytes = written.seen, written.seen_bytes
     for operator in progress["stateOperators"]:
         status.state_rows = operator["numRowsTotal"]
         status.state_bytes = operator["memoryUsedBytes"]
-        status.repeats += operator["customMetrics"].get("numDroppedDuplicateRows", 0)
 
 
 def _behind(source: dict[str, Any]) -> dict[str, int]:

@@ -6,18 +6,16 @@ from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
 
 from stream_app.contract import Contract
-from stream_app.feed import Feed
 from stream_app.schema import COORDINATES
 
 CLOCK = "_clock"
 """The time that repeats are measured by: Kafka's timestamp, never behind the newest one of earlier batches.
 
-Deduplication drops what is behind its watermark (Spark, dropDuplicatesWithinWatermark). On event time or on the bare
-Kafka timestamp that would lose a valid record whose partition is read an hour after the others; on this clock no
-record is ever behind. It is derived from the offsets alone (sources/reader.py), so a replay sees the same.
+What is older than the span in which repeats are looked for is forgotten (sinks/seen.py). By event time or the bare
+Kafka timestamp, a repeat would slip through whose partition is read an hour after the others; on this clock no record
+is ever behind. It is derived from the offsets alone (sources/reader.py), so a replay sees the same.
 """
 
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -50,13 +48,3 @@ def clocked(schema: pa.Schema, clock_us: int) -> BatchFunction:
         return batch.append_column(CLOCK, clock).cast(schema)
 
     return function
-
-
-def once(rows: DataFrame, feed: Feed) -> DataFrame:
-    """Rows with the dedupe key and CLOCK -> the same, one row for each key.
-
-    A repeat is removed if it follows the first within the feed's `dedupe.within`; up to twice that, it may be. Of two
-    in one batch either may stay.
-    """
-    clocked = rows.withWatermark(CLOCK, f"{feed.dedupe.within.total_seconds()} seconds")
-    return clocked.dropDuplicatesWithinWatermark([feed.dedupe.key])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame
 
+from stream_app.checkpoint import PlannedBatch
 from stream_app.failpoints import reach
 from stream_app.files import batch_file
 from stream_app.flow import Flow, Layer
@@ -35,8 +36,18 @@ class Written:
     """How many rows of the layer before, or records of the topic, the batch took."""
     reasons: Mapping[str, int] = field(default_factory=dict)
     """How often each reason stands in a batch of quarantine."""
+    repeats: int = 0
+    """Rows of a batch of silver that were left out as repeats of others."""
+    seen: int = 0
+    """How many records silver could find repeats of."""
+    seen_bytes: int = 0
+    """The memory that these take."""
     late: int = 0
     """Rows of the batch that came after their window was final."""
+
+
+PartsWriter = Callable[[DataFrame, PlannedBatch, Path], list[Part]]
+"""What runs a batch and leaves its rows in a folder."""
 
 
 class BatchSink:
@@ -46,10 +57,10 @@ class BatchSink:
         self,
         flow: Flow,
         hadoop: Hadoop,
-        write_parts: Callable[[DataFrame, Path], list[Part]],
+        write_parts: PartsWriter,
         before_publish: Callable[[], None],
     ) -> None:
-        """Have `write_parts` run a batch and leave its rows in a folder.
+        """Have `write_parts` run the batches.
 
         `before_publish` is called when a file is complete and not yet visible; if it raises, the batch fails.
         """
@@ -64,7 +75,6 @@ class BatchSink:
         for standing in flow.files() if flow.layer is not Layer.LAKE else ():
             if standing.first <= batch_id <= standing.last:
                 frame.write.format("noop").mode("overwrite").save()  # each batch must commit the query's state
-                self._hadoop.delete(flow.waiting)
                 return Written(batch_id, count_rows(standing.path), standing.path, standing.path.stat().st_size)
         reach(flow.name, "before_staging", batch_id)
         written = self._write(frame, batch_id)
@@ -73,15 +83,15 @@ class BatchSink:
 
     def _write(self, frame: DataFrame, batch_id: int) -> Written:
         flow, folder = self._flow, self._flow.staging / str(batch_id)
-        time_ms = flow.checkpoint.planned(batch_id).time_ms
+        batch = flow.checkpoint.planned(batch_id)
         self._hadoop.delete(folder)
-        parts = self._write_parts(frame, folder.absolute())
+        parts = self._write_parts(frame, batch, folder.absolute())
         if parts:
             reach(flow.name, "mid_staging", batch_id)
         staged: dict[Path, Path] = {}
         for partition in sorted({part.partition for part in parts}):
             directory, extension = flow.output / partition, flow.layer.extension
-            target = batch_file(directory, flow.sink, extension, time_ms, batch_id).path
+            target = batch_file(directory, flow.sink, extension, batch.time_ms, batch_id).path
             own = [part.path for part in parts if part.partition == partition]
             staged[target] = self._merge(own, folder / f"{partition}{target.name}")
         if staged:
@@ -93,7 +103,6 @@ class BatchSink:
             self._hadoop.publish(merged, target)
             reach(flow.name, "renamed", batch_id)
         self._hadoop.delete(folder)
-        self._hadoop.delete(flow.waiting)
         size = sum(target.stat().st_size for target in staged)
         return Written(batch_id, sum(part.rows for part in parts), max(staged, default=None), size)
 

@@ -1,7 +1,6 @@
 """A micro-batch becomes one file: named by the batch, moved by one rename, whatever fails on the way."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -11,13 +10,14 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
+from stream_app.checkpoint import PlannedBatch
 from stream_app.feed import Feed
 from stream_app.files import data_paths
 from stream_app.flow import Flow, Layer
 from stream_app.layers import raw_csv
 from stream_app.sinks.batch import BatchSink, Written
 from stream_app.sinks.hadoop import Hadoop
-from stream_app.sinks.parts import write_parts
+from stream_app.sinks.parts import Part, write_parts
 from tests.helpers import plan
 
 NAMES = {
@@ -35,7 +35,10 @@ class Sink:
 
     def write(self, frame: DataFrame, batch: int = 4) -> Written:
         plan(self.flow, batch, {"batch": batch})
-        parts = partial(write_parts, self.flow, None)
+
+        def parts(frame: DataFrame, _batch: PlannedBatch, folder: Path) -> list[Part]:
+            return write_parts(self.flow, None, frame, folder)
+
         return BatchSink(self.flow, self.hadoop, parts, self.before_publish).write(frame, batch)
 
     @property

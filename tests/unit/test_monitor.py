@@ -139,9 +139,7 @@ def progress(name: str, batch: int, **fields: Any) -> Any:
         "batchDuration": 1250,
         "numInputRows": 10,
         "eventTime": {"watermark": "2026-11-21T01:00:00.000Z"},
-        "stateOperators": [
-            {"numRowsTotal": 7, "memoryUsedBytes": 700, "customMetrics": {"numDroppedDuplicateRows": 2}}
-        ],
+        "stateOperators": [],
         "sources": [source],
         **fields,
     }
@@ -159,7 +157,7 @@ def test_a_batch_is_counted_and_logged_as_one_line(
     logs.configure("json")
     (tmp_path / "file.parquet").write_bytes(b"12345")
     silver.failures, silver.last_error, silver.progress_at = 2, "OSError: disk full", 0
-    silver.written[3] = Written(3, 8, tmp_path / "file.parquet", 5, rows_in=10)
+    silver.written[3] = Written(3, 8, tmp_path / "file.parquet", 5, rows_in=10, repeats=2, seen=7, seen_bytes=700)
     listener.onQueryProgress(progress("transactions.silver", 3))
     assert (silver.batch_id, silver.batches, silver.rows_in, silver.rows_out, silver.bytes) == (3, 1, 10, 8, 5)
     assert (silver.repeats, silver.state_rows, silver.state_bytes) == (2, 7, 700)
@@ -186,6 +184,14 @@ def test_a_report_that_repeats_a_batch_counts_it_once(listener: ProgressListener
     for _ in range(3):
         listener.onQueryProgress(progress("transactions.silver", 3))
     assert (silver.batches, silver.rows_in) == (1, 10)
+
+
+def test_the_state_of_other_queries_is_spark_s(listener: ProgressListener, monitor: Monitor) -> None:
+    gold = monitor.statuses["transactions.gold"]
+    gold.written[3] = Written(3, 8, None)
+    operators = [{"numRowsTotal": 9, "memoryUsedBytes": 900, "customMetrics": {}}]
+    listener.onQueryProgress(progress("transactions.gold", 3, stateOperators=operators))
+    assert (gold.state_rows, gold.state_bytes) == (9, 900)
 
 
 def test_records_behind_are_told_by_partition(listener: ProgressListener, monitor: Monitor) -> None:

@@ -1,0 +1,143 @@
+"""Which records silver holds already: a digest of each dedupe key, kept for as long as a repeat is looked for.
+
+Spark's own deduplication passes each key through the JVM, a shuffle and RocksDB, and after each batch, however small,
+it looks at its whole state: of an hour at 2,000 records/s, seven million keys (docs/benchmark.md). Here a batch costs
+what its own rows cost. The keys are sorted runs of 24 bytes each, in memory and in `<checkpoint>/seen`, of which the
+newest are merged once they have grown to half of the one before.
+
+Guarantee: a function of the batches before. A batch's keys are in a file of its own before its rows are published; one
+that runs again leaves out what it wrote the last time, because only the runs of earlier batches are merged. A merged
+file appears by one rename, and until the last of those that it covers is gone, `files.standing` knows it for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from stream_app.checkpoint import PlannedBatch
+from stream_app.files import BatchFile, batch_file, batch_files, standing
+from stream_app.wire import microseconds
+
+KEY_BYTES = 16
+Keys = np.ndarray[tuple[int], np.dtype[np.bytes_]]
+Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+_PREFIX = "seen"
+_KEY = f"S{KEY_BYTES}"
+_ENTRY = np.dtype([("key", _KEY), ("clock", "<i8")])
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """The keys of some batches in order, and the clock of each (layers/silver.py)."""
+
+    file: BatchFile
+    keys: Keys
+    clocks: Numbers
+
+    @cached_property
+    def newest(self) -> int:
+        """The newest clock."""
+        return int(self.clocks.max())
+
+    def save(self) -> None:
+        """Write the file, by one rename."""
+        entries = np.empty(len(self.keys), _ENTRY)
+        entries["key"], entries["clock"] = self.keys, self.clocks
+        path = self.file.path
+        partial = path.with_name(f"_{path.name}")
+        np.save(partial, entries)
+        partial.replace(path)
+
+
+class Seen:
+    """The keys of one query, from one start of it to the next."""
+
+    def __init__(self, folder: Path, within: timedelta) -> None:
+        self._folder = folder
+        self._within = microseconds(within)
+        self._runs: list[_Run] = []
+        self._next_batch: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many keys are held."""
+        return sum(len(run.keys) for run in self._runs)
+
+    @property
+    def bytes(self) -> int:
+        """The memory that they take."""
+        return self.rows * _ENTRY.itemsize
+
+    def take(self, batch: PlannedBatch, since: int, keys: Keys, clocks: Numbers) -> Numbers:
+        """The positions of the rows that are no repeats, in order, which from now on are seen.
+
+        `since`, in microseconds since the epoch, is the clock at the start of the batch, behind which no row's is. A
+        repeat follows a row that was kept by `within` or less; of a batch's own rows the first one stays.
+        """
+        if batch.batch_id != self._next_batch:
+            self._load(batch.batch_id)
+        horizon = since - self._within
+        self._merge(horizon)
+        distinct, first = np.unique(keys, return_index=True)
+        new = ~self._holds(distinct, horizon)
+        if new.any():
+            file = batch_file(self._folder, _PREFIX, "npy", batch.time_ms, batch.batch_id)
+            self._add(_Run(file, distinct[new], clocks[first[new]]))
+        self._next_batch = batch.batch_id + 1
+        return np.sort(first[new])
+
+    def _holds(self, keys: Keys, horizon: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        found = np.zeros(len(keys), bool)
+        for run in self._runs:
+            at = np.minimum(np.searchsorted(run.keys, keys), len(run.keys) - 1)
+            found |= (run.keys[at] == keys) & (run.clocks[at] >= horizon)
+        return found
+
+    def _load(self, before: int) -> None:
+        """Read the runs of the batches before; what others have left is deleted."""
+        files = batch_files(self._folder, _PREFIX)
+        kept = standing([file for file in files if file.last < before])
+        _delete([file for file in files if file not in kept])
+        self._runs = []
+        for file in kept:
+            entries = np.load(file.path)
+            self._runs.append(_Run(file, entries["key"].copy(), entries["clock"].copy()))
+
+    def _merge(self, horizon: int) -> None:
+        """Drop the runs that no row can repeat any more, and merge the newest where they have grown."""
+        ended = [run for run in self._runs if run.newest < horizon]
+        _delete([run.file for run in ended])
+        self._runs = [run for run in self._runs if run not in ended]
+        first, size = len(self._runs), 0
+        while first and (not size or len(self._runs[first - 1].keys) < 2 * size):
+            first -= 1
+            size += len(self._runs[first].keys)
+        merged = self._runs[first:]
+        if len(merged) < 2:
+            return
+        keys, clocks = np.concatenate([run.keys for run in merged]), np.concatenate([run.clocks for run in merged])
+        keys, clocks = keys[clocks >= horizon], clocks[clocks >= horizon]
+        order = np.argsort(keys, kind="stable")
+        oldest, newest = merged[0].file, merged[-1].file
+        time_ms = int(oldest.time.timestamp() * 1000)
+        file = batch_file(self._folder, _PREFIX, "npy", time_ms, oldest.first, newest.last)
+        self._runs = self._runs[:first]
+        self._add(_Run(file, keys[order], clocks[order]))
+        _delete([run.file for run in merged])
+
+    def _add(self, run: _Run) -> None:
+        self._folder.mkdir(exist_ok=True)
+        run.save()
+        self._runs.append(run)
+
+
+def _delete(files: Sequence[BatchFile]) -> None:
+    for file in files:
+        file.path.unlink()

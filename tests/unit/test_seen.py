@@ -1,0 +1,93 @@
+"""What silver remembers of the records it holds: each once, whatever dies on the way, at a cost that stays."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import given
+
+from stream_app.checkpoint import PlannedBatch
+from stream_app.files import batch_files, standing
+from stream_app.sinks.seen import Seen
+
+WITHIN = 10
+Batch = Sequence[tuple[int, int]]
+"""Rows as (key, how far its clock is ahead of the batch's start)."""
+
+batches = st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), max_size=12), max_size=14)
+
+
+def take(seen: Seen, number: int, since: int, rows: Batch) -> list[int]:
+    keys = np.array([key.to_bytes(16, "little") for key, _ in rows], "S16")
+    clocks = np.array([since + ahead for _, ahead in rows], np.int64)
+    return [int(at) for at in seen.take(PlannedBatch(number, number * 1000, 0, {}), since, keys, clocks)]
+
+
+def starts(history: Sequence[Batch]) -> list[int]:
+    """The clock at the start of each batch: the newest of the rows before, as sources/reader.py has it."""
+    found = [0]
+    for rows in history:
+        found.append(max([found[-1], *(found[-1] + ahead for _, ahead in rows)]))
+    return found
+
+
+def expected(history: Sequence[Batch]) -> list[list[int]]:
+    """The same, one row at a time."""
+    kept: dict[int, int] = {}
+    found = []
+    for since, rows in zip(starts(history), history, strict=False):
+        before, own = dict(kept), list[int]()
+        for at, (key, ahead) in enumerate(rows):
+            is_repeat = key in before and before[key] >= since - WITHIN
+            if not is_repeat and key not in {rows[other][0] for other in own}:
+                own.append(at)
+                kept[key] = since + ahead
+        found.append(own)
+    return found
+
+
+def new(folder: Path) -> Seen:
+    return Seen(folder / "seen", timedelta(microseconds=WITHIN))
+
+
+@given(batches, st.data())
+def test_each_key_is_taken_once_within_the_span_whatever_dies(history: Sequence[Batch], data: st.DataObject) -> None:
+    """After each batch the process may go on, or die and run that batch again; files that deletion missed come back."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        seen = new(folder)
+        for number, (since, rows, right) in enumerate(zip(starts(history), history, expected(history), strict=False)):
+            before = {path: path.read_bytes() for path in (folder / "seen").glob("*")}
+            assert take(seen, number, since, rows) == right
+            if data.draw(st.booleans(), "dies"):
+                for path, content in before.items():
+                    if data.draw(st.booleans(), "deletion was missed"):
+                        path.write_bytes(content)
+                seen = new(folder)
+            if data.draw(st.booleans(), "runs again"):
+                assert take(seen, number, since, rows) == right
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_the_files_are_few_and_what_is_too_old_goes(tmp_path: Path) -> None:
+    seen = new(tmp_path)
+    for number in range(500):
+        take(seen, number, number, [(number * 3 + n, 0) for n in range(3)])
+        files = standing(batch_files(tmp_path / "seen", "seen"))
+        assert len(files) <= 8
+        assert seen.rows <= 3 * 2 * (WITHIN + 2)
+    assert sorted(path.name for path in (tmp_path / "seen").iterdir()) == [file.path.name for file in files]
+    assert seen.bytes == 24 * seen.rows
+
+
+def test_a_batch_without_rows_leaves_no_file(tmp_path: Path) -> None:
+    seen = new(tmp_path)
+    assert take(seen, 0, 0, []) == []
+    assert take(seen, 1, 0, [(1, 0)]) == [0]
+    assert take(seen, 2, 0, [(1, 0)]) == []
+    assert len(list((tmp_path / "seen").iterdir())) == 1
