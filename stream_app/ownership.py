@@ -85,7 +85,7 @@ def _check(flow: Flow, topic_id: str | None) -> None:
     if flow.upstream and found.get("upstream") != expected["upstream"]:
         raise _refusal(flow, f"{flow.upstream.name}, which {flow.name} follows, was begun anew without it")
     if found.get("state") != expected["state"]:
-        problem = f"the feed file changed what {flow.name} keeps in its state or its columns"
+        problem = f"the feed file, or a new version, changed what {flow.name} keeps in its state or its columns"
         raise _refusal(flow, problem)
     if found != expected:
         raise _refusal(flow, f"{flow.output} belongs to {found.get('feed')}.{found.get('layer')} of another checkpoint")
@@ -111,7 +111,7 @@ def _owner(flow: Flow, topic_id: str | None, query_id: str) -> dict[str, str | N
     feed = flow.feed
     declared: list[object] = [list(feed.fields), [field.type for field in feed.fields.values()]]
     if flow.layer is Layer.SILVER:
-        declared += [feed.dedupe.model_dump_json()]
+        declared += [feed.dedupe.model_dump_json(), "sinks/seen.py"]
     elif flow.is_windowed:
         declared += [flow.window.model_dump_json(), feed.event_time.field]
     elif flow.drops_late:

@@ -28,7 +28,7 @@ from stream_app.sinks.late import write_late
 from stream_app.sinks.parts import Part, Step, write_parts
 from stream_app.sources.kafka import read_topic
 from stream_app.sources.layer import read_layer
-from stream_app.sources.records import Records, splits_of
+from stream_app.sources.records import Records, offset_ranges, splits_of
 from stream_app.sources.rows import Rows
 
 # What these layers do with a row, Python does alone: their queries' rows are splits, until the sink's tasks read them.
@@ -126,16 +126,18 @@ class Pipeline:
         if flow.layer is Layer.SILVER:
             self._kept[flow] = KeptRows(flow)
             return self._kept[flow].write
-        step = None
         if flow.layer is Layer.BRONZE:
-            step = Step(schema.BRONZE, Records(flow.feed, self._settings).read)
-        elif flow.layer in _READ_BY_SINK:
+            return partial(self._write_records, flow, Step(schema.BRONZE, Records(flow.feed, self._settings).read))
+        step = None
+        if flow.layer in _READ_BY_SINK:
             rows = Rows(flow)
             step = Step(rows.columns, rows.read)
+        return lambda frame, _batch, folder: write_parts(flow, step, frame, folder)
 
-        def write(frame: DataFrame, batch: PlannedBatch, folder: Path) -> list[Part]:
-            if flow.layer is Layer.BRONZE:
-                frame = splits_of(flow, batch, frame.sparkSession)
-            return write_parts(flow, step, frame, folder)
-
-        return write
+    def _write_records(self, flow: Flow, step: Step, frame: DataFrame, batch: PlannedBatch, folder: Path) -> list[Part]:
+        ranges = offset_ranges(flow, batch, self._settings)
+        parts = write_parts(flow, step, splits_of(ranges, frame.sparkSession), folder)
+        missing = sum(part.offsets for part in ranges) - sum(part.rows for part in parts)
+        if missing and not self._settings.fail_on_data_loss:
+            logs.warning(f"{flow.name} skipped offsets that hold no record", batch=batch.batch_id, offsets=missing)
+        return parts

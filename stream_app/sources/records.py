@@ -54,33 +54,52 @@ class OffsetRange:
     start: int
     end: int
 
+    @property
+    def offsets(self) -> int:
+        """How many these are."""
+        return self.end - self.start
 
-def splits_of(flow: Flow, batch: PlannedBatch, spark: SparkSession) -> DataFrame:
-    """The batch's offsets of the topic as SPLIT, a row for each task."""
+
+def offset_ranges(flow: Flow, batch: PlannedBatch, settings: Settings) -> list[OffsetRange]:
+    """What the batch has to read of each partition of the topic.
+
+    Raises StreamAppError where a partition has become shorter, unless records may be gone.
+    """
     topic = flow.feed.topic
     start, end = flow.checkpoint.start(batch.batch_id)[topic], batch.end[topic]
     # a partition without a start is new
     ranges = [OffsetRange(int(partition), start.get(partition, 0), at) for partition, at in end.items()]
-    found = shares(sorted(ranges, key=lambda part: part.partition), spark.sparkContext.defaultParallelism)
+    for part in ranges:
+        if part.offsets < 0 and settings.fail_on_data_loss:
+            problem = (
+                f"topic {topic}, partition {part.partition}: was read up to offset {part.start}, ends at {part.end}"
+            )
+            raise StreamAppError(problem)
+    return sorted((part for part in ranges if part.offsets > 0), key=lambda part: part.partition)
+
+
+def splits_of(ranges: Sequence[OffsetRange], spark: SparkSession) -> DataFrame:
+    """The ranges as SPLIT, a row for each task."""
+    found = shares(ranges, spark.sparkContext.defaultParallelism)
     return spark.createDataFrame(pa.Table.from_batches([encoded(found)]), SPLIT)
 
 
 def shares(ranges: Sequence[OffsetRange], most: int) -> list[list[OffsetRange]]:
     """The ranges in order, cut into at most `most` equal shares, fewer where these would be small."""
-    total = sum(part.end - part.start for part in ranges)
+    total = sum(part.offsets for part in ranges)
     number = max(1, min(most, total // _MIN_RECORDS_PER_SHARE))
     size = -(-total // number)
     found: list[list[OffsetRange]] = []
     room = 0
     for whole in ranges:
         part = whole
-        while part.start < part.end:
+        while part.offsets:
             if not room:
                 found.append([])
                 room = size
             cut = min(part.end, part.start + room)
             found[-1].append(replace(part, end=cut))
-            room -= cut - part.start
+            room -= found[-1][-1].offsets
             part = replace(part, start=cut)
     return found
 

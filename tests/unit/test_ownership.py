@@ -167,7 +167,7 @@ def test_a_declaration_that_state_or_columns_depend_on_changed(
     feed: Feed, tmp_path: Path, old: str, new: str, layer: Layer, topic_id: str | None
 ) -> None:
     ran(Flow(feed, layer, tmp_path), topic_id)
-    refused(Flow(redeclared(tmp_path, old, new), layer, tmp_path), topic_id, "the feed file changed")
+    refused(Flow(redeclared(tmp_path, old, new), layer, tmp_path), topic_id, "the feed file, or a new version, changed")
 
 
 def test_a_rule_that_no_state_depends_on_may_change(feed: Feed, tmp_path: Path) -> None:

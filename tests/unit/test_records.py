@@ -1,18 +1,24 @@
 """Bronze's records: from Kafka's messages, and the shares that a batch's offsets are cut into."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import hypothesis.strategies as st
 import pyarrow as pa
+import pytest
 from confluent_kafka import Message
 from hypothesis import given
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app import schema
+from stream_app.errors import StreamAppError
+from stream_app.feed import Feed
+from stream_app.flow import Flow, Layer
 from stream_app.layers.bronze import records
-from stream_app.sources.records import OffsetRange, shares
-from tests.helpers import at
+from stream_app.settings import Settings
+from stream_app.sources.records import OffsetRange, offset_ranges, shares
+from tests.helpers import at, plan
 
 
 def message(offset: int, key: bytes | None, value: bytes | None, headers: Sequence[object] | None = None) -> Message:
@@ -65,6 +71,33 @@ def test_every_key_becomes_text_that_arrow_can_open(key: bytes) -> None:
     found.validate(full=True)
     assert found["key"].type == pa.string()
     assert found["key"][0].as_py() == key.decode(errors="replace")
+
+
+@pytest.fixture
+def flow(feed: Feed, tmp_path: Path) -> Flow:
+    """Bronze, whose first two batches Spark has planned."""
+    flow = Flow(feed, Layer.BRONZE, tmp_path)
+    plan(flow, 0, {"transactions": {"0": 10, "1": 20}})
+    plan(flow, 1, {"transactions": {"0": 10, "1": 25, "2": 5}})
+    first = flow.checkpoint.path / "sources" / "0" / "0"
+    first.parent.mkdir(parents=True)
+    first.write_text('\0v1\n{"transactions":{"0":4,"1":0}}')  # as Spark 4.2 writes it
+    return flow
+
+
+def test_a_batch_reads_from_where_the_one_before_ended_and_a_new_partition_from_its_start(flow: Flow) -> None:
+    settings = Settings()
+    first, second = (offset_ranges(flow, flow.checkpoint.planned(batch), settings) for batch in range(2))
+    assert first == [OffsetRange(0, 4, 10), OffsetRange(1, 0, 20)]
+    assert second == [OffsetRange(1, 20, 25), OffsetRange(2, 0, 5)]
+
+
+def test_a_partition_that_became_shorter_is_an_error(flow: Flow) -> None:
+    plan(flow, 2, {"transactions": {"0": 10, "1": 7, "2": 9}})
+    with pytest.raises(StreamAppError, match="partition 1: was read up to offset 25, ends at 7"):
+        offset_ranges(flow, flow.checkpoint.planned(2), Settings())
+    skips = Settings(fail_on_data_loss=False)
+    assert offset_ranges(flow, flow.checkpoint.planned(2), skips) == [OffsetRange(2, 5, 9)]
 
 
 lengths = st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(0, 200_000)), max_size=8)
