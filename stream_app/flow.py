@@ -136,6 +136,11 @@ class Flow:
         return Checkpoint(self.root / self.feed.name / "_chk" / self.sink)
 
     @property
+    def seen(self) -> Path:
+        """Where silver's query keeps which records it has seen (sinks/seen.py)."""
+        return self.checkpoint.path / "seen"
+
+    @property
     def upstream(self) -> Flow | None:
         """The flow whose files this one follows."""
         return None if self.layer.upstream is None else Flow(self.feed, self.layer.upstream, self.root)

@@ -105,6 +105,8 @@ def _check_files(flow: Flow) -> None:
         return
     if last_file and not any(file.first <= last_file.last <= file.last for file in flow.files()):
         raise _refusal(flow, f"{last_file.path} was deleted under its checkpoint {flow.checkpoint.path}")
+    if flow.layer is Layer.SILVER and not flow.seen.is_dir():
+        raise _refusal(flow, f"{flow.seen} has gone, by which repeats are found")
 
 
 def _owner(flow: Flow, topic_id: str | None, query_id: str) -> dict[str, str | None]:

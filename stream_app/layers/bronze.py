@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import numpy as np
 import pyarrow as pa
 from confluent_kafka import Message
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -14,24 +15,29 @@ from stream_app import schema
 _COLUMNS = to_arrow_schema(schema.BRONZE, timezone="UTC")
 _HEADERS = _COLUMNS.field("headers").type
 _KAFKA_TS = _COLUMNS.field("kafka_ts").type
+_LAST_MS = 253_402_300_799_999
 
 
 def records(messages: Sequence[Message], topic: str) -> pa.RecordBatch:
     """Messages of the topic -> schema.BRONZE.
 
     The value stays as it came. A key that is not UTF-8 is shown with U+FFFD in place of what is not, because a
-    string column that held it could not be opened by Arrow or DuckDB.
+    string column that held it could not be opened by Arrow or DuckDB. A time after the year 9999 becomes its end.
     """
     columns = {
         "key": _texts([message.key() for message in messages]),
         "value": pa.array([message.value() for message in messages], pa.binary()),
         "headers": pa.array([_headers(message) for message in messages], _HEADERS),
-        "kafka_ts": pa.array([message.timestamp()[1] * 1000 for message in messages], pa.int64()).view(_KAFKA_TS),
+        "kafka_ts": _times([message.timestamp()[1] for message in messages]),
         "topic": pa.repeat(pa.scalar(topic, pa.string()), len(messages)),
         "partition": pa.array([message.partition() for message in messages], pa.int32()),
         "offset": pa.array([message.offset() for message in messages], pa.int64()),
     }
     return pa.RecordBatch.from_pydict(columns, _COLUMNS)
+
+
+def _times(milliseconds: Sequence[int]) -> pa.Array:
+    return pa.array(np.minimum(np.array(milliseconds, np.int64), _LAST_MS) * 1000).view(_KAFKA_TS)
 
 
 def _texts(keys: Sequence[bytes | None]) -> pa.Array:

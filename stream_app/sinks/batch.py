@@ -74,7 +74,8 @@ class BatchSink:
         flow = self._flow
         for standing in flow.files() if flow.layer is not Layer.LAKE else ():
             if standing.first <= batch_id <= standing.last:
-                frame.write.format("noop").mode("overwrite").save()  # each batch must commit the query's state
+                if flow.drops_late:  # it has state, which each batch must commit
+                    frame.write.format("noop").mode("overwrite").save()
                 return Written(batch_id, count_rows(standing.path), standing.path, standing.path.stat().st_size)
         reach(flow.name, "before_staging", batch_id)
         written = self._write(frame, batch_id)

@@ -1,7 +1,7 @@
 """Silver's parts: the typed rows stay where they were made while the driver finds out which of them are repeats.
 
-Only a digest of the dedupe key and the clock of each row come to the driver, as bytes. The rows wait in Arrow files of
-the staging folder, in the order of bronze, and those that are no repeats are written.
+The rows wait in Arrow files of the staging folder, in the order of bronze, each beside a file with the digests of their
+dedupe keys and their clocks. The driver reads these, and writes the rows that are no repeats.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from stream_app.flow import Flow
 from stream_app.layers.silver import CLOCK
 from stream_app.sinks import parquet
 from stream_app.sinks.parts import Part
-from stream_app.sinks.seen import KEY_BYTES, Numbers, Seen
+from stream_app.sinks.seen import ENTRY, KEY_BYTES, Entries, Numbers, Seen
 from stream_app.sources.rows import Batches, Rows
 
 _NO_KEY = bytes(KEY_BYTES)
-_FOUND = pa.schema([("file", pa.string()), ("keys", pa.binary()), ("clocks", pa.binary())])
 
 
 class KeptRows:
@@ -36,7 +35,7 @@ class KeptRows:
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self._rows = Rows(flow)
-        self.seen = Seen(flow.checkpoint.path / "seen", flow.feed.dedupe.within)
+        self.seen = Seen(flow.seen, flow.feed.dedupe.within)
         self.repeats = 0
         """How many rows of the last batch were repeats."""
 
@@ -44,24 +43,22 @@ class KeptRows:
         """Run the batch; a part for each task that has rows to keep, in order."""
         folder.mkdir(parents=True, exist_ok=True)
         cores = splits.sparkSession.sparkContext.defaultParallelism
-        found = (
-            splits.coalesce(cores).mapInArrow(self._task(folder), "file string, keys binary, clocks binary").collect()
-        )
-        keys = np.frombuffer(b"".join(task.keys for task in found), f"S{KEY_BYTES}")
-        clocks = np.frombuffer(b"".join(task.clocks for task in found), np.int64)
+        tasks = splits.coalesce(cores).mapInArrow(self._task(folder), "file string").collect()
+        sources = [folder / task.file for task in tasks]
+        entries = [np.load(_entries_of(source)) for source in sources]
+        ends = np.cumsum([len(own) for own in entries])
         since = self._flow.checkpoint.planned(batch.batch_id - 1).end["clock"] if batch.batch_id else 0
-        kept = self.seen.take(batch, since, keys, clocks)
-        self.repeats = len(keys) - len(kept)
-        ends = np.cumsum([len(task.keys) // KEY_BYTES for task in found])
+        kept = self.seen.take(batch, since, np.concatenate(entries))
+        self.repeats = int(ends[-1]) - len(kept)
 
         def write(task: int) -> Part:
             first, end = ends[task - 1] if task else 0, ends[task]
             rows = kept[slice(*np.searchsorted(kept, (first, end)))] - first
-            source, target = folder / found[task].file, folder / f"part-{found[task].file}"
-            return Part("", target, _filtered(source, rows, target) if len(rows) else 0)
+            target = folder / f"part-{sources[task].name}"
+            return Part("", target, _filtered(sources[task], rows, target) if len(rows) else 0)
 
         with ThreadPoolExecutor(cores) as pool:  # Arrow does not hold Python's lock
-            return [part for part in pool.map(write, range(len(found))) if part.rows]
+            return [part for part in pool.map(write, range(len(sources))) if part.rows]
 
     def _task(self, folder: Path) -> Callable[[Batches], Batches]:
         key, read = self._flow.feed.dedupe.key, self._rows.read
@@ -71,24 +68,31 @@ class KeptRows:
             context = TaskContext.get()
             assert context is not None  # noqa: S101 - Spark calls this in a task
             # by the attempt: one that was given up may still write when the next one does
-            file = f"rows-{context.partitionId():05d}-{context.taskAttemptId()}"
-            keys, clocks = list[bytes](), list[bytes]()
+            source = folder / f"rows-{context.partitionId():05d}-{context.taskAttemptId()}"
+            entries = [np.empty(0, ENTRY)]
             options = pa.ipc.IpcWriteOptions(compression="lz4")
-            with pa.ipc.new_file(str(folder / file), columns, options=options) as writer:
+            with pa.ipc.new_file(str(source), columns, options=options) as writer:
                 for batch in read(splits):
                     writer.write_batch(batch.select(columns.names))
-                    keys.append(_digests(batch[key]))
-                    clocks.append(batch[CLOCK].cast(pa.int64()).to_numpy().tobytes())
-            found = {"file": file, "keys": b"".join(keys), "clocks": b"".join(clocks)}
-            yield pa.RecordBatch.from_pylist([found], _FOUND)
+                    entries.append(_entries(batch[key], batch[CLOCK]))
+            np.save(_entries_of(source), np.concatenate(entries))
+            yield pa.RecordBatch.from_pydict({"file": [source.name]})
 
         return task
 
 
-def _digests(keys: pa.Array) -> bytes:
-    """A digest each, of KEY_BYTES."""
+def _entries(keys: pa.Array, clock: pa.Array) -> Entries:
+    """What identifies each row, and its clock in microseconds since the epoch."""
+    entries = np.empty(len(keys), ENTRY)
     texts = keys.cast(pa.string()).cast(pa.binary()).to_pylist()
-    return b"".join(_NO_KEY if text is None else blake2b(text, digest_size=KEY_BYTES).digest() for text in texts)
+    entries["key"] = [_NO_KEY if text is None else blake2b(text, digest_size=KEY_BYTES).digest() for text in texts]
+    entries["clock"] = clock.cast(pa.int64()).to_numpy()
+    return entries
+
+
+def _entries_of(source: Path) -> Path:
+    """The file of a task's entries, beside that of its rows."""
+    return source.with_suffix(".npy")
 
 
 def _filtered(source: Path, kept: Numbers, target: Path) -> int:

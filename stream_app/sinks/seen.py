@@ -12,6 +12,7 @@ file appears by one rename, and until the last of those that it covers is gone, 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,17 +26,18 @@ from stream_app.files import BatchFile, batch_file, batch_files, standing
 from stream_app.wire import microseconds
 
 KEY_BYTES = 16
+ENTRY = np.dtype([("key", f"S{KEY_BYTES}"), ("clock", "<i8")])
+"""A row's digest and its clock (layers/silver.py)."""
+Entries = np.ndarray[tuple[int], np.dtype[np.void]]
 Keys = np.ndarray[tuple[int], np.dtype[np.bytes_]]
 Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 _PREFIX = "seen"
-_KEY = f"S{KEY_BYTES}"
-_ENTRY = np.dtype([("key", _KEY), ("clock", "<i8")])
 
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """The keys of some batches in order, and the clock of each (layers/silver.py)."""
+    """The keys of some batches in order, and the clock of each."""
 
     file: BatchFile
     keys: Keys
@@ -46,13 +48,21 @@ class _Run:
         """The newest clock."""
         return int(self.clocks.max())
 
+    @staticmethod
+    def load(file: BatchFile) -> _Run:
+        """What was saved."""
+        with file.path.open("rb") as opened:
+            return _Run(file, np.load(opened), np.load(opened))
+
     def save(self) -> None:
         """Write the file, by one rename."""
-        entries = np.empty(len(self.keys), _ENTRY)
-        entries["key"], entries["clock"] = self.keys, self.clocks
         path = self.file.path
         partial = path.with_name(f"_{path.name}")
-        np.save(partial, entries)
+        with partial.open("wb") as opened:
+            np.save(opened, self.keys)
+            np.save(opened, self.clocks)
+            opened.flush()
+            os.fsync(opened.fileno())
         partial.replace(path)
 
 
@@ -73,9 +83,9 @@ class Seen:
     @property
     def bytes(self) -> int:
         """The memory that they take."""
-        return self.rows * _ENTRY.itemsize
+        return self.rows * ENTRY.itemsize
 
-    def take(self, batch: PlannedBatch, since: int, keys: Keys, clocks: Numbers) -> Numbers:
+    def take(self, batch: PlannedBatch, since: int, rows: Entries) -> Numbers:
         """The positions of the rows that are no repeats, in order, which from now on are seen.
 
         `since`, in microseconds since the epoch, is the clock at the start of the batch, behind which no row's is. A
@@ -85,11 +95,11 @@ class Seen:
             self._load(batch.batch_id)
         horizon = since - self._within
         self._merge(horizon)
-        distinct, first = np.unique(keys, return_index=True)
+        distinct, first = np.unique(rows["key"], return_index=True)
         new = ~self._holds(distinct, horizon)
         if new.any():
             file = batch_file(self._folder, _PREFIX, "npy", batch.time_ms, batch.batch_id)
-            self._add(_Run(file, distinct[new], clocks[first[new]]))
+            self._add(_Run(file, distinct[new], rows["clock"][first[new]]))
         self._next_batch = batch.batch_id + 1
         return np.sort(first[new])
 
@@ -107,8 +117,7 @@ class Seen:
         _delete([file for file in files if file not in kept])
         self._runs = []
         for file in kept:
-            entries = np.load(file.path)
-            self._runs.append(_Run(file, entries["key"].copy(), entries["clock"].copy()))
+            self._runs.append(_Run.load(file))
 
     def _merge(self, horizon: int) -> None:
         """Drop the runs that no row can repeat any more, and merge the newest where they have grown."""
@@ -119,18 +128,20 @@ class Seen:
         while first and (not size or len(self._runs[first - 1].keys) < 2 * size):
             first -= 1
             size += len(self._runs[first].keys)
-        merged = self._runs[first:]
-        if len(merged) < 2:
+        if len(self._runs) - first < 2:
             return
-        keys, clocks = np.concatenate([run.keys for run in merged]), np.concatenate([run.clocks for run in merged])
-        keys, clocks = keys[clocks >= horizon], clocks[clocks >= horizon]
+        # an hour may be gigabytes, so nothing is held for longer than it is needed
+        merged, self._runs = self._runs[first:], self._runs[:first]
+        files = [run.file for run in merged]
+        keys = np.concatenate([run.keys[run.clocks >= horizon] for run in merged])
+        clocks = np.concatenate([run.clocks[run.clocks >= horizon] for run in merged])
+        del merged
         order = np.argsort(keys, kind="stable")
-        oldest, newest = merged[0].file, merged[-1].file
-        time_ms = int(oldest.time.timestamp() * 1000)
-        file = batch_file(self._folder, _PREFIX, "npy", time_ms, oldest.first, newest.last)
-        self._runs = self._runs[:first]
-        self._add(_Run(file, keys[order], clocks[order]))
-        _delete([run.file for run in merged])
+        keys = keys[order]
+        clocks = clocks[order]
+        time_ms = int(files[0].time.timestamp() * 1000)
+        self._add(_Run(batch_file(self._folder, _PREFIX, "npy", time_ms, files[0].first, files[-1].last), keys, clocks))
+        _delete(files)
 
     def _add(self, run: _Run) -> None:
         self._folder.mkdir(exist_ok=True)

@@ -131,33 +131,40 @@ class Records:
         consumer.assign([TopicPartition(self._topic, part.partition, part.start)])
         at, polled, heard = part.start, _FIRST_POLLED_RECORDS, time.monotonic()
         while at < part.end:
-            # not all offsets have a record: in a compacted topic, or where a transaction ended
             found = consumer.consume(min(polled, part.end - at), _POLL_SECONDS)
+            # not all offsets have a record: in a compacted topic, or where a transaction ended
+            end = max((self._end(event, part, errors) for event in found if event.error()), default=at)
             taken = [message for message in found if message.error() is None]
-            for event in found if len(taken) < len(found) else ():
-                at = max(at, self._past(event, part))
             if taken:
-                at = max(at, _offset(taken[-1]) + 1)
-                if _offset(taken[0]) < part.start or at > part.end:
-                    taken = [message for message in taken if part.start <= _offset(message) < part.end]
+                first, last = _offset(taken[0]), _offset(taken[-1])
                 size = sum(len(message.value() or b"") for message in taken)
                 polled = max(1, min(_POLLED_RECORDS, _POLLED_BYTES * len(taken) // max(1, size)))
+                if first < at or last >= part.end:  # a topic that was cut short begins anew; a gap hid the range's end
+                    taken = [message for message in taken if at <= _offset(message) < part.end]
+                at = max(at, last + 1)
+            if taken:
                 yield taken
                 heard = time.monotonic()
             elif time.monotonic() - heard > _PATIENCE_SECONDS:
+                if self._may_skip:
+                    return
                 cause = f" ({errors[-1].str()})" if errors else ""
                 raise StreamAppError(f"{self._where(part)}: nothing came for {_PATIENCE_SECONDS:.0f} s{cause}")
+            at = max(at, end)
 
-    def _past(self, event: Message, part: OffsetRange) -> int:
-        """Up to where an event says that no more records come: to the end of the range, at the end of the partition."""
+    def _end(self, event: Message, part: OffsetRange, errors: list[KafkaError]) -> int:
+        """Up to where an event, which came in place of a record, says that there are no more."""
         error = event.error()
-        if error is None:
+        assert error is not None  # noqa: S101 - it is an event
+        if event.topic() is None:  # of the client, which goes on trying, and not of the partition
+            errors.append(error)
             return part.start
         if error.code() != KafkaError._PARTITION_EOF:
             raise StreamAppError(f"{self._where(part)}: {error.str()}")
-        if _offset(event) < part.end and not self._may_skip:
-            raise StreamAppError(f"{self._where(part)}: the partition ends at offset {_offset(event)}")
-        return part.end
+        end = _offset(event)
+        if end < part.end and not self._may_skip:
+            raise StreamAppError(f"{self._where(part)}: the partition ends at offset {end}")
+        return end
 
     def _where(self, part: OffsetRange) -> str:
         return f"topic {self._topic}, partition {part.partition}, offsets {part.start} to {part.end}"

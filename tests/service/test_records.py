@@ -56,7 +56,10 @@ def test_the_marks_of_transactions_are_offsets_without_records(broker: KafkaBrok
     assert read(broker.address, feed, topic, (103, 104)) == []
 
 
-def test_records_that_are_gone_are_an_error_that_says_which(broker: KafkaBroker, feed: Feed, topic: str) -> None:
+def test_records_that_are_gone_are_an_error_that_says_which(
+    broker: KafkaBroker, feed: Feed, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 3.0)
     admin = broker.admin  # its futures fail once it is gone
     (deleted,) = admin.delete_records([TopicPartition(topic, 0, 40)]).values()
     deleted.result(60)

@@ -19,6 +19,8 @@ SINKS = [(Layer.BRONZE, "topic-1"), (Layer.SILVER, None), (Layer.GOLD, None), (L
 def ran(flow: Flow, topic_id: str | None, batches: int = 3) -> Flow:
     """Claim the flow and let it run for some batches, as the service would."""
     ownership.claim(flow, topic_id)
+    if flow.layer is Layer.SILVER:
+        flow.seen.mkdir()
     for batch in range(batches):
         plan(flow, batch, {"batch": batch})
         ownership.remember(flow, write_file(flow, batch))
@@ -67,6 +69,12 @@ def test_a_batch_that_was_planned_and_never_ran_is_no_reason_to_refuse(feed: Fee
     plan(flow, 3, {"batch": 3})
     write_file(flow, 3)  # died between the rename and the commit
     ownership.claim(flow, None)
+
+
+def test_what_silver_has_seen_was_deleted(feed: Feed, tmp_path: Path) -> None:
+    flow = ran(Flow(feed, Layer.SILVER, tmp_path), None)
+    flow.seen.rmdir()
+    refused(flow, None, "seen has gone")
 
 
 @pytest.mark.parametrize(("layer", "topic_id"), SINKS)

@@ -65,6 +65,13 @@ def test_a_header_whose_name_is_not_text_does_not_stop_the_query() -> None:
     assert (found["value"], found["headers"]) == (b"value", None)
 
 
+def test_a_time_beyond_all_calendars_does_not_stop_the_query() -> None:
+    """As of a producer that sends nanoseconds to a broker that takes them."""
+    made: Any = {"key": b"", "value": b"", "timestamp": (1, 1_800_000_000_000_000_000)}
+    (found,) = records([Message(topic="transactions", partition=0, offset=0, **made)], "transactions").to_pylist()
+    assert found["kafka_ts"].year == 9999
+
+
 @given(st.binary())
 def test_every_key_becomes_text_that_arrow_can_open(key: bytes) -> None:
     found = records([message(0, key, b"")], "transactions")

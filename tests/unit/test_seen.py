@@ -12,7 +12,7 @@ from hypothesis import given
 
 from stream_app.checkpoint import PlannedBatch
 from stream_app.files import batch_files, standing
-from stream_app.sinks.seen import Seen
+from stream_app.sinks.seen import ENTRY, Seen
 
 WITHIN = 10
 Batch = Sequence[tuple[int, int]]
@@ -22,9 +22,8 @@ batches = st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), max
 
 
 def take(seen: Seen, number: int, since: int, rows: Batch) -> list[int]:
-    keys = np.array([key.to_bytes(16, "little") for key, _ in rows], "S16")
-    clocks = np.array([since + ahead for _, ahead in rows], np.int64)
-    return [int(at) for at in seen.take(PlannedBatch(number, number * 1000, 0, {}), since, keys, clocks)]
+    entries = np.array([(key.to_bytes(16, "little"), since + ahead) for key, ahead in rows], ENTRY)
+    return [int(at) for at in seen.take(PlannedBatch(number, number * 1000, 0, {}), since, entries)]
 
 
 def starts(history: Sequence[Batch]) -> list[int]:
