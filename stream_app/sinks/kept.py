@@ -47,15 +47,16 @@ class KeptRows:
         sources = [folder / task.file for task in tasks]
         entries = [np.load(_entries_of(source)) for source in sources]
         ends = np.cumsum([len(own) for own in entries])
+        rows = np.concatenate([*entries, np.empty(0, ENTRY)])  # a query's first batch may have no tasks
         since = self._flow.checkpoint.planned(batch.batch_id - 1).end["clock"] if batch.batch_id else 0
-        kept = self.seen.take(batch, since, np.concatenate(entries))
-        self.repeats = int(ends[-1]) - len(kept)
+        kept = self.seen.take(batch, since, rows)
+        self.repeats = len(rows) - len(kept)
 
         def write(task: int) -> Part:
             first, end = ends[task - 1] if task else 0, ends[task]
-            rows = kept[slice(*np.searchsorted(kept, (first, end)))] - first
+            own = kept[slice(*np.searchsorted(kept, (first, end)))] - first
             target = folder / f"part-{sources[task].name}"
-            return Part("", target, _filtered(sources[task], rows, target) if len(rows) else 0)
+            return Part("", target, _filtered(sources[task], own, target) if len(own) else 0)
 
         with ThreadPoolExecutor(cores) as pool:  # Arrow does not hold Python's lock
             return [part for part in pool.map(write, range(len(sources))) if part.rows]

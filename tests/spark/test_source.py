@@ -54,6 +54,15 @@ def test_silver_and_quarantine_of_a_drain_are_bronze(service: Service) -> None:
     assert refused == [(1, ["not_json"]), (2, ["empty"]), (3, ["out_of_range:merchant"]), (4, ["late"])]
 
 
+def test_a_follower_may_start_before_there_is_anything(service: Service) -> None:
+    """Spark then runs a batch of no tasks."""
+    for layer in (Layer.QUARANTINE, Layer.SILVER, Layer.GOLD, Layer.RAW_CSV):
+        assert [batch.rows for batch in service.drain(layer) if batch.rows] == []
+    bronze(service, 0, [value(0)])
+    service.drain(Layer.SILVER)
+    assert ids(service.flows[Layer.SILVER]) == ["t0"]
+
+
 def test_silver_is_once_and_never_drops_what_comes_hours_behind(service: Service) -> None:
     """A partition read ten hours after the others is no repeat and not late (layers/silver.py, CLOCK)."""
     hours = 3600
