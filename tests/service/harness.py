@@ -76,7 +76,8 @@ class KafkaBroker:
     def send(self, topic: str, records: Sequence[tuple[str, bytes | None, int]]) -> None:
         """Send (key, value, Kafka timestamp in milliseconds) and wait until all are acknowledged."""
         failed: list[object] = []
-        producer = Producer({"bootstrap.servers": self.address, "enable.idempotence": True, "linger.ms": 20})
+        config = {"bootstrap.servers": self.address, "enable.idempotence": True, "linger.ms": 20}
+        producer = Producer({**config, "queue.buffering.max.messages": max(100_000, len(records))})
         for key, value, at in records:
             producer.produce(
                 topic, value, key=key, timestamp=at, on_delivery=lambda e, _: failed.append(e) if e else None
