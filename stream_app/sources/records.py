@@ -129,11 +129,11 @@ class Records:
 
     def _messages(self, consumer: Consumer, part: OffsetRange, errors: list[KafkaError]) -> Iterator[list[Message]]:
         consumer.assign([TopicPartition(self._topic, part.partition, part.start)])
-        at, polled, heard = part.start, _FIRST_POLLED_RECORDS, time.monotonic()
+        at, polled, heard, ended = part.start, _FIRST_POLLED_RECORDS, time.monotonic(), False
         while at < part.end:
             found = consumer.consume(min(polled, part.end - at), _POLL_SECONDS)
             # not all offsets have a record: in a compacted topic, or where a transaction ended
-            end = max((self._end(event, part, errors) for event in found if event.error()), default=at)
+            ends = [self._end(event, part, errors) for event in found if event.error()]
             taken = [message for message in found if message.error() is None]
             if taken:
                 first, last = _offset(taken[0]), _offset(taken[-1])
@@ -146,19 +146,20 @@ class Records:
                 yield taken
                 heard = time.monotonic()
             elif time.monotonic() - heard > _PATIENCE_SECONDS:
-                if self._may_skip:
+                if ended and self._may_skip:
                     return
                 cause = f" ({errors[-1].str()})" if errors else ""
                 raise StreamAppError(f"{self._where(part)}: nothing came for {_PATIENCE_SECONDS:.0f} s{cause}")
-            at = max(at, end)
+            for end in (end for end in ends if end is not None):
+                at, ended = max(at, end), True
 
-    def _end(self, event: Message, part: OffsetRange, errors: list[KafkaError]) -> int:
-        """Up to where an event, which came in place of a record, says that there are no more."""
+    def _end(self, event: Message, part: OffsetRange, errors: list[KafkaError]) -> int | None:
+        """Where the partition ends, if that is what an event says that came in place of a record."""
         error = event.error()
         assert error is not None  # noqa: S101 - it is an event
         if event.topic() is None:  # of the client, which goes on trying, and not of the partition
             errors.append(error)
-            return part.start
+            return None
         if error.code() != KafkaError._PARTITION_EOF:
             raise StreamAppError(f"{self._where(part)}: {error.str()}")
         end = _offset(event)

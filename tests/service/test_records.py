@@ -84,7 +84,11 @@ def test_large_records_are_held_a_few_at_a_time(broker: KafkaBroker, feed: Feed)
     assert max(batch.num_rows for batch in batches[1:]) < 10
 
 
-def test_a_broker_that_does_not_answer_is_waited_for_and_named(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fail_on_data_loss", [True, False])
+def test_a_broker_that_does_not_answer_is_waited_for_and_named(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch, fail_on_data_loss: bool
+) -> None:
+    """What cannot be read is not gone, so it is never skipped."""
     monkeypatch.setattr(module, "_PATIENCE_SECONDS", 3.0)
     with pytest.raises(StreamAppError, match=r"nothing came for 3 s \(.*refused"):
-        read(f"127.0.0.1:{any_free()}", feed, "nowhere", (0, 10))
+        read(f"127.0.0.1:{any_free()}", feed, "nowhere", (0, 10), fail_on_data_loss=fail_on_data_loss)
