@@ -56,7 +56,6 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
             admission.admit(flow)
         spark = SparkSession.builder.getOrCreate()
         beside.callback(spark.stop)
-        beside.callback(_close_state, spark)
         ProgressListener(monitor, metrics).listen(spark)
         pipeline = Pipeline(spark, admission, settings)
         runner = Runner(pipeline, monitor, settings)
@@ -69,15 +68,6 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
             beside.enter_context(mirrored(all_flows, broker))
         runner.run(all_flows)
     logs.info("stopped")
-
-
-def _close_state(spark: SparkSession) -> None:
-    """Close RocksDB, which Spark leaves open.
-
-    Where the JVM's exit took the library away under its threads, all was done and the exit code was that of an abort.
-    """
-    jvm: Any = spark._jvm
-    jvm.org.apache.spark.sql.execution.streaming.state.StateStore.stop()
 
 
 def _stop_on_signals(spark: SparkSession, runner: Runner) -> None:
