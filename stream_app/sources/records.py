@@ -42,6 +42,8 @@ _CONSUMER = {
     "queued.min.messages": 20_000,
     "queued.max.messages.kbytes": 16_384,
     "fetch.queue.backoff.ms": 5,
+    # At the end of a partition a broker holds a request back until something comes, and with it those for the next one.
+    "fetch.wait.max.ms": 10,
     "log_level": 0,
 }
 
