@@ -43,7 +43,7 @@ _CONSUMER = {
     "queued.max.messages.kbytes": 16_384,
     "fetch.queue.backoff.ms": 5,
     # At the end of a partition a broker holds a request back until something comes, and with it those for the next one.
-    "fetch.wait.max.ms": 10,
+    "fetch.wait.max.ms": 1,
     "log_level": 0,
 }
 
