@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+BEFORE_ALL_FILES = {"batch": -1, "clock": 0, "replay": -1}
+"""The offset of a layer's files before the first of them (sources/reader.py)."""
+
 
 @dataclass(frozen=True)
 class PlannedBatch:
@@ -44,10 +47,8 @@ class Checkpoint:
             batch_id, int(meta["batchTimestampMs"]), int(meta["batchWatermarkMs"]), json.loads(offsets[0])
         )
 
-    def start(self, batch_id: int) -> dict[str, Any]:
-        """Where a batch of the topic begins: at the end of the one before, or at what Spark noted for the first."""
-        if batch_id:
-            return self.planned(batch_id - 1).end
+    def first_offsets(self) -> dict[str, Any]:
+        """Where the first batch of a topic begins, as Spark noted it."""
         _version, offsets = (self.path / "sources" / "0" / "0").read_text().splitlines()
         return dict(json.loads(offsets))
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
-from stream_app.checkpoint import Checkpoint, PlannedBatch
+from stream_app.checkpoint import BEFORE_ALL_FILES, Checkpoint, PlannedBatch
 from stream_app.declared import Session, Window
 from stream_app.feed import Feed
 from stream_app.files import REPLAY, BatchFile, batch_files, partitions, standing
@@ -158,9 +159,15 @@ class Flow:
         """The output's files that hold each batch once, oldest first."""
         return sorted(file for folder in self.data_folders for file in standing(batch_files(folder, self.sink)))
 
+    def start(self, batch_id: int) -> dict[str, Any]:
+        """The offsets that the batch begins with: the end of the one before."""
+        if batch_id:
+            return self.checkpoint.planned(batch_id - 1).end
+        return BEFORE_ALL_FILES if self.upstream else self.checkpoint.first_offsets()
+
     def taken(self, batch: PlannedBatch) -> list[BatchFile]:
         """The files of the layer before, and of silver's ledger, that this query's batch reads."""
-        before = self.checkpoint.planned(batch.batch_id - 1).end if batch.batch_id else {"batch": -1, "replay": -1}
+        before = self.start(batch.batch_id)
         files = self.upstream.files() if self.upstream else []
         ledger = batch_files(self.replay, REPLAY) if self.layer is Layer.SILVER else []
         return [

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -22,7 +21,7 @@ from stream_app.checkpoint import PlannedBatch
 from stream_app.flow import Flow
 from stream_app.layers.silver import CLOCK
 from stream_app.sinks import parquet
-from stream_app.sinks.parts import Part
+from stream_app.sinks.parts import Part, attempt
 from stream_app.sinks.seen import ENTRY, KEY_BYTES, Entries, Numbers, Seen
 from stream_app.sources.rows import Batches, Rows
 
@@ -48,8 +47,7 @@ class KeptRows:
         entries = [np.load(_entries_of(source)) for source in sources]
         ends = np.cumsum([len(own) for own in entries])
         rows = np.concatenate([*entries, np.empty(0, ENTRY)])  # a query's first batch may have no tasks
-        since = self._flow.checkpoint.planned(batch.batch_id - 1).end["clock"] if batch.batch_id else 0
-        kept = self.seen.take(batch, since, rows)
+        kept = self.seen.take(batch, self._flow.start(batch.batch_id)["clock"], rows)
         self.repeats = len(rows) - len(kept)
 
         def write(task: int) -> Part:
@@ -66,10 +64,7 @@ class KeptRows:
         columns = to_arrow_schema(schema.silver(self._flow.feed), timezone="UTC")
 
         def task(splits: Batches) -> Batches:
-            context = TaskContext.get()
-            assert context is not None  # noqa: S101 - Spark calls this in a task
-            # by the attempt: one that was given up may still write when the next one does
-            source = folder / f"rows-{context.partitionId():05d}-{context.taskAttemptId()}"
+            source = folder / f"rows-{attempt()}"
             entries = [np.empty(0, ENTRY)]
             options = pa.ipc.IpcWriteOptions(compression="lz4")
             with pa.ipc.new_file(str(source), columns, options=options) as writer:

@@ -51,10 +51,7 @@ def write_parts(flow: Flow, step: Step | None, frame: DataFrame, folder: Path) -
     def task(batches: Batches) -> Batches:
         if step:
             batches = step.function(batches)
-        context = TaskContext.get()
-        assert context is not None  # noqa: S101 - Spark calls this in a task
-        # by the attempt: one that was given up may still write when the next one does
-        stem = f"part-{context.partitionId():05d}-{context.taskAttemptId()}"
+        stem = f"part-{attempt()}"
         for partition, own in _by_date(batches, time) if time else [("", batches)]:
             path = folder / f"{stem}-{partition}"
             if count := write((batch for batch in own if batch.num_rows), path):
@@ -65,6 +62,13 @@ def write_parts(flow: Flow, step: Step | None, frame: DataFrame, folder: Path) -
     cores = frame.sparkSession.sparkContext.defaultParallelism
     found = frame.coalesce(cores).mapInArrow(task, "partition string, path string, rows long").collect()
     return [Part(row.partition, Path(row.path), row.rows) for row in found]
+
+
+def attempt() -> str:
+    """What a task names its files by: one that was given up may still write when the next one does."""
+    context = TaskContext.get()
+    assert context is not None  # noqa: S101 - Spark calls this in a task
+    return f"{context.partitionId():05d}-{context.taskAttemptId()}"
 
 
 def _parquet(schema: pa.Schema) -> Callable[[Batches, Path], int]:

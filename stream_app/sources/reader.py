@@ -26,6 +26,7 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows, SupportsTriggerAvailableNow
 from pyspark.sql.types import StructType
 
+from stream_app.checkpoint import BEFORE_ALL_FILES
 from stream_app.files import REPLAY, BatchFile, batch_files, standing
 from stream_app.sources.split import Split, encoded
 from stream_app.wire import microseconds
@@ -87,7 +88,7 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     def initialOffset(self) -> Offset:  # noqa: N802 - Spark's name
         """Before the first batch."""
-        return {"batch": -1, "clock": 0, "replay": -1}
+        return dict(BEFORE_ALL_FILES)
 
     def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802 - Spark's name
         """The rows of one micro-batch, rounded up to a whole file."""

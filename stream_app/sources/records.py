@@ -68,7 +68,7 @@ def offset_ranges(flow: Flow, batch: PlannedBatch, settings: Settings) -> list[O
     Raises StreamAppError where a partition has become shorter, unless records may be gone.
     """
     topic = flow.feed.topic
-    start, end = flow.checkpoint.start(batch.batch_id)[topic], batch.end[topic]
+    start, end = flow.start(batch.batch_id)[topic], batch.end[topic]
     # a partition without a start is new
     ranges = [OffsetRange(int(partition), start.get(partition, 0), at) for partition, at in end.items()]
     for part in ranges:

@@ -274,10 +274,8 @@ def test_a_stop_before_the_start_starts_nothing(service: Service, made: tuple[Fl
     assert not any(service.queries.started.values())
 
 
-def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
-    service: Service, made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    silver = made[2]
+def batch_under_way(service: Service) -> tuple[Query, threading.Thread, threading.Event]:
+    """Begin, and have silver run batch 7 until the event is set."""
     in_batch, go_on = threading.Event(), threading.Event()
 
     def write(_flow: Flow, _frame: object, batch_id: int) -> Written:
@@ -292,6 +290,14 @@ def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
     batch = threading.Thread(target=service.queries.batch[Layer.SILVER], args=(None, 7), daemon=True)
     batch.start()
     assert in_batch.wait(20)
+    return query, batch, go_on
+
+
+def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
+    service: Service, made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silver = made[2]
+    query, batch, go_on = batch_under_way(service)
 
     service.runner.stop()
     wait_until(lambda: service.runner._is_draining)
@@ -313,20 +319,7 @@ def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
 
 
 def test_a_stop_does_not_wait_for_a_batch_whose_query_has_ended(service: Service) -> None:
-    in_batch, go_on = threading.Event(), threading.Event()
-
-    def write(_flow: Flow, _frame: object, batch_id: int) -> Written:
-        in_batch.set()
-        assert go_on.wait(20)
-        return Written(batch_id, 1, None)
-
-    service.queries.write = write
-    service.begin()
-    wait_until(lambda: service.monitor.ready)
-    query = service.queries.started[Layer.SILVER][0]
-    batch = threading.Thread(target=service.queries.batch[Layer.SILVER], args=(None, 7), daemon=True)
-    batch.start()
-    assert in_batch.wait(20)
+    query, batch, go_on = batch_under_way(service)
     query.isActive = False
     wait_until(lambda: service.monitor.statuses["transactions.silver"].state is State.DONE)
     service.runner.stop()

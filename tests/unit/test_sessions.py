@@ -233,5 +233,6 @@ def test_other_sessions_need_another_state(flow: Flow, tmp_path: Path) -> None:
     plan(new, 0, {"batch": 0})
     longer = flow.session.model_copy(update={"gap": flow.session.gap * 2})
     feed = flow.feed.model_copy(update={"sessions": {flow.sink: longer}})
-    with pytest.raises(ConfigError, match=r"changed what user_activity\.user_sessions keeps"):
+    problem = r"the feed file, or a new version, changed what user_activity\.user_sessions keeps"
+    with pytest.raises(ConfigError, match=problem):
         ownership.claim(Flow(feed, Layer.SESSIONS, new.root, flow.sink), None)
