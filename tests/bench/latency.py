@@ -18,7 +18,8 @@ from confluent_kafka import Producer
 
 from stream_app.flow import Flow, Layer
 from stream_app.rows import CSV_DIALECT
-from tests.service.harness import KafkaBroker, broker_and_service, transaction, wait_for
+from tests.service.harness import broker_and_service, transaction, wait_for
+from tests.service.servers import KafkaBroker
 
 WARM_UP_SECONDS, MEASURED_SECONDS = 60, 60
 HISTORY_SECONDS = 420

@@ -19,7 +19,7 @@ from pathlib import Path
 from local.ports import any_free
 from stream_app.settings import PROJECT, Settings
 from tests.bench.contenders import FEED, Topic
-from tests.service.harness import KafkaBroker
+from tests.service.servers import KafkaBroker
 
 HISTORY = timedelta(hours=1)
 SEED = 1

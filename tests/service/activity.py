@@ -9,7 +9,8 @@ from typing import Any
 
 from confluent_kafka import Consumer
 
-from tests.service.harness import KafkaBroker, Service
+from tests.service.harness import Service
+from tests.service.servers import KafkaBroker
 
 
 def event(number: int, at: float, user: int, session: str, event_type: str, page: int) -> tuple[str, bytes, int]:

@@ -11,7 +11,8 @@ import pytest
 
 from local.ports import any_free
 from stream_app.settings import PROJECT
-from tests.service.harness import Database, KafkaBroker, Service, jvm_options, transaction
+from tests.service.harness import Service, jvm_options, transaction
+from tests.service.servers import Database, KafkaBroker
 
 
 @pytest.fixture(scope="session")

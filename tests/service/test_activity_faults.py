@@ -12,7 +12,8 @@ from functools import partial
 import pytest
 
 from tests.service.activity import event
-from tests.service.harness import Database, KafkaBroker, Service, wait_for
+from tests.service.harness import Service, wait_for
+from tests.service.servers import Database, KafkaBroker
 
 # A point each sink has of its own; those that all share are tried in test_fail_points.py.
 STEPS = [

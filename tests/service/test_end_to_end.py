@@ -13,7 +13,8 @@ import pytest
 
 from stream_app.files import data_paths
 from stream_app.flow import Layer
-from tests.service.harness import KafkaBroker, Service, produce, transaction, wait_for
+from tests.service.harness import Service, produce, transaction, wait_for
+from tests.service.servers import KafkaBroker
 
 COUNT = 20_000
 COORDINATES = ["kafka_ts", "topic", "partition", "offset"]

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from stream_app.files import data_paths
-from tests.service.harness import KafkaBroker, Service, transaction, wait_for
+from tests.service.harness import Service, transaction, wait_for
+from tests.service.servers import KafkaBroker
 
 POINTS = ("before_staging", "mid_staging", "staged", "renamed", "before_commit")
 COMPACTION_POINTS = ("merged", "swapped", "half_deleted")

@@ -16,7 +16,8 @@ import pytest
 
 from local.ports import any_free
 from stream_app.flow import Layer
-from tests.service.harness import KafkaBroker, Service, transaction, wait_for
+from tests.service.harness import Service, transaction, wait_for
+from tests.service.servers import KafkaBroker
 
 UNENDING = {"MAX_FAILURES": "1000"}
 

@@ -15,7 +15,8 @@ import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
 from tests.service.activity import check_topic, event
-from tests.service.harness import Database, KafkaBroker, Service, transaction, wait_for
+from tests.service.harness import Service, transaction, wait_for
+from tests.service.servers import Database, KafkaBroker
 
 KILLS = int(os.environ.get("RANDOM_KILLS", "15"))
 RECORDS_PER_SECOND = 100

@@ -14,7 +14,7 @@ from stream_app.settings import Settings
 from stream_app.sources import records as module
 from stream_app.sources.records import OffsetRange, Records
 from stream_app.sources.split import encoded
-from tests.service.harness import KafkaBroker
+from tests.service.servers import KafkaBroker
 
 NOW = int(time.time() * 1000)
 

@@ -9,7 +9,8 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from stream_app.flow import Layer
-from tests.service.harness import PARTITIONS, KafkaBroker, Service, transaction, wait_for
+from tests.service.harness import Service, transaction, wait_for
+from tests.service.servers import PARTITIONS, KafkaBroker
 
 
 @pytest.fixture

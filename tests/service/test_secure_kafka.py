@@ -14,7 +14,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from local.ports import any_free
 from stream_app.settings import PROJECT
-from tests.service.harness import KafkaBroker, Service, wait_for
+from tests.service.harness import Service, wait_for
+from tests.service.servers import KafkaBroker
 
 PASSWORD = "correct; horse battery"
 JARS = f"{PROJECT}/.jars/kafka/*"

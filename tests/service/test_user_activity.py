@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.service.activity import check_topic
-from tests.service.harness import Database, KafkaBroker, Service, produce
+from tests.service.harness import Service, produce
+from tests.service.servers import Database, KafkaBroker
 
 COUNT = 20_000
 WINDOWS = {

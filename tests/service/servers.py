@@ -1,0 +1,96 @@
+"""The servers beside the service: a Kafka broker and a PostgreSQL of the tests' own, real ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Event
+from typing import LiteralString
+
+import psycopg
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from local.broker import Broker
+from local.places import Places
+from local.postgres import Postgres
+
+PARTITIONS = 3
+
+
+class KafkaBroker:
+    """A real broker, in a JVM of its own."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._folder, self._port = folder, port
+        self.address = f"localhost:{port}"
+        self._broker: Broker | None = None
+
+    def start(self) -> None:
+        places = Places(self._folder)
+        places.make()
+        self._broker = Broker(places, self._port, [])
+        self._broker.claim()
+        self._broker.start(Event())
+
+    def stop(self) -> None:
+        if self._broker:
+            self._broker.stop(lambda: None)
+
+    @property
+    def admin(self) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+
+    def create_topic(self, topic: str, partitions: int = PARTITIONS, **config: str) -> None:
+        admin = self.admin  # its futures fail once it is gone
+        admin.create_topics([NewTopic(topic, partitions, 1, config=config)])[topic].result()
+
+    def send(self, topic: str, records: Sequence[tuple[str, bytes | None, int]]) -> None:
+        """Send (key, value, Kafka timestamp in milliseconds) and wait until all are acknowledged."""
+        failed: list[object] = []
+        config = {"bootstrap.servers": self.address, "enable.idempotence": True, "linger.ms": 20}
+        producer = Producer({**config, "queue.buffering.max.messages": max(100_000, len(records))})
+        for key, value, at in records:
+            producer.produce(
+                topic, value, key=key, timestamp=at, on_delivery=lambda e, _: failed.append(e) if e else None
+            )
+            producer.poll(0)
+        assert producer.flush(60) == 0
+        assert not failed
+
+
+class Database:
+    """A real PostgreSQL, as the local stack starts it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._places = Places(folder)
+        self._server: Postgres | None = None
+        self.url = ""
+
+    def start(self) -> None:
+        self._places.make()
+        self._server = Postgres(self._places)
+        self._server.claim()
+        self._server.start(Event())
+        self.url = self._server.url
+
+    def stop(self) -> None:
+        if self._server:
+            self._server.stop(lambda: None)
+
+    def kill(self) -> None:
+        """SIGKILL; the next start mends what that left."""
+        pid = int((self._places.postgres / "cluster" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+        self.stop()
+
+    def change(self, sql: LiteralString) -> None:
+        with psycopg.connect(self.url) as connection:
+            connection.execute(sql)
+
+    def query(self, sql: LiteralString) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(sql).fetchall()
