@@ -142,9 +142,7 @@ class _Audit:
             for gold in self._golds:
                 check = self._windows if gold.is_windowed else self._sessions
                 check(gold)
-            fields = self._feed.fields.items()
-            shown = (f"{_shown(name(column), field.type)} AS {name(column)}" for column, field in fields)
-            self._mirror("csv", names(self._feed.fields), ", ".join(shown))
+            self._mirror("csv", names(self._feed.fields), recompute.csv_columns(self._feed))
             for lake in self._lakes:
                 columns = names((*self._feed.fields, *COORDINATES))
                 self._mirror(lake.sink, columns, columns)
@@ -238,13 +236,6 @@ class _Audit:
         if count:
             rows = self._db.sql(f"SELECT * FROM ({sql}) ORDER BY ALL LIMIT {_EXAMPLES}").fetchall()
             self._report.wrong.append(f"{what}: {count:,}, {', '.join(_listed(rows))}")
-
-
-def _shown(column: str, type_name: str) -> str:
-    """Silver's column as the CSV shows it: text that a spreadsheet would run has an apostrophe before it."""
-    if type_name != "string":
-        return column
-    return f"CASE WHEN regexp_matches({column}, '^[=+\\-@\\t\\r\\n]') THEN chr(39) || {column} ELSE {column} END"
 
 
 def _listed(rows: list[tuple[object, ...]]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stream_app.declared import Measure, Session, Window
+from stream_app.feed import Feed
 from stream_app.ops.sql import name, names, text
 
 
@@ -46,7 +47,19 @@ def windows(declared: Window, time: str, rows: str, late: str, watermark: float)
     )
 
 
+def csv_columns(feed: Feed) -> str:
+    """Silver's columns as the CSV shows them: text that a spreadsheet would run has an apostrophe before it."""
+    return ", ".join(
+        _harmless(name(column)) if field.type == "string" else name(column) for column, field in feed.fields.items()
+    )
+
+
 def _aggregate(measure: Measure) -> str:
     if measure.function == "distinct":
         return f"count(DISTINCT {name(measure.field or '')})"
     return f"{measure.function}({name(measure.field) if measure.field else '*'})"
+
+
+def _harmless(column: str) -> str:
+    runs = f"regexp_matches({column}, '^[=+\\-@\\t\\r\\n]')"
+    return f"CASE WHEN {runs} THEN chr(39) || {column} ELSE {column} END AS {column}"
