@@ -14,6 +14,8 @@ from producer.faults import Shares
 
 _DURATION = re.compile(r"([1-9]\d{0,5}) (second|minute|hour|day)s?")
 _BROKERS = re.compile(r"[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*|(\[[0-9A-Fa-f:]+\]:\d{1,5},?)+")
+# Where Docker and Kubernetes put secrets: a file for each, named as the setting.
+_SECRETS = Path("/run/secrets")
 _TOPIC = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}")
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -56,6 +58,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_file=".env",
         env_file_encoding="utf-8",
+        secrets_dir=_SECRETS if _SECRETS.is_dir() else None,
         extra="ignore",
         frozen=True,
         env_ignore_empty=True,

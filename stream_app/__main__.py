@@ -17,6 +17,7 @@ from pathlib import Path
 if __package__ in {None, ""}:  # run by spark-submit as a file: its folder would shadow other packages
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from stream_app import logs
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feed import load_feeds
 from stream_app.flow import flows
@@ -28,8 +29,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m stream_app", description=__doc__.split("\n\n")[0])
     parser.epilog = "Settings are environment variables or .env; README.md lists them."
     parser.parse_args()
+    log_format = os.environ.get("LOG_FORMAT", "")
     try:
         settings = load_settings()
+        log_format = settings.log_format
         all_flows = flows(load_feeds(settings.feeds_path, settings.feeds), settings.output_path)
         if "PYSPARK_GATEWAY_PORT" not in os.environ:
             _become_spark_submit(settings)
@@ -37,7 +40,11 @@ def main() -> int:
 
         serve(settings, all_flows)
     except StreamAppError as error:
-        print(f"stream_app: {error}", file=sys.stderr)
+        if log_format == "json":
+            logs.configure(log_format)
+            logs.error(f"stream_app: {error}", exit_code=error.exit_code)
+        else:
+            print(f"stream_app: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 
@@ -60,6 +67,7 @@ def _become_spark_submit(settings: Settings) -> None:
     log_options = f'"-Dlog4j2.configurationFile={conf / "log4j2.properties"}"'
     environment = {
         "SPARK_HOME": str(home),
+        "LOG_FORMAT": settings.log_format,  # log4j2.properties asks for it
         # Not conf: it would be on the class path, where class data sharing wants no folders (README, "Faster starts").
         "SPARK_CONF_DIR": str(home / "conf"),
         "SPARK_SUBMIT_OPTS": " ".join(filter(None, [log_options, os.environ.get("SPARK_SUBMIT_OPTS")])),

@@ -28,7 +28,7 @@ from stream_app.wire import is_too_deep, json_of, microseconds
 
 Row = tuple[Value, ...]
 
-FORGIVABLE = frozenset({"late", "future"})
+FORGIVABLE = "late"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +87,19 @@ class Contract:
     """The function of one feed.
 
     columns: silver's declared columns, in the order of a row's values.
-    forgive: reasons that do not keep a record out (replay); ConfigError for any but late and future, since
-    only those leave a whole row.
+    forgive: reasons that do not keep a record out (replay); ConfigError for any but late: the others leave no whole
+    row, and a record of the future would move every watermark.
     """
 
     def __init__(self, feed: Feed, forgive: frozenset[str] = frozenset()) -> None:
-        if stern := sorted(forgive - FORGIVABLE):
-            raise ConfigError(f"{', '.join(stern)} cannot be forgiven, only {' and '.join(sorted(FORGIVABLE))}")
+        if stern := sorted(forgive - {FORGIVABLE}):
+            raise ConfigError(f"{', '.join(stern)} cannot be forgiven, only {FORGIVABLE}")
         self.columns = tuple(feed.fields)
         self._columns = tuple(map(column_of, feed.fields.values()))
         self._wires = tuple(map(feed.wire_name, feed.fields))
         self._clock = self.columns.index(feed.event_time.field)
-        self._lateness = math.inf if "late" in forgive else microseconds(feed.event_time.lateness)
-        self._tolerance = math.inf if "future" in forgive else microseconds(feed.event_time.future_tolerance)
+        self._lateness = math.inf if FORGIVABLE in forgive else microseconds(feed.event_time.lateness)
+        self._tolerance = microseconds(feed.event_time.future_tolerance)
         # Attributes are numbered, since a column may have a name that no attribute can have.
         names = [f"f{i}" for i in range(len(self.columns))]
         record = msgspec.defstruct(

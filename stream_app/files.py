@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 _NAME = re.compile(
-    r"(?P<layer>[a-z][a-z_]*)_(?P<time>\d{8}_\d{6})_(?P<first>\d{10,})(?:-(?P<last>\d{10,}))?\.(?P<ext>[a-z]+)"
+    r"(?P<layer>[a-z][a-z0-9_]*)_(?P<time>\d{8}_\d{6})_(?P<first>\d{10,})(?:-(?P<last>\d{10,}))?\.(?P<ext>[a-z]+)"
 )
 _TIME_FORMAT = "%Y%m%d_%H%M%S"
 

@@ -48,6 +48,11 @@ def info(message: str, /, **fields: object) -> None:
     _log.info(message, extra={"fields": fields})
 
 
+def error(message: str, /, **fields: object) -> None:
+    """What the service ends with."""
+    _log.error(message, extra={"fields": fields})
+
+
 def warning(message: str, /, **fields: object) -> None:
     """Something that a person on call will want to find."""
     _log.warning(message, extra={"fields": fields})

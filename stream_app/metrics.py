@@ -88,11 +88,11 @@ class _Statuses(Collector):
         family = CounterMetricFamily(
             "stream_app_quarantined",
             "Quarantined records by reason; one may have several",
-            labels=("feed", "reason"),
+            labels=(*_SINK, "reason"),
         )
         for status in self._statuses:
             for reason, count in status.reasons.items():
-                family.add_metric([status.flow.feed.name, reason], count)
+                family.add_metric([*_labels(status), reason], count)
         return family
 
 
@@ -114,8 +114,8 @@ class Metrics:
         """Count one batch's duration."""
         self._seconds.labels(*_labels(status)).observe(seconds)
 
-    def serve(self, port: int) -> None:
-        """Answer on the port for as long as the process lives. Raises ConfigError where it is taken."""
+    def serve(self, host: str, port: int) -> None:
+        """Answer for as long as the process lives. Raises ConfigError where the port is taken or the host not ours."""
         answers = {"/metrics": self._metrics, "/healthz": self._health, "/readyz": self._readiness}
 
         class Handler(BaseHTTPRequestHandler):
@@ -132,10 +132,9 @@ class Metrics:
                 """A request a second is no news."""
 
         try:
-            # all interfaces of the container; compose publishes it on 127.0.0.1 only
-            server = ThreadingHTTPServer(("0.0.0.0", port), Handler)  # noqa: S104
+            server = ThreadingHTTPServer((host, port), Handler)
         except OSError as error:
-            problem = f"METRICS_PORT: cannot listen on {port}: {error.strerror}"
+            problem = f"METRICS_PORT: cannot listen on {host}:{port}: {error.strerror}"
             raise ConfigError(problem) from None
         threading.Thread(target=server.serve_forever, daemon=True, name="metrics").start()
 

@@ -28,7 +28,8 @@ def claim(flow: Flow, topic_id: str | None) -> None:
     Raises ConfigError, naming what is wrong and the command to type.
     """
     if _is_new(flow):
-        _bind(flow, topic_id)
+        if not _is_bound(flow, topic_id):
+            _bind(flow, topic_id)
     else:
         _check(flow, topic_id)
 
@@ -58,6 +59,16 @@ def _is_new(flow: Flow) -> bool:
         problem = f"{flow.output} holds {files[0].name}, but its checkpoint {flow.checkpoint.path} has gone or is empty"
         raise _refusal(flow, problem)
     return True
+
+
+def _is_bound(flow: Flow, topic_id: str | None) -> bool:
+    """Whether a start that came to no batch has bound it: those that follow know its query id by now."""
+    query_id = flow.checkpoint.query_id()
+    try:
+        found = json.loads((flow.output / _OWNER).read_text())
+    except FileNotFoundError:
+        return False
+    return query_id is not None and found == _owner(flow, topic_id, query_id)
 
 
 def _bind(flow: Flow, topic_id: str | None) -> None:
@@ -90,15 +101,28 @@ def _check(flow: Flow, topic_id: str | None) -> None:
     if found != expected:
         raise _refusal(flow, f"{flow.output} belongs to {found.get('feed')}.{found.get('layer')} of another checkpoint")
     _check_files(flow)
+    _check_upstream(flow)
+
+
+def _check_upstream(flow: Flow) -> None:
+    """While a sink was not declared, retention knew nothing of how far it had read."""
+    committed = flow.checkpoint.last_committed()
+    for file in flow.upstream.files() if flow.upstream and committed else ():
+        if committed and file.first <= committed.end["batch"] < file.last:
+            raise _refusal(flow, f"{file.path} holds batches that {flow.name} has read, and others")
 
 
 def _check_files(flow: Flow) -> None:
     planned = flow.checkpoint.last_planned()
     newest = planned.batch_id if planned else -1
-    for path in (path for folder in flow.data_folders for path in data_paths(folder)):
-        file = parse(path, flow.sink)
-        if file is None or file.path.suffix != f".{flow.layer.extension}" or file.last > newest:
-            raise ConfigError(f"{path} was not written by {flow.name}; move it out of the folder")
+    for folder in flow.data_folders:
+        written: dict[tuple[int, int], Path] = {}
+        for path in data_paths(folder):
+            file = parse(path, flow.sink)
+            if file is None or file.path.suffix != f".{flow.layer.extension}" or file.last > newest:
+                raise ConfigError(f"{path} was not written by {flow.name}; move it out of the folder")
+            if (other := written.setdefault((file.first, file.last), path)) != path:
+                raise ConfigError(f"{other} and {path} are of one batch; move out what {flow.name} has not written")
     try:
         last_file = parse(flow.output / (flow.checkpoint.path / _LAST_FILE).read_text(), flow.sink)
     except FileNotFoundError:

@@ -10,6 +10,7 @@ import json
 import shutil
 from pathlib import Path
 
+from stream_app import rules
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer, flows
@@ -19,8 +20,8 @@ _START = "_start.json"
 
 
 def begin(first: Flow, start: dict[str, str]) -> None:
-    """Note that `first` and all that follows it are to go, and where bronze is to begin."""
-    intent = {"sinks": [flow.sink for flow in first.with_downstream()], "start": start}
+    """Note that `first` and all that must go with it are to go, and where bronze is to begin."""
+    intent = {"sinks": [flow.sink for flow in rules.begun_anew_with(first)], "start": start}
     _write(_folder(first.feed, first.root) / _INTENT, intent)
 
 

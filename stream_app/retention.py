@@ -70,7 +70,8 @@ class Retention:
     def _tidy(self, flow: Flow, folder: Path, prefix: str) -> None:
         files = batch_files(folder, prefix)
         kept = standing(files)
-        self._delete(flow, [file for file in files if file not in kept])
+        paths = {file.path for file in kept}
+        self._delete(flow, [file for file in files if file.path not in paths])
         if self._mode == "keep" or len(kept) <= self._most:
             return
         free_up_to = _committed_by_all(flow)
@@ -81,7 +82,8 @@ class Retention:
             self._delete(flow, free[: len(kept) - self._most])
         elif standing_micro > self._most:
             self._merge(flow, prefix, micro[: standing_micro - self._most // 2])
-            self._merge(flow, prefix, _dominated(standing(batch_files(folder, prefix))))
+            merged = [file for file in standing(batch_files(folder, prefix)) if file.last <= free_up_to]
+            self._merge(flow, prefix, _dominated(merged))
 
     def _merge(self, flow: Flow, prefix: str, files: Sequence[BatchFile]) -> None:
         if len(files) < 2:

@@ -36,7 +36,8 @@ class _Draining(Exception):  # noqa: N818 - not an error: it ends a batch that m
 class Runner:
     """All flows of the service. One failing flow is restarted alone, with exponential backoff and jitter."""
 
-    def __init__(self, pipeline: Pipeline, monitor: Monitor, settings: Settings) -> None:
+    def __init__(self, pipeline: Pipeline, monitor: Monitor, settings: Settings, stop: threading.Event) -> None:
+        """Run until `stop` is set, which a signal handler may do."""
         self._pipeline = pipeline
         self._monitor = monitor
         self._settings = settings
@@ -45,17 +46,13 @@ class Runner:
         self._running_batches: dict[Flow, int] = {}
         self._batch_errors: dict[Flow, str] = {}
         """What a batch failed with, which Spark's report of the failed query holds only in part."""
-        self._stop = threading.Event()
+        self._stop = stop
         self._finishing: dict[StreamingQuery, threading.Thread] = {}
         """The queries of a drain that end with what stands now, because the layer that they follow has ended."""
         self._is_draining = False
 
-    def stop(self) -> None:
-        """Ask for a drain; safe in a signal handler."""
-        self._stop.set()
-
     def run(self, flows: tuple[Flow, ...]) -> None:
-        """Keep the flows running until stop(), or with TRIGGER_INTERVAL=available-now until they have read all.
+        """Keep the flows running until asked to stop, or with TRIGGER_INTERVAL=available-now until they have read all.
 
         Raises ConfigError where a query must not be started, StreamAppError after MAX_FAILURES failures in a row of
         one flow; the others are drained first.
@@ -112,10 +109,10 @@ class Runner:
                 continue
             del self._queries[flow]
             error = query.exception()
-            if error is None:
+            if error is None and self._settings.drains:
                 self._monitor[flow].state = State.DONE
             else:
-                self._failed(flow, self._batch_errors.pop(flow, str(error)))
+                self._failed(flow, self._batch_errors.pop(flow, str(error or "its query ended by itself")))
         for flow, due in list(self._restart_at.items()):
             if time.monotonic() >= due:
                 self._start(flow)

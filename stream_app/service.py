@@ -9,10 +9,11 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
+from pyspark import SparkContext
 from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
 
-from stream_app import logs
+from stream_app import logs, rules
 from stream_app.admission import Admission
 from stream_app.broker import Broker
 from stream_app.flow import Flow, Layer
@@ -42,11 +43,13 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
     """
     logs.configure(settings.log_format)
     _end_with_parent()
+    stop, has_begun = threading.Event(), threading.Event()
+    _stop_on_signals(stop, has_begun)
     with sole_user(settings.output_path, _LOCK_PATIENCE_SECONDS), ExitStack() as beside:
         monitor = Monitor(all_flows)
         metrics = Metrics(monitor, _STUCK_TRIGGERS * settings.trigger_seconds + _STUCK_SECONDS)
         if settings.metrics_port:
-            metrics.serve(settings.metrics_port)
+            metrics.serve(settings.metrics_host, settings.metrics_port)
         broker = Broker(settings)
         admission = Admission(broker, settings)
         for flow in all_flows:
@@ -54,13 +57,16 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
                 for topic in sorted(flow.feed.all_topics):
                     broker.wait_for_topic(topic, _BROKER_PATIENCE_SECONDS)
             admission.admit(flow)
+        for flow in all_flows:
+            if flow.layer is Layer.SILVER:
+                rules.agree(flow.feed, flow.root)
+        has_begun.set()
         spark = SparkSession.builder.getOrCreate()
         beside.callback(spark.stop)
         ProgressListener(monitor, metrics).listen(spark)
         pipeline = Pipeline(spark, admission, settings)
-        runner = Runner(pipeline, monitor, settings)
+        runner = Runner(pipeline, monitor, settings, stop)
         retention = Retention(all_flows, pipeline.hadoop, settings)
-        _stop_on_signals(spark, runner)
         logs.info("started", feeds=",".join(settings.feeds), output=settings.output_path)
         beside.enter_context(kept(settings.output_path, monitor))
         beside.enter_context(retention.running())
@@ -70,29 +76,37 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
     logs.info("stopped")
 
 
-def _stop_on_signals(spark: SparkSession, runner: Runner) -> None:
-    """Have the JVM's SIGTERM and SIGINT, and our own, drain the service.
+def _stop_on_signals(stop: threading.Event, has_begun: threading.Event) -> None:
+    """Have the JVM's SIGTERM and SIGINT, and our own, set `stop`, and end a service that has not begun.
 
     spark-submit passes no signal on: its JVM ends at once and Python never hears of it (measured on 4.2.0). So
     Python's handler is put in the place of the JVM's own.
     """
 
+    def handle(*_: object) -> None:
+        stop.set()
+        if not has_begun.is_set():
+            logs.info("stopped before it began")
+            # no query runs, and what waits for Kafka looks at no event; a moment later, as the JVM waits for an answer
+            threading.Timer(0.2, os._exit, [0]).start()
+
     class Handler:
         """A sun.misc.SignalHandler."""
 
         def handle(self, _signal: object) -> None:
-            runner.stop()
+            handle()
 
         class Java:
             """What py4j asks for."""
 
             implements = ("sun.misc.SignalHandler",)
 
-    gateway: Any = spark.sparkContext._gateway
+    SparkContext._ensure_initialized()  # Spark's JVM is there before its session
+    gateway: Any = SparkContext._gateway
     ensure_callback_server_started(gateway)
     for name in ("TERM", "INT"):
         gateway.jvm.sun.misc.Signal.handle(gateway.jvm.sun.misc.Signal(name), Handler())
-        signal.signal(getattr(signal, f"SIG{name}"), lambda *_: runner.stop())
+        signal.signal(getattr(signal, f"SIG{name}"), handle)
 
 
 def _end_with_parent() -> None:

@@ -14,6 +14,8 @@ from stream_app.errors import ConfigError
 
 PROJECT = Path(__file__).resolve().parents[1]
 AVAILABLE_NOW = "available-now"
+# Where Docker and Kubernetes put secrets: a file for each, named as the setting.
+_SECRETS = Path("/run/secrets")
 
 _INTERVAL = re.compile(r"([1-9]\d{0,5}) (second|minute|hour)s?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -60,7 +62,14 @@ def _libpq_reads(url: str) -> bool:
 class Settings(BaseSettings):
     """Deployment values only; each field is the environment variable of its name in capitals."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+    # .env is shared with the producer, the containers and make
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        secrets_dir=_SECRETS if _SECRETS.is_dir() else None,
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+    )
 
     kafka_bootstrap_servers: str = "localhost:9094"
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -86,6 +95,7 @@ class Settings(BaseSettings):
     commit_group_offsets: bool = False
     log_format: Literal["text", "json"] = "text"
     metrics_port: int = Field(default=0, ge=0, le=65535)
+    metrics_host: str = "127.0.0.1"
 
     spark_master: str = "local[*]"
     spark_driver_memory: str = Field(default="1g", pattern=r"^[1-9]\d*[mg]$")

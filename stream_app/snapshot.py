@@ -1,4 +1,7 @@
-"""`<OUTPUT_PATH>/_status.json`: what the running service knows of its flows, for commands in other processes."""
+"""`<OUTPUT_PATH>/_status.json`: what the running service knows of its flows, for commands in other processes.
+
+It is written in place, on the blocks that it has had from the start: on a full disk it must still tell what failed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,12 @@ from stream_app.monitor import Monitor
 
 _NAME = "_status.json"
 _INTERVAL_SECONDS = 1.0
+_BYTES_FOR_A_FLOW = 1024
+_ATTEMPTS = 5
 
 
 def write(root: Path, monitor: Monitor) -> None:
-    """Replace the snapshot, in one step."""
+    """Overwrite the snapshot. Raises OSError where the disk has no room for the first one."""
     flows = {
         name: {
             "state": str(status.state),
@@ -29,17 +34,20 @@ def write(root: Path, monitor: Monitor) -> None:
         }
         for name, status in monitor.statuses.items()
     }
-    partial = root / f"{_NAME}.tmp"
-    partial.write_text(json.dumps({"at": time.time(), "flows": flows}))
-    partial.replace(root / _NAME)
+    text = json.dumps({"at": time.time(), "flows": flows}).encode().ljust(_BYTES_FOR_A_FLOW * (len(flows) + 1))
+    path = root / _NAME
+    path.touch()
+    with path.open("r+b", buffering=0) as file:
+        file.write(text)
+        file.truncate()
 
 
 def read(root: Path) -> dict[str, Any]:
     """The newest snapshot, of a service that may have ended; without one, one of no flows."""
-    try:
-        return dict(json.loads((root / _NAME).read_text()))
-    except FileNotFoundError:
-        return {"at": 0.0, "flows": {}}
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError, ValueError):  # a part may be of the second before
+            return dict(json.loads((root / _NAME).read_text()))
+    return {"at": 0.0, "flows": {}}
 
 
 @contextmanager
@@ -47,9 +55,13 @@ def kept(root: Path, monitor: Monitor) -> Iterator[None]:
     """Write a snapshot every second, and a last one at the end."""
     ended = threading.Event()
 
+    def keep() -> None:
+        with suppress(OSError):  # the sinks tell of a full disk; the next second tries again
+            write(root, monitor)
+
     def loop() -> None:
         while not ended.wait(_INTERVAL_SECONDS):
-            write(root, monitor)
+            keep()
 
     thread = threading.Thread(target=loop, daemon=True, name="snapshot")
     thread.start()
@@ -58,4 +70,4 @@ def kept(root: Path, monitor: Monitor) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        write(root, monitor)
+        keep()

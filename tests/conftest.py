@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from local import postgres
 from local.ports import any_free
 from stream_app.feed import Feed, load_feeds
 from stream_app.settings import PROJECT
+
+# No test depends on speed.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,7 +11,8 @@ from stream_app.contract import Contract
 from stream_app.schema import COORDINATES
 
 CLOCK = "_clock"
-"""The time that repeats are measured by: Kafka's timestamp, never behind the newest one of earlier batches.
+"""The time that repeats are measured by: Kafka's timestamp, never behind the clock of earlier batches, which is their
+newest timestamp that is not after they were read.
 
 What is older than the span in which repeats are looked for is forgotten (sinks/seen.py). By event time or the bare
 Kafka timestamp, a repeat would slip through whose partition is read an hour after the others; on this clock no record
@@ -24,7 +25,7 @@ BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
 def valid_rows(contract: Contract, schema: pa.Schema, clock_us: int) -> BatchFunction:
     """Bronze -> the typed rows of the valid records, their coordinates, and CLOCK.
 
-    `clock_us` is the newest Kafka timestamp of earlier batches, in microseconds since the epoch.
+    `clock_us` is the clock of earlier batches, in microseconds since the epoch.
     """
     types = [schema.field(name).type for name in contract.columns]
 

@@ -88,8 +88,8 @@ class _Audit:
         views = {
             "bronze": select(flows[Layer.BRONZE]),
             "due": select(flows[Layer.BRONZE], due),
-            "silver": select(silver),
-            "quarantine": select(flows[Layer.QUARANTINE]),
+            "silver": select(silver, own[Layer.SILVER]),
+            "quarantine": select(flows[Layer.QUARANTINE], own[Layer.QUARANTINE]),
             "replayed": f"SELECT * FROM read_parquet({ledger})" if ledger else select(silver, -1),
             "for_csv": select(silver, taken[Layer.RAW_CSV]),
             "csv": select(csv, own[Layer.RAW_CSV]),

@@ -1,4 +1,4 @@
-"""make replay [FEED=] [REASON=] [ALLOW=late,future] [DRY_RUN=1] - take records out of quarantine that pass now.
+"""make replay [FEED=] [REASON=] [ALLOW=late] [DRY_RUN=1] - take records out of quarantine that pass now.
 
 Judges the quarantined records again by today's feed file (after a rule was mended), forgiving the reasons in ALLOW, and
 puts those that pass into the feed's ledger, which silver's query reads beside bronze; gold and the CSV follow silver.

@@ -1,7 +1,8 @@
 """make reset [FEED=] [SINK=] [TO=earliest|latest|<ISO time>] [YES=1] - begin a sink anew, and all that follows it.
 
 Shows what will be deleted and what will be read again, asks, then removes the checkpoints with their outputs: silver
-takes gold and raw_csv along, bronze takes all. TO says where bronze reads Kafka from; the others begin at the first
+takes gold and raw_csv along, bronze takes all; silver and quarantine take each other along where the rules were changed
+since they began (stream_app/rules.py). TO says where bronze reads Kafka from; the others begin at the first
 file of the layer before. Refuses while the service runs. A reset that was cut short is finished by the next one.
 """
 
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from stream_app import restart
+from stream_app import restart, rules
 from stream_app.errors import ConfigError
 from stream_app.flow import Flow, Layer
 from stream_app.lock import sole_user
@@ -29,7 +30,7 @@ def reset(settings: Settings, flows: tuple[Flow, ...]) -> int:
     with sole_user(settings.output_path, patience_seconds=0):
         for flow in flows:
             restart.finish(flow.feed, settings.output_path)
-        chosen = [flow for first in flows if first.sink == sink for flow in first.with_downstream()]
+        chosen = [flow for first in flows if first.sink == sink for flow in rules.begun_anew_with(first)]
         _preview(settings, chosen, start)
         if not flag("YES") and not _agreed():
             print("nothing was changed")

@@ -49,7 +49,8 @@ def merge(hadoop: Hadoop, parts: Sequence[Path], target: Path) -> None:
 def _batches(parts: Sequence[Path]) -> Iterable[pa.RecordBatch]:
     for part in parts:
         with pq.ParquetFile(part) as file:
-            yield from file.iter_batches(_ROW_GROUP_ROWS)
+            for group in range(file.num_row_groups):  # a batch would span them
+                yield from file.iter_batches(_ROW_GROUP_ROWS, [group])
 
 
 def _row_groups_can_be_copied(parts: Sequence[Path]) -> bool:

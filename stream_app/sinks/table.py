@@ -1,12 +1,14 @@
 """A PostgreSQL table that is kept fresh: open windows and sessions as they stand, marked final when they are.
 
 Guarantee: exactly once. A batch's rows and a marker (sink, query, batch, offsets) are one transaction, so a batch that
-is run again after its commit finds its marker and changes nothing. The first batch of another query, after a reset,
-begins with an empty table. The connection is opened where the rows are, by the one task that a transaction can have.
+is run again after its commit finds its marker and changes nothing. A query that is begun anew, after a reset, begins
+with an empty table; one whose marker has gone, with its database, is refused. The connection is opened where the rows
+are, by the one task that a transaction can have.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +17,14 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 from pyspark.sql import DataFrame
-from pyspark.sql.types import DecimalType, StructType
+from pyspark.sql.types import DecimalType, StringType, StructType
 
 from stream_app.checkpoint import PlannedBatch
 from stream_app.database import CONNECT_SECONDS, Connection, connected
+from stream_app.errors import ConfigError
 from stream_app.failpoints import reach
 from stream_app.flow import Flow
+from stream_app.ownership import reset_command
 from stream_app.settings import Settings
 from stream_app.sinks.batch import Written
 
@@ -47,6 +51,7 @@ class _Batch:
     table: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
+    texts: frozenset[str]
     replaced: tuple[str, ...]
     """Rows that are not final and equal an incoming one in these columns make way for it."""
     query_id: str
@@ -70,11 +75,12 @@ class _Batch:
 
     def _upsert(self, connection: Connection, rows: Iterable[Sequence[object]]) -> None:
         table, columns, key = sql.Identifier(self.table), _list(self.columns), _list(self.key)
+        unique = _unique(self.key, self.texts)
         incoming = "CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
         connection.execute(sql.SQL(incoming).format(columns, table))
         with connection.cursor().copy(sql.SQL("COPY incoming ({}) FROM STDIN").format(columns)) as copy:
             for row in rows:
-                copy.write_row(row)
+                copy.write_row([_storable(value) for value in row])
         if self.replaced:
             same = sql.SQL(" AND ").join(sql.SQL("t.{0} = i.{0}").format(sql.Identifier(c)) for c in self.replaced)
             replace = sql.SQL("DELETE FROM {} t USING incoming i WHERE NOT t.final AND {}")
@@ -86,27 +92,42 @@ class _Batch:
         if self.replaced:
             latest += sql.SQL(", final DESC")
         upsert = "INSERT INTO {} ({}) {} ON CONFLICT ({}) DO UPDATE SET {}"
-        connection.execute(sql.SQL(upsert).format(table, columns, latest, key, updates))
+        connection.execute(sql.SQL(upsert).format(table, columns, latest, unique, updates))
         if not self.replaced and self.planned.watermark_ms:
             passed = sql.SQL("UPDATE {} SET final = true WHERE NOT final AND window_end <= to_timestamp(%s / 1000.0)")
             connection.execute(passed.format(table), [self.planned.watermark_ms])
 
 
 def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
-    """Create the table and the markers, or add the columns that the table lacks.
+    """Create the table and the markers for a query that begins, or check that they are those of one that goes on.
 
-    Raises UnavailableError where no database answers.
+    Raises UnavailableError where no database answers, ConfigError where it has not the batches that the checkpoint has.
     """
     table = sql.Identifier(flow.table)
     listed = [sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(_column_type(c.dataType))) for c in columns]
     if flow.is_windowed:
         listed.append(sql.SQL("{} boolean NOT NULL DEFAULT false").format(sql.Identifier(FINAL)))
-    create = sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY ({}))")
+    index = sql.Identifier(f"key_{hashlib.sha256(flow.table.encode()).hexdigest()[:16]}")
+    unique = _unique(_key(flow), _texts(columns))
     with connected(flow, settings) as connection:
         connection.execute(_MARKERS)
-        connection.execute(create.format(table, sql.SQL(", ").join(listed), _list(_key(flow))))
+        if not _goes_on(flow, connection):
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
+        connection.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} ({})").format(table, sql.SQL(", ").join(listed)))
         for column in listed:
             connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {}").format(table, column))
+        connection.execute(sql.SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} ({})").format(index, table, unique))
+
+
+def _goes_on(flow: Flow, connection: Connection) -> bool:
+    """Whether the table is the query's own already."""
+    marker = "SELECT batch_id FROM stream_app_batches WHERE sink = %s AND query_id = %s"
+    found = connection.execute(marker, [flow.name, flow.checkpoint.query_id()]).fetchone()
+    committed = flow.checkpoint.last_committed()
+    if committed and (not found or found[0] < committed.batch_id):
+        problem = f"the database at DATABASE_URL lacks batches of {flow.name} that its checkpoint has"
+        raise ConfigError(f"{problem}; begin it anew with: {reset_command(flow)}")
+    return found is not None
 
 
 def upsert(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> Written:
@@ -115,7 +136,8 @@ def upsert(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> W
     replaced = () if flow.is_windowed else flow.session.keys
     query_id = flow.checkpoint.query_id() or ""
     planned = flow.checkpoint.planned(batch_id)
-    batch = _Batch(name, flow.table, tuple(frame.columns), _key(flow), replaced, query_id, planned)
+    columns, texts = tuple(frame.columns), _texts(frame.schema)
+    batch = _Batch(name, flow.table, columns, _key(flow), texts, replaced, query_id, planned)
     reach(name, "before_staging", batch_id)
 
     def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -134,6 +156,21 @@ def upsert(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> W
 
 def _key(flow: Flow) -> tuple[str, ...]:
     return ("window_start", *flow.window.keys) if flow.is_windowed else (*flow.session.keys, "session_start")
+
+
+def _texts(columns: StructType) -> frozenset[str]:
+    return frozenset(column.name for column in columns if isinstance(column.dataType, StringType))
+
+
+def _unique(key: Sequence[str], texts: frozenset[str]) -> sql.Composed:
+    """What identifies a row, by digests of texts: an index holds no more than 2,704 bytes of a row."""
+    parts = (sql.SQL("md5({})" if column in texts else "{}").format(sql.Identifier(column)) for column in key)
+    return sql.SQL(", ").join(parts)
+
+
+def _storable(value: object) -> object:
+    """PostgreSQL's texts hold no NUL."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 def _column_type(kind: object) -> str:

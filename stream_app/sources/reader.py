@@ -120,7 +120,7 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
             rows += metadata.num_rows
             if max_rows is not None and rows > max_rows and end["batch"] != start["batch"]:
                 break
-            end |= {"batch": file.last, "clock": max(end["clock"], _newest_kafka_ts(metadata))}
+            end |= {"batch": file.last, "clock": max(end["clock"], min(_newest_kafka_ts(metadata), _read_by(file)))}
         return end
 
     def _news(self, start: Offset) -> Offset:
@@ -181,6 +181,11 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
                 msg = f"{file.path}: holds batches on both sides of a reader's offset ({start}, {end})"
                 raise ValueError(msg)
         return files
+
+
+def _read_by(file: BatchFile) -> int:
+    """When all of a batch's records had come, by the file's name: a record that is dated later moves no clock."""
+    return microseconds(file.time - _EPOCH) + 1_000_000
 
 
 def _newest_kafka_ts(metadata: Any) -> int:

@@ -46,10 +46,12 @@ class Rows:
             function, columns = self._function(split)
             for path, groups in split.row_groups:
                 with pq.ParquetFile(path) as file:
-                    for batch in file.iter_batches(_ARROW_BATCH_ROWS, groups, columns, use_threads=False):
-                        taken = function(batch)
-                        if taken.num_rows:
-                            yield taken
+                    # one by one, since a batch would span them: they bound the memory (sinks/parquet.py)
+                    for group in groups:
+                        for batch in file.iter_batches(_ARROW_BATCH_ROWS, [group], columns, use_threads=False):
+                            taken = function(batch)
+                            if taken.num_rows:
+                                yield taken
 
     def _function(self, split: Split) -> tuple[Callable[[pa.RecordBatch], pa.RecordBatch], list[str]]:
         """What is done with each batch of the upstream files, and which of their columns it takes."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_app.declared import IDENTIFIER
 from stream_app.files import BatchFile, batch_file, batch_files, data_paths, parse, standing
 
 FOLDER = Path("folder")
@@ -29,7 +30,7 @@ def test_names_are_as_the_design_says() -> None:
     assert several.path == FOLDER / "raw_csv_20261121_012030_0000000000-0000000119.csv"
 
 
-@given(st.sampled_from(["bronze", "raw_csv"]), TIMES, IDS, st.none() | IDS)
+@given(st.sampled_from(["bronze", "raw_csv"]) | st.from_regex(IDENTIFIER, fullmatch=True), TIMES, IDS, st.none() | IDS)
 def test_a_name_round_trips(layer: str, time_ms: int, first: int, length: int | None) -> None:
     last = None if length is None else first + length
     made = batch_file(FOLDER, layer, "parquet", time_ms, first, last)

@@ -81,7 +81,7 @@ def test_a_query_that_does_not_run_need_not_make_progress(monitor: Monitor, silv
 def test_health_readiness_and_metrics_over_http(monitor: Monitor, silver: FlowStatus) -> None:
     port = free_port()
     metrics = Metrics(monitor, PATIENCE)
-    metrics.serve(port)
+    metrics.serve("127.0.0.1", port)
     assert get(port, "/healthz") == (200, '{"ok": true, "problems": {}}\n')
     assert get(port, "/readyz")[0] == 503
     assert get(port, "/other")[0] == 404
@@ -92,8 +92,8 @@ def test_health_readiness_and_metrics_over_http(monitor: Monitor, silver: FlowSt
     assert (code, json.loads(body)["problems"]) == (503, {"transactions.silver": "failed: OSError: disk full"})
     assert get(port, "/readyz")[0] == 200
 
-    with pytest.raises(ConfigError, match=f"METRICS_PORT: cannot listen on {port}"):
-        Metrics(monitor, PATIENCE).serve(port)
+    with pytest.raises(ConfigError, match=f"METRICS_PORT: cannot listen on 127.0.0.1:{port}"):
+        Metrics(monitor, PATIENCE).serve("127.0.0.1", port)
 
 
 def test_metrics_name_every_family_by_feed_and_sink(monitor: Monitor, silver: FlowStatus) -> None:
@@ -106,7 +106,7 @@ def test_metrics_name_every_family_by_feed_and_sink(monitor: Monitor, silver: Fl
     metrics = Metrics(monitor, PATIENCE)
     metrics.observe(silver, 0.3)
     port = free_port()
-    metrics.serve(port)
+    metrics.serve("127.0.0.1", port)
     text = get(port, "/metrics")[1]
     sink = 'feed="transactions",sink="silver"'
     for line in (
@@ -122,7 +122,7 @@ def test_metrics_name_every_family_by_feed_and_sink(monitor: Monitor, silver: Fl
         f"stream_app_state_memory_bytes{{{sink}}} 700.0",
         f"stream_app_batches_behind{{{sink}}} 2.0",
         'stream_app_records_behind{feed="transactions",partition="0",sink="bronze",topic="transactions"} 40.0',
-        'stream_app_quarantined_total{feed="transactions",reason="late"} 3.0',
+        'stream_app_quarantined_total{feed="transactions",reason="late",sink="quarantine"} 3.0',
         'stream_app_batch_seconds_bucket{feed="transactions",le="0.5",sink="silver"} 1.0',
     ):
         assert line in text, line

@@ -134,6 +134,32 @@ def test_a_foreign_file_in_the_folder(feed: Feed, tmp_path: Path, name: str) -> 
     refused(flow, None, f"{name} was not written by transactions.silver", "move it out of the folder")
 
 
+def test_another_feed_s_file_of_a_batch_that_this_one_has_too(feed: Feed, tmp_path: Path) -> None:
+    flow = ran(Flow(feed, Layer.SILVER, tmp_path), None)
+    (flow.output / "silver_20261121_020000_0000000001.parquet").touch()
+    refused(flow, None, "are of one batch", "move out what transactions.silver has not written")
+
+
+def test_a_start_that_came_to_no_batch_is_bound_as_it_was(feed: Feed, tmp_path: Path) -> None:
+    """Its followers know its query id, and may have planned a batch by then."""
+    silver, gold = Flow(feed, Layer.SILVER, tmp_path), Flow(feed, Layer.GOLD, tmp_path)
+    ownership.claim(silver, None)
+    ran(gold, None)
+    ownership.claim(silver, None)
+    ownership.claim(gold, None)
+
+
+def test_a_sink_that_was_not_declared_while_files_were_merged(feed: Feed, tmp_path: Path) -> None:
+    silver, gold = Flow(feed, Layer.SILVER, tmp_path), Flow(feed, Layer.GOLD, tmp_path)
+    ran(silver, None)
+    ran(gold, None, batches=2)
+    ownership.claim(gold, None)
+    for file in silver.files():
+        file.path.unlink()
+    write_file(silver, 0, last=2)
+    refused(gold, None, "holds batches that transactions.gold has read, and others")
+
+
 def test_a_topic_deleted_and_created_again(feed: Feed, tmp_path: Path) -> None:
     refused(ran(Flow(feed, Layer.BRONZE, tmp_path), "topic-1"), "topic-2", "was deleted and created again")
 

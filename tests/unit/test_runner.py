@@ -77,7 +77,8 @@ class Service:
         self.queries = Queries()
         self.monitor = Monitor(made)
         own = app_settings(made[0].root, max_failures=max_failures, **settings)
-        self.runner = Runner(cast(Pipeline, self.queries), self.monitor, own)
+        self.stop = threading.Event()
+        self.runner = Runner(cast(Pipeline, self.queries), self.monitor, own, self.stop)
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, args=(made,), daemon=True)
 
@@ -116,7 +117,7 @@ def service(made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch) -> Iterator
     logs.configure("text")
     service = Service(made)
     yield service
-    service.runner.stop()
+    service.stop.set()
     if service._thread.ident:
         service.wait()
 
@@ -129,7 +130,7 @@ def test_all_queries_run_until_the_stop_and_are_stopped_once(service: Service) -
     service.begin()
     wait_until(lambda: service.monitor.ready)
     assert len(service.queries.active) == 5
-    service.runner.stop()
+    service.stop.set()
     service.wait()
     assert service.error is None
     assert service.queries.active == []
@@ -207,11 +208,20 @@ def test_backoff_grows_to_a_minute_with_jitter(
         assert min(60, 2**failure) / 2 - 0.1 <= wait <= min(60, 2**failure) + 0.1
 
 
-def test_a_drain_ends_by_itself_when_every_query_has_read_all(service: Service) -> None:
-    service.queries.script = {layer: [Query("done")] for layer in LAYERS}
-    service.begin().wait()
-    assert service.error is None
-    assert {service.state(layer) for layer in LAYERS} == {State.DONE}
+def test_a_drain_ends_by_itself_when_every_query_has_read_all(service: Service, made: tuple[Flow, ...]) -> None:  # noqa: ARG001 - sets the pace
+    drain = Service(made, trigger_interval="available-now")
+    drain.queries.script = {layer: [Query("done")] for layer in LAYERS}
+    drain.begin().wait()
+    assert drain.error is None
+    assert {drain.state(layer) for layer in LAYERS} == {State.DONE}
+
+
+def test_a_query_that_ends_by_itself_is_started_again(service: Service) -> None:
+    """Outside of a drain nothing is ever done."""
+    service.queries.script = {Layer.SILVER: [Query("done")]}
+    service.begin()
+    wait_until(lambda: len(service.queries.started[Layer.SILVER]) == 2)
+    assert service.monitor.statuses["transactions.silver"].last_error == "its query ended by itself"
 
 
 @pytest.fixture
@@ -220,7 +230,7 @@ def drain(service: Service, made: tuple[Flow, ...]) -> Iterator[Service]:  # noq
     drain = Service(made, trigger_interval="available-now")
     drain.begin()
     yield drain
-    drain.runner.stop()
+    drain.stop.set()
     drain.wait()
 
 
@@ -260,7 +270,7 @@ def test_a_stop_in_the_midst_of_the_start_starts_nothing_more(
     service.queries.script[Layer.SILVER] = [silver]
     service.begin()
     wait_until(lambda: service.queries.started[Layer.SILVER])
-    service.runner.stop()
+    service.stop.set()
     service.wait()
     started = [layer for layer in LAYERS if service.queries.started[layer]]
     assert started == [Layer.BRONZE, Layer.QUARANTINE, Layer.SILVER]
@@ -269,7 +279,7 @@ def test_a_stop_in_the_midst_of_the_start_starts_nothing_more(
 
 
 def test_a_stop_before_the_start_starts_nothing(service: Service, made: tuple[Flow, ...]) -> None:
-    service.runner.stop()
+    service.stop.set()
     service.runner.run(made)
     assert not any(service.queries.started.values())
 
@@ -299,7 +309,7 @@ def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
     silver = made[2]
     query, batch, go_on = batch_under_way(service)
 
-    service.runner.stop()
+    service.stop.set()
     wait_until(lambda: service.runner._is_draining)
     with pytest.raises(runner._Draining):  # one that begins now must not
         service.queries.batch[Layer.GOLD](None, 1)
@@ -318,13 +328,14 @@ def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
     assert service.error is None
 
 
-def test_a_stop_does_not_wait_for_a_batch_whose_query_has_ended(service: Service) -> None:
-    query, batch, go_on = batch_under_way(service)
+def test_a_stop_does_not_wait_for_a_batch_whose_query_has_ended(service: Service, made: tuple[Flow, ...]) -> None:  # noqa: ARG001 - sets the pace
+    drain = Service(made, trigger_interval="available-now")
+    query, batch, go_on = batch_under_way(drain)
     query.isActive = False
-    wait_until(lambda: service.monitor.statuses["transactions.silver"].state is State.DONE)
-    service.runner.stop()
-    service.wait()
-    assert service.error is None
+    wait_until(lambda: drain.state(Layer.SILVER) is State.DONE)
+    drain.stop.set()
+    drain.wait()
+    assert drain.error is None
     go_on.set()
     batch.join(20)
 

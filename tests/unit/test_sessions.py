@@ -110,7 +110,7 @@ RECORDS = st.tuples(st.integers(0, 400), st.integers(0, 999_999), st.sampled_fro
 BATCHES = st.lists(st.lists(RECORDS, max_size=6), min_size=1, max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(batches=BATCHES)
 def test_batches_make_no_difference_and_duckdb_finds_the_same(batches: list[list[tuple[int, int, bool]]]) -> None:
     """As Spark runs it: late by the watermark of the batch before, final by that of this one, which is a batch late."""

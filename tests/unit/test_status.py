@@ -12,7 +12,17 @@ from stream_app.feed import Feed
 from stream_app.flow import Flow, flows
 from stream_app.monitor import Monitor, State
 from stream_app.ops import status
-from tests.helpers import START_MS, app_settings, bronze_row, commit, plan, silver_row, write_file, write_layer
+from tests.helpers import (
+    START_MS,
+    app_settings,
+    bronze_row,
+    commit,
+    plan,
+    silver_row,
+    wait_until,
+    write_file,
+    write_layer,
+)
 
 
 @pytest.fixture
@@ -51,6 +61,33 @@ def test_csv_rows_are_records_not_lines(made: tuple[Flow, ...]) -> None:
     path = write_file(csv, 0)
     path.write_bytes(b'txn_id,merchant\r\nt1,"a\r\nb"\r\nt2,"say ""x"""\r\nt3,\'=1\r\n')
     assert row(made, "raw_csv").rows == 3
+
+
+def test_a_full_disk_does_not_silence_the_service(made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The snapshot is written on the blocks that it has; one that cannot be written is tried again."""
+    monitor, root = Monitor(made), made[0].root
+    monitor[made[0]].last_error = "x" * 100
+    snapshot.write(root, monitor)
+    size = (root / "_status.json").stat().st_size
+    monitor[made[0]].last_error = "y" * 500
+    snapshot.write(root, monitor)
+    assert (root / "_status.json").stat().st_size == size
+    assert [path.name for path in root.iterdir()] == ["_status.json"]
+    assert snapshot.read(root)["flows"]["transactions.bronze"]["last_error"] == "y" * 500
+
+    failures = iter([OSError("No space left on device")])
+
+    def write(root: Path, monitor: Monitor) -> None:
+        for error in failures:
+            raise error
+        real(root, monitor)
+
+    real = snapshot.write
+    monkeypatch.setattr(snapshot, "_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(snapshot, "write", write)
+    monitor[made[0]].restarts = 7
+    with snapshot.kept(root, monitor):
+        wait_until(lambda: snapshot.read(root)["flows"]["transactions.bronze"]["restarts"] == 7)
 
 
 def test_a_compacted_file_counts_once(made: tuple[Flow, ...]) -> None:

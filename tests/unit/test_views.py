@@ -139,7 +139,7 @@ def check_csv(feed: Feed, texts: list[tuple[str, str, str]]) -> None:
         assert count_rows(path) == len(texts)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(texts=st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=30))
 def test_any_csv_of_ours_is_read_as_it_was_written(feed: Feed, texts: list[tuple[str, str, str]]) -> None:
     check_csv(feed, texts)

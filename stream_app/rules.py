@@ -1,0 +1,69 @@
+"""Silver and quarantine are the two halves of one verdict, so both judge each batch of bronze by the same rules.
+
+Beside each one's checkpoint, `rules` lists the versions of the feed's rules that it has judged by, oldest first. A feed
+file that was changed takes effect with the next start, if both have judged as far by then; and where one is begun anew
+under today's rules, the other goes with it if it has ever judged by others. Else a record could be in both, or in none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from stream_app.errors import ConfigError
+from stream_app.feed import Feed
+from stream_app.flow import Flow, Layer
+
+_UNKNOWN = "unknown"
+_HALVES = (Layer.QUARANTINE, Layer.SILVER)
+
+
+def agree(feed: Feed, root: Path) -> None:
+    """Note today's rules for both halves, before they start.
+
+    Raises ConfigError where they have changed while one has judged batches that the other has not.
+    """
+    today, halves = _version(feed), [Flow(feed, layer, root) for layer in _HALVES]
+    judged = [_judged(flow) for flow in halves]
+    if any(_versions(flow)[-1:] not in ([], [today]) for flow in halves) and len({*judged}) > 1:
+        stand = " and ".join(f"{flow.layer} up to {batch}" for flow, batch in zip(halves, judged, strict=True))
+        raise ConfigError(
+            f"the rules of {feed.name} were changed while its batches of bronze are judged by {stand}; let both get as "
+            "far under the old rules with TRIGGER_INTERVAL=available-now, or begin both anew under the new ones with: "
+            f"make reset FEED={feed.name} SINK=silver"
+        )
+    for flow in halves:
+        versions = _versions(flow)
+        if not versions and flow.checkpoint.last_planned():
+            versions = [_UNKNOWN]
+        if versions[-1:] != [today]:
+            _path(flow).write_text("\n".join([*versions, today]))
+
+
+def begun_anew_with(flow: Flow) -> tuple[Flow, ...]:
+    """The flow, all that follow it, and the other half of its verdict with what follows that, where they must agree."""
+    today = _version(flow.feed)
+    others = (Flow(flow.feed, layer, flow.root) for layer in _HALVES if flow.layer in _HALVES and layer != flow.layer)
+    along = [other for other in others if {*_versions(other)} - {today}]
+    return tuple(each for first in (flow, *along) for each in first.with_downstream())
+
+
+def _version(feed: Feed) -> str:
+    rules = feed.model_dump_json(include={"fields", "event_time"})
+    return hashlib.sha256(rules.encode()).hexdigest()[:16]
+
+
+def _versions(flow: Flow) -> list[str]:
+    return _path(flow).read_text().split() if _path(flow).exists() else []
+
+
+def _path(flow: Flow) -> Path:
+    return flow.checkpoint.path / "rules"
+
+
+def _judged(flow: Flow) -> int:
+    """The newest batch of bronze whose verdict stands: of a batch that died before its commit, the file may."""
+    planned, committed = flow.checkpoint.last_planned(), flow.checkpoint.last_committed()
+    if planned and any(file.first <= planned.batch_id <= file.last for file in flow.files()):
+        return int(planned.end["batch"])
+    return int(committed.end["batch"]) if committed else -1

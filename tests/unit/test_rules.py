@@ -1,0 +1,108 @@
+"""Silver and quarantine judge each batch of bronze by the same rules, whenever a feed file is changed."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from stream_app import ownership, restart, rules
+from stream_app.errors import ConfigError
+from stream_app.feed import Feed
+from stream_app.flow import Flow, Layer
+from tests.helpers import commit, plan, write_file
+
+
+@pytest.fixture
+def mended(feed: Feed) -> Feed:
+    """The feed with a rule mended."""
+    amount = feed.fields["amount"]
+    wider = amount.model_copy(update={"range": (Decimal(0), Decimal(2_000_000))})
+    return feed.model_copy(update={"fields": feed.fields | {"amount": wider}})
+
+
+def halves(feed: Feed, root: Path) -> tuple[Flow, Flow]:
+    made = Flow(feed, Layer.QUARANTINE, root), Flow(feed, Layer.SILVER, root)
+    for flow in made:
+        ownership.claim(flow, None)
+        flow.seen.mkdir()
+    return made
+
+
+def judge(flow: Flow, batch: int, *, dies: str = "") -> None:
+    """Take batch `batch` of bronze; die before the file is there, or before the commit."""
+    plan(flow, batch, {"batch": batch, "replay": -1, "clock": 0})
+    if dies != "before the file":
+        ownership.remember(flow, write_file(flow, batch))
+        if dies != "before the commit":
+            commit(flow, batch)
+
+
+def test_mended_rules_take_effect_where_both_have_judged_as_far(feed: Feed, mended: Feed, tmp_path: Path) -> None:
+    quarantine, silver = halves(feed, tmp_path)
+    rules.agree(feed, tmp_path)
+    judge(quarantine, 0)
+    judge(silver, 0)
+    rules.agree(mended, tmp_path)
+    judge(silver, 1)
+    rules.agree(mended, tmp_path)
+
+
+def test_mended_rules_are_refused_while_one_is_ahead(feed: Feed, mended: Feed, tmp_path: Path) -> None:
+    """What silver has judged by the old rules, quarantine would judge by the new: a record in both, or in none."""
+    quarantine, silver = halves(feed, tmp_path)
+    rules.agree(feed, tmp_path)
+    judge(quarantine, 0)
+    for _ in range(2):
+        with pytest.raises(
+            ConfigError, match=r"quarantine up to 0 and silver up to -1; .*make reset FEED=transactions SINK=silver"
+        ):
+            rules.agree(mended, tmp_path)
+    rules.agree(feed, tmp_path)
+    judge(silver, 0)
+    rules.agree(mended, tmp_path)
+
+
+@pytest.mark.parametrize("dies", ["before the file", "before the commit"])
+def test_a_batch_that_died_counts_if_its_file_stands(feed: Feed, mended: Feed, tmp_path: Path, dies: str) -> None:
+    quarantine, silver = halves(feed, tmp_path)
+    rules.agree(feed, tmp_path)
+    judge(quarantine, 0)
+    judge(silver, 0, dies=dies)
+    if dies == "before the commit":
+        rules.agree(mended, tmp_path)
+    else:
+        with pytest.raises(ConfigError, match="silver up to -1"):
+            rules.agree(mended, tmp_path)
+
+
+def test_one_is_begun_anew_without_the_other_under_the_same_rules(feed: Feed, tmp_path: Path) -> None:
+    quarantine, silver = halves(feed, tmp_path)
+    rules.agree(feed, tmp_path)
+    judge(quarantine, 0)
+    judge(silver, 0)
+    assert [flow.sink for flow in rules.begun_anew_with(silver)] == ["silver", "gold", "raw_csv"]
+    assert [flow.sink for flow in rules.begun_anew_with(quarantine)] == ["quarantine"]
+
+
+@pytest.mark.parametrize("was_known", [True, False])
+def test_each_takes_the_other_along_under_other_rules(
+    feed: Feed, mended: Feed, tmp_path: Path, was_known: bool
+) -> None:
+    """Also where it was judged before rules were noted at all."""
+    quarantine, silver = halves(feed, tmp_path)
+    if was_known:
+        rules.agree(feed, tmp_path)
+    judge(quarantine, 0)
+    judge(silver, 0)
+    rules.agree(mended, tmp_path)
+    quarantine, silver = (Flow(mended, flow.layer, tmp_path) for flow in (quarantine, silver))
+    both = {"silver", "quarantine", "gold", "raw_csv"}
+    assert {flow.sink for flow in rules.begun_anew_with(silver)} == both
+    assert {flow.sink for flow in rules.begun_anew_with(quarantine)} == both
+    restart.begin(silver, {})
+    restart.finish(mended, tmp_path)
+    assert not quarantine.output.exists()
+    assert not silver.checkpoint.path.exists()
+    halves(mended, tmp_path)
+    rules.agree(mended, tmp_path)
+    assert [flow.sink for flow in rules.begun_anew_with(quarantine)] == ["quarantine"]
