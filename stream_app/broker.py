@@ -66,7 +66,9 @@ def create_missing(admin: AdminClient, existing: set[str], topics: Iterable[str]
 class Broker:
     """A connection for questions; it opens when the first one is asked."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
+        """Wait for an answer for as long."""
+        self._timeout = timeout_seconds
         self._servers = settings.kafka_bootstrap_servers
         # librdkafka logs each failed connection; what matters of that is in the errors below.
         self._admin = AdminClient(client_config(settings) | {"log_level": 0})
@@ -74,7 +76,7 @@ class Broker:
     def topic(self, name: str) -> Topic:
         """The topic. Raises ConfigError where there is none, StreamAppError where no broker answers."""
         try:
-            future = self._admin.describe_topics(TopicCollection([name]), request_timeout=_TIMEOUT_SECONDS)[name]
+            future = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._timeout)[name]
             found = future.result()
         except KafkaException as error:
             raise self._explain(name, error) from None
@@ -100,19 +102,24 @@ class Broker:
         """The offset that each partition's next record will have."""
         return self._offsets(topic, OffsetSpec.latest())
 
+    def offsets_at(self, topic: Topic, time_ms: int) -> dict[int, int]:
+        """The first offset of each partition that is not older than that time; its end where there is none."""
+        found, ends = self._offsets(topic, OffsetSpec.for_timestamp(time_ms)), self.end_offsets(topic)
+        return {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
+
     def set_group_offsets(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """Set what a consumer group has consumed of the topic. Raises StreamAppError where the broker refuses."""
         partitions = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
         asked = [ConsumerGroupTopicPartitions(group, partitions)]
         try:
-            self._admin.alter_consumer_group_offsets(asked, request_timeout=_TIMEOUT_SECONDS)[group].result()
+            self._admin.alter_consumer_group_offsets(asked, request_timeout=self._timeout)[group].result()
         except KafkaException as error:
             raise self._explain(topic, error) from None
 
     def _offsets(self, topic: Topic, spec: OffsetSpec) -> dict[int, int]:
         asked = {TopicPartition(topic.name, partition): spec for partition in topic.partitions}
         try:
-            futures = self._admin.list_offsets(asked, request_timeout=_TIMEOUT_SECONDS)
+            futures = self._admin.list_offsets(asked, request_timeout=self._timeout)
             return {partition.partition: future.result().offset for partition, future in futures.items()}
         except KafkaException as error:
             raise self._explain(topic.name, error) from None

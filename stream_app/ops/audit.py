@@ -96,8 +96,8 @@ class _Audit:
         }
         self._golds = [flow for flow in derived if flow.layer is not Layer.TABLE or self._has_copied(flow, settings)]
         for gold in self._golds:
-            views[f"for_{gold.sink}"] = select(silver, taken[gold.sink])
-            is_table = gold.layer is Layer.TABLE
+            rows, is_table = select(silver, taken[gold.sink]), gold.layer is Layer.TABLE
+            views[f"for_{gold.sink}"] = recompute.as_stored(gold, rows) if is_table else rows
             views[gold.sink] = self._final_rows(gold) if is_table else select(gold, own[gold.sink])
             views[gold.late_name] = select_late(gold, own[gold.sink])
         for lake in self._lakes:
@@ -129,6 +129,10 @@ class _Audit:
         for layer in ("bronze", "silver", "quarantine", "replayed", "csv", *golds, *lakes):
             self._report.counts[layer] = self._number(f"SELECT count(*) FROM {layer}")
         self._report.counts["pending"] = self._report.counts["bronze"] - self._number("SELECT count(*) FROM due")
+        self._report.counts["offsets without a record in bronze"] = self._number(
+            'SELECT coalesce(sum(greatest(0, "last" - "first" + 1 - n)), 0) FROM (SELECT min("offset") AS "first", '
+            'max("offset") AS "last", count(*) AS n FROM bronze GROUP BY partition)'
+        )
         for layer in ("bronze", "silver", "quarantine"):
             self._examples(
                 f"doubled in {layer}",
@@ -197,10 +201,10 @@ class _Audit:
         keys = [name(key) for key in ("window_start", *gold.keys)]
         time, watermark = self._feed.event_time.field, self._watermarks[sink]
         expected = recompute.windows(gold, time, f"for_{sink}", flow.late_name, watermark)
-        # an average is rounded to Spark's decimals
+        # an average is rounded to Spark's decimals, and a sum of doubles depends on their order
         differ = " OR ".join(
-            f"abs(g.{name(column)} - s.{name(column)}) > 0.000001"
-            if one.function == "avg"
+            f"abs(g.{name(column)} - s.{name(column)}) > 0.000001 * greatest(1, abs(s.{name(column)}))"
+            if one.function == "avg" or (one.field and self._feed.fields[one.field].type == "double")
             else f"g.{name(column)} != s.{name(column)}"
             for column, one in gold.measures.items()
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stream_app.declared import Measure, Session, Window
 from stream_app.feed import Feed
+from stream_app.flow import Flow
 from stream_app.ops.sql import name, names, text
 
 
@@ -45,6 +46,13 @@ def windows(declared: Window, time: str, rows: str, late: str, watermark: float)
         f'ANTI JOIN {late} USING (partition, "offset", window_start)) '
         f"GROUP BY ALL HAVING epoch(window_start) + {length} <= {watermark}"
     )
+
+
+def as_stored(table: Flow, rows: str) -> str:
+    """Silver's rows with the keys that PostgreSQL can hold (sinks/table.py)."""
+    keys = (table.window if table.is_windowed else table.session).keys
+    replaced = ", ".join(f"replace({name(key)}, chr(0), chr(65533)) AS {name(key)}" for key in keys)
+    return f"SELECT * REPLACE ({replaced}) FROM ({rows})" if keys else rows
 
 
 def csv_columns(feed: Feed) -> str:

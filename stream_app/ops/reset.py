@@ -15,12 +15,17 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_app import restart, rules
-from stream_app.errors import ConfigError
+from stream_app.broker import Broker
+from stream_app.errors import ConfigError, StreamAppError
+from stream_app.files import REPLAY, batch_files
 from stream_app.flow import Flow, Layer
 from stream_app.lock import sole_user
 from stream_app.ops.command import flag, option, run
 from stream_app.ops.status import statuses
+from stream_app.rows import count_rows
 from stream_app.settings import Settings
+
+_BROKER_SECONDS = 5.0
 
 
 def reset(settings: Settings, flows: tuple[Flow, ...]) -> int:
@@ -69,22 +74,38 @@ def _preview(settings: Settings, chosen: list[Flow], start: dict[str, str]) -> N
     for column in ("sink", "files", "rows", "MB", "then reads again from"):
         table.add_column(column, justify="left" if column in {"sink", "then reads again from"} else "right")
     for row, flow in zip(statuses(settings.output_path, chosen), chosen, strict=True):
-        table.add_row(
-            flow.name,
-            f"{row.files:,}",
-            f"{row.rows:,}",
-            f"{row.bytes / 1e6:,.2f}",
-            _reads_from(settings, flow, start),
-        )
+        size = f"{row.bytes / 1e6:,.2f}"
+        table.add_row(flow.name, f"{row.files:,}", f"{row.rows:,}", size, _reads_from(settings, flow, start))
+        late = batch_files(flow.late, flow.late_name) if flow.drops_late else []
+        replayed = batch_files(flow.replay, REPLAY) if flow.layer is Layer.SILVER else []
+        for what, files in (("rows that came too late", late), ("replayed records", replayed)):
+            if files:
+                rows, total = sum(count_rows(f.path) for f in files), sum(f.path.stat().st_size for f in files)
+                table.add_row(f"  its {what}", f"{len(files):,}", f"{rows:,}", f"{total / 1e6:,.2f}", "")
     Console().print(table)
 
 
 def _reads_from(settings: Settings, flow: Flow, start: dict[str, str]) -> str:
     if flow.upstream is None:
         where = start.get("startingOffsets") or option("TO") or settings.starting_offsets
-        return f"topic {flow.feed.topic}, {where}"
+        return f"topic {flow.feed.topic}, {where} ({_first_offsets(settings, flow, start)})"
     files = flow.upstream.files()
-    return f"{flow.upstream.name}, {len(files):,} files" if files else f"{flow.upstream.name}, from its first file"
+    return f"{flow.upstream.name}, batch {files[0].first if files else 0} ({len(files):,} files)"
+
+
+def _first_offsets(settings: Settings, bronze: Flow, start: dict[str, str]) -> str:
+    try:
+        broker = Broker(settings, _BROKER_SECONDS)
+        topic = broker.topic(bronze.feed.topic)
+        if "startingTimestamp" in start:
+            offsets = broker.offsets_at(topic, int(start["startingTimestamp"]))
+        elif (start.get("startingOffsets") or settings.starting_offsets) == "latest":
+            offsets = broker.end_offsets(topic)
+        else:
+            offsets = broker.earliest_offsets(topic)
+    except StreamAppError:
+        return "no broker answers that could tell the offsets"
+    return "partition:offset " + " ".join(f"{partition}:{offset}" for partition, offset in offsets.items())
 
 
 def _agreed() -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from stream_app import lock, ownership, restart
-from stream_app.errors import ConfigError
+from stream_app.broker import Broker
+from stream_app.errors import ConfigError, UnavailableError
 from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer, flows
-from stream_app.ops.reset import reset
+from stream_app.ops import reset as ops
 from tests.helpers import app_settings, commit, plan, tree, write_file
 
 Reset = Callable[..., int]
@@ -34,10 +35,15 @@ def all_flows(feed: Feed, tmp_path: Path) -> tuple[Flow, ...]:
 def run(all_flows: tuple[Flow, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reset:
     """`make reset` with those options."""
 
+    def no_broker(*_: object) -> Broker:
+        raise UnavailableError
+
+    monkeypatch.setattr(ops, "Broker", no_broker)
+
     def run_with(**options: str) -> int:
         for name in ("SINK", "TO", "YES"):
             monkeypatch.setenv(name, options.get(name, ""))
-        return reset(app_settings(tmp_path), all_flows)
+        return ops.reset(app_settings(tmp_path), all_flows)
 
     return run_with
 
