@@ -8,15 +8,19 @@ The batch time is UTC and comes from the checkpoint's offset log, so a replayed 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property, lru_cache
+from operator import attrgetter
 from pathlib import Path
 
 _NAME = re.compile(
     r"(?P<layer>[a-z][a-z0-9_]*)_(?P<time>\d{8}_\d{6})_(?P<first>\d{10,})(?:-(?P<last>\d{10,}))?\.(?P<ext>[a-z]+)"
 )
+_REMEMBERED = 20_000
 _TIME_FORMAT = "%Y%m%d_%H%M%S"
 
 REPLAY = "replay"
@@ -32,10 +36,10 @@ class BatchFile:
     time: datetime
     path: Path
 
-    @property
+    @cached_property
     def is_compacted(self) -> bool:
         """Whether the file holds a range of micro-batches, even if only one of them had rows."""
-        return "-" in self.path.stem.rsplit("_", 1)[-1]
+        return "-" in self.path.name  # of ids alone: no sink's name has one
 
     def covers(self, other: BatchFile) -> bool:
         """Whether this compacted file took the other's place."""
@@ -52,6 +56,7 @@ def batch_file(
     return BatchFile(first, first if last is None else last, time, directory / name)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def parse(path: Path, layer: str) -> BatchFile | None:
     """The batch file of that path, or None where the name is not one of this layer's."""
     match = _NAME.fullmatch(path.name)
@@ -69,7 +74,15 @@ def data_paths(directory: Path) -> list[Path]:
     """Every path that a reader of the plain folder would open: names that start with _ or . are hidden from readers."""
     if not directory.is_dir():
         return []
-    return sorted(path for path in directory.iterdir() if path.name[0] not in "._")
+    # a folder is looked at several times a batch, and a follower that is behind leaves thousands of files in it
+    with os.scandir(directory) as entries:
+        names = sorted(entry.name for entry in entries if entry.name[0] not in "._")
+    return [_path(directory, name) for name in names]
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _path(directory: Path, name: str) -> Path:
+    return directory / name
 
 
 def partitions(directory: Path) -> list[Path]:
@@ -80,7 +93,7 @@ def partitions(directory: Path) -> list[Path]:
 def batch_files(directory: Path, layer: str) -> list[BatchFile]:
     """All batch files of the layer, oldest batch first, those that a compacted file covers among them."""
     parsed = (parse(path, layer) for path in data_paths(directory))
-    return sorted(file for file in parsed if file is not None)
+    return sorted((file for file in parsed if file is not None), key=attrgetter("first", "last", "time"))
 
 
 def standing(files: Iterable[BatchFile]) -> list[BatchFile]:

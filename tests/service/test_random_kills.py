@@ -78,7 +78,7 @@ class Sender(threading.Thread):
 
 @pytest.mark.timeout(3600 + 60 * KILLS)
 def test_random_kills_lose_and_double_nothing(broker: KafkaBroker, service: Service) -> None:
-    check_oracle(service, _killed_at_random(broker, service, TRANSACTIONS, KILLS, longest=16), KILLS)
+    check_oracle(service, _killed_at_random(broker, service, TRANSACTIONS, KILLS, longest=8), KILLS)
 
 
 @pytest.mark.timeout(3600 + 60 * KILLS)
@@ -87,13 +87,17 @@ def test_random_kills_with_tables_a_topic_a_lake_and_sessions(
 ) -> None:
     service = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
     kills = max(5, KILLS // 3)
-    check_oracle(service, _killed_at_random(broker, service, ACTIVITY, kills, longest=40), kills)
+    check_oracle(service, _killed_at_random(broker, service, ACTIVITY, kills, longest=20), kills)
     check_topic(service, broker)
     assert database.query("SELECT count(*) FROM user_sessions WHERE final") > [(0,)]
 
 
 def _killed_at_random(broker: KafkaBroker, service: Service, stream: Stream, kills: int, longest: float) -> set[int]:
-    """Run and kill the service while records come in, up to `longest` seconds each time; what was acknowledged."""
+    """Run and kill the service while records come in; what was acknowledged.
+
+    One kill of three falls into its start, the others come up to `longest` seconds after it. After four kills it is
+    stopped as `docker stop` would, and in the middle the broker is restarted under it.
+    """
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
     print(f"seed {seed}, {kills} kills")
@@ -101,21 +105,37 @@ def _killed_at_random(broker: KafkaBroker, service: Service, stream: Stream, kil
     sender.start()
     try:
         for kill in range(kills):
-            service.start(MAX_FILES_PER_SINK="8")
-            if kill % 5 == 4:
-                before = service.count("silver")
-                wait_for(partial(_has_more, service, before), "progress after the kills")
-                service.stop()
-            else:
-                time.sleep(chance.uniform(4, longest))  # the moment of the kill is the point of the test
-                service.kill()
+            told = _start(service)
+            if kill % 3:
+                wait_for(partial(_is_told, service, told), "the service to start")
             if kill == kills // 2:
                 broker.stop()
                 broker.start()
+            time.sleep(chance.uniform(0.5, longest))  # the moment of the kill is the point of the test
+            assert service.process
+            assert service.process.poll() is None, service.log.read_text()[-4000:]
+            service.kill()
+            print(f"{time.strftime('%H:%M:%S')} kill {kill + 1} of {kills}", flush=True)
+            if kill % 4 == 3:
+                before = service.count("silver")
+                _start(service)
+                wait_for(partial(_has_more, service, before), "progress after the kills")
+                service.stop()
     finally:
         sender.end()
     service.drain(MAX_FILES_PER_SINK="8")
     return sender.acknowledged
+
+
+def _start(service: Service) -> int:
+    """Start it; the length of its log so far."""
+    told = service.log.stat().st_size if service.log.exists() else 0
+    service.start(MAX_FILES_PER_SINK="8")
+    return told
+
+
+def _is_told(service: Service, told: int) -> bool:
+    return b" started " in service.log.read_bytes()[told:]
 
 
 def _has_more(service: Service, before: int) -> bool:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -95,15 +96,25 @@ def test_scram_over_tls(secure: tuple[str, dict[str, str]], new_service: Callabl
         text=True,
         check=True,
     )
-    service.start(TRIGGER_INTERVAL="available-now")
-    assert service.process
-    command_line = Path(f"/proc/{service.process.pid}/cmdline").read_text()
-    log = service.end()
+    service.start()
+    wait_for(lambda: service.count("silver") > 0, "the records")
+    command_lines = list(_command_lines(service))
+    assert any("SparkSubmit" in line for line in command_lines)
+    log = service.stop()
     assert service.count("bronze") == 500
-    for shown in (command_line, log, producer.stdout, producer.stderr):
+    for shown in (*command_lines, log, producer.stdout, producer.stderr):
         assert "battery" not in shown
     service.environment["KAFKA_SASL_PASSWORD"] = "wrong battery"
     assert "battery" not in service.op("status")
+
+
+def _command_lines(service: Service) -> Iterator[str]:
+    """What `ps` shows of the service's processes."""
+    assert service.process
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            if os.getpgid(int(process.name)) == service.process.pid:
+                yield (process / "cmdline").read_text()
 
 
 def _answers(admin: AdminClient) -> bool:

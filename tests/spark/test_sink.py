@@ -5,6 +5,7 @@ from pathlib import Path
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
@@ -15,6 +16,7 @@ from stream_app.feed import Feed
 from stream_app.files import data_paths
 from stream_app.flow import Flow, Layer
 from stream_app.layers import raw_csv
+from stream_app.sinks import parquet
 from stream_app.sinks.batch import BatchSink, Written
 from stream_app.sinks.hadoop import Hadoop
 from stream_app.sinks.parts import Part, write_parts
@@ -218,6 +220,19 @@ def test_row_groups_are_copied_in_order_and_keep_spark_s_schema(spark: SparkSess
     assert pq.read_table(target)["id"].to_pylist() == list(range(30))
     read = spark.read.parquet(str(target)).schema
     assert [(field.name, field.dataType) for field in read] == [(f.name, f.dataType) for f in frames[0].schema]
+
+
+@pytest.mark.parametrize(("rows", "groups"), [(20_000, 3), (19_999, 1)])
+def test_large_row_groups_are_copied_and_small_ones_written_anew(silver: Sink, rows: int, groups: int) -> None:
+    """Three files are merged without decoding where that pays, else into larger row groups."""
+    parts = [silver.flow.staging / f"{index}.parquet" for index in range(3)]
+    silver.flow.staging.mkdir(parents=True)
+    for index, part in enumerate(parts):
+        pq.write_table(pa.table({"id": range(index * rows, (index + 1) * rows)}), part)
+    merged = silver.flow.staging / "merged.parquet"
+    parquet.merge(silver.hadoop, parts, merged)
+    assert pq.read_metadata(merged).num_row_groups == groups
+    assert pq.read_table(merged)["id"].to_pylist() == list(range(3 * rows))
 
 
 def test_parts_of_another_schema_are_refused(spark: SparkSession, silver: Sink) -> None:
