@@ -34,7 +34,7 @@ from stream_app.declared import (
 )
 from stream_app.errors import ConfigError
 
-# Columns that the layers add beside the declared ones (design.md, "What users read").
+# Columns that the layers add beside the declared ones (README.md, "Read the outputs").
 _RESERVED = frozenset({"kafka_ts", "topic", "partition", "offset", "key", "value", "headers", "value_text", "reasons"})
 # What a feed's folder holds beside the declared sinks.
 _OWN_FOLDERS = frozenset({"bronze", "quarantine", "silver", "raw_csv", "late"})

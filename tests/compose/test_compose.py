@@ -111,6 +111,19 @@ def _is_here(image: str) -> bool:
     return subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
 
 
+def check_hardening(stack: Stack) -> None:
+    """No container has root's rights, may gain any, writes to its image, or listens beyond this machine."""
+    running = {str(one["ID"]): str(one["Service"]) for one in stack.containers() if one["State"] == "running"}
+    for one in json.loads(stack.run("docker", "inspect", *running)):
+        service, host = running[one["Id"][:12]], one["HostConfig"]
+        assert host["CapDrop"] == ["ALL"], service
+        assert host["SecurityOpt"] == ["no-new-privileges:true"], service
+        assert host["ReadonlyRootfs"] == (service != "kafka"), service  # its image writes its configuration
+        published = [binding for bindings in (host["PortBindings"] or {}).values() for binding in bindings]
+        assert {binding["HostIp"] for binding in published} <= {"127.0.0.1"}, service
+        assert stack.run("docker", "compose", "exec", "-T", service, "id", "-u").strip() != "0", service
+
+
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("profile", ["", "cluster,activity"])
 def test_up_reset_stop_and_down(stack: Stack, profile: str) -> None:
@@ -122,13 +135,15 @@ def test_up_reset_stop_and_down(stack: Stack, profile: str) -> None:
     assert "healthy" in stack.run("make", "up")
     stack.wait_for_rows()
     app = stack.run("docker", "compose", "exec", "-T", "stream-app", "id", "-u").strip()
-    assert app != "0", "the service must not run as root"
     owners = {path.stat().st_uid for path in (stack.folder / "data" / "output").rglob("*.parquet")}
     assert owners == {int(app)}
     assert {"kafka", "stream-app", "producer"} <= {str(one["Service"]) for one in stack.containers()}
     assert "stream-app" in stack.run("make", "ps")
     if profile:
         assert "spark-worker" in stack.run("make", "ps")
+    check_hardening(stack)
+    assert "running" in stack.run("make", "status")
+    assert "nothing lost, nothing twice" in stack.run("make", "audit")
     stack.run("make", "reset", "YES=1")
     stack.wait_for_rows()
     started = time.monotonic()

@@ -71,7 +71,7 @@ def _die_in_compaction(service: Service) -> None:
     service.environment |= {"MAX_FILES_PER_SINK": "4", "RETENTION": "compact"}
     for layer, point in itertools.product(("bronze", "raw_csv"), COMPACTION_POINTS):
         service.start(FAIL_POINT=f"transactions.{layer}:{point}")
-        service.end(None)
+        service.end(KILLED)
         assert {name: service.contents(name) for name in COMPARED} == before, f"after death at {layer}:{point}"
     service.drain()
     assert {name: service.contents(name) for name in COMPARED} == before
