@@ -13,7 +13,7 @@ from tests.service.harness import Service
 from tests.service.servers import KafkaBroker
 
 
-def event(number: int, at: float, user: int, session: str, event_type: str, page: int) -> tuple[str, bytes, int]:
+def event(number: int, at: float, user: int, session: str, event_type: str, page: int | str) -> tuple[str, bytes, int]:
     """A valid record that happened at `at` (seconds since the epoch), as KafkaBroker.send takes it."""
     record = {
         "event_id": str(uuid.UUID(str(number).zfill(32))),

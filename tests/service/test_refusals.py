@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 
 import pytest
 from confluent_kafka import TopicPartition
 
+from local.ports import any_free
 from stream_app.flow import Layer
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import PARTITIONS, KafkaBroker
@@ -89,6 +91,17 @@ def test_offsets_that_expired_before_they_were_read(used: Service, broker: Kafka
     assert used.audit().wrong == []
 
 
+def test_a_stop_before_there_is_anything_to_drain(service: Service) -> None:
+    """While it waits for Kafka, SIGTERM ends it as later: exit 0, one line."""
+    service.environment["KAFKA_BOOTSTRAP_SERVERS"] = f"127.0.0.1:{any_free()}"
+    service.start()
+    wait_for(lambda: service.log.exists() and "waiting for Kafka" in service.log.read_text(), "it to wait for Kafka")
+    log = service.stop()
+    assert "stopped before it began" in log.splitlines()[-1]
+    assert "Traceback" not in log
+    assert "Exception" not in log
+
+
 def test_a_second_instance_on_one_output_path(service: Service) -> None:
     service.start()
     assert service.process
@@ -111,3 +124,10 @@ def test_a_wrong_setting_is_one_line_that_names_it(service: Service, setting: st
     (line,) = service.end(expected=2).strip().splitlines()
     assert value in line
     assert setting in line or value == "nothing"
+
+
+def test_the_last_line_is_an_object_where_all_lines_are(service: Service) -> None:
+    service.start(LOG_FORMAT="json", FEEDS="nothing")
+    told = json.loads(service.end(expected=2))
+    assert (told["level"], told["exit_code"]) == ("ERROR", 2)
+    assert "nothing.toml" in told["message"]
