@@ -105,6 +105,8 @@ def _count(database: Database, table: str) -> int:
 
 
 def _agrees(service: Service, database: Database, table: str) -> bool:
+    if not _count(database, table):  # its query had not come to make it when the database was killed
+        return False
     final = database.query(f"SELECT count(*) FROM {table} WHERE final")
     return final != [(0,)] and final == service.query(f"SELECT count(*) FROM {table}")
 
