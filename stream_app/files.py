@@ -96,6 +96,13 @@ def batch_files(directory: Path, layer: str) -> list[BatchFile]:
     return sorted((file for file in parsed if file is not None), key=attrgetter("first", "last", "time"))
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file, which appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.tmp")
+    partial.write_text(text)
+    partial.replace(path)
+
+
 def standing(files: Iterable[BatchFile]) -> list[BatchFile]:
     """The files that hold each batch once, oldest first: without those that a compacted file covers.
 

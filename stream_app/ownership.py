@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 
 from stream_app.errors import ConfigError
-from stream_app.files import data_paths, parse
+from stream_app.files import data_paths, parse, replace_text
 from stream_app.flow import Flow, Layer
 
 _OWNER = "_owner.json"
@@ -36,7 +36,7 @@ def claim(flow: Flow, topic_id: str | None) -> None:
 
 def remember(flow: Flow, file: Path) -> None:
     """Keep the name of the newest file beside the checkpoint, so that a start notices that it has gone."""
-    _replace(flow.checkpoint.path / _LAST_FILE, file.name)
+    replace_text(flow.checkpoint.path / _LAST_FILE, file.name)
 
 
 def reset_command(flow: Flow) -> str:
@@ -76,9 +76,9 @@ def _bind(flow: Flow, topic_id: str | None) -> None:
     owner = _owner(flow, topic_id, str(uuid.uuid4()))
     shutil.rmtree(flow.checkpoint.path, ignore_errors=True)
     flow.output.mkdir(parents=True, exist_ok=True)
-    _replace(flow.output / _OWNER, json.dumps(owner, indent=1))
+    replace_text(flow.output / _OWNER, json.dumps(owner, indent=1))
     flow.checkpoint.path.mkdir(parents=True)
-    _replace(flow.checkpoint.path / "metadata", json.dumps({"id": owner["query_id"]}))
+    replace_text(flow.checkpoint.path / "metadata", json.dumps({"id": owner["query_id"]}))
 
 
 def _check(flow: Flow, topic_id: str | None) -> None:
@@ -107,8 +107,10 @@ def _check(flow: Flow, topic_id: str | None) -> None:
 def _check_upstream(flow: Flow) -> None:
     """While a sink was not declared, retention knew nothing of how far it had read."""
     committed = flow.checkpoint.last_committed()
-    for file in flow.upstream.files() if flow.upstream and committed else ():
-        if committed and file.first <= committed.end["batch"] < file.last:
+    if flow.upstream is None or committed is None:
+        return
+    for file in flow.upstream.files():
+        if file.first <= committed.end["batch"] < file.last:
             raise _refusal(flow, f"{file.path} holds batches that {flow.name} has read, and others")
 
 
@@ -157,9 +159,3 @@ def _owner(flow: Flow, topic_id: str | None, query_id: str) -> dict[str, str | N
 
 def _refusal(flow: Flow, problem: str) -> ConfigError:
     return ConfigError(f"{problem}; begin it anew with: {reset_command(flow)}")
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.tmp")
-    partial.write_text(text)
-    partial.replace(path)

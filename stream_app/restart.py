@@ -13,6 +13,7 @@ from pathlib import Path
 from stream_app import rules
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed
+from stream_app.files import replace_text
 from stream_app.flow import Flow, Layer, flows
 
 _INTENT = "_reset.json"
@@ -65,6 +66,4 @@ def _folder(feed: Feed, root: Path) -> Path:
 
 def _write(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.tmp")
-    partial.write_text(json.dumps(content))
-    partial.replace(path)
+    replace_text(path, json.dumps(content))

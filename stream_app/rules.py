@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed
+from stream_app.files import replace_text
 from stream_app.flow import Flow, Layer
 
 _UNKNOWN = "unknown"
@@ -37,7 +38,7 @@ def agree(feed: Feed, root: Path) -> None:
         if not versions and flow.checkpoint.last_planned():
             versions = [_UNKNOWN]
         if versions[-1:] != [today]:
-            _path(flow).write_text("\n".join([*versions, today]))
+            replace_text(_path(flow), "\n".join([*versions, today]))
 
 
 def begun_anew_with(flow: Flow) -> tuple[Flow, ...]:
