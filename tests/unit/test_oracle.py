@@ -9,13 +9,13 @@ from stream_app.flow import Layer
 from stream_app.settings import PROJECT
 from tests.helpers import START_MS, Row, at, bronze_row, commit, plan, silver_row, value, write_layer
 from tests.service.harness import Service
-from tests.service.test_random_kills import KILLS, check_oracle
+from tests.service.test_random_kills import KILLS, Place, check_oracle
 from tests.unit.test_audit import Flows, gold_row, refused, write_csv, write_gold
 
 SENT = KILLS * 4 * 25 + 100
 BAD = [number for number in range(SENT) if number % 100 == 7]
 GOOD = [number for number in range(SENT) if number % 100 != 7]
-Acknowledged = set[int]
+Acknowledged = dict[int, Place | None]
 
 
 def bronze(*more: Row, without: int | None = None) -> list[Row]:
@@ -46,7 +46,16 @@ def service(tmp_path: Path) -> Service:
 
 
 def test_the_oracle_is_content_with_what_is_right(service: Service) -> None:
-    check_oracle(service, set(range(SENT)), KILLS)
+    check_oracle(service, all_acknowledged(), KILLS)
+
+
+def all_acknowledged() -> Acknowledged:
+    return {number: (0, number) for number in range(SENT)}
+
+
+def few(acknowledged: Acknowledged) -> None:
+    for number in range(9, SENT):
+        del acknowledged[number]
 
 
 def flows_of(service: Service) -> Flows:
@@ -54,9 +63,9 @@ def flows_of(service: Service) -> Flows:
 
 
 BREAKS: dict[str, Callable[[Service, Acknowledged], object]] = {
-    "too little was sent": lambda _, acknowledged: acknowledged.intersection_update(range(9)),
-    "newest record has not arrived": lambda _, acknowledged: acknowledged.add(SENT),
-    "twice in bronze": lambda s, _: write_layer(flows_of(s)[Layer.BRONZE], 0, bronze(bronze_row(SENT, value(5)))),
+    "too little was sent": lambda _, acknowledged: few(acknowledged),
+    "newest record has not arrived": lambda _, acknowledged: acknowledged.update({SENT: (0, SENT)}),
+    "twice in bronze": lambda s, _: write_layer(flows_of(s)[Layer.BRONZE], 0, bronze(bronze_row(5, value(5)))),
     "acknowledged record is not in bronze": lambda s, _: write_layer(flows_of(s)[Layer.BRONZE], 0, bronze(without=5)),
     "not all that are valid": lambda s, _: write_layer(flows_of(s)[Layer.SILVER], 0, silver(without=5)),
     "twice in silver": lambda s, _: write_layer(flows_of(s)[Layer.SILVER], 1, [silver_row(5)]),
@@ -68,7 +77,7 @@ BREAKS: dict[str, Callable[[Service, Acknowledged], object]] = {
 
 @pytest.mark.parametrize("found", BREAKS)
 def test_each_part_of_the_oracle_notices(service: Service, found: str) -> None:
-    acknowledged = set(range(SENT))
+    acknowledged = all_acknowledged()
     BREAKS[found](service, acknowledged)
     with pytest.raises(AssertionError, match=found):
         check_oracle(service, acknowledged, KILLS)
