@@ -169,6 +169,7 @@ def check_oracle(service: Service, acknowledged: Mapping[int, Place | None], kil
     assert max(acknowledged) in bronze.values(), "the newest record has not arrived"
     assert len(rows) == len(bronze), "a record stands twice in bronze"
     numbers = set(bronze.values())
+    print(f"{len(rows)} records in bronze, {len(rows) - len(numbers)} of them numbers that Kafka has again")
     missing = [n for n, place in acknowledged.items() if n not in numbers or (place and bronze.get(place) != n)]
     assert missing == [], "an acknowledged record is not in bronze"
     good = {int(re.sub("^t|-", "", str(row[0]))) for row in service.query(f"SELECT {key} FROM silver")}
