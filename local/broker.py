@@ -25,7 +25,9 @@ NAME = "broker"
 _PARTITIONED = f" ({PARTITIONS} partitions)"
 _TEMPLATE = ROOT / "conf" / "kafka.properties"
 _LOG4J = ROOT / "conf" / "kafka-log4j2.properties"
-_HEAP = ("-Xms256m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError")
+# For one machine's records the first compiler and the simplest collector are enough: up in 3.7 s of a quiet machine
+# instead of 4.5, with 2.6 s of CPU instead of 4.2.
+_JVM = ("-Xms256m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 _STOP_SECONDS = 30.0
 _START_SECONDS = 120.0  # after a kill -9 it checks the last segments of every partition first
 _LOOK_SECONDS = 1.0
@@ -139,7 +141,7 @@ def _command(main: str, *arguments: str) -> list[str]:
     if not any(jars.glob("kafka_*.jar")):
         problem = f"there are no jars in {shown(jars)}; fetch them with: make setup"
         raise ConfigError(problem)
-    return [java.find(), *_HEAP, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*", main, *arguments]
+    return [java.find(), *_JVM, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*", main, *arguments]
 
 
 def _storage_tool(*arguments: str) -> str:
