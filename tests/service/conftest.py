@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -26,15 +27,27 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
 
 @pytest.fixture(scope="session")
 def class_archive(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The JVM's classes, kept by a first run, so that a hundred starts are some seconds shorter each."""
-    folder = tmp_path_factory.mktemp("classes")
-    archive = folder / "classes.jsa"
+    """The JVM's classes, kept by a first run, so that a hundred starts are some seconds shorter each.
+
+    Of two workers the first makes it for both; a JVM that does not find it does without.
+    """
+    worker, folder = os.environ.get("PYTEST_XDIST_WORKER"), tmp_path_factory.getbasetemp()
+    archive = (folder.parent if worker else folder) / "classes.jsa"
+    if worker in {None, "gw0"}:
+        yield from _made(archive, broker, tmp_path_factory.mktemp("classes"))
+    else:
+        yield archive
+
+
+def _made(archive: Path, broker: KafkaBroker, folder: Path) -> Iterator[Path]:
+    partial = archive.with_suffix(".partial")
     broker.create_topic("transactions")
     broker.send("transactions", [transaction(i, time.time() - 3600 + i) for i in range(1000)])
-    keep = jvm_options(folder, f"-XX:ArchiveClassesAtExit={archive}")
+    keep = jvm_options(folder, f"-XX:ArchiveClassesAtExit={partial}")
     first = Service(folder / "output", PROJECT / "conf" / "feeds", broker.address, keep)
     try:
         first.drain()
+        partial.replace(archive)
         yield archive
     finally:
         first.kill()

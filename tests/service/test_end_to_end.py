@@ -9,7 +9,6 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
-import pytest
 
 from stream_app.files import data_paths
 from stream_app.flow import Layer
@@ -43,22 +42,17 @@ TYPES = {
 }
 
 
-@pytest.fixture
-def drained(service: Service) -> Service:
+def test_every_record_is_accounted_for_and_the_layers_agree(service: Service) -> None:
     """20,000 records of a fixed seed with every kind of fault, all through the service."""
     shares = {"BAD_SHARE": "0.02", "LATE_SHARE": "0.01", "FUTURE_SHARE": "0.01", "REPEAT_SHARE": "0.02"}
     produce(service, COUNT=str(COUNT), SEED="7", MSGS_PER_SEC="0", **shares)
     service.drain(MAX_OFFSETS_PER_TRIGGER="6000")
-    return service
-
-
-def test_every_record_is_accounted_for_and_the_layers_agree(drained: Service) -> None:
-    (bronze,) = drained.query('SELECT count(*), count(DISTINCT (partition, "offset")), max("offset") FROM bronze')
+    (bronze,) = service.query('SELECT count(*), count(DISTINCT (partition, "offset")), max("offset") FROM bronze')
     assert bronze[:2] == (COUNT, COUNT)
-    both = drained.query('SELECT count(*) FROM silver JOIN quarantine USING (partition, "offset")')
+    both = service.query('SELECT count(*) FROM silver JOIN quarantine USING (partition, "offset")')
     assert both == [(0,)]
-    silver, quarantine = drained.count("silver"), drained.count("quarantine")
-    repeats = drained.query(
+    silver, quarantine = service.count("silver"), service.count("quarantine")
+    repeats = service.query(
         'SELECT count(*), count(s.txn_id) FROM (SELECT * FROM bronze ANTI JOIN silver USING (partition, "offset") '
         'ANTI JOIN quarantine USING (partition, "offset")) b '
         "LEFT JOIN (SELECT DISTINCT txn_id FROM silver) s ON decode(b.value)::JSON ->> 'txn_id' = s.txn_id"
@@ -66,12 +60,13 @@ def test_every_record_is_accounted_for_and_the_layers_agree(drained: Service) ->
     assert repeats[0][0] == repeats[0][1], "what is in neither must repeat what silver holds"
     assert silver + quarantine + int(str(repeats[0][0])) == COUNT
     assert min(silver, quarantine, int(str(repeats[0][0]))) > 100, "the input must hold every kind"
-    assert drained.query("SELECT count(*) = count(DISTINCT txn_id) FROM silver") == [(True,)]
-    kinds = {str(r[0]).split(":")[0] for r in drained.query("SELECT DISTINCT unnest(reasons) FROM quarantine")}
+    assert service.query("SELECT count(*) = count(DISTINCT txn_id) FROM silver") == [(True,)]
+    kinds = {str(r[0]).split(":")[0] for r in service.query("SELECT DISTINCT unnest(reasons) FROM quarantine")}
     assert {"late", "future", "not_json", "missing", "bad_type", "bad_time", "out_of_range", "not_allowed"} <= kinds
-    _check_gold(drained)
-    _check_csv(drained)
-    assert drained.audit().wrong == []
+    _check_gold(service)
+    _check_csv(service)
+    _check_folders(service)
+    assert service.audit().wrong == []
 
 
 def _check_gold(service: Service) -> None:
@@ -100,22 +95,22 @@ def _check_csv(service: Service) -> None:
     )
 
 
-def test_each_folder_is_read_as_it_is(drained: Service) -> None:
-    """By DuckDB and pandas as a plain folder, with the columns and types of the design (Spark: tests/spark)."""
+def _check_folders(service: Service) -> None:
+    """Each is read by DuckDB and pandas as a plain folder, with the design's columns and types (Spark: tests/spark)."""
     for layer, columns in COLUMNS.items():
-        folder = drained.flows[Layer(layer)].output
+        folder = service.flows[Layer(layer)].output
         frame = pd.read_parquet(folder)
         assert list(frame.columns) == columns
-        assert len(frame) == drained.count(layer)
+        assert len(frame) == service.count(layer)
         assert duckdb.sql(f"SELECT * FROM '{folder}/*.parquet'").columns == columns
         for path in data_paths(folder):
             schema = pq.read_schema(path)
             for (of, column), type_name in TYPES.items():
                 assert of != layer or str(schema.field(column).type) == type_name, (path, column)
-    csv = drained.flows[Layer.RAW_CSV].output
+    csv = service.flows[Layer.RAW_CSV].output
     frames = [pd.read_csv(path) for path in data_paths(csv)]
     assert all(list(frame.columns) == FIELDS for frame in frames)
-    assert sum(map(len, frames)) == drained.count("silver")
+    assert sum(map(len, frames)) == service.count("silver")
 
 
 def test_a_stop_and_a_start_mid_stream_and_a_replayed_batch_change_nothing(

@@ -38,12 +38,6 @@ def test_output_and_checkpoint_that_do_not_belong_together(used: Service) -> Non
     kept = used.root.parent / "kept"
     shutil.copytree(used.root, kept)
 
-    shutil.rmtree(silver.checkpoint.path)
-    assert "make reset FEED=transactions SINK=silver" in _refusal(used)
-    used.op("reset", SINK="silver", YES="1")
-    used.drain()
-    assert used.audit().wrong == []
-
     shutil.rmtree(bronze.output)
     assert "make reset FEED=transactions SINK=bronze" in _refusal(used)
     shutil.copytree(kept / "transactions" / "bronze", bronze.output)
@@ -52,30 +46,25 @@ def test_output_and_checkpoint_that_do_not_belong_together(used: Service) -> Non
         file.path.unlink()
     assert "make reset FEED=transactions SINK=gold" in _refusal(used)
     used.op("reset", SINK="gold", YES="1")
+    used.drain()
+    assert used.count("gold") > 0
+    assert used.audit().wrong == []
 
     stranger = silver.output / "silver_20200101_000000_0000009999.parquet"
     shutil.copy(silver.files()[0].path, stranger)
     assert stranger.name in _refusal(used)
     stranger.unlink()
+
+    shutil.rmtree(silver.checkpoint.path)
+    assert "make reset FEED=transactions SINK=silver" in _refusal(used)
+    used.op("reset", SINK="silver", YES="1")
     used.drain()
+    assert used.count("silver") == 1000
     assert used.audit().wrong == []
 
 
-def test_a_topic_that_was_made_again(used: Service, broker: KafkaBroker) -> None:
-    topic = used.feed.topic
-    admin = broker.admin
-    admin.delete_topics([topic])[topic].result()
-    wait_for(lambda: topic not in broker.admin.list_topics(timeout=5).topics, "the topic to go")
-    broker.create_topic(topic)
-    line = _refusal(used)
-    assert "deleted and created again" in line
-    assert "make reset FEED=transactions SINK=bronze" in line
-    used.op("reset", YES="1")
-    used.drain()
-    assert used.count("bronze") == 0
-
-
-def test_offsets_that_expired_before_they_were_read(used: Service, broker: KafkaBroker) -> None:
+def test_a_topic_that_lost_records_and_then_was_made_again(used: Service, broker: KafkaBroker) -> None:
+    """Offsets that expired before they were read, and a new topic of the same name."""
     now = time.time()
     broker.send(used.feed.topic, [transaction(1000 + i, now - 300 + i * 0.1) for i in range(300)])
     admin = broker.admin
@@ -89,6 +78,17 @@ def test_offsets_that_expired_before_they_were_read(used: Service, broker: Kafka
     used.drain(FAIL_ON_DATA_LOSS="false")
     assert used.count("silver") == 1300
     assert used.audit().wrong == []
+
+    topic = used.feed.topic
+    admin.delete_topics([topic])[topic].result()
+    wait_for(lambda: topic not in broker.admin.list_topics(timeout=5).topics, "the topic to go")
+    broker.create_topic(topic)
+    line = _refusal(used)
+    assert "deleted and created again" in line
+    assert "make reset FEED=transactions SINK=bronze" in line
+    used.op("reset", YES="1")
+    used.drain()
+    assert used.count("bronze") == 0
 
 
 def test_a_stop_before_there_is_anything_to_drain(service: Service) -> None:
