@@ -25,6 +25,8 @@ class Admission:
         if flow.layer is Layer.TABLE and not self._settings.database_url.get_secret_value():
             problem = f"DATABASE_URL: is not set, and {flow.feed.name} declares the table {flow.table}"
             raise ConfigError(problem)
+        for path in flow.checkpoint.mend():
+            logs.warning(f"{flow.name} deleted an entry of its checkpoint that a power cut left empty", path=path)
         topic = self._broker.topic(flow.feed.topic) if flow.layer is Layer.BRONZE else None
         ownership.claim(flow, topic.id if topic else None)
         if topic:

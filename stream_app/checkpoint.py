@@ -3,14 +3,21 @@
 Batch N's line in `offsets/` is written before the batch runs, its file in `commits/` after it succeeded
 (Spark's structured streaming guide; measured on 4.2.0). So a batch that is planned and not committed will be
 run again, with the same offsets, the same batch time and the same watermark.
+
+Spark does not flush these files, so a power cut may leave the newest of them empty. Of a batch whose output stands the
+entry in `offsets/` is whole (`flush`); an empty one was of a batch that never ran, or ran and may run again.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
+
+from stream_app.errors import StreamAppError
 
 BEFORE_ALL_FILES = {"batch": -1, "clock": 0, "replay": -1}
 """The offset of a layer's files before the first of them (sources/reader.py)."""
@@ -40,9 +47,16 @@ class Checkpoint:
             return None
 
     def planned(self, batch_id: int) -> PlannedBatch:
-        """The batch's entry in the offset log. Raises FileNotFoundError for one never planned, or purged."""
-        _version, metadata, *offsets = (self.path / "offsets" / str(batch_id)).read_text().splitlines()
-        meta = json.loads(metadata)
+        """The batch's entry in the offset log.
+
+        Raises FileNotFoundError for one never planned, or purged, and StreamAppError for one that cannot be read.
+        """
+        path = self.path / "offsets" / str(batch_id)
+        try:
+            _version, metadata, *offsets = path.read_text().splitlines()
+            meta = json.loads(metadata)
+        except ValueError:
+            raise StreamAppError(f"{path} cannot be read; begin its sink anew with make reset") from None
         return PlannedBatch(
             batch_id, int(meta["batchTimestampMs"]), int(meta["batchWatermarkMs"]), json.loads(offsets[0])
         )
@@ -60,7 +74,36 @@ class Checkpoint:
         """The newest batch that succeeded."""
         return self._newest("commits")
 
+    def flush(self, batch_id: int) -> None:
+        """Have the batch's entry in the offset log on the disk, before its output is."""
+        descriptor = os.open(self.path / "offsets" / str(batch_id), os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def mend(self) -> list[Path]:
+        """Delete the entries that a power cut left empty, with which Spark would not start; return what they were."""
+        empty = []
+        for log in ("commits", "offsets"):
+            for path in takewhile(_is_empty, self._entries(log)):
+                if not (log == "offsets" and (self.path / "commits" / path.name).exists()):
+                    path.unlink()
+                    empty.append(path)
+        return empty
+
     def _newest(self, log: str) -> PlannedBatch | None:
+        for path in self._entries(log):
+            if not _is_empty(path) and not _is_empty(self.path / "offsets" / path.name):
+                return self.planned(int(path.name))
+        return None
+
+    def _entries(self, log: str) -> list[Path]:
+        """Newest first."""
         folder = self.path / log
         ids = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
-        return self.planned(max(ids)) if ids else None
+        return [folder / str(i) for i in sorted(ids, reverse=True)]
+
+
+def _is_empty(path: Path) -> bool:
+    return path.stat().st_size == 0

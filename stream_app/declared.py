@@ -37,6 +37,8 @@ def _measure(value: object) -> object:
     return {"function": match[1] or match[2], "field": match[3]}
 
 
+# A sum has ten digits more, and Spark's decimals have 38.
+_SUMMABLE_DIGITS = 28
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 ColumnName = Annotated[str, StringConstraints(pattern=f"^{IDENTIFIER.pattern}$")]
 TypeName = Annotated[str, StringConstraints(pattern=rf"^(string|timestamp|double|long|boolean|{_DECIMAL.pattern})$")]
@@ -80,6 +82,15 @@ class Field(Frozen):
     def is_number(self) -> bool:
         """Whether the column holds numbers, which a range and the measures ask for."""
         return self.type in {"double", "long"} or self.precision_scale is not None
+
+    def overflow(self, function: str) -> str | None:
+        """Why two valid records could be too much for that measure, and the batch that has them fail for ever."""
+        if self.type == "long" and function == "sum" and self.range is None:
+            return "is a long without a range, whose sum may be more than a long"
+        precision, _ = self.precision_scale or (0, 0)
+        if precision > _SUMMABLE_DIGITS and function in {"sum", "avg"}:
+            return f"has {precision} digits; of more than {_SUMMABLE_DIGITS} a {function} may have more than 38"
+        return None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (rule, what is wrong with it) for every rule that cannot be kept as it stands."""

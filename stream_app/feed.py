@@ -117,6 +117,8 @@ class Feed(Frozen):
                 if measure.field is not None:
                     wanted = "any" if measure.function == "distinct" else "number"
                     yield from self._unfit(f"{key}.measures.{output}", measure.field, wanted)
+                    if (field := self.fields.get(measure.field)) and (problem := field.overflow(measure.function)):
+                        yield f"{key}.measures.{output}: {measure.field} {problem}"
 
     def _session_problems(self) -> Iterator[str]:
         for sink, session in self.sessions.items():

@@ -52,7 +52,7 @@ def is_held(root: Path) -> bool:
     """Whether a service runs on the output folder."""
     try:
         with (root / "_lock").open("r") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # NFS wants to write for an exclusive one (flock(2))
     except FileNotFoundError:
         return False
     except BlockingIOError:

@@ -76,6 +76,7 @@ class Pipeline:
     def write(self, flow: Flow, frame: DataFrame, batch_id: int) -> Written:
         """Write a batch of the flow (sinks/batch.py has the guarantee)."""
         planned = flow.checkpoint.planned(batch_id)
+        flow.checkpoint.flush(batch_id)
         late = write_late(flow, self.hadoop, planned) if flow.drops_late else 0
         written = self._sink(flow)(frame, batch_id)
         taken = sum(count_rows(file.path) for file in flow.taken(planned)) if flow.upstream else written.rows

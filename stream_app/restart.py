@@ -26,11 +26,11 @@ def begin(first: Flow, start: dict[str, str]) -> None:
     _write(_folder(first.feed, first.root) / _INTENT, intent)
 
 
-def finish(feed: Feed, root: Path) -> None:
-    """Carry out what was noted, if anything was; may be repeated after it was cut short."""
+def finish(feed: Feed, root: Path) -> list[str]:
+    """Carry out what was noted, and return the sinks, none if nothing was; may be repeated after it was cut short."""
     folder = _folder(feed, root)
     if not (folder / _INTENT).exists():
-        return
+        return []
     intent = json.loads((folder / _INTENT).read_text())
     for flow in (flow for flow in flows([feed], root) if flow.sink in intent["sinks"]):
         # a silver made anew judges every record by today's rules, so what was replayed into the old one goes with it
@@ -42,6 +42,7 @@ def finish(feed: Feed, root: Path) -> None:
     if Layer.BRONZE in intent["sinks"]:
         _write(folder / _START, intent["start"])
     (folder / _INTENT).unlink()
+    return list(intent["sinks"])
 
 
 def check_finished(feed: Feed, root: Path) -> None:

@@ -53,10 +53,12 @@ def _libpq_reads(url: str) -> bool:
     import psycopg  # noqa: PLC0415 - most who read settings need no database
 
     try:
-        psycopg.conninfo.conninfo_to_dict(url)
+        parts = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.Error:  # what it says would quote parts of the URL, and the password may be one
         return False
-    return True
+    # So would a connection's error, where the rest of a password with a bare @ or / was read as a host, a port, a name.
+    hosts, ports = str(parts.get("host", "")), str(parts.get("port", ""))
+    return "@" not in hosts + str(parts.get("dbname", "")) and re.fullmatch("[0-9,]*", ports) is not None
 
 
 class Settings(BaseSettings):

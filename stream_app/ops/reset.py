@@ -3,7 +3,8 @@
 Shows what will be deleted and what will be read again, asks, then removes the checkpoints with their outputs: silver
 takes gold and raw_csv along, bronze takes all; silver and quarantine take each other along where the rules were changed
 since they began (stream_app/rules.py). TO says where bronze reads Kafka from; the others begin at the first
-file of the layer before. Refuses while the service runs. A reset that was cut short is finished by the next one.
+file of the layer before. Refuses while the service runs. A reset that was cut short is finished by the next one, which
+does nothing else where neither SINK nor TO is given.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ def reset(settings: Settings, flows: tuple[Flow, ...]) -> int:
     sink = option("SINK", *dict.fromkeys(flow.sink for flow in flows)) or Layer.BRONZE
     start = _start(option("TO"), sink)
     with sole_user(settings.output_path, patience_seconds=0):
-        for flow in flows:
-            restart.finish(flow.feed, settings.output_path)
+        finished = [f"{flow.feed.name}.{name}" for flow in flows for name in restart.finish(flow.feed, flow.root)]
+        if finished:
+            print(f"finished the reset that was cut short: {', '.join(finished)} begin anew with the next start")
+            if not option("SINK") and not option("TO"):
+                return 0
         chosen = [flow for first in flows if first.sink == sink for flow in rules.begun_anew_with(first)]
         _preview(settings, chosen, start)
         if not flag("YES") and not _agreed():

@@ -2,13 +2,13 @@
 
 Guarantee: exactly once. A batch's rows and a marker (sink, query, batch, offsets) are one transaction, so a batch that
 is run again after its commit finds its marker and changes nothing. A query that is begun anew, after a reset, begins
-with an empty table; one whose marker has gone, with its database, is refused. The connection is opened where the rows
-are, by the one task that a transaction can have.
+with an empty table; one whose marker has gone, with its database, is refused, and so is a table that has no marker:
+someone else's. Of two services on one database the one that began first is refused once the other has taken over. The
+connection is opened where the rows are, by the one task that a transaction can have.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +29,8 @@ from stream_app.settings import Settings
 from stream_app.sinks.batch import Written
 
 FINAL = "final"
+_BEFORE_ALL = -1
+_LOCK_TIMEOUT = sql.SQL("SET LOCAL lock_timeout = '5s'")
 _MARKERS = sql.SQL(
     "CREATE TABLE IF NOT EXISTS stream_app_batches "
     "(sink text PRIMARY KEY, query_id text NOT NULL, batch_id bigint NOT NULL, offsets jsonb NOT NULL)"
@@ -62,16 +64,13 @@ class _Batch:
         found = connection.execute(
             "SELECT query_id, batch_id FROM stream_app_batches WHERE sink = %s FOR UPDATE", [self.sink]
         ).fetchone()
-        if found and found[0] == self.query_id and found[1] >= self.planned.batch_id:
-            return
         if not found or found[0] != self.query_id:
-            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(self.table)))
+            problem = f"the table {self.table} was taken over by another query than that of {self.sink}"
+            raise ConfigError(f"{problem}; does a second service write to the database at DATABASE_URL?")
+        if found[1] >= self.planned.batch_id:
+            return
         self._upsert(connection, rows)
-        connection.execute(
-            "INSERT INTO stream_app_batches VALUES (%s, %s, %s, %s) ON CONFLICT (sink) DO UPDATE "
-            "SET query_id = excluded.query_id, batch_id = excluded.batch_id, offsets = excluded.offsets",
-            [self.sink, self.query_id, self.planned.batch_id, json.dumps(self.planned.end)],
-        )
+        _mark(connection, self.sink, self.query_id, self.planned.batch_id, self.planned.end)
 
     def _upsert(self, connection: Connection, rows: Iterable[Sequence[object]]) -> None:
         table, columns, key = sql.Identifier(self.table), _list(self.columns), _list(self.key)
@@ -98,36 +97,60 @@ class _Batch:
             connection.execute(passed.format(table), [self.planned.watermark_ms])
 
 
-def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
-    """Create the table and the markers for a query that begins, or check that they are those of one that goes on.
+def _mark(connection: Connection, sink: str, query_id: str, batch_id: int, end: object) -> None:
+    connection.execute(
+        "INSERT INTO stream_app_batches VALUES (%s, %s, %s, %s) ON CONFLICT (sink) DO UPDATE "
+        "SET query_id = excluded.query_id, batch_id = excluded.batch_id, offsets = excluded.offsets",
+        [sink, query_id, batch_id, json.dumps(end)],
+    )
 
-    Raises UnavailableError where no database answers, ConfigError where it has not the batches that the checkpoint has.
+
+def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
+    """Create the table for a query that begins, or check that it is that of one that goes on.
+
+    Raises UnavailableError where no database answers, or someone holds the table for long; ConfigError where it has not
+    the batches that the checkpoint has, or a table of that name that is not ours.
     """
     table = sql.Identifier(flow.table)
-    listed = [sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(_column_type(c.dataType))) for c in columns]
-    if flow.is_windowed:
-        listed.append(sql.SQL("{} boolean NOT NULL DEFAULT false").format(sql.Identifier(FINAL)))
-    index = sql.Identifier(f"key_{hashlib.sha256(flow.table.encode()).hexdigest()[:16]}")
-    unique = _unique(_key(flow), _texts(columns))
     with connected(flow, settings) as connection:
         connection.execute(_MARKERS)
-        if not _goes_on(flow, connection):
-            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
-        connection.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} ({})").format(table, sql.SQL(", ").join(listed)))
-        for column in listed:
-            connection.execute(sql.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {}").format(table, column))
-        connection.execute(sql.SQL("CREATE UNIQUE INDEX IF NOT EXISTS {} ON {} ({})").format(index, table, unique))
+        found = connection.execute("SELECT to_regclass(%s)", [table.as_string(connection)]).fetchone()
+        exists = found is not None and found[0] is not None
+        if _goes_on(flow, connection, exists):
+            return
+        ours = connection.execute("SELECT 1 FROM stream_app_batches WHERE sink = %s", [flow.name]).fetchone()
+        if exists and not ours:
+            problem = f"the database at DATABASE_URL has a table {flow.table} that {flow.name} has not made"
+            raise ConfigError(f"{problem}; rename or drop it, or name another database")
+        # it would wait for a reader's transaction for as long as that is open, and other readers would wait for it
+        connection.execute(_LOCK_TIMEOUT)
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
+        _create(flow, connection, columns)
+        _mark(connection, flow.name, flow.checkpoint.query_id() or "", _BEFORE_ALL, {})
 
 
-def _goes_on(flow: Flow, connection: Connection) -> bool:
+def _goes_on(flow: Flow, connection: Connection, exists: bool) -> bool:
     """Whether the table is the query's own already."""
     marker = "SELECT batch_id FROM stream_app_batches WHERE sink = %s AND query_id = %s"
     found = connection.execute(marker, [flow.name, flow.checkpoint.query_id()]).fetchone()
     committed = flow.checkpoint.last_committed()
-    if committed and (not found or found[0] < committed.batch_id):
+    if committed and (not exists or not found or found[0] < committed.batch_id):
         problem = f"the database at DATABASE_URL lacks batches of {flow.name} that its checkpoint has"
         raise ConfigError(f"{problem}; begin it anew with: {reset_command(flow)}")
-    return found is not None
+    return exists and found is not None
+
+
+def _create(flow: Flow, connection: Connection, columns: StructType) -> None:
+    table = sql.Identifier(flow.table)
+    listed = [sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(_column_type(c.dataType))) for c in columns]
+    if flow.is_windowed:
+        listed.append(sql.SQL("{} boolean NOT NULL DEFAULT false").format(sql.Identifier(FINAL)))
+    connection.execute(sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(listed)))
+    unique = _unique(_key(flow), _texts(columns))
+    connection.execute(sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(table, unique))
+    # each batch looks at what is not final, which is little of what the table comes to hold
+    opened = sql.Identifier("window_end" if flow.is_windowed else "session_start")
+    connection.execute(sql.SQL("CREATE INDEX ON {} ({}) WHERE NOT final").format(table, opened))
 
 
 def upsert(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> Written:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from stream_app.errors import StreamAppError
 from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer
 from tests.helpers import START_MS, commit, plan
@@ -43,4 +44,33 @@ def test_a_batch_is_committed_only_when_it_stands_in_the_commit_log(flow: Flow) 
 
 def test_a_batch_that_was_never_planned_is_an_error(flow: Flow) -> None:
     with pytest.raises(FileNotFoundError):
+        flow.checkpoint.planned(0)
+
+
+def test_what_a_power_cut_left_empty_is_as_if_it_had_not_been_begun(flow: Flow) -> None:
+    """Spark does not flush its logs: their newest entries may come back without their bytes."""
+    for batch in (0, 1):
+        plan(flow, batch, {"batch": batch})
+        commit(flow, batch)
+    plan(flow, 2, {"batch": 2})
+    empty = [flow.checkpoint.path / "commits" / "1", flow.checkpoint.path / "offsets" / "2"]
+    for path in empty:
+        path.write_bytes(b"")
+    planned, committed = flow.checkpoint.last_planned(), flow.checkpoint.last_committed()
+    assert planned is not None
+    assert committed is not None
+    assert (planned.batch_id, committed.batch_id) == (1, 0)
+    assert flow.checkpoint.mend() == empty
+    assert not any(path.exists() for path in empty)
+    assert flow.checkpoint.mend() == []
+
+
+def test_a_plan_is_not_deleted_where_its_batch_was_committed(flow: Flow) -> None:
+    plan(flow, 0, {"batch": 0})
+    commit(flow, 0)
+    flow.checkpoint.flush(0)
+    (flow.checkpoint.path / "offsets" / "0").write_bytes(b"")
+    assert flow.checkpoint.mend() == []
+    assert flow.checkpoint.last_committed() is None
+    with pytest.raises(StreamAppError, match="offsets/0 cannot be read; begin its sink anew with make reset"):
         flow.checkpoint.planned(0)

@@ -192,6 +192,16 @@ MISTAKES = {
         'windows.gold.measures.sum_amount: "amuont" is not a declared field',
     ),
     "sum of text": ("sum(amount)", "sum(status)", "windows.gold.measures.sum_amount: status is a string, not a number"),
+    "sum of longs without bounds": (
+        'type = "decimal(18,2)"\nrange = [0, 1_000_000]',
+        'type = "long"',
+        "windows.gold.measures.sum_amount: amount is a long without a range, whose sum may be more than a long",
+    ),
+    "sum of the longest decimals": (
+        "decimal(18,2)",
+        "decimal(29,2)",
+        "windows.gold.measures.sum_amount: amount has 29 digits; of more than 28 a sum may have more than 38",
+    ),
     "measure named as the key": (
         "txn_count =",
         "card_id =",

@@ -134,9 +134,10 @@ def test_it_refuses_while_the_service_runs(run: Reset, tmp_path: Path) -> None:
         run(YES="1")
 
 
+@pytest.mark.parametrize("options", [{}, {"SINK": "gold", "YES": "1"}])
 @pytest.mark.parametrize("deletions", range(10))
 def test_a_reset_cut_short_anywhere_is_finished_by_the_next(
-    run: Reset, all_flows: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch, deletions: int
+    run: Reset, all_flows: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch, deletions: int, options: dict[str, str]
 ) -> None:
     """Die before each of the folders that go; until it is finished, the service refuses to start."""
     feed, root = all_flows[0].feed, all_flows[0].root
@@ -155,10 +156,18 @@ def test_a_reset_cut_short_anywhere_is_finished_by_the_next(
             run(TO="latest", YES="1")
     with pytest.raises(ConfigError, match="make reset FEED=transactions"):
         restart.check_finished(feed, root)
-    assert run(SINK="gold", YES="1") == 0
+    assert run(**options) == 0
     restart.check_finished(feed, root)
     assert left(all_flows) == []
     assert restart.first_offsets(feed, root, "earliest") == {"startingOffsets": "latest"}
+
+
+def test_to_finish_a_reset_deletes_no_more_than_that_was_to(run: Reset, all_flows: tuple[Flow, ...]) -> None:
+    """What the service's line says to type has no SINK, which means bronze anywhere else."""
+    gold = next(flow for flow in all_flows if flow.layer is Layer.GOLD)
+    restart.begin(gold, {})
+    assert run() == 0
+    assert left(all_flows) == ["bronze", "quarantine", "silver", "raw_csv"]
 
 
 def test_the_ledger_of_replays_goes_with_silver(run: Reset, all_flows: tuple[Flow, ...]) -> None:

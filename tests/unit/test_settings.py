@@ -130,6 +130,9 @@ def test_the_database_is_a_url_whose_password_is_in_no_text_of_the_settings(load
         "host=h password=zq",
         "postgresql://app:zq%xx@host/db",
         "postgresql://app@host/db?zq=1",
+        "postgresql://app:s3c@zq@host/db",
+        "postgresql://app:zq/ret@host/db",
+        "postgresql://app:s3c@zq/ret@host/db",
     ],
 )
 def test_what_is_no_url_of_a_database_is_refused_without_a_word_of_it(load: Load, wrong: str) -> None:
