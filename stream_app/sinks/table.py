@@ -46,8 +46,8 @@ _TYPES = {
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """What the task needs to know."""
+class Batch:
+    """A micro-batch of a table: what the task that writes it needs to know."""
 
     sink: str
     table: str
@@ -160,7 +160,7 @@ def upsert(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> W
     query_id = flow.checkpoint.query_id() or ""
     planned = flow.checkpoint.planned(batch_id)
     columns, texts = tuple(frame.columns), _texts(frame.schema)
-    batch = _Batch(name, flow.table, columns, _key(flow), texts, replaced, query_id, planned)
+    batch = Batch(name, flow.table, columns, _key(flow), texts, replaced, query_id, planned)
     reach(name, "before_staging", batch_id)
 
     def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
