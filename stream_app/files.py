@@ -63,7 +63,7 @@ def parse(path: Path, layer: str) -> BatchFile | None:
     if match is None or match["layer"] != layer:
         return None
     try:
-        time = datetime.strptime(match["time"], _TIME_FORMAT).replace(tzinfo=UTC)
+        time = datetime.fromisoformat(f"{match['time'].replace('_', 'T')}+00:00")  # strptime takes ten times as long
     except ValueError:  # digits that are no date
         return None
     first = int(match["first"])
