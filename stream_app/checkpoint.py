@@ -11,13 +11,13 @@ entry in `offsets/` is whole (`flush`); an empty one was of a batch that never r
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from stream_app.errors import StreamAppError
+from stream_app.files import sync
 
 BEFORE_ALL_FILES = {"batch": -1, "clock": 0, "replay": -1}
 """The offset of a layer's files before the first of them (sources/reader.py)."""
@@ -76,11 +76,7 @@ class Checkpoint:
 
     def flush(self, batch_id: int) -> None:
         """Have the batch's entry in the offset log on the disk, before its output is."""
-        descriptor = os.open(self.path / "offsets" / str(batch_id), os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(self.path / "offsets" / str(batch_id))
 
     def mend(self) -> list[Path]:
         """Delete the entries that a power cut left empty, with which Spark would not start; return what they were."""

@@ -15,6 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _DURATION = re.compile(r"([0-9]{1,6}) (second|minute|hour|day)s?")
 _DECIMAL = re.compile(r"decimal\(([0-9]{1,2}),([0-9]{1,2})\)")
+# A sum has ten digits more, and Spark's decimals have 38.
+_SUMMABLE_DIGITS = 28
 _MEASURE = re.compile(r"(count)|(sum|avg|max|min|distinct)\(([^()]+)\)")
 
 
@@ -37,8 +39,6 @@ def _measure(value: object) -> object:
     return {"function": match[1] or match[2], "field": match[3]}
 
 
-# A sum has ten digits more, and Spark's decimals have 38.
-_SUMMABLE_DIGITS = 28
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 ColumnName = Annotated[str, StringConstraints(pattern=f"^{IDENTIFIER.pattern}$")]
 TypeName = Annotated[str, StringConstraints(pattern=rf"^(string|timestamp|double|long|boolean|{_DECIMAL.pattern})$")]

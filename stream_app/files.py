@@ -103,6 +103,15 @@ def replace_text(path: Path, text: str) -> None:
     partial.replace(path)
 
 
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def standing(files: Iterable[BatchFile]) -> list[BatchFile]:
     """The files that hold each batch once, oldest first: without those that a compacted file covers.
 

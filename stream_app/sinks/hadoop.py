@@ -5,12 +5,13 @@ A rename by other means leaves an old checksum behind, and the next Spark read o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
+
+from stream_app.files import sync
 
 
 class Hadoop:
@@ -40,12 +41,12 @@ class Hadoop:
         """
         if final.exists():
             raise FileExistsError(str(final))
-        _sync(staged)
+        sync(staged)
         self._fs.mkdirs(self._path(final.parent))
         if not self._fs.rename(self._path(staged), self._path(final)):
             msg = f"cannot rename {staged} to {final}"
             raise OSError(msg)
-        _sync(final.parent)
+        sync(final.parent)
 
     def concat_parquet(self, parts: Sequence[Path], target: Path) -> None:
         """Copy the row groups of all parts, in order, into one file, without decoding them.
@@ -68,12 +69,3 @@ class Hadoop:
 
     def _path(self, path: Path) -> Any:
         return self._path_class("file", None, str(path.absolute()))  # as it is: a URI would encode "="
-
-
-def _sync(path: Path) -> None:
-    """Flush a file, or a folder's list of names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

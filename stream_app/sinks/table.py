@@ -116,10 +116,17 @@ def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
         connection.execute(_MARKERS)
         found = connection.execute("SELECT to_regclass(%s)", [table.as_string(connection)]).fetchone()
         exists = found is not None and found[0] is not None
-        if _goes_on(flow, connection, exists):
+        marker = connection.execute(
+            "SELECT query_id, batch_id FROM stream_app_batches WHERE sink = %s", [flow.name]
+        ).fetchone()
+        own = marker if exists and marker and marker[0] == flow.checkpoint.query_id() else None
+        committed = flow.checkpoint.last_committed()
+        if committed and (own is None or own[1] < committed.batch_id):
+            problem = f"the database at DATABASE_URL lacks batches of {flow.name} that its checkpoint has"
+            raise ConfigError(f"{problem}; begin it anew with: {reset_command(flow)}")
+        if own:
             return
-        ours = connection.execute("SELECT 1 FROM stream_app_batches WHERE sink = %s", [flow.name]).fetchone()
-        if exists and not ours:
+        if exists and not marker:
             problem = f"the database at DATABASE_URL has a table {flow.table} that {flow.name} has not made"
             raise ConfigError(f"{problem}; rename or drop it, or name another database")
         # it would wait for a reader's transaction for as long as that is open, and other readers would wait for it
@@ -127,17 +134,6 @@ def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
         _create(flow, connection, columns)
         _mark(connection, flow.name, flow.checkpoint.query_id() or "", _BEFORE_ALL, {})
-
-
-def _goes_on(flow: Flow, connection: Connection, exists: bool) -> bool:
-    """Whether the table is the query's own already."""
-    marker = "SELECT batch_id FROM stream_app_batches WHERE sink = %s AND query_id = %s"
-    found = connection.execute(marker, [flow.name, flow.checkpoint.query_id()]).fetchone()
-    committed = flow.checkpoint.last_committed()
-    if committed and (not exists or not found or found[0] < committed.batch_id):
-        problem = f"the database at DATABASE_URL lacks batches of {flow.name} that its checkpoint has"
-        raise ConfigError(f"{problem}; begin it anew with: {reset_command(flow)}")
-    return exists and found is not None
 
 
 def _create(flow: Flow, connection: Connection, columns: StructType) -> None:
