@@ -56,10 +56,14 @@ def batch_file(
     return BatchFile(first, first if last is None else last, time, directory / name)
 
 
-@lru_cache(maxsize=_REMEMBERED)
 def parse(path: Path, layer: str) -> BatchFile | None:
     """The batch file of that path, or None where the name is not one of this layer's."""
-    match = _NAME.fullmatch(path.name)
+    return _parse(path.parent, path.name, layer)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _parse(directory: Path, name: str, layer: str) -> BatchFile | None:
+    match = _NAME.fullmatch(name)
     if match is None or match["layer"] != layer:
         return None
     try:
@@ -67,22 +71,19 @@ def parse(path: Path, layer: str) -> BatchFile | None:
     except ValueError:  # digits that are no date
         return None
     first = int(match["first"])
-    return BatchFile(first, int(match["last"] or first), time, path)
+    return BatchFile(first, int(match["last"] or first), time, directory / name)
 
 
 def data_paths(directory: Path) -> list[Path]:
     """Every path that a reader of the plain folder would open: names that start with _ or . are hidden from readers."""
+    return [directory / name for name in sorted(_names(directory))]
+
+
+def _names(directory: Path) -> list[str]:
     if not directory.is_dir():
         return []
-    # a folder is looked at several times a batch, and a follower that is behind leaves thousands of files in it
     with os.scandir(directory) as entries:
-        names = sorted(entry.name for entry in entries if entry.name[0] not in "._")
-    return [_path(directory, name) for name in names]
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _path(directory: Path, name: str) -> Path:
-    return directory / name
+        return [entry.name for entry in entries if entry.name[0] not in "._"]
 
 
 def partitions(directory: Path) -> list[Path]:
@@ -90,10 +91,21 @@ def partitions(directory: Path) -> list[Path]:
     return [path for path in data_paths(directory) if path.is_dir() and "=" in path.name]
 
 
-def batch_files(directory: Path, layer: str) -> list[BatchFile]:
-    """All batch files of the layer, oldest batch first, those that a compacted file covers among them."""
-    parsed = (parse(path, layer) for path in data_paths(directory))
+def batch_files(directory: Path, layer: str, after: int = -1) -> list[BatchFile]:
+    """The batch files of the layer that hold a batch after that one, or all; oldest first.
+
+    Those that a compacted file covers are among them.
+    """
+    # a folder is looked at several times a batch, and a follower that is behind leaves thousands of files in it
+    new = (name for name in _names(directory) if after < 0 or _last_batch(name) > after)
+    parsed = (_parse(directory, name, layer) for name in new)
     return sorted((file for file in parsed if file is not None), key=attrgetter("first", "last", "time"))
+
+
+def _last_batch(name: str) -> int:
+    """The newest batch of a file by its name; -1 where the name is no batch file's."""
+    last = name.rpartition(".")[0].rpartition("_")[2].rpartition("-")[2]
+    return int(last) if last.isdecimal() else -1
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -155,9 +155,10 @@ class Flow:
         """The flow itself and all that follow it, directly or not, upstream first."""
         return (self, *(flow for follower in self.downstream for flow in follower.with_downstream()))
 
-    def files(self) -> list[BatchFile]:
-        """The output's files that hold each batch once, oldest first."""
-        return sorted(file for folder in self.data_folders for file in standing(batch_files(folder, self.sink)))
+    def files(self, after: int = -1) -> list[BatchFile]:
+        """The output's files that hold each batch after that one, or all of them, once; oldest first."""
+        found = (batch_files(folder, self.sink, after) for folder in self.data_folders)
+        return sorted(file for files in found for file in standing(files))
 
     def start(self, batch_id: int) -> dict[str, Any]:
         """The offsets that the batch begins with: the end of the one before."""
@@ -168,18 +169,17 @@ class Flow:
     def taken(self, batch: PlannedBatch) -> list[BatchFile]:
         """The files of the layer before, and of silver's ledger, that this query's batch reads."""
         before = self.start(batch.batch_id)
-        files = self.upstream.files() if self.upstream else []
+        files = self.upstream.files(before["batch"]) if self.upstream else []
         ledger = batch_files(self.replay, REPLAY) if self.layer is Layer.SILVER else []
         return [
-            *(file for file in files if before["batch"] < file.last and file.first <= batch.end["batch"]),
+            *(file for file in files if file.first <= batch.end["batch"]),
             *(file for file in ledger if before["replay"] < file.last <= batch.end["replay"]),
         ]
 
     def untaken(self) -> list[BatchFile]:
         """The files of the layer before that no committed batch of this query has read."""
         committed = self.checkpoint.last_committed()
-        taken = committed.end["batch"] if committed else -1
-        return [file for file in (self.upstream.files() if self.upstream else []) if file.last > taken]
+        return self.upstream.files(committed.end["batch"] if committed else -1) if self.upstream else []
 
 
 def flows(feeds: Sequence[Feed], root: Path) -> tuple[Flow, ...]:

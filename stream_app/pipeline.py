@@ -77,10 +77,11 @@ class Pipeline:
         """Write a batch of the flow (sinks/batch.py has the guarantee)."""
         planned = flow.checkpoint.planned(batch_id)
         flow.checkpoint.flush(batch_id)
-        late = write_late(flow, self.hadoop, planned) if flow.drops_late else 0
+        taken = flow.taken(planned) if flow.upstream else []
+        late = write_late(flow, self.hadoop, planned, taken) if flow.drops_late else 0
         written = self._sink(flow)(frame, batch_id)
-        taken = sum(count_rows(file.path) for file in flow.taken(planned)) if flow.upstream else written.rows
-        written = replace(written, late=late, rows_in=taken)
+        rows_in = sum(count_rows(file.path) for file in taken) if flow.upstream else written.rows
+        written = replace(written, late=late, rows_in=rows_in)
         if flow.layer is Layer.QUARANTINE and written.file:
             reasons = pq.read_table(written.file, columns=["reasons"])["reasons"].combine_chunks().flatten()
             written = replace(written, reasons=Counter(reasons.to_pylist()))

@@ -72,8 +72,8 @@ class BatchSink:
     def write(self, frame: DataFrame, batch_id: int) -> Written:
         """Write the batch's files, but for those that stand and where there are no rows."""
         flow = self._flow
-        for standing in flow.files() if flow.layer is not Layer.LAKE else ():
-            if standing.first <= batch_id <= standing.last:
+        for standing in flow.files(batch_id - 1) if flow.layer is not Layer.LAKE else ():
+            if standing.first <= batch_id:
                 if flow.drops_late:  # it has state, which each batch must commit
                     frame.write.format("noop").mode("overwrite").save()
                 return Written(batch_id, count_rows(standing.path), standing.path, standing.path.stat().st_size)

@@ -8,13 +8,15 @@ For sessions it is the row's own time, and no session is named: which one it wou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stream_app.checkpoint import PlannedBatch
 from stream_app.failpoints import reach
-from stream_app.files import batch_file
+from stream_app.files import BatchFile, batch_file
 from stream_app.flow import Flow
 from stream_app.sinks import parquet
 from stream_app.sinks.hadoop import Hadoop
@@ -22,16 +24,19 @@ from stream_app.sinks.hadoop import Hadoop
 _MICROS = 1_000_000
 
 
-def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch) -> int:
-    """Keep the late rows of a batch: silver's columns, for windows after window_start and window_end; their number."""
+def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch, taken: Sequence[BatchFile]) -> int:
+    """Keep the late rows of a batch, in silver's files that it took; their number.
+
+    Columns as silver's, for windows after window_start and window_end.
+    """
     before = flow.checkpoint.planned(batch.batch_id - 1) if batch.batch_id else None
     if before is None or not before.watermark_ms:
         return 0
     target = batch_file(flow.late, flow.late_name, "parquet", batch.time_ms, batch.batch_id)
     if target.path.exists():
         return int(pq.read_metadata(target.path).num_rows)
-    new = [file.path for file in flow.taken(batch)]
-    late = [rows for path in new if (rows := _late_rows(flow, pq.ParquetFile(path), before.watermark_ms)).num_rows]
+    found = (_late_rows(flow, pq.ParquetFile(file.path), before.watermark_ms) for file in taken)
+    late = [rows for rows in found if rows.num_rows]
     if not late:
         return 0
     staged = flow.late / "_staging" / target.path.name

@@ -11,6 +11,7 @@ which also reads the ledger of replayed records, the newest file of that.
 from __future__ import annotations
 
 import base64
+import math
 import pickle
 import time
 from bisect import bisect_right
@@ -23,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
-from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows, SupportsTriggerAvailableNow
+from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows
 from pyspark.sql.types import StructType
 
 from stream_app.checkpoint import BEFORE_ALL_FILES
@@ -79,12 +80,15 @@ class LayerSource(DataSource):
         return LayerReader(self._reader_options)
 
 
-class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
-    """Follows a layer's files; only whole files, only forwards, each batch id once."""
+class LayerReader(DataSourceStreamReader):
+    """Follows a layer's files; only whole files, only forwards, each batch id once.
+
+    Not for Trigger.AvailableNow: a drain reads, too, what the layer before is still to write in it (runner.py).
+    """
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._target: Offset | None = None
+        self._newest: Offset | None = None
 
     def initialOffset(self) -> Offset:  # noqa: N802 - Spark's name
         """Before the first batch."""
@@ -94,17 +98,12 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         """The rows of one micro-batch, rounded up to a whole file."""
         return ReadMaxRows(self._options.max_rows) if self._options.max_rows else ReadAllAvailable()
 
-    def prepareForTriggerAvailableNow(self) -> None:  # noqa: N802 - Spark's name
-        """Under Trigger.AvailableNow, what stands now is all that the query will read.
-
-        A drain of the service asks for more: what the layer before is still to write in it (runner.py).
-        """
-        self._target = self.reportLatestOffset()
-
     def reportLatestOffset(self) -> Offset:  # noqa: N802 - Spark's name
-        """The newest batch of the layer, for progress reports."""
-        newest = {"batch": self._files(), "replay": self._ledger()}
-        return {"clock": 0, **{key: max((file.last for file in files), default=-1) for key, files in newest.items()}}
+        """The newest batch of the layer as latestOffset saw it, for progress reports."""
+        if self._newest is None:  # a batch is run again
+            start = self.initialOffset()
+            self._newest = _newest(start, self._files(start), self._ledger(start))
+        return self._newest
 
     def latestOffset(self, start: Offset, limit: ReadLimit) -> Offset:  # noqa: N802 - Spark's name
         """The end of the next batch: as many whole files as the limit allows, at least one; `start` if none stand.
@@ -113,9 +112,10 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         to nothing.
         """
         max_rows = limit.max_rows if isinstance(limit, ReadMaxRows) else None
-        newest = self._target or self._news(start)
-        end, rows = start | {"replay": max(start["replay"], newest["replay"])}, 0
-        for file in self._between(start["batch"], newest["batch"]):
+        files, ledger = self._news(start)
+        self._newest = _newest(start, files, ledger)
+        end, rows = start | {"replay": self._newest["replay"]}, 0
+        for file in files:
             metadata = pq.read_metadata(file.path)
             rows += metadata.num_rows
             if max_rows is not None and rows > max_rows and end["batch"] != start["batch"]:
@@ -123,15 +123,15 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
             end |= {"batch": file.last, "clock": max(end["clock"], min(_newest_kafka_ts(metadata), _read_by(file)))}
         return end
 
-    def _news(self, start: Offset) -> Offset:
-        """The newest offset, once something lies behind `start`, or after the reader's patience."""
+    def _news(self, start: Offset) -> tuple[list[BatchFile], list[BatchFile]]:
+        """The files after `start` and the ledger's, once there is one, or after the reader's patience."""
         deadline = time.monotonic() + self._options.patience_seconds
-        seen, newest = self._changed(), self.reportLatestOffset()
-        while all(newest[key] <= start[key] for key in ("batch", "replay")) and time.monotonic() < deadline:
+        seen, found = self._changed(), (self._files(start), self._ledger(start))
+        while not any(found) and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
             if (changed := self._changed()) != seen:
-                seen, newest = changed, self.reportLatestOffset()
-        return newest
+                seen, found = changed, (self._files(start), self._ledger(start))
+        return found
 
     def _changed(self) -> list[int]:
         """When a name last came to the folders that are read, or went."""
@@ -142,7 +142,7 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         """Row groups in the order of the batches, cut into about as many splits as there are cores."""
         groups = [
             (str(file.path), index, metadata.row_group(index).num_rows)
-            for file in self._between(start["batch"], end["batch"])
+            for file in self._files(start, end)
             for metadata in [pq.read_metadata(file.path)]
             for index in range(metadata.num_row_groups)
         ]
@@ -156,8 +156,8 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
             work[min(bisect_right(bounds, seen + rows // 2), splits - 1)].setdefault(path, []).append(index)
             seen += rows
         taken = [Split(list(files.items()), start["clock"]) for files in work if files]
-        for file in self._ledger():
-            if start["replay"] < file.last <= end["replay"]:
+        for file in self._ledger(start):
+            if file.last <= end["replay"]:
                 every = list(range(pq.read_metadata(file.path).num_row_groups))
                 taken.append(Split([(str(file.path), every)], start["clock"], replayed=True))
         return list(map(_Partition, taken))
@@ -167,20 +167,24 @@ class LayerReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         assert isinstance(partition, _Partition)  # noqa: S101 - made by partitions() above
         yield encoded([partition.split])
 
-    def _files(self) -> list[BatchFile]:
-        return standing(batch_files(self._options.directory, self._options.prefix))
-
-    def _ledger(self) -> list[BatchFile]:
-        return batch_files(self._options.ledger, REPLAY) if self._options.ledger else []
-
-    def _between(self, start: int, end: int) -> list[BatchFile]:
-        """The files of the batches after `start` and up to `end`. Retention never merges across a reader's offset."""
-        files = [file for file in self._files() if file.last > start and file.first <= end]
-        for file in files:
-            if file.first <= start or file.last > end:
-                msg = f"{file.path}: holds batches on both sides of a reader's offset ({start}, {end})"
+    def _files(self, start: Offset, end: Offset | None = None) -> list[BatchFile]:
+        """The files of the batches after `start`, up to `end`. Retention never merges across a reader's offset."""
+        after, up_to = start["batch"], end["batch"] if end else math.inf
+        files = standing(batch_files(self._options.directory, self._options.prefix, after))
+        taken = [file for file in files if file.first <= up_to]
+        for file in taken:
+            if file.first <= after or file.last > up_to:
+                msg = f"{file.path}: holds batches on both sides of a reader's offset ({after}, {up_to})"
                 raise ValueError(msg)
-        return files
+        return taken
+
+    def _ledger(self, start: Offset) -> list[BatchFile]:
+        return batch_files(self._options.ledger, REPLAY, start["replay"]) if self._options.ledger else []
+
+
+def _newest(start: Offset, files: Sequence[BatchFile], ledger: Sequence[BatchFile]) -> Offset:
+    newest = {key: found[-1].last for key, found in (("batch", files), ("replay", ledger)) if found}
+    return start | newest | {"clock": 0}
 
 
 def _read_by(file: BatchFile) -> int:

@@ -208,8 +208,11 @@ def test_fresh_rows_take_the_place_of_what_is_not_final(spark: SparkSession, fee
     frame = sessions(rows, feed, activity.flow.session, fresh=True)
     checkpoint = str(activity.service.root / "checkpoint of a table")
     writer = frame.writeStream.outputMode("update").option("checkpointLocation", checkpoint)
-    query = writer.foreachBatch(replace).trigger(availableNow=True).start()
-    assert query.awaitTermination(120)
+    query = writer.foreachBatch(replace).start()
+    try:
+        query.processAllAvailable()
+    finally:
+        query.stop()
     stands = views.connect([activity.flow]).sql("FROM sessions ORDER BY ALL").fetchall()
     assert frame.columns == [field.name for field in spark.read.parquet(str(activity.flow.output)).schema] + ["final"]
     final = [row for row in kept if row.final]

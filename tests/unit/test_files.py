@@ -1,5 +1,6 @@
 """File names: a name says its batches exactly, and the standing files hold each batch once."""
 
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -85,5 +86,11 @@ def test_standing_files_hold_every_batch_exactly_once(data: st.DataObject, batch
         on_disk |= {merged}
         current[start:stop] = [merged]
     assert standing(data.draw(st.permutations(sorted(on_disk)))) == current
+    after = data.draw(st.integers(-1, 61))
+    with tempfile.TemporaryDirectory() as folder:
+        for file in on_disk:
+            (Path(folder) / file.path.name).touch()
+        found = standing(batch_files(Path(folder), "silver", after))
+    assert [file.path.name for file in found] == [file.path.name for file in current if file.last > after]
     for batch in batches:
         assert sum(file.first <= batch <= file.last for file in standing(on_disk)) == 1
