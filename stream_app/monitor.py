@@ -12,6 +12,8 @@ from enum import StrEnum
 from stream_app.flow import Flow
 from stream_app.sinks.batch import Written
 
+LONGEST_ERROR = 500
+
 
 class State(StrEnum):
     """Where a flow's query is in its life."""
@@ -32,7 +34,7 @@ class FlowStatus:
     state: State = State.STARTING
     restarts: int = 0
     failures: int = 0
-    """Failures in a row, without a batch between them."""
+    """Failures in a row, without progress between them."""
     last_error: str = ""
     progress_at: float = field(default_factory=time.time)
     """When the query last ended a batch or found nothing to do."""
@@ -67,13 +69,20 @@ class Monitor:
     def __getitem__(self, flow: Flow) -> FlowStatus:
         return self.statuses[flow.name]
 
+    def refuse(self, error: str) -> None:
+        """Note why the service cannot start; where a query has started, the flows have states of their own."""
+        if all(status.state is State.STARTING for status in self.statuses.values()):
+            for status in self.statuses.values():
+                status.state, status.last_error = State.FAILED, error[:LONGEST_ERROR]
+
     def problems(self, patience_seconds: float) -> dict[str, str]:
-        """Why the service is not healthy, by flow: a state that is not running, or no progress for too long."""
+        """Why the service is not healthy, by flow: an error, a state that is not running, no progress for too long."""
         now = time.time()
         found = {}
         for name, status in self.statuses.items():
             idle = now - status.progress_at
-            if status.state in {State.RESTARTING, State.FAILED}:
+            # a query that was started again may fail again: its error stands until it has made progress
+            if status.last_error or status.state in {State.RESTARTING, State.FAILED}:
                 found[name] = f"{status.state}: {status.last_error}"
             elif status.state is State.RUNNING and idle > patience_seconds:
                 found[name] = f"no progress for {idle:.0f} s"

@@ -43,7 +43,7 @@ class ProgressListener:
         """A query that found nothing to read is making progress, too."""
         status = self._monitor.statuses.get(self._names.get(event.runId().toString(), ""))
         if status:
-            status.progress_at = time.time()
+            _progressed(status)
 
     def onQueryTerminated(self, event: Any) -> None:  # noqa: N802 - Spark's name
         """The supervisor sees to queries that end; here their run is forgotten."""
@@ -55,7 +55,7 @@ class ProgressListener:
         status = self._monitor.statuses.get(progress["name"])
         if status is None:
             return
-        status.progress_at = time.time()
+        _progressed(status)
         status.behind = _behind(progress["sources"][0])
         written = status.written.pop(progress["batchId"], None)
         if written is None:  # nothing was read: the report repeats the last batch
@@ -81,8 +81,12 @@ class ProgressListener:
         implements = ("org.apache.spark.sql.streaming.PythonStreamingQueryListener",)
 
 
-def _count(status: FlowStatus, progress: dict[str, Any], written: Written) -> None:
+def _progressed(status: FlowStatus) -> None:
+    status.progress_at = time.time()
     status.failures, status.last_error = 0, ""
+
+
+def _count(status: FlowStatus, progress: dict[str, Any], written: Written) -> None:
     status.batch_id, status.batch_at = written.batch_id, time.time()
     status.batches += 1
     status.rows_in += written.rows_in

@@ -15,7 +15,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from stream_app import logs
 from stream_app.errors import ConfigError, StreamAppError, UnavailableError
 from stream_app.flow import Flow
-from stream_app.monitor import Monitor, State
+from stream_app.monitor import LONGEST_ERROR, Monitor, State
 from stream_app.pipeline import Pipeline
 from stream_app.settings import Settings
 
@@ -26,7 +26,6 @@ _COMMIT_SECONDS = 5.0
 _SOURCE_SECONDS = 20.0
 _INITIALIZING = "Initializing sources"
 _LONGEST_BACKOFF_SECONDS = 60.0
-_LONGEST_ERROR = 500
 
 
 class _Draining(Exception):  # noqa: N818 - not an error: it ends a batch that must not begin
@@ -64,8 +63,8 @@ class Runner:
                     return
                 self._start(flow)
                 self._wait_for_source(flow)
-            self._monitor.ready = True
             while self._queries or self._restart_at:
+                self._monitor.ready |= not self._restart_at
                 if self._stop.wait(poll):
                     return
                 self._watch()
@@ -81,8 +80,8 @@ class Runner:
         self._restart_at.pop(flow, None)
         try:
             self._queries[flow] = self._pipeline.start(flow, lambda frame, batch_id: self._batch(flow, frame, batch_id))
-        except ConfigError:
-            status.state = State.FAILED
+        except ConfigError as error:
+            status.state, status.last_error = State.FAILED, str(error)[:LONGEST_ERROR]
             raise
         except UnavailableError as error:
             if self._settings.drains:  # which must end
@@ -218,4 +217,4 @@ def _one_line(error: str) -> str:
     java = re.findall(r"^(?:Caused by)?: (.+)$", error, re.MULTILINE)
     candidates = [line for line in (*java[-1:], *python[-1:]) if not line.startswith("Py4J")]
     lines = candidates or [line.strip() for line in error.splitlines() if line.strip()] or ["unknown"]
-    return str(lines[-1 if candidates else 0])[:_LONGEST_ERROR]
+    return str(lines[-1 if candidates else 0])[:LONGEST_ERROR]

@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from stream_app import logs, rules
 from stream_app.admission import Admission
 from stream_app.broker import Broker
+from stream_app.errors import StreamAppError
 from stream_app.flow import Flow, Layer
 from stream_app.groups import mirrored
 from stream_app.lock import sole_user
@@ -45,8 +46,20 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
     _end_with_parent()
     stop, has_begun = threading.Event(), threading.Event()
     _stop_on_signals(stop, has_begun)
-    with sole_user(settings.output_path, _LOCK_PATIENCE_SECONDS), ExitStack() as beside:
-        monitor = Monitor(all_flows)
+    monitor = Monitor(all_flows)
+    with sole_user(settings.output_path, _LOCK_PATIENCE_SECONDS), kept(settings.output_path, monitor):
+        try:
+            _run(settings, monitor, all_flows, stop, has_begun)
+        except StreamAppError as error:
+            monitor.refuse(str(error))
+            raise
+    logs.info("stopped")
+
+
+def _run(
+    settings: Settings, monitor: Monitor, all_flows: tuple[Flow, ...], stop: threading.Event, has_begun: threading.Event
+) -> None:
+    with ExitStack() as beside:
         metrics = Metrics(monitor, _STUCK_TRIGGERS * settings.trigger_seconds + _STUCK_SECONDS)
         if settings.metrics_port:
             metrics.serve(settings.metrics_host, settings.metrics_port)
@@ -68,12 +81,10 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
         runner = Runner(pipeline, monitor, settings, stop)
         retention = Retention(all_flows, pipeline.hadoop, settings)
         logs.info("started", feeds=",".join(settings.feeds), output=settings.output_path)
-        beside.enter_context(kept(settings.output_path, monitor))
         beside.enter_context(retention.running())
         if settings.commit_group_offsets:
             beside.enter_context(mirrored(all_flows, broker))
         runner.run(all_flows)
-    logs.info("stopped")
 
 
 def _stop_on_signals(stop: threading.Event, has_begun: threading.Event) -> None:

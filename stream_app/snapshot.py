@@ -52,7 +52,7 @@ def read(root: Path) -> dict[str, Any]:
 
 @contextmanager
 def kept(root: Path, monitor: Monitor) -> Iterator[None]:
-    """Write a snapshot every second, and a last one at the end."""
+    """Write a snapshot at once, one every second, and a last one at the end."""
     ended = threading.Event()
 
     def keep() -> None:
@@ -63,6 +63,7 @@ def kept(root: Path, monitor: Monitor) -> Iterator[None]:
         while not ended.wait(_INTERVAL_SECONDS):
             keep()
 
+    keep()  # or those who ask during the start would be told what the service before this one was
     thread = threading.Thread(target=loop, daemon=True, name="snapshot")
     thread.start()
     try:

@@ -61,10 +61,22 @@ def test_a_service_that_runs_has_no_problems(monitor: Monitor) -> None:
     assert monitor.problems(PATIENCE) == {}
 
 
-@pytest.mark.parametrize("state", [State.RESTARTING, State.FAILED])
+@pytest.mark.parametrize("state", [State.RESTARTING, State.FAILED, State.STARTING, State.RUNNING])
 def test_a_query_that_failed_is_a_problem_with_its_reason(monitor: Monitor, silver: FlowStatus, state: State) -> None:
     silver.state, silver.last_error = state, "OSError: disk full"
     assert monitor.problems(PATIENCE) == {"transactions.silver": f"{state}: OSError: disk full"}
+
+
+def test_a_start_that_is_refused_says_so_of_every_flow(monitor: Monitor, silver: FlowStatus) -> None:
+    silver.state = State.STOPPED
+    monitor.refuse("transactions.gold: begin it anew")
+    assert silver.last_error == "", "its query had started"
+    for status in monitor.statuses.values():
+        status.state = State.STARTING
+    monitor.refuse("no broker answers")
+    assert {(status.state, status.last_error) for status in monitor.statuses.values()} == {
+        (State.FAILED, "no broker answers")
+    }
 
 
 def test_a_query_without_progress_is_a_problem(monitor: Monitor, silver: FlowStatus) -> None:
@@ -212,12 +224,13 @@ def test_reasons_and_late_rows_add_up(listener: ProgressListener, silver: FlowSt
 
 
 def test_an_idle_query_makes_progress_too(listener: ProgressListener, silver: FlowStatus) -> None:
-    silver.progress_at = 0
+    silver.progress_at, silver.failures, silver.last_error = 0, 4, "the broker was away"
     run_id = SimpleNamespace(toString=lambda: "run-1")
     started = SimpleNamespace(runId=lambda: run_id, name=lambda: "transactions.silver")
     listener.onQueryStarted(started)
     listener.onQueryIdle(started)
     assert time.time() - silver.progress_at < 60
+    assert (silver.failures, silver.last_error) == (0, ""), "failures are in a row no more"
     listener.onQueryTerminated(started)
     silver.progress_at = 0
     listener.onQueryIdle(started)

@@ -12,7 +12,7 @@ import pytest
 
 from stream_app import logs, runner
 from stream_app.checkpoint import Checkpoint
-from stream_app.errors import ConfigError, StreamAppError
+from stream_app.errors import ConfigError, StreamAppError, UnavailableError
 from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer, flows
 from stream_app.monitor import Monitor, State
@@ -190,8 +190,25 @@ def test_what_a_person_must_mend_is_not_tried_again(service: Service) -> None:
     service.begin().wait()
     assert isinstance(service.error, ConfigError)
     assert service.state(Layer.QUARANTINE) is State.FAILED
+    assert service.monitor.statuses["transactions.quarantine"].last_error == "begin it anew with: make reset"
     assert service.queries.active == []
     assert not service.monitor.ready
+
+
+def test_a_service_is_ready_once_every_query_has_been_started(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silver = service.monitor.statuses["transactions.silver"]
+    clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=time.sleep)
+    monkeypatch.setattr(runner, "time", clock)  # which stands still: it is never time for the second start
+    service.queries.script[Layer.SILVER] = [UnavailableError("no database answers")]
+    service.begin()
+    wait_until(lambda: len(service.queries.active) == 4)
+    assert not service.monitor.ready
+    assert service.monitor.problems(1e9) == {"transactions.silver": "restarting: no database answers"}
+    clock.monotonic = lambda: 100.0
+    wait_until(lambda: service.monitor.ready)
+    assert silver.state is State.RUNNING
 
 
 def test_backoff_grows_to_a_minute_with_jitter(

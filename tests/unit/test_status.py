@@ -126,9 +126,13 @@ def test_a_service_that_gave_up_shows_why(made: tuple[Flow, ...]) -> None:
     assert (row(made, "silver").state, row(made, "silver").last_error) == ("failed", "OSError: disk full")
 
 
-def test_the_snapshot_is_kept_and_written_a_last_time(made: tuple[Flow, ...]) -> None:
+def test_the_snapshot_is_written_at_once_kept_and_written_a_last_time(made: tuple[Flow, ...]) -> None:
+    monitor = Monitor(made)
+    monitor[made[0]].state = State.RUNNING
+    snapshot.write(made[0].root, monitor)  # and then it was killed
     monitor = Monitor(made)
     with snapshot.kept(made[0].root, monitor):
+        assert snapshot.read(made[0].root)["flows"]["transactions.bronze"]["state"] == "starting"
         monitor[made[0]].state = State.DONE
     assert snapshot.read(made[0].root)["flows"]["transactions.bronze"]["state"] == "done"
     assert not list(made[0].root.glob("*.tmp"))
