@@ -10,9 +10,10 @@ What a layer has not taken yet (its committed offset says so) is counted as pend
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 
-import duckdb
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -24,11 +25,11 @@ from stream_app.ops import recompute
 from stream_app.ops.command import run
 from stream_app.ops.sql import name, names
 from stream_app.ops.tables import copy_tables
-from stream_app.ops.views import COORDINATES, select, select_late
+from stream_app.ops.views import COORDINATES, FilesChangedError, database, declared, held, select, select_late
 from stream_app.settings import Settings
 
 _EXAMPLES = 20
-_ATTEMPTS = 3
+_ATTEMPTS = 5
 
 
 @dataclass
@@ -55,18 +56,20 @@ def audit(settings: Settings, flows: tuple[Flow, ...]) -> int:
 
 
 def reconcile(bronze: Flow, settings: Settings) -> Report:
-    """Audit the feed of that bronze flow. Retention may take a file away meanwhile: then it begins again."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            return _Audit(bronze, settings).report()
-        except duckdb.IOException:
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError
+    """Audit the feed of that bronze flow, beside a running service, too.
+
+    Retention may take a file away while they are looked up: then it begins again. Once they are open, it may do so.
+    """
+    for _ in range(_ATTEMPTS):
+        with suppress(FilesChangedError, FileNotFoundError), ExitStack() as files:
+            return _Audit(bronze, settings, files).report()
+    problem = f"the files of {bronze.feed.name} changed {_ATTEMPTS} times while they were looked up; try again"
+    raise StreamAppError(problem)
 
 
 class _Audit:
-    def __init__(self, bronze: Flow, settings: Settings) -> None:
+    def __init__(self, bronze: Flow, settings: Settings, files: ExitStack) -> None:
+        """Open what stands now; it is read until `files` is closed."""
         found = bronze.with_downstream()
         flows = {flow.layer: flow for flow in found}
         derived = [flow for flow in found if flow.drops_late]
@@ -74,8 +77,9 @@ class _Audit:
         self._feed = bronze.feed
         self._pruned = settings.retention == "prune"
         self._report = Report(bronze.feed.name)
-        self._db = duckdb.connect()
-        self._db.execute(f"SET TimeZone = 'UTC'; SET preserve_insertion_order = false; CREATE SCHEMA {self._feed.name}")
+        self._db = database()
+        self._db.execute(f"SET preserve_insertion_order = false; CREATE SCHEMA {self._feed.name}")
+        rows, late = (partial(read, opened=partial(held, files)) for read in (select, select_late))
         # Committed positions first, files after: what is committed has its file by then.
         committed = {flow.sink: flow.checkpoint.last_committed() for flow in found}
         taken = {sink: one.end["batch"] if one and "batch" in one.end else -1 for sink, one in committed.items()}
@@ -86,23 +90,26 @@ class _Audit:
         silver, csv = flows[Layer.SILVER], flows[Layer.RAW_CSV]
         ledger = [str(f.path) for f in standing(batch_files(silver.replay, REPLAY)) if f.last <= replay]
         views = {
-            "bronze": select(flows[Layer.BRONZE]),
-            "due": select(flows[Layer.BRONZE], due),
-            "silver": select(silver, own[Layer.SILVER]),
-            "quarantine": select(flows[Layer.QUARANTINE], own[Layer.QUARANTINE]),
-            "replayed": f"SELECT * FROM read_parquet({ledger})" if ledger else select(silver, -1),
-            "for_csv": select(silver, taken[Layer.RAW_CSV]),
-            "csv": select(csv, own[Layer.RAW_CSV]),
+            "bronze": rows(flows[Layer.BRONZE]),
+            "due": rows(flows[Layer.BRONZE], due),
+            "silver": rows(silver, own[Layer.SILVER]),
+            "quarantine": rows(flows[Layer.QUARANTINE], own[Layer.QUARANTINE]),
+            "replayed": f"SELECT * FROM read_parquet({ledger})" if ledger else rows(silver, -1),
+            "for_csv": rows(silver, taken[Layer.RAW_CSV]),
+            "csv": rows(csv, own[Layer.RAW_CSV]),
         }
-        self._golds = [flow for flow in derived if flow.layer is not Layer.TABLE or self._has_copied(flow, settings)]
-        for gold in self._golds:
-            rows, is_table = select(silver, taken[gold.sink]), gold.layer is Layer.TABLE
-            views[f"for_{gold.sink}"] = recompute.as_stored(gold, rows) if is_table else rows
-            views[gold.sink] = self._final_rows(gold) if is_table else select(gold, own[gold.sink])
-            views[gold.late_name] = select_late(gold, own[gold.sink])
+        for gold in derived:
+            for_gold, is_table = rows(silver, taken[gold.sink]), gold.layer is Layer.TABLE
+            views[f"for_{gold.sink}"] = recompute.as_stored(gold, for_gold) if is_table else for_gold
+            views[gold.late_name] = late(gold, own[gold.sink])
+            if not is_table:
+                views[gold.sink] = rows(gold, own[gold.sink])
         for lake in self._lakes:
-            views[f"for_{lake.sink}"] = select(silver, taken[lake.sink])
-            views[lake.sink] = select(lake, own[lake.sink])
+            views[f"for_{lake.sink}"] = rows(silver, taken[lake.sink])
+            views[lake.sink] = rows(lake, own[lake.sink])
+        # to copy a table may take long, and by now every file is open
+        self._golds = [flow for flow in derived if flow.layer is not Layer.TABLE or self._has_copied(flow, settings)]
+        views |= {gold.sink: self._final_rows(gold) for gold in self._golds if gold.layer is Layer.TABLE}
         for view, sql in views.items():
             self._db.execute(f"CREATE VIEW {view} AS {sql}")
 
@@ -161,6 +168,7 @@ class _Audit:
 
     def _lost(self) -> None:
         key, wire = self._feed.dedupe.key, self._feed.wire_name(self._feed.dedupe.key)
+        kind = declared(self._feed)[key]
         self._db.execute(
             'CREATE TEMP TABLE missing AS SELECT partition, "offset", value FROM due '
             'ANTI JOIN (SELECT partition, "offset" FROM silver UNION ALL SELECT partition, "offset" FROM quarantine) '
@@ -170,7 +178,7 @@ class _Audit:
             'CREATE TEMP TABLE repeats AS SELECT partition, "offset" FROM (SELECT partition, "offset", '
             f"CASE WHEN json_valid(text) THEN json_extract_string(text, '$.\"{wire}\"') END AS repeated "
             "FROM (SELECT *, try(decode(value)) AS text FROM missing)) "
-            f"SEMI JOIN silver s ON repeated = s.{name(key)}::VARCHAR"
+            f"SEMI JOIN silver s ON TRY_CAST(repeated AS {kind}) = s.{name(key)}"
         )
         self._report.counts["repeats"] = self._number("SELECT count(*) FROM repeats")
         self._examples(

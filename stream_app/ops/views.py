@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
 import duckdb
 
@@ -24,13 +28,20 @@ _TYPES = {
 }
 
 
+Opened = Callable[[Path], object]
+_OPEN_FILES = Path("/proc/self/fd")
+
+
+class FilesChangedError(Exception):
+    """Retention has merged files since the position up to which they were to be read."""
+
+
 def connect(flows: Sequence[Flow]) -> duckdb.DuckDBPyConnection:
     """An in-memory database with a view for each flow that writes files, over those that stand now.
 
     Files that a compacted file has taken the place of are left out, so each batch counts once.
     """
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone = 'UTC'")
+    connection = database()
     for flow in flows:
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {flow.feed.name}")
         if flow.layer not in {Layer.TOPIC, Layer.TABLE}:
@@ -41,23 +52,49 @@ def connect(flows: Sequence[Flow]) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def select(flow: Flow, up_to: float = math.inf) -> str:
-    """The SQL that reads the flow's files of the batches up to one; no rows, but all columns, where there are none."""
-    return _select([file for file in flow.files() if file.last <= up_to], _columns(flow))
+def database() -> duckdb.DuckDBPyConnection:
+    """An empty in-memory database that shows times in UTC; what memory does not hold goes to the temporary folder."""
+    connection = duckdb.connect()
+    spill = Path(tempfile.gettempdir()) / f"duckdb-{os.getpid()}"  # by default, in the working folder
+    connection.execute(f"SET TimeZone = 'UTC'; SET temp_directory = {text(spill)}")
+    return connection
 
 
-def select_late(flow: Flow, up_to: float = math.inf) -> str:
+def held(files: ExitStack, path: Path) -> Path:
+    """Open a file, for as long as `files` is; by what is returned it is read then, even if somebody deletes it.
+
+    On Linux; elsewhere that is the path itself.
+    """
+    if not _OPEN_FILES.is_dir():
+        return path
+    descriptor = os.open(path, os.O_RDONLY)
+    files.callback(os.close, descriptor)
+    return _OPEN_FILES / str(descriptor)
+
+
+def select(flow: Flow, up_to: float = math.inf, opened: Opened = str) -> str:
+    """The SQL that reads the flow's files of the batches up to one; no rows, but all columns, where there are none.
+
+    `opened` names the path by which a file is read. Raises FilesChangedError where a file was merged across `up_to`.
+    """
+    return _select(flow.files(), _columns(flow), up_to, opened)
+
+
+def select_late(flow: Flow, up_to: float = math.inf, opened: Opened = str) -> str:
     """The same for the rows that came after their window or session was final."""
-    files = [file for file in standing(batch_files(flow.late, flow.late_name)) if file.last <= up_to]
     windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} if flow.is_windowed else {}
-    return _select(files, windows | _declared(flow) | COORDINATES)
+    columns = windows | declared(flow.feed) | COORDINATES
+    return _select(standing(batch_files(flow.late, flow.late_name)), columns, up_to, opened)
 
 
-def _select(files: Sequence[BatchFile], columns: Mapping[str, str]) -> str:
+def _select(found: Sequence[BatchFile], columns: Mapping[str, str], up_to: float, opened: Opened) -> str:
+    files = [file for file in found if file.first <= up_to]
+    if any(file.last > up_to for file in files):
+        raise FilesChangedError
     if not files:
         nulls = (f"NULL::{kind} AS {name(column)}" for column, kind in columns.items())
         return f"SELECT {', '.join(nulls)} WHERE false"
-    listed = f"[{', '.join(text(file.path) for file in files)}]"
+    listed = f"[{', '.join(text(opened(file.path)) for file in files)}]"
     if files[0].path.suffix == f".{Layer.RAW_CSV.extension}":
         typed = ", ".join(f"{text(column)}: {text(kind)}" for column, kind in columns.items())
         return f"SELECT * FROM read_csv({listed}, columns = {{{typed}}}, {CSV_DIALECT})"
@@ -65,12 +102,13 @@ def _select(files: Sequence[BatchFile], columns: Mapping[str, str]) -> str:
     return f"SELECT * FROM read_parquet({listed}, hive_partitioning = {dated})"
 
 
-def _declared(flow: Flow) -> dict[str, str]:
-    return {column: _TYPES.get(field.type, field.type) for column, field in flow.feed.fields.items()}
+def declared(feed: Feed) -> dict[str, str]:
+    """The feed's columns and their types."""
+    return {column: _TYPES.get(field.type, field.type) for column, field in feed.fields.items()}
 
 
 def _columns(flow: Flow) -> dict[str, str]:
-    declared = _declared(flow)
+    fields = declared(flow.feed)
     match flow.layer:
         case Layer.BRONZE:
             return {
@@ -83,17 +121,17 @@ def _columns(flow: Flow) -> dict[str, str]:
             return texts | COORDINATES
         case Layer.SILVER | Layer.LAKE:
             dates = {"event_date": "DATE"} if flow.layer is Layer.LAKE else {}
-            return declared | COORDINATES | dates
+            return fields | COORDINATES | dates
         case Layer.GOLD:
-            keys = {key: declared[key] for key in flow.window.keys}
+            keys = {key: fields[key] for key in flow.window.keys}
             windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} | keys
             return windows | {column: _measured(flow.feed, m) for column, m in flow.window.measures.items()}
         case Layer.SESSIONS:
-            keys = {key: declared[key] for key in flow.session.keys}
+            keys = {key: fields[key] for key in flow.session.keys}
             times = {"session_start": "TIMESTAMPTZ", "session_end": "TIMESTAMPTZ"}
             return keys | times | {"duration_seconds": "DOUBLE", "events": "BIGINT", "outcome": "VARCHAR"}
         case _:
-            return declared
+            return fields
 
 
 def _measured(feed: Feed, measure: Measure) -> str:

@@ -1,5 +1,6 @@
 """make audit finds what is wrong: every part of it is shown to notice, and to be content with what is right."""
 
+import math
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -10,10 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from stream_app.errors import StreamAppError
 from stream_app.feed import Feed
 from stream_app.files import batch_file
 from stream_app.flow import LATE, Flow, Layer
-from stream_app.ops.audit import audit, reconcile
+from stream_app.ops import audit as audits
+from stream_app.ops import views
+from stream_app.ops.audit import Report, _Audit, audit, reconcile
 from tests.helpers import START_MS, Row, app_settings, at, bronze_row, commit, plan, silver_row, value, write_layer
 
 Flows = dict[Layer, Flow]
@@ -139,6 +143,55 @@ def test_what_a_layer_has_not_taken_yet_is_pending_and_no_loss(flows: Flows) -> 
     again(bronze, [bronze_row(20, value(20)), bronze_row(21, b"x")])
     report = reconcile(bronze, app_settings(bronze.root))
     assert (report.wrong, report.counts["pending"]) == ([], 2)
+
+
+def test_files_that_are_merged_away_meanwhile_are_read_to_the_end(
+    flows: Flows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = _Audit.report
+
+    def after_the_merge(self: _Audit) -> Report:
+        for path in flows[Layer.BRONZE].root.rglob("*_0000000000.*"):
+            path.unlink()
+        return report(self)
+
+    monkeypatch.setattr(_Audit, "report", after_the_merge)
+    bronze = flows[Layer.BRONZE]
+    found = reconcile(bronze, app_settings(bronze.root))
+    assert (found.wrong, found.counts["bronze"]) == ([], 6)
+    assert not bronze.files()
+
+
+def test_a_merge_across_the_position_that_is_audited_makes_it_begin_again(
+    flows: Flows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gold = flows[Layer.GOLD]
+    file = gold.files()[0].path
+    merged = file.rename(batch_file(gold.output, "gold", "parquet", START_MS, 0, 1).path)
+    with pytest.raises(StreamAppError, match="changed 5 times"):
+        wrong(flows)
+    positions = gold.checkpoint.path / "commits"
+    listed = views.select
+
+    def meanwhile(flow: Flow, up_to: float = math.inf, opened: views.Opened = str) -> str:
+        if flow.layer is Layer.GOLD:
+            plan(flow, 1, {"batch": 0}, watermark_ms=START_MS + 1_500_000)
+            commit(flow, 1)
+        return listed(flow, up_to, opened)
+
+    monkeypatch.setattr(audits, "select", meanwhile)
+    assert wrong(flows) == ""
+    assert merged.exists()
+    assert (positions / "1").exists()
+
+
+def test_a_repeat_is_one_whatever_its_key_is_written_like(flows: Flows) -> None:
+    """Of a decimal, 12.5 in the record is 12.50 in silver."""
+    feed = flows[Layer.BRONZE].feed
+    by_amount = feed.model_copy(update={"dedupe": feed.dedupe.model_copy(update={"key": "amount"})})
+    bronze = Flow(by_amount, Layer.BRONZE, flows[Layer.BRONZE].root)
+    found = reconcile(bronze, app_settings(bronze.root))
+    assert (found.wrong, found.counts["repeats"]) == ([], 1)
 
 
 def test_the_exit_code_says_it(flows: Flows, capsys: pytest.CaptureFixture[str]) -> None:
