@@ -25,8 +25,8 @@ from stream_app.sinks.hadoop import Hadoop
 _INTERVAL_SECONDS = 2.0
 _PATIENCE_SECONDS = 10.0
 _MOST_COMPACTED = 12
-# A merged file is the smallest piece that a reset reads at once, so it is not grown without end.
-_LARGEST_BYTES = 1 << 30
+# A merged file is the smallest piece that a reset reads at once: a batch of some million rows, which must end in time.
+_LARGEST_BYTES = 256 << 20
 
 
 class Retention:
@@ -81,7 +81,8 @@ class Retention:
         if self._mode == "prune":
             self._delete(flow, free[: len(kept) - self._most])
         elif standing_micro > self._most:
-            self._merge(flow, prefix, micro[: standing_micro - self._most // 2])
+            for group in _bounded(micro[: standing_micro - self._most // 2]):
+                self._merge(flow, prefix, group)
             merged = [file for file in standing(batch_files(folder, prefix)) if file.last <= free_up_to]
             self._merge(flow, prefix, _dominated(merged))
 
@@ -121,6 +122,20 @@ def _committed_by_all(flow: Flow) -> int:
         committed = follower.checkpoint.last_committed()
         taken.append(int(committed.end["batch"]) if committed else -1)
     return min(taken)
+
+
+def _bounded(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
+    """The files in groups, of as many as a merged file may have bytes, or of two."""
+    group: list[BatchFile] = []
+    total = 0
+    for file in files:
+        size = file.path.stat().st_size
+        if len(group) > 1 and total + size > _LARGEST_BYTES:
+            yield group
+            group, total = [], 0
+        group.append(file)
+        total += size
+    yield group
 
 
 def _dominated(files: Sequence[BatchFile]) -> list[BatchFile]:

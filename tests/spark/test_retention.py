@@ -69,6 +69,23 @@ def test_compaction_keeps_rows_and_order_and_the_newest_micro_batches(folder: Fo
     assert list((folder.silver.output / "_staging").rglob("*.parquet")) == []
 
 
+def test_a_merged_file_is_no_larger_than_a_reset_can_read_at_once(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But where two micro-batches are larger already."""
+    size = folder.silver.files()[0].path.stat().st_size
+    monkeypatch.setattr(retention, "_LARGEST_BYTES", 3 * size + size // 2)
+    folder.tidy()
+    assert folder.ranges == [(0, 2), (3, 5), (6, 8), (9, 9), (10, 10)]
+    monkeypatch.setattr(retention, "_LARGEST_BYTES", 1)
+    for batch in range(BATCHES, BATCHES + 6):
+        folder.add(batch)
+        for flow in folder.silver.with_downstream():
+            folder.committed(flow, batch)
+    folder.tidy()
+    assert folder.ranges[3:] == [(9, 10), (11, 12), (13, 14), (15, 15), (16, 16)]
+
+
 def test_no_file_is_touched_that_a_reader_has_not_committed(folder: Folder) -> None:
     gold = folder.flows[3]
     for path in (gold.checkpoint.path / "commits").iterdir():
