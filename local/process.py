@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +54,8 @@ class Child:
     _process: subprocess.Popen[bytes] | None = None
     _lock: int | None = None
     _log_start: int = 0
+    _shown: int = 0
+    """To where in its log new_lines has come."""
 
     def claim(self) -> None:
         """Make sure that this is the only one of its name here. Raises ConfigError that names the other one."""
@@ -65,13 +67,10 @@ class Child:
 
     def start(self, stopping: Event) -> None:  # noqa: ARG002 - for a child whose start takes long
         """Start the program; return when others may rely on it, or when `stopping` is set."""
-        log = self.places.log(self.name)
-        with contextlib.suppress(FileNotFoundError):
-            if log.stat().st_size > _LOG_KEPT_BYTES:
-                log.replace(log.with_suffix(".log.1"))
+        self.bound_log()
         # It writes the log itself: through a pipe, it would depend on us to live and to drain.
-        with log.open("ab") as output:
-            self._log_start = output.tell()
+        with self.places.log(self.name).open("ab") as output:
+            self._log_start = self._shown = output.tell()
             self._process = subprocess.Popen(
                 self.argv,
                 cwd=ROOT,
@@ -126,19 +125,30 @@ class Child:
             self._lock = None
         return self._process is None or self.ended_well
 
-    def new_output(self, position: int) -> bytes:
-        """Return what it wrote since its start, from the byte `position` of that on."""
+    def bound_log(self) -> None:
+        """Begin its log anew once that is large; what it held until then stands in `.log.1`."""
+        log = self.places.log(self.name)
+        if log.exists() and log.stat().st_size > _LOG_KEPT_BYTES:
+            shutil.copyfile(log, log.with_suffix(".log.1"))
+            os.truncate(log, 0)  # who has it open appends to it, wherever its end is
+            self._log_start = self._shown = 0
+
+    def new_lines(self) -> bytes:
+        """Return the whole lines that it wrote since the last call, or since its start."""
         with self.places.log(self.name).open("rb") as log:
-            log.seek(self._log_start + position)
-            return log.read()
+            log.seek(self._shown)
+            new = log.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._shown += len(whole)
+        return whole
 
     def last_lines(self, count: int) -> list[str]:
         """Return the last lines that are not empty of what it wrote since its start."""
         if self._process is None:
             return []
-        log = self.places.log(self.name)
-        written = log.stat().st_size - self._log_start
-        text = self.new_output(max(0, written - _TAIL_BYTES)).decode(errors="replace")
+        with self.places.log(self.name).open("rb") as log:
+            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            text = log.read().decode(errors="replace")
         return [line for line in text.splitlines() if line.strip()][-count:]
 
     @property

@@ -32,7 +32,6 @@ class _Follow:
     quoted_lines = 0
 
     def __init__(self, children: Sequence[Child]) -> None:
-        self._positions = {child.name: 0 for child in children}
         self._children = children
 
     def look(self) -> None:
@@ -40,11 +39,8 @@ class _Follow:
         for child in self._children:
             if child.pid is None:
                 continue
-            new = child.new_output(self._positions[child.name])
-            whole = new[: new.rfind(b"\n") + 1]
-            self._positions[child.name] += len(whole)
             with contextlib.suppress(OSError):  # the reader went away
-                sys.stdout.write(whole.decode(errors="replace"))
+                sys.stdout.write(child.new_lines().decode(errors="replace"))
                 sys.stdout.flush()
 
 
@@ -75,6 +71,8 @@ def follow(children: Sequence[Child]) -> int:
 def _watch(children: Sequence[Child], view: View, stopping: Event, time_is_up: Callable[[], bool]) -> int:
     while not stopping.wait(_LOOK_SECONDS) and not time_is_up():
         view.look()
+        for child in children:
+            child.bound_log()
         ended = [child for child in children if child.returncode is not None]
         for child in ended:
             expected = len(children) == 1 or child.when_done is not WhenDone.TROUBLE

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from local import lock, run
+from local import lock, process, run
 from local.places import ROOT, Places
 from local.process import Child, WhenDone, lock_path
-from local.supervise import supervise
+from local.supervise import follow, supervise
 from stream_app.errors import ConfigError
 
 FOREVER = "import time; time.sleep(600)"
@@ -27,6 +27,16 @@ def stop(*_):
 signal.signal(signal.SIGTERM, stop)
 print("up", flush=True)
 time.sleep(600)
+"""
+
+TALKATIVE = """
+import os, sys, time
+print(*(f"line {n}" for n in range(200)), sep=chr(10), flush=True)
+deadline = time.monotonic() + 30
+while os.fstat(1).st_size and time.monotonic() < deadline:
+    time.sleep(0.01)
+print("end")
+sys.exit(3)
 """
 
 
@@ -182,6 +192,18 @@ def test_a_log_goes_on_over_restarts_and_only_this_runs_lines_are_quoted(places:
         supervise([one], Quiet(), never)
     assert one.last_lines(9) == ["run 2"]
     assert places.log("app").read_text() == "run 1\nrun 2\n"
+
+
+def test_a_log_is_begun_anew_once_it_is_large_also_while_its_program_runs(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(process, "_LOG_KEPT_BYTES", 1000)
+    one = child(places, TALKATIVE)
+    assert follow([one]) == 1
+    assert one.last_lines(9) == ["end"]
+    assert places.log("app").read_text() == "end\n"
+    assert places.log("app").with_suffix(".log.1").read_text().splitlines() == [f"line {n}" for n in range(200)]
+    assert set(capsys.readouterr().out.splitlines()) <= {"end", *(f"line {n}" for n in range(200))}
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("", None), ("90", 90.0), ("1.5", 1.5)])
