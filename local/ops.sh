@@ -39,6 +39,8 @@ case "$name $state" in
         exit 2
     fi
     trap 'docker compose start stream-app' EXIT
+    trap 'exit 130' INT # some shells run no EXIT trap where a signal ends them
+    trap 'exit 143' TERM
     docker compose stop stream-app && in_image
     ;;
 "replay running" | "replay restarting") in_image ;;
