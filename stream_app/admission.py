@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from stream_app import logs, ownership, restart
+from collections.abc import Sequence
+
+from stream_app import chain, logs, ownership, restart
 from stream_app.broker import Broker, Topic
 from stream_app.errors import ConfigError
+from stream_app.files import BatchFile
 from stream_app.flow import Flow, Layer
 from stream_app.settings import Settings
 
@@ -31,7 +34,20 @@ class Admission:
         ownership.claim(flow, topic.id if topic else None)
         if topic:
             self._check_offsets(flow, topic)
+        if flow.upstream:
+            committed, planned = flow.checkpoint.last_committed(), flow.checkpoint.last_planned()
+            read, end = (batch.end["batch"] if batch else -1 for batch in (committed, planned))
+            self.check_files(flow, read, flow.untaken(), end)
         return topic
+
+    def check_files(self, flow: Flow, read: int, files: Sequence[BatchFile], end: int) -> None:
+        """Refuse to read on after batch `read`, to `end` if that is planned, where a file has gone that comes next."""
+        if read < 0 and files and self._settings.retention == "prune":  # which deletes the oldest
+            read = files[0].first - 1
+        lost = chain.missing(read, files, end)
+        if lost is not None and flow.upstream:
+            problem = f"{flow.upstream.output} has lost the file of batch {lost}, which {flow.name} has not read"
+            self._refuse_loss(problem, "put it back, or go on")
 
     def check_same_topic(self, flow: Flow, topic: Topic | None) -> None:
         """Before a batch of bronze is published: its offsets must still be those of the topic it was admitted with."""
@@ -53,7 +69,9 @@ class Admission:
         if not gaps:
             return
         problem = f"topic {topic.name} no longer holds what {flow.name} would read next ({'; '.join(gaps)})"
+        self._refuse_loss(problem, f"begin anew with: {ownership.reset_command(flow)}, or go on")
+
+    def _refuse_loss(self, problem: str, advice: str) -> None:
         if self._settings.fail_on_data_loss:
-            command = ownership.reset_command(flow)
-            raise ConfigError(f"{problem}; go on without it by FAIL_ON_DATA_LOSS=false, or begin anew with: {command}")
+            raise ConfigError(f"{problem}; {advice} without it by FAIL_ON_DATA_LOSS=false")
         logs.warning(problem)

@@ -40,10 +40,10 @@ class Checkpoint:
     path: Path
 
     def query_id(self) -> str | None:
-        """The id that Spark gave the query at its first start, or None before that."""
+        """The id that Spark gave the query at its first start, or None before that, and where it cannot be read."""
         try:
             return str(json.loads((self.path / "metadata").read_text())["id"])
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
 
     def planned(self, batch_id: int) -> PlannedBatch:

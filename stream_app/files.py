@@ -8,6 +8,7 @@ The batch time is UTC and comes from the checkpoint's offset log, so a replayed 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -91,28 +92,32 @@ def partitions(directory: Path) -> list[Path]:
     return [path for path in data_paths(directory) if path.is_dir() and "=" in path.name]
 
 
-def batch_files(directory: Path, layer: str, after: int = -1) -> list[BatchFile]:
-    """The batch files of the layer that hold a batch after that one, or all; oldest first.
+def batch_files(directory: Path, layer: str, after: int = -1, up_to: float = math.inf) -> list[BatchFile]:
+    """The batch files of the layer that hold a batch after the one and up to the other, oldest first.
 
     Those that a compacted file covers are among them.
     """
     # a folder is looked at several times a batch, and a follower that is behind leaves thousands of files in it
-    new = (name for name in _names(directory) if after < 0 or _last_batch(name) > after)
-    parsed = (_parse(directory, name, layer) for name in new)
+    found = (name for name in _names(directory) if _has_batch(name, after, up_to))
+    parsed = (_parse(directory, name, layer) for name in found)
     return sorted((file for file in parsed if file is not None), key=attrgetter("first", "last", "time"))
 
 
-def _last_batch(name: str) -> int:
-    """The newest batch of a file by its name; -1 where the name is no batch file's."""
-    last = name.rpartition(".")[0].rpartition("_")[2].rpartition("-")[2]
-    return int(last) if last.isdecimal() else -1
+def _has_batch(name: str, after: int, up_to: float) -> bool:
+    """Whether a file holds such a batch, if it is one of ours: by the end of its name, where the batch ids are."""
+    first, _, last = name.rpartition(".")[0].rpartition("_")[2].partition("-")
+    return first.isdecimal() and int(first) <= up_to and (not last or last.isdecimal()) and int(last or first) > after
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file, which appears whole or not at all."""
+def replace_text(path: Path, text: str, *, flushed: bool = True) -> None:
+    """Write a small file, which appears whole or not at all; if it is `flushed`, a power cut does not take it back."""
     partial = path.with_name(f".{path.name}.tmp")
     partial.write_text(text)
+    if flushed:
+        sync(partial)
     partial.replace(path)
+    if flushed:
+        sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -155,9 +156,9 @@ class Flow:
         """The flow itself and all that follow it, directly or not, upstream first."""
         return (self, *(flow for follower in self.downstream for flow in follower.with_downstream()))
 
-    def files(self, after: int = -1) -> list[BatchFile]:
-        """The output's files that hold each batch after that one, or all of them, once; oldest first."""
-        found = (batch_files(folder, self.sink, after) for folder in self.data_folders)
+    def files(self, after: int = -1, up_to: float = math.inf) -> list[BatchFile]:
+        """The output's files that hold each batch after the one and up to the other once, oldest first."""
+        found = (batch_files(folder, self.sink, after, up_to) for folder in self.data_folders)
         return sorted(file for files in found for file in standing(files))
 
     def start(self, batch_id: int) -> dict[str, Any]:
@@ -167,14 +168,15 @@ class Flow:
         return BEFORE_ALL_FILES if self.upstream else self.checkpoint.first_offsets()
 
     def taken(self, batch: PlannedBatch) -> list[BatchFile]:
-        """The files of the layer before, and of silver's ledger, that this query's batch reads."""
-        before = self.start(batch.batch_id)
-        files = self.upstream.files(before["batch"]) if self.upstream else []
-        ledger = batch_files(self.replay, REPLAY) if self.layer is Layer.SILVER else []
-        return [
-            *(file for file in files if file.first <= batch.end["batch"]),
-            *(file for file in ledger if before["replay"] < file.last <= batch.end["replay"]),
-        ]
+        """The files of the layer before that this query's batch reads."""
+        start = self.start(batch.batch_id)["batch"]
+        return self.upstream.files(start, batch.end["batch"]) if self.upstream else []
+
+    def replayed(self, batch: PlannedBatch) -> list[BatchFile]:
+        """The files of silver's ledger that its batch reads, too."""
+        if self.layer is not Layer.SILVER:
+            return []
+        return batch_files(self.replay, REPLAY, self.start(batch.batch_id)["replay"], batch.end["replay"])
 
     def untaken(self) -> list[BatchFile]:
         """The files of the layer before that no committed batch of this query has read."""

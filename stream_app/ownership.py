@@ -14,12 +14,12 @@ import shutil
 import uuid
 from pathlib import Path
 
+from stream_app import chain
 from stream_app.errors import ConfigError
 from stream_app.files import data_paths, parse, replace_text
 from stream_app.flow import Flow, Layer
 
 _OWNER = "_owner.json"
-_LAST_FILE = "last_file"
 
 
 def claim(flow: Flow, topic_id: str | None) -> None:
@@ -32,11 +32,6 @@ def claim(flow: Flow, topic_id: str | None) -> None:
             _bind(flow, topic_id)
     else:
         _check(flow, topic_id)
-
-
-def remember(flow: Flow, file: Path) -> None:
-    """Keep the name of the newest file beside the checkpoint, so that a start notices that it has gone."""
-    replace_text(flow.checkpoint.path / _LAST_FILE, file.name)
 
 
 def reset_command(flow: Flow) -> str:
@@ -66,7 +61,7 @@ def _is_bound(flow: Flow, topic_id: str | None) -> bool:
     query_id = flow.checkpoint.query_id()
     try:
         found = json.loads((flow.output / _OWNER).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return False
     return query_id is not None and found == _owner(flow, topic_id, query_id)
 
@@ -87,7 +82,7 @@ def _check(flow: Flow, topic_id: str | None) -> None:
         raise _refusal(flow, f"{flow.checkpoint.path}/metadata has gone, so the checkpoint cannot be read")
     try:
         found = json.loads((flow.output / _OWNER).read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         problem = f"{flow.output} was deleted or emptied under its checkpoint {flow.checkpoint.path}"
         raise _refusal(flow, problem) from None
     expected = _owner(flow, topic_id, query_id)
@@ -125,12 +120,11 @@ def _check_files(flow: Flow) -> None:
                 raise ConfigError(f"{path} was not written by {flow.name}; move it out of the folder")
             if (other := written.setdefault((file.first, file.last), path)) != path:
                 raise ConfigError(f"{other} and {path} are of one batch; move out what {flow.name} has not written")
-    try:
-        last_file = parse(flow.output / (flow.checkpoint.path / _LAST_FILE).read_text(), flow.sink)
-    except FileNotFoundError:
+    last = chain.last_file(flow)
+    if last is None:
         return
-    if last_file and not any(file.first <= last_file.last <= file.last for file in flow.files()):
-        raise _refusal(flow, f"{last_file.path} was deleted under its checkpoint {flow.checkpoint.path}")
+    if not any(file.first <= last.last <= file.last for file in flow.files()):
+        raise _refusal(flow, f"{last.path} was deleted under its checkpoint {flow.checkpoint.path}")
     if flow.layer is Layer.SILVER and not flow.seen.is_dir():
         raise _refusal(flow, f"{flow.seen} has gone, by which repeats are found")
 

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from stream_app import logs, ownership, restart, schema
+from stream_app import chain, logs, restart, schema
 from stream_app.admission import Admission
 from stream_app.checkpoint import PlannedBatch
+from stream_app.files import BatchFile
 from stream_app.flow import Flow, Layer
 from stream_app.layers.gold import gold
 from stream_app.layers.sessions import sessions
@@ -77,10 +78,14 @@ class Pipeline:
         """Write a batch of the flow (sinks/batch.py has the guarantee)."""
         planned = flow.checkpoint.planned(batch_id)
         flow.checkpoint.flush(batch_id)
-        taken = flow.taken(planned) if flow.upstream else []
+        taken: list[BatchFile] = []
+        if flow.upstream:
+            taken = flow.taken(planned)
+            self._admission.check_files(flow, flow.start(batch_id)["batch"], taken, planned.end["batch"])
         late = write_late(flow, self.hadoop, planned, taken) if flow.drops_late else 0
         written = self._sink(flow)(frame, batch_id)
-        rows_in = sum(count_rows(file.path) for file in taken) if flow.upstream else written.rows
+        read = [*taken, *flow.replayed(planned)]
+        rows_in = sum(count_rows(file.path) for file in read) if flow.upstream else written.rows
         written = replace(written, late=late, rows_in=rows_in)
         if flow.layer is Layer.QUARANTINE and written.file:
             reasons = pq.read_table(written.file, columns=["reasons"])["reasons"].combine_chunks().flatten()
@@ -89,7 +94,7 @@ class Pipeline:
             kept = self._kept[flow]
             written = replace(written, repeats=kept.repeats, seen=kept.seen.rows, seen_bytes=kept.seen.bytes)
         if written.file:
-            ownership.remember(flow, written.file)
+            chain.remember(flow, written.file)
             if self._settings.show_previews and flow.layer in _PREVIEWED:
                 self._preview(flow, written.file)
         return written

@@ -72,11 +72,12 @@ class BatchSink:
     def write(self, frame: DataFrame, batch_id: int) -> Written:
         """Write the batch's files, but for those that stand and where there are no rows."""
         flow = self._flow
-        for standing in flow.files(batch_id - 1) if flow.layer is not Layer.LAKE else ():
-            if standing.first <= batch_id:
-                if flow.drops_late:  # it has state, which each batch must commit
-                    frame.write.format("noop").mode("overwrite").save()
-                return Written(batch_id, count_rows(standing.path), standing.path, standing.path.stat().st_size)
+        standing = [] if flow.layer is Layer.LAKE else flow.files(batch_id - 1, batch_id)
+        if standing:
+            if flow.drops_late:  # it has state, which each batch must commit
+                frame.write.format("noop").mode("overwrite").save()
+            path = standing[0].path
+            return Written(batch_id, count_rows(path), path, path.stat().st_size)
         reach(flow.name, "before_staging", batch_id)
         written = self._write(frame, batch_id)
         reach(flow.name, "before_commit", batch_id)

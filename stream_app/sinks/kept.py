@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app import schema
+from stream_app.chain import link
 from stream_app.checkpoint import PlannedBatch
 from stream_app.flow import Flow
 from stream_app.layers.silver import CLOCK
@@ -61,7 +62,7 @@ class KeptRows:
 
     def _task(self, folder: Path) -> Callable[[Batches], Batches]:
         key, read = self._flow.feed.dedupe.key, self._rows.read
-        columns = to_arrow_schema(schema.silver(self._flow.feed), timezone="UTC")
+        columns = to_arrow_schema(schema.silver(self._flow.feed), timezone="UTC").with_metadata(link(self._flow))
 
         def task(splits: Batches) -> Batches:
             source = folder / f"rows-{attempt()}"

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
+from stream_app.chain import link
 from stream_app.flow import Flow, Layer
 from stream_app.sinks import csv, parquet
 from stream_app.sources.rows import Batches
@@ -44,7 +45,7 @@ class Step:
 def write_parts(flow: Flow, step: Step | None, frame: DataFrame, folder: Path) -> list[Part]:
     """Run the batch; the parts in the order of its tasks, none for a task without rows."""
     folder.mkdir(parents=True, exist_ok=True)
-    columns = to_arrow_schema(step.columns if step else frame.schema, timezone="UTC")
+    columns = to_arrow_schema(step.columns if step else frame.schema, timezone="UTC").with_metadata(link(flow))
     write = csv.write if flow.layer is Layer.RAW_CSV else _parquet(columns)
     time = flow.feed.event_time.field if flow.layer is Layer.LAKE else None
 

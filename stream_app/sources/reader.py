@@ -156,10 +156,9 @@ class LayerReader(DataSourceStreamReader):
             work[min(bisect_right(bounds, seen + rows // 2), splits - 1)].setdefault(path, []).append(index)
             seen += rows
         taken = [Split(list(files.items()), start["clock"]) for files in work if files]
-        for file in self._ledger(start):
-            if file.last <= end["replay"]:
-                every = list(range(pq.read_metadata(file.path).num_row_groups))
-                taken.append(Split([(str(file.path), every)], start["clock"], replayed=True))
+        for file in self._ledger(start, end):
+            every = list(range(pq.read_metadata(file.path).num_row_groups))
+            taken.append(Split([(str(file.path), every)], start["clock"], replayed=True))
         return list(map(_Partition, taken))
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
@@ -170,16 +169,16 @@ class LayerReader(DataSourceStreamReader):
     def _files(self, start: Offset, end: Offset | None = None) -> list[BatchFile]:
         """The files of the batches after `start`, up to `end`. Retention never merges across a reader's offset."""
         after, up_to = start["batch"], end["batch"] if end else math.inf
-        files = standing(batch_files(self._options.directory, self._options.prefix, after))
-        taken = [file for file in files if file.first <= up_to]
-        for file in taken:
+        files = standing(batch_files(self._options.directory, self._options.prefix, after, up_to))
+        for file in files:
             if file.first <= after or file.last > up_to:
                 msg = f"{file.path}: holds batches on both sides of a reader's offset ({after}, {up_to})"
                 raise ValueError(msg)
-        return taken
+        return files
 
-    def _ledger(self, start: Offset) -> list[BatchFile]:
-        return batch_files(self._options.ledger, REPLAY, start["replay"]) if self._options.ledger else []
+    def _ledger(self, start: Offset, end: Offset | None = None) -> list[BatchFile]:
+        up_to = end["replay"] if end else math.inf
+        return batch_files(self._options.ledger, REPLAY, start["replay"], up_to) if self._options.ledger else []
 
 
 def _newest(start: Offset, files: Sequence[BatchFile], ledger: Sequence[BatchFile]) -> Offset:

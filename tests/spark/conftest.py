@@ -1,12 +1,12 @@
 """One Spark session for all tests of this folder, with the settings that the service runs with; no Kafka."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from stream_app.admission import Admission
 from stream_app.broker import Broker
@@ -57,12 +57,17 @@ class Service:
         self.flows = {flow.layer: flow for flow in flows([feed], root)}
         self.root = root
 
-    def drain(self, layer: Layer, **settings: Any) -> list[Written]:
-        """Run one flow until it has taken everything, as TRIGGER_INTERVAL=available-now does."""
+    def drain(self, layer: Layer, after: Callable[[int], None] = lambda _: None, **settings: Any) -> list[Written]:
+        """Run one flow until it has taken everything, as TRIGGER_INTERVAL=available-now does; `after` each batch."""
         flow, batches = self.flows[layer], list[Written]()
         drains = app_settings(self.root, trigger_interval="available-now", **settings)
         pipeline = Pipeline(self.spark, Admission(cast(Broker, None), drains), drains)  # only bronze asks a broker
-        query = pipeline.start(flow, lambda frame, batch: batches.append(pipeline.write(flow, frame, batch)))
+
+        def write(frame: DataFrame, batch: int) -> None:
+            batches.append(pipeline.write(flow, frame, batch))
+            after(batch)
+
+        query = pipeline.start(flow, write)
         try:
             query.processAllAvailable()
         finally:

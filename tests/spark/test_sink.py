@@ -224,14 +224,16 @@ def test_row_groups_are_copied_in_order_and_keep_spark_s_schema(spark: SparkSess
 
 @pytest.mark.parametrize(("rows", "groups"), [(20_000, 3), (19_999, 1)])
 def test_large_row_groups_are_copied_and_small_ones_written_anew(silver: Sink, rows: int, groups: int) -> None:
-    """Three files are merged without decoding where that pays, else into larger row groups."""
+    """Three files are merged without decoding where that pays, else into larger row groups; the first's link stays."""
     parts = [silver.flow.staging / f"{index}.parquet" for index in range(3)]
     silver.flow.staging.mkdir(parents=True)
     for index, part in enumerate(parts):
-        pq.write_table(pa.table({"id": range(index * rows, (index + 1) * rows)}), part)
+        table = pa.table({"id": range(index * rows, (index + 1) * rows)})
+        pq.write_table(table.replace_schema_metadata({"follows_batch": str(index - 1)}), part)
     merged = silver.flow.staging / "merged.parquet"
     parquet.merge(silver.hadoop, parts, merged)
     assert pq.read_metadata(merged).num_row_groups == groups
+    assert pq.read_metadata(merged).metadata[b"follows_batch"] == b"-1"
     assert pq.read_table(merged)["id"].to_pylist() == list(range(3 * rows))
 
 

@@ -8,13 +8,17 @@ from typing import Any
 
 import duckdb
 import pyarrow.parquet as pq
+import pytest
+from pyspark.errors import StreamingQueryException
 
+from stream_app.errors import ConfigError
 from stream_app.flow import LATE, Flow, Layer
 from stream_app.ops import views
 from tests.helpers import START, Row, at, bronze_row, silver_row, value, write_layer
 from tests.spark.conftest import Service
 
 MINUTE = 60
+ONE_FILE: dict[str, Any] = {"max_offsets_per_trigger": 1}
 
 
 def ids(flow: Flow) -> list[str]:
@@ -71,7 +75,7 @@ def test_silver_is_once_and_never_drops_what_comes_hours_behind(service: Service
     bronze(service, 2, [value(3, 10 * hours)], seconds=10 * hours)
     bronze(service, 3, [value(4, 10 * hours)], seconds=10 * hours)  # behind the watermark of the batch before is late
     bronze(service, 4, [value(5), value(6, 60), value(6, 60)], seconds=30)  # ten hours behind, the last a repeat
-    service.drain(Layer.SILVER, max_offsets_per_trigger=1)
+    service.drain(Layer.SILVER, **ONE_FILE)
     assert ids(service.flows[Layer.SILVER]) == ["t0", "t1", "t2", "t3", "t4", "t5", "t6"]
 
 
@@ -102,7 +106,7 @@ def test_gold_and_late_hold_every_row_of_silver_that_is_due(service: Service) ->
     ]
     for batch, batch_rows in enumerate(rows):
         silver(service, batch, batch_rows)
-    batches = service.drain(Layer.GOLD, max_offsets_per_trigger=1)
+    batches = service.drain(Layer.GOLD, **ONE_FILE)
     assert [batch.late for batch in batches] == [0, 0, 0, 1, 0, 1]
     connection = views.connect([service.flows[Layer.SILVER], service.flows[Layer.GOLD]])
     late = connection.sql(f"SELECT * EXCLUDE (window_start, window_end) FROM {LATE} ORDER BY event_time")
@@ -121,6 +125,26 @@ def expected_gold(connection: duckdb.DuckDBPyConnection, due: str) -> list[tuple
         FROM silver WHERE {due} GROUP BY ALL ORDER BY ALL""").fetchall()
     assert rows
     return rows
+
+
+def test_a_file_that_was_deleted_before_it_was_read_is_not_passed_over(service: Service) -> None:
+    for batch in range(5):
+        bronze(service, batch, [value(batch)], offset=batch)
+    service.drain(Layer.SILVER, **ONE_FILE)
+    mirror, files = service.flows[Layer.RAW_CSV], [file.path for file in service.flows[Layer.SILVER].files()]
+    hidden = {path: path.rename(path.with_name(f"_{path.name}")) for path in files[1:]}
+    service.drain(Layer.RAW_CSV)
+    for path in (files[2], files[3], files[4]):
+        hidden[path].rename(path)
+    with pytest.raises(ConfigError, match=r"lost the file of batch 1, which .*raw_csv has not read; put it back"):
+        service.drain(Layer.RAW_CSV)
+    hidden[files[1]].rename(files[1])
+    with pytest.raises(StreamingQueryException, match=r"lost the file of batch 3, which .*raw_csv has not read"):
+        service.drain(Layer.RAW_CSV, after=lambda batch: files[3].unlink() if batch == 1 else None, **ONE_FILE)
+    assert [file.first for file in mirror.files()] == [0, 1, 2]
+    service.drain(Layer.RAW_CSV, fail_on_data_loss=False)
+    lines = [line.split(",")[0] for file in mirror.files() for line in file.path.read_text().splitlines()[1:]]
+    assert lines == ["t0", "t1", "t2", "t4"]
 
 
 def test_max_rows_makes_several_batches_of_whole_files(service: Service) -> None:

@@ -1,5 +1,6 @@
 """File names: a name says its batches exactly, and the standing files hold each batch once."""
 
+import math
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -86,11 +87,12 @@ def test_standing_files_hold_every_batch_exactly_once(data: st.DataObject, batch
         on_disk |= {merged}
         current[start:stop] = [merged]
     assert standing(data.draw(st.permutations(sorted(on_disk)))) == current
-    after = data.draw(st.integers(-1, 61))
+    after, up_to = data.draw(st.integers(-1, 61)), data.draw(st.integers(0, 61) | st.just(math.inf))
     with tempfile.TemporaryDirectory() as folder:
         for file in on_disk:
             (Path(folder) / file.path.name).touch()
-        found = standing(batch_files(Path(folder), "silver", after))
-    assert [file.path.name for file in found] == [file.path.name for file in current if file.last > after]
+        found = standing(batch_files(Path(folder), "silver", after, up_to))
+    wanted = [file.path.name for file in current if file.last > after and file.first <= up_to]
+    assert [file.path.name for file in found] == wanted
     for batch in batches:
         assert sum(file.first <= batch <= file.last for file in standing(on_disk)) == 1

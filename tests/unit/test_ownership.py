@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_app import ownership
+from stream_app import chain, ownership
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed, load_feeds
 from stream_app.flow import Flow, Layer
@@ -23,7 +23,7 @@ def ran(flow: Flow, topic_id: str | None, batches: int = 3) -> Flow:
         flow.seen.mkdir()
     for batch in range(batches):
         plan(flow, batch, {"batch": batch})
-        ownership.remember(flow, write_file(flow, batch))
+        chain.remember(flow, write_file(flow, batch))
         commit(flow, batch)
     return flow
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_app import ownership, restart, rules
+from stream_app import chain, ownership, restart, rules
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer
@@ -32,7 +32,7 @@ def judge(flow: Flow, batch: int, *, dies: str = "") -> None:
     """Take batch `batch` of bronze; die before the file is there, or before the commit."""
     plan(flow, batch, {"batch": batch, "replay": -1, "clock": 0})
     if dies != "before the file":
-        ownership.remember(flow, write_file(flow, batch))
+        chain.remember(flow, write_file(flow, batch))
         if dies != "before the commit":
             commit(flow, batch)
 
