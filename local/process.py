@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
@@ -129,7 +130,8 @@ class Child:
         """Begin its log anew once that is large; what it held until then stands in `.log.1`."""
         log = self.places.log(self.name)
         if log.exists() and log.stat().st_size > _LOG_KEPT_BYTES:
-            shutil.copyfile(log, log.with_suffix(".log.1"))
+            with contextlib.suppress(OSError):  # a full disk is no reason to stop
+                shutil.copyfile(log, log.with_suffix(".log.1"))
             os.truncate(log, 0)  # who has it open appends to it, wherever its end is
             self._log_start = self._shown = 0
 

@@ -42,8 +42,8 @@ class Admission:
 
     def check_files(self, flow: Flow, read: int, files: Sequence[BatchFile], end: int) -> None:
         """Refuse to read on after batch `read`, to `end` if that is planned, where a file has gone that comes next."""
-        if read < 0 and files and self._settings.retention == "prune":  # which deletes the oldest
-            read = files[0].first - 1
+        if read < 0 and (gone := chain.before(files)) is not None:
+            logs.warning(f"{flow.name} begins with what is left: files up to batch {gone} were deleted before it")
         lost = chain.missing(read, files, end)
         if lost is not None and flow.upstream:
             problem = f"{flow.upstream.output} has lost the file of batch {lost}, which {flow.name} has not read"

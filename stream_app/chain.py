@@ -41,14 +41,20 @@ def link(flow: Flow) -> dict[bytes, bytes]:
 def missing(read: int, files: Sequence[BatchFile], end: int) -> int | None:
     """The first batch whose file has gone from those after batch `read`, of which `end` is planned to be read.
 
-    None if all are there. Files that were written without a link do not tell.
+    None if all are there. Who has read nothing (-1) begins with what there is (`before`). Files that were written
+    without a link do not tell.
     """
-    last = read
+    last = read if read >= 0 or not files else files[0].first - 1
     for file in files:
         if (follows := _follows(file)) > last:
             return follows
         last = file.last
     return None if end <= read or any(file.last == end for file in files) else end
+
+
+def before(files: Sequence[BatchFile]) -> int | None:
+    """The batch before the first file, if that had one: RETENTION=prune deletes the oldest, or somebody did."""
+    return next((batch for file in files[:1] if (batch := _follows(file)) >= 0), None)
 
 
 def _follows(file: BatchFile) -> int:

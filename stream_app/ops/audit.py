@@ -10,7 +10,6 @@ What a layer has not taken yet (its committed offset says so) is counted as pend
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -25,7 +24,7 @@ from stream_app.ops import recompute
 from stream_app.ops.command import run
 from stream_app.ops.sql import name, names
 from stream_app.ops.tables import copy_tables
-from stream_app.ops.views import COORDINATES, FilesChangedError, database, declared, held, select, select_late
+from stream_app.ops.views import COORDINATES, FilesChangedError, OpenFiles, database, declared, select, select_late
 from stream_app.settings import Settings
 
 _EXAMPLES = 20
@@ -60,15 +59,21 @@ def reconcile(bronze: Flow, settings: Settings) -> Report:
 
     Retention may take a file away while they are looked up: then it begins again. Once they are open, it may do so.
     """
+    changed: Exception | None = None
     for _ in range(_ATTEMPTS):
-        with suppress(FilesChangedError, FileNotFoundError), ExitStack() as files:
-            return _Audit(bronze, settings, files).report()
-    problem = f"the files of {bronze.feed.name} changed {_ATTEMPTS} times while they were looked up; try again"
+        try:
+            with OpenFiles() as files:
+                return _Audit(bronze, settings, files).report()
+        except (FilesChangedError, FileNotFoundError) as error:
+            changed = error
+    problem = (
+        f"the files of {bronze.feed.name} changed {_ATTEMPTS} times while they were looked up; try again ({changed})"
+    )
     raise StreamAppError(problem)
 
 
 class _Audit:
-    def __init__(self, bronze: Flow, settings: Settings, files: ExitStack) -> None:
+    def __init__(self, bronze: Flow, settings: Settings, files: OpenFiles) -> None:
         """Open what stands now; it is read until `files` is closed."""
         found = bronze.with_downstream()
         flows = {flow.layer: flow for flow in found}
@@ -79,7 +84,7 @@ class _Audit:
         self._report = Report(bronze.feed.name)
         self._db = database()
         self._db.execute(f"SET preserve_insertion_order = false; CREATE SCHEMA {self._feed.name}")
-        rows, late = (partial(read, opened=partial(held, files)) for read in (select, select_late))
+        rows, late = (partial(read, opened=files.path) for read in (select, select_late))
         # Committed positions first, files after: what is committed has its file by then.
         committed = {flow.sink: flow.checkpoint.last_committed() for flow in found}
         taken = {sink: one.end["batch"] if one and "batch" in one.end else -1 for sink, one in committed.items()}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -29,7 +31,7 @@ _TYPES = {
 
 
 Opened = Callable[[Path], object]
-_OPEN_FILES = Path("/proc/self/fd")
+_DESCRIPTORS = Path("/proc/self/fd")
 
 
 class FilesChangedError(Exception):
@@ -55,21 +57,38 @@ def connect(flows: Sequence[Flow]) -> duckdb.DuckDBPyConnection:
 def database() -> duckdb.DuckDBPyConnection:
     """An empty in-memory database that shows times in UTC; what memory does not hold goes to the temporary folder."""
     connection = duckdb.connect()
-    spill = Path(tempfile.gettempdir()) / f"duckdb-{os.getpid()}"  # by default, in the working folder
-    connection.execute(f"SET TimeZone = 'UTC'; SET temp_directory = {text(spill)}")
+    # by default it would be the working folder, which a container may not write
+    connection.execute(f"SET TimeZone = 'UTC'; SET temp_directory = {text(_spill().name)}")
     return connection
 
 
-def held(files: ExitStack, path: Path) -> Path:
-    """Open a file, for as long as `files` is; by what is returned it is read then, even if somebody deletes it.
+class OpenFiles(ExitStack):
+    """Files that can be read until this is closed, even if somebody deletes them.
 
-    On Linux; elsewhere that is the path itself.
+    On Linux, and as many as half of what a process may open; others are read where they are.
     """
-    if not _OPEN_FILES.is_dir():
-        return path
-    descriptor = os.open(path, os.O_RDONLY)
-    files.callback(os.close, descriptor)
-    return _OPEN_FILES / str(descriptor)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._opened: dict[Path, Path] = {}
+        self._room = 0.0
+        if _DESCRIPTORS.is_dir():
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            self._room = math.inf if most == resource.RLIM_INFINITY else most / 2
+
+    def path(self, path: Path) -> Path:
+        """By which path the file is read. Raises FileNotFoundError where it has gone already."""
+        if path not in self._opened and len(self._opened) < self._room:
+            descriptor = os.open(path, os.O_RDONLY)
+            self.callback(os.close, descriptor)
+            self._opened[path] = _DESCRIPTORS / str(descriptor)
+        return self._opened.get(path, path)
+
+
+@cache
+def _spill() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="duckdb-")
 
 
 def select(flow: Flow, up_to: float = math.inf, opened: Opened = str) -> str:
@@ -89,8 +108,10 @@ def select_late(flow: Flow, up_to: float = math.inf, opened: Opened = str) -> st
 
 def _select(found: Sequence[BatchFile], columns: Mapping[str, str], up_to: float, opened: Opened) -> str:
     files = [file for file in found if file.first <= up_to]
-    if any(file.last > up_to for file in files):
-        raise FilesChangedError
+    for file in files:
+        if file.last > up_to:
+            msg = f"{file.path} holds batches on both sides of the committed one, {up_to}"
+            raise FilesChangedError(msg)
     if not files:
         nulls = (f"NULL::{kind} AS {name(column)}" for column, kind in columns.items())
         return f"SELECT {', '.join(nulls)} WHERE false"

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from stream_app import restart
+from stream_app import logs, restart
 from stream_app.admission import Admission
 from stream_app.broker import Broker, Topic, client_config
 from stream_app.errors import ConfigError
@@ -13,6 +13,7 @@ from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer
 from stream_app.groups import consumed
 from tests.helpers import app_settings, commit, plan
+from tests.unit.test_chain import linked
 
 RESET = "make reset FEED=transactions SINK=bronze"
 
@@ -116,3 +117,19 @@ def test_kafka_s_client_gets_the_security_settings(tmp_path: Path) -> None:
     sasl = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "app", "sasl_password": "x"}
     config = client_config(app_settings(tmp_path, **{f"kafka_{name}": value for name, value in sasl.items()}))
     assert (config["sasl.mechanism"], config["sasl.username"], config["sasl.password"]) == ("PLAIN", "app", "x")
+
+
+def test_a_new_sink_begins_with_what_is_left_and_says_so(
+    bronze: Flow, broker: OneTopic, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """RETENTION=prune deletes the oldest files; but what a sink has planned to read must be there."""
+    logs.configure("text")
+    files = [linked(bronze, batch) for batch in range(4)]
+    for file in files[:2]:
+        file.path.unlink()
+    silver = Flow(bronze.feed, Layer.SILVER, bronze.root)
+    admission(silver, broker).admit(silver)
+    assert "transactions.silver begins with what is left: files up to batch 1 were deleted" in capsys.readouterr().err
+    plan(silver, 0, {"batch": 1})
+    with pytest.raises(ConfigError, match="bronze has lost the file of batch 1, which"):
+        admission(silver, broker).admit(silver)

@@ -49,7 +49,11 @@ def test_a_missing_file_is_named_and_none_is_where_all_are_there(
         rest = files[read + 1 : gone] + files[gone + 1 :]
         # of the newest, last_file tells, and a batch that was to read it
         is_noticed = gone < len(files) - 1 or gone == planned
-        assert chain.missing(at, rest, end) == (files[gone].last if is_noticed else None)
+        if read < 0 and gone == 0 and gone != planned:  # who has read nothing begins with what there is
+            assert (chain.missing(at, rest, end), chain.before(rest)) == (None, files[0].last)
+        else:
+            assert chain.missing(at, rest, end) == (files[gone].last if is_noticed else None)
+        assert chain.before(files) is None
         assert chain.last_file(silver) == files[-1]
 
 
