@@ -37,7 +37,7 @@ class Admission:
         if flow.upstream:
             committed, planned = flow.checkpoint.last_committed(), flow.checkpoint.last_planned()
             read, end = (batch.end["batch"] if batch else -1 for batch in (committed, planned))
-            self.check_files(flow, read, flow.untaken(), end)
+            self.check_files(flow, read, flow.upstream.files(read), end)
         return topic
 
     def check_files(self, flow: Flow, read: int, files: Sequence[BatchFile], end: int) -> None:

@@ -34,8 +34,10 @@ def last_file(flow: Flow) -> BatchFile | None:
 
 def link(flow: Flow) -> dict[bytes, bytes]:
     """What the flow's next file says of itself, as metadata of Parquet; a merged file keeps what its first one says."""
+    if not flow.downstream:
+        return {}
     last = last_file(flow)
-    return {_FOLLOWS: str(last.last if last else -1).encode()} if flow.downstream else {}
+    return {_FOLLOWS: str(last.last if last else -1).encode()}
 
 
 def missing(read: int, files: Sequence[BatchFile], end: int) -> int | None:

@@ -161,6 +161,10 @@ class Flow:
         found = (batch_files(folder, self.sink, after, up_to) for folder in self.data_folders)
         return sorted(file for files in found for file in standing(files))
 
+    def files_of(self, batch_id: int) -> list[BatchFile]:
+        """The output's files that hold that batch: one, several in a lake, none of a batch without rows."""
+        return self.files(batch_id - 1, batch_id)
+
     def start(self, batch_id: int) -> dict[str, Any]:
         """The offsets that the batch begins with: the end of the one before."""
         if batch_id:

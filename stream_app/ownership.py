@@ -123,7 +123,7 @@ def _check_files(flow: Flow) -> None:
     last = chain.last_file(flow)
     if last is None:
         return
-    if not any(file.first <= last.last <= file.last for file in flow.files()):
+    if not flow.files_of(last.last):
         raise _refusal(flow, f"{last.path} was deleted under its checkpoint {flow.checkpoint.path}")
     if flow.layer is Layer.SILVER and not flow.seen.is_dir():
         raise _refusal(flow, f"{flow.seen} has gone, by which repeats are found")

@@ -65,6 +65,6 @@ def _path(flow: Flow) -> Path:
 def _judged(flow: Flow) -> int:
     """The newest batch of bronze whose verdict stands: of a batch that died before its commit, the file may."""
     planned, committed = flow.checkpoint.last_planned(), flow.checkpoint.last_committed()
-    if planned and any(file.first <= planned.batch_id <= file.last for file in flow.files()):
+    if planned and flow.files_of(planned.batch_id):
         return int(planned.end["batch"])
     return int(committed.end["batch"]) if committed else -1

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_app.errors import StreamAppError
-from stream_app.files import REPLAY, batch_files, standing
+from stream_app.files import REPLAY, batch_files
 from stream_app.flow import Flow, Layer
 from stream_app.ops import recompute
 from stream_app.ops.command import run
@@ -93,7 +93,7 @@ class _Audit:
         due = min(taken[Layer.SILVER], taken[Layer.QUARANTINE])
         replay = one.end.get(REPLAY, -1) if (one := committed[Layer.SILVER]) else -1
         silver, csv = flows[Layer.SILVER], flows[Layer.RAW_CSV]
-        ledger = [str(f.path) for f in standing(batch_files(silver.replay, REPLAY)) if f.last <= replay]
+        ledger = [str(f.path) for f in batch_files(silver.replay, REPLAY, up_to=replay)]
         views = {
             "bronze": rows(flows[Layer.BRONZE]),
             "due": rows(flows[Layer.BRONZE], due),

@@ -72,7 +72,7 @@ class BatchSink:
     def write(self, frame: DataFrame, batch_id: int) -> Written:
         """Write the batch's files, but for those that stand and where there are no rows."""
         flow = self._flow
-        standing = [] if flow.layer is Layer.LAKE else flow.files(batch_id - 1, batch_id)
+        standing = [] if flow.layer is Layer.LAKE else flow.files_of(batch_id)
         if standing:
             if flow.drops_late:  # it has state, which each batch must commit
                 frame.write.format("noop").mode("overwrite").save()
