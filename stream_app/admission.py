@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from stream_app import chain, logs, ownership, restart
 from stream_app.broker import Broker, Topic
 from stream_app.errors import ConfigError
-from stream_app.files import BatchFile
+from stream_app.files import BatchFile, batch_files
 from stream_app.flow import Flow, Layer
 from stream_app.settings import Settings
+from stream_app.sinks.covered import covered
 
 
 class Admission:
@@ -40,6 +41,20 @@ class Admission:
             self.check_files(flow, read, flow.upstream.files(read), end)
         return topic
 
+    def check_output(self, flow: Flow) -> None:
+        """Refuse an output that another query wrote to, or of whose files one has gone. Before any query runs."""
+        if path := chain.stranger(flow):
+            raise ownership.stranger(flow, path)
+        for folder, prefix in flow.folders:
+            covered(flow, batch_files(folder, prefix))
+        while (lost := chain.lost(flow)) is not None:
+            # of bronze there may be no other copy
+            anew = (
+                "put it back" if flow.layer is Layer.BRONZE else f"begin it anew with: {ownership.reset_command(flow)}"
+            )
+            self._refuse_loss(f"{flow.output} has lost the file of batch {lost}", f"{anew}, or go on")
+            chain.let_go(flow, lost)
+
     def check_files(self, flow: Flow, read: int, files: Sequence[BatchFile], end: int) -> None:
         """Refuse to read on after batch `read`, to `end` if that is planned, where a file has gone that comes next."""
         if read < 0 and (gone := chain.before(files)) is not None:
@@ -57,9 +72,10 @@ class Admission:
     def _check_offsets(self, flow: Flow, topic: Topic) -> None:
         """Refuse to go on where records between the checkpoint and the topic are gone."""
         committed = flow.checkpoint.last_committed()
-        if committed is None:
+        if committed is None and flow.checkpoint.last_planned() is None:
             return
-        read = {int(partition): offset for partition, offset in committed.end[topic.name].items()}
+        next_read = committed.end if committed else flow.checkpoint.first_offsets()
+        read = {int(partition): offset for partition, offset in next_read[topic.name].items()}
         earliest, end = self._broker.earliest_offsets(topic), self._broker.end_offsets(topic)
         gaps = [
             f"partition {p}: read up to {at}, the topic holds {earliest[p]} to {end[p]}"

@@ -1,20 +1,23 @@
-"""The files of a layer that others follow are a chain: each names the batch of the file before it.
+"""What a file of Parquet says of itself: which query wrote it, and the batch of the file before it.
 
-A follower's offset is a batch id, and a batch without rows has no file: ids alone do not tell that one was deleted.
+So the files of a query are a chain. Ids alone do not tell that one was deleted, for a batch without rows has no file;
+nor that one was copied in, of a batch that had none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stream_app.files import BatchFile, parse, replace_text
-from stream_app.flow import Flow
+from stream_app.files import BatchFile, batch_files, parse, replace_text
+from stream_app.flow import Flow, Layer
 
 _LAST_FILE = "last_file"
+_LET_GO = "let_go"
+_QUERY = b"query_id"
 _FOLLOWS = b"follows_batch"
 
 
@@ -32,12 +35,17 @@ def last_file(flow: Flow) -> BatchFile | None:
         return None
 
 
+def signature(flow: Flow) -> dict[bytes, bytes]:
+    """Who writes a file, as its metadata says; a merged file keeps what its first one says, here and in `link`."""
+    return {_QUERY: (flow.checkpoint.query_id() or "").encode()}
+
+
 def link(flow: Flow) -> dict[bytes, bytes]:
-    """What the flow's next file says of itself, as metadata of Parquet; a merged file keeps what its first one says."""
-    if not flow.downstream:
-        return {}
+    """What the flow's next file says of itself. A lake's are in many folders, of which people delete the old ones."""
+    if flow.layer is Layer.LAKE:
+        return signature(flow)
     last = last_file(flow)
-    return {_FOLLOWS: str(last.last if last else -1).encode()}
+    return {**signature(flow), _FOLLOWS: str(last.last if last else -1).encode()}
 
 
 def missing(read: int, files: Sequence[BatchFile], end: int) -> int | None:
@@ -59,8 +67,48 @@ def before(files: Sequence[BatchFile]) -> int | None:
     return next((batch for file in files[:1] if (batch := _follows(file)) >= 0), None)
 
 
-def _follows(file: BatchFile) -> int:
+def let_go(flow: Flow, batch: int) -> None:
+    """Note that files up to that batch may be missing from now on: they were pruned, or a person goes on without."""
+    replace_text(flow.checkpoint.path / _LET_GO, str(max(batch, _gone(flow))))
+
+
+def lost(flow: Flow) -> int | None:
+    """The first batch of the flow's own whose file was deleted, but for those that were let go; None if there is none.
+
+    Of the CSV and of lakes, whose files have no link, only the newest.
+    """
+    gone, last = _gone(flow), last_file(flow)
+    files = flow.files(gone)
+    if gone < 0 and (first := before(files)) is not None:
+        return first
+    return missing(gone, files, last.last if last else -1)
+
+
+def stranger(flow: Flow) -> Path | None:
+    """A file in the flow's folders that another query wrote."""
+    own = flow.checkpoint.query_id()
+    found = (file.path for folder, prefix in flow.folders for file in batch_files(folder, prefix))
+    return next((path for path in found if (writer := _metadata(path).get(_QUERY)) and writer.decode() != own), None)
+
+
+def is_of_one_query(one: BatchFile, other: BatchFile) -> bool:
+    """Whether one query wrote both."""
+    return _metadata(one.path).get(_QUERY) == _metadata(other.path).get(_QUERY)
+
+
+def _gone(flow: Flow) -> int:
     try:
-        return int((pq.read_metadata(file.path).metadata or {}).get(_FOLLOWS, -1))
-    except (OSError, pa.ArrowInvalid):  # whoever reads a damaged file says so
+        return int((flow.checkpoint.path / _LET_GO).read_text())
+    except FileNotFoundError:
         return -1
+
+
+def _follows(file: BatchFile) -> int:
+    return int(_metadata(file.path).get(_FOLLOWS, -1))
+
+
+def _metadata(path: Path) -> Mapping[bytes, bytes]:
+    try:
+        return pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):  # a CSV has none, and whoever reads a damaged file says so
+        return {}

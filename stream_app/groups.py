@@ -53,11 +53,11 @@ def consumed(flow: Flow) -> dict[int, int] | None:
 
 
 def _mirror(flow: Flow, broker: Broker, told: dict[str, dict[int, int]]) -> None:
-    offsets = consumed(flow)
-    if offsets is None or told.get(flow.name) == offsets:
-        return
     try:
+        offsets = consumed(flow)
+        if offsets is None or told.get(flow.name) == offsets:
+            return
         broker.set_group_offsets(f"stream-app.{flow.name}", flow.feed.topic, offsets)
         told[flow.name] = offsets
-    except StreamAppError as error:
+    except (StreamAppError, OSError) as error:
         logs.warning(f"{flow.name} group offsets were not mirrored", error=error)

@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stream_app.errors import ConfigError
@@ -42,9 +42,9 @@ def sole_user(root: Path, patience_seconds: float) -> Iterator[None]:
                     )
                     raise ConfigError(problem) from None
                 time.sleep(_POLL_SECONDS)
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+        with suppress(OSError):  # a full disk, which the sinks tell of; the lock is held all the same
+            os.ftruncate(handle.fileno(), 0)
+            os.write(handle.fileno(), str(os.getpid()).encode())
         yield
 
 

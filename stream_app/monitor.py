@@ -63,11 +63,17 @@ class Monitor:
     def __init__(self, flows: tuple[Flow, ...]) -> None:
         self.lock = threading.Lock()
         self.statuses: Mapping[str, FlowStatus] = {flow.name: FlowStatus(flow) for flow in flows}
+        self._start_at = time.time()
         self.ready = False
         """Whether every query has been started once."""
 
     def __getitem__(self, flow: Flow) -> FlowStatus:
         return self.statuses[flow.name]
+
+    def starting(self, flow: Flow) -> None:
+        """Note that the flow's query starts now: one after the other, so those that wait for it are not stuck."""
+        self[flow].state = State.STARTING
+        self._start_at = time.time()
 
     def refuse(self, error: str) -> None:
         """Note why the service cannot start; where a query has started, the flows have states of their own."""
@@ -80,10 +86,10 @@ class Monitor:
         now = time.time()
         found = {}
         for name, status in self.statuses.items():
-            idle = now - status.progress_at
+            idle = now - max(status.progress_at, self._start_at if status.state is State.STARTING else 0)
             # a query that was started again may fail again: its error stands until it has made progress
             if status.last_error or status.state in {State.RESTARTING, State.FAILED}:
                 found[name] = f"{status.state}: {status.last_error}"
-            elif status.state is State.RUNNING and idle > patience_seconds:
+            elif status.state in {State.STARTING, State.RUNNING} and idle > patience_seconds:
                 found[name] = f"no progress for {idle:.0f} s"
         return found

@@ -45,6 +45,11 @@ def topic_was_recreated(flow: Flow) -> ConfigError:
     return _refusal(flow, problem)
 
 
+def stranger(flow: Flow, path: Path) -> ConfigError:
+    """What to raise where a file in the folder is none of the flow's."""
+    return ConfigError(f"{path} was not written by {flow.name}; move it out of the folder")
+
+
 def _is_new(flow: Flow) -> bool:
     """Whether the query has never run. Raises ConfigError if its files stand without its checkpoint."""
     if flow.checkpoint.last_planned() is not None:
@@ -112,12 +117,12 @@ def _check_upstream(flow: Flow) -> None:
 def _check_files(flow: Flow) -> None:
     planned = flow.checkpoint.last_planned()
     newest = planned.batch_id if planned else -1
-    for folder in flow.data_folders:
+    for folder, prefix in flow.folders:
         written: dict[tuple[int, int], Path] = {}
         for path in data_paths(folder):
-            file = parse(path, flow.sink)
+            file = parse(path, prefix)
             if file is None or file.path.suffix != f".{flow.layer.extension}" or file.last > newest:
-                raise ConfigError(f"{path} was not written by {flow.name}; move it out of the folder")
+                raise stranger(flow, path)
             if (other := written.setdefault((file.first, file.last), path)) != path:
                 raise ConfigError(f"{other} and {path} are of one batch; move out what {flow.name} has not written")
     last = chain.last_file(flow)

@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from stream_app import logs
+from stream_app import chain, logs
 from stream_app.failpoints import reach
 from stream_app.files import BatchFile, batch_file, batch_files, standing
 from stream_app.flow import Flow, Layer
 from stream_app.settings import Settings
 from stream_app.sinks import csv, parquet
+from stream_app.sinks.covered import covered
 from stream_app.sinks.hadoop import Hadoop
 
 _INTERVAL_SECONDS = 2.0
@@ -70,8 +71,8 @@ class Retention:
     def _tidy(self, flow: Flow, folder: Path, prefix: str) -> None:
         files = batch_files(folder, prefix)
         kept = standing(files)
-        paths = {file.path for file in kept}
-        self._delete(flow, [file for file in files if file.path not in paths])
+        if len(kept) < len(files):
+            self._delete(flow, covered(flow, files))
         if self._mode == "keep" or len(kept) <= self._most:
             return
         free_up_to = _committed_by_all(flow)
@@ -79,7 +80,7 @@ class Retention:
         micro = [file for file in free if not file.is_compacted]
         standing_micro = sum(not file.is_compacted for file in kept)
         if self._mode == "prune":
-            self._delete(flow, free[: len(kept) - self._most])
+            self._prune(flow, free[: len(kept) - self._most], prefix)
         elif standing_micro > self._most:
             for group in _bounded(micro[: standing_micro - self._most // 2]):
                 self._merge(flow, prefix, group)
@@ -100,6 +101,11 @@ class Retention:
         reach(flow.name, "swapped")
         self._delete(flow, files)
         logs.info(f"{flow.name} compacted", files=len(files), file=target.path.name, bytes=target.path.stat().st_size)
+
+    def _prune(self, flow: Flow, files: Sequence[BatchFile], prefix: str) -> None:
+        if files and prefix == flow.sink:
+            chain.let_go(flow, files[-1].last)
+        self._delete(flow, files)
 
     def _delete(self, flow: Flow, files: Sequence[BatchFile]) -> None:
         for i, file in enumerate(files):

@@ -21,7 +21,7 @@ from stream_app.settings import Settings
 
 _POLL_SECONDS = 0.5
 _POLL_IN_DRAIN_SECONDS = 0.1
-_DRAIN_SECONDS = 50.0
+_DRAIN_SECONDS = 45.0
 _COMMIT_SECONDS = 5.0
 _SOURCE_SECONDS = 20.0
 _INITIALIZING = "Initializing sources"
@@ -76,7 +76,7 @@ class Runner:
 
     def _start(self, flow: Flow) -> None:
         status = self._monitor[flow]
-        status.state = State.STARTING
+        self._monitor.starting(flow)
         self._restart_at.pop(flow, None)
         try:
             self._queries[flow] = self._pipeline.start(flow, lambda frame, batch_id: self._batch(flow, frame, batch_id))
@@ -184,7 +184,12 @@ class Runner:
                 time.sleep(0.05)
             self._wait_for_commit(flow, batch_id, min(deadline, time.monotonic() + _COMMIT_SECONDS))
         for flow, query in self._queries.items():
-            query.stop()
+            try:
+                query.stop()
+            except Exception as error:  # its batch did not end in time; the others must be stopped all the same
+                logs.warning(
+                    f"{flow.name} did not stop; its batch runs again at the next start", error=_one_line(str(error))
+                )
             if self._monitor[flow].state is not State.FAILED:
                 self._monitor[flow].state = State.STOPPED
         self._queries.clear()

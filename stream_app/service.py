@@ -34,6 +34,8 @@ _BROKER_PATIENCE_SECONDS = 60.0
 # A query counts as stuck after this many triggers and this long without a sign of progress.
 _STUCK_TRIGGERS = 3
 _STUCK_SECONDS = 120.0
+# It promises to end within a minute of a signal: what takes longer is left to the next start, as after kill -9.
+_STOP_SECONDS = 55.0
 
 
 def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
@@ -71,6 +73,7 @@ def _run(
                     broker.wait_for_topic(topic, _BROKER_PATIENCE_SECONDS)
             admission.admit(flow)
         for flow in all_flows:
+            admission.check_output(flow)
             if flow.layer is Layer.SILVER:
                 rules.agree(flow.feed, flow.root)
         has_begun.set()
@@ -95,11 +98,21 @@ def _stop_on_signals(stop: threading.Event, has_begun: threading.Event) -> None:
     """
 
     def handle(*_: object) -> None:
+        if not stop.is_set():
+            last = threading.Timer(_STOP_SECONDS, end_at_once)
+            last.daemon = True
+            last.start()
         stop.set()
         if not has_begun.is_set():
             logs.info("stopped before it began")
             # no query runs, and what waits for Kafka looks at no event; a moment later, as the JVM waits for an answer
             threading.Timer(0.2, os._exit, [0]).start()
+
+    def end_at_once() -> None:
+        logs.warning(
+            f"not drained in {_STOP_SECONDS:.0f} s: ends now; what was not committed runs again at the next start"
+        )
+        gateway.jvm.java.lang.Runtime.getRuntime().halt(0)
 
     class Handler:
         """A sun.misc.SignalHandler."""

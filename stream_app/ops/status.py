@@ -20,6 +20,7 @@ from rich.table import Table
 
 from stream_app import lock, snapshot
 from stream_app.flow import Flow
+from stream_app.monitor import State
 from stream_app.ops.command import option, run
 from stream_app.rows import count_rows
 from stream_app.settings import Settings
@@ -93,32 +94,39 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
     newest = max(files, default=None, key=lambda pair: pair[0].last)
     committed = flow.checkpoint.last_committed()
     now = time.time()
-    state = str(told.get("state", "unknown")) if running else "stopped"
-    behind = told.get("behind") if running else _batches_behind(flow)
+    behind = _records_behind(flow, told, running)
     return SinkStatus(
         feed=flow.feed.name,
         sink=flow.sink,
-        state="failed" if not running and told.get("state") == "failed" else state,
+        state=_state(told, running),
         restarts=int(str(told.get("restarts", 0))),
         last_batch=committed.batch_id if committed else None,
         last_batch_age=round(now - committed.time_ms / 1000, 1) if committed else None,
         files=len(files),
         rows=sum(_rows(file.path) for file, _ in files),
         bytes=sum(size for _, size in files),
-        behind=behind if isinstance(behind, int) else None,
+        behind=behind,
         newest_file=newest[0].path.name if newest else None,
         newest_file_age=round(now - newest[0].path.stat().st_mtime, 1) if newest else None,
         last_error=str(told.get("last_error", "")),
     )
 
 
-def _batches_behind(flow: Flow) -> int | None:
-    """Of a stopped service: how many batches of the layer before are not taken; unknown for the topic."""
-    if flow.upstream is None:
-        return None
-    committed = flow.checkpoint.last_committed()
-    newest = max((file.last for file in flow.upstream.files()), default=-1)
-    return max(0, newest - (committed.end["batch"] if committed else -1))
+def _state(told: dict[str, object], running: bool) -> str:
+    last = str(told.get("state", "unknown"))
+    if running:
+        return last
+    # a service that ends in order says so last
+    ended: dict[str, str] = {State.FAILED: "failed", State.RUNNING: "killed", State.RESTARTING: "killed"}
+    return ended.get(last, "stopped")
+
+
+def _records_behind(flow: Flow, told: dict[str, object], running: bool) -> int | None:
+    """The rows of the layer before that are not taken; of the topic what the running service says, else unknown."""
+    if flow.upstream:
+        return sum(_rows(file.path) for file in flow.untaken())
+    behind = told.get("behind") if running else None
+    return behind if isinstance(behind, int) else None
 
 
 def _size(path: Path) -> int | None:

@@ -38,3 +38,18 @@ def merge(feed: Feed, parts: Sequence[Path], target: Path, *, headed: bool) -> N
             with part.open("rb") as source:
                 source.seek(len(header) if headed else 0)
                 shutil.copyfileobj(source, out, 1 << 20)
+
+
+def ends_with(feed: Feed, merged: Path, parts: Sequence[Path]) -> bool:
+    """Whether the last records of a merged file are those of the parts, in order; each has a header of its own."""
+    header = len(raw_csv.header(feed).encode())
+    sizes = [part.stat().st_size - header for part in parts]
+    with merged.open("rb") as whole:
+        whole.seek(max(header, merged.stat().st_size - sum(sizes)))
+        for part in parts:
+            with part.open("rb") as source:
+                source.seek(header)
+                while chunk := source.read(1 << 20):
+                    if whole.read(len(chunk)) != chunk:
+                        return False
+    return True

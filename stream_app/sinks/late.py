@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from stream_app.chain import signature
 from stream_app.checkpoint import PlannedBatch
 from stream_app.failpoints import reach
 from stream_app.files import BatchFile, batch_file
@@ -41,7 +42,7 @@ def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch, taken: Sequence[
         return 0
     staged = flow.late / "_staging" / target.path.name
     staged.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.concat_tables(late)
+    table = pa.concat_tables(late).replace_schema_metadata(signature(flow))
     parquet.write(table.to_batches(), table.schema, staged)
     hadoop.publish(staged, target.path)
     reach(flow.name, "late_renamed", batch.batch_id)

@@ -94,10 +94,10 @@ class Service:
         assert expected is None or code == expected, f"exit {code}\n{log[-4000:]}"
         return log
 
-    def stop(self) -> str:
-        """SIGTERM, as docker stop sends it; it must drain and exit with 0."""
+    def stop(self, by: signal.Signals = signal.SIGTERM) -> str:
+        """SIGTERM, as docker stop sends it, or another signal; it must drain and exit with 0."""
         assert self.process
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(by)
         return self.end()
 
     def kill(self) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from tests.service.activity import event
+from tests.service.activity import check_topic, event
 from tests.service.harness import Service, wait_for
 from tests.service.servers import Database, KafkaBroker
 
@@ -66,6 +66,7 @@ def test_death_at_the_points_of_each_sink_loses_and_doubles_nothing(
         disturbed.end(KILLED)
     disturbed.drain()
     assert disturbed.audit().wrong == []
+    check_topic(disturbed, broker)
     assert len({file.path.parent for file in disturbed.flows["lake"].files()}) == 2, "the lake has two dates"
     found = {name: disturbed.contents(name) for name in COMPARED}
     tables = {name: database.query(sql) for name, sql in TABLES.items()}

@@ -69,7 +69,7 @@ def test_death_at_every_point_of_every_sink_loses_and_doubles_nothing(
 def _die_in_compaction(service: Service) -> None:
     before = {layer: service.contents(layer) for layer in COMPARED}
     service.environment |= {"MAX_FILES_PER_SINK": "4", "RETENTION": "compact"}
-    for layer, point in itertools.product(("bronze", "raw_csv"), COMPACTION_POINTS):
+    for layer, point in itertools.product(SINKS, COMPACTION_POINTS):
         service.start(FAIL_POINT=f"transactions.{layer}:{point}")
         service.end(KILLED)
         assert {name: service.contents(name) for name in COMPARED} == before, f"after death at {layer}:{point}"

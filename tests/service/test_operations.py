@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from local.ports import any_free
 from stream_app.flow import Layer
 from tests.service.harness import Service, transaction, wait_for
-from tests.service.servers import KafkaBroker
+from tests.service.servers import PARTITIONS, KafkaBroker
 
 UNENDING = {"MAX_FAILURES": "1000"}
 
@@ -44,6 +48,8 @@ def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_statu
 ) -> None:
     port = any_free()
     obstacle = _obstacle(service)
+    for sink in service.flows:  # which nobody reads back, or the first records would be passed over
+        _set_group_offsets(broker.admin, service, sink, 20)
     service.start(METRICS_PORT=str(port), LOG_FORMAT="json", COMMIT_GROUP_OFFSETS="1", SHOW_PREVIEWS="1", **UNENDING)
     wait_for(lambda: _get(port, "readyz")[0] == 200, "readiness")
     _send(broker, service, 0, 100)
@@ -84,10 +90,10 @@ def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_statu
         f.path.stat().st_size for f in service.flows[Layer.BRONZE].files()
     )
     assert metrics["stream_app_watermark_age_seconds", "gold"] > 300
-    groups = broker.admin
-    wait_for(lambda: _group_offset(groups, service, "raw_csv") == 203, "the mirrored offsets")
+    for sink in service.flows:
+        wait_for(partial(_has_mirrored, broker.admin, service, sink, 203), f"the mirrored offsets of {sink}")
     # but for the JVM's own first words
-    log = [json.loads(line) for line in service.stop().splitlines() if "incubator modules" not in line]
+    log = [json.loads(line) for line in service.stop(signal.SIGINT).splitlines() if "incubator modules" not in line]
     assert {"transactions.silver", "transactions.silver preview"} <= {entry["message"] for entry in log}
     assert service.audit().wrong == []
 
@@ -111,14 +117,17 @@ def _metrics(port: int) -> dict[tuple[str, str], float]:
     return found
 
 
-def _group_offset(admin: object, service: Service, sink: str) -> int:
-    from confluent_kafka import ConsumerGroupTopicPartitions  # noqa: PLC0415
-    from confluent_kafka.admin import AdminClient  # noqa: PLC0415
-
-    assert isinstance(admin, AdminClient)
+def _has_mirrored(admin: AdminClient, service: Service, sink: str, records: int) -> bool:
     group = f"stream-app.transactions.{sink}"
     answer = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result()
-    return sum(max(0, tp.offset) for tp in answer.topic_partitions if tp.topic == service.feed.topic)
+    mirrored = sum(max(0, tp.offset) for tp in answer.topic_partitions if tp.topic == service.feed.topic)
+    return bool(mirrored == records)
+
+
+def _set_group_offsets(admin: AdminClient, service: Service, sink: str, offset: int) -> None:
+    group = f"stream-app.transactions.{sink}"
+    asked = [TopicPartition(service.feed.topic, partition, offset) for partition in range(PARTITIONS)]
+    admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, asked)])[group].result()
 
 
 def test_a_query_that_fails_again_and_again_ends_the_process(service: Service, broker: KafkaBroker) -> None:
@@ -210,6 +219,8 @@ def test_replay_takes_what_passes_now_once(service: Service, broker: KafkaBroker
     assert "100 records" in service.op("replay", REASON="not_allowed:currency")
     assert "100 records" in service.op("replay", ALLOW="late")
     assert "records" not in service.op("replay", ALLOW="late"), "nothing is taken twice"
+    service.start(TRIGGER_INTERVAL="available-now", FAIL_POINT="transactions.silver:renamed")
+    service.end(-signal.SIGKILL)
     service.drain()
     assert service.count("silver") == service.count("raw_csv") == 300
     assert service.query("SELECT count(DISTINCT txn_id) FROM silver") == [(300,)]

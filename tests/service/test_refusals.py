@@ -80,15 +80,29 @@ def test_a_topic_that_lost_records_and_then_was_made_again(used: Service, broker
     assert used.audit().wrong == []
 
     topic = used.feed.topic
-    admin.delete_topics([topic])[topic].result()
-    wait_for(lambda: topic not in broker.admin.list_topics(timeout=5).topics, "the topic to go")
-    broker.create_topic(topic)
+    _make_again(broker, topic)
     line = _refusal(used)
     assert "deleted and created again" in line
     assert "make reset FEED=transactions SINK=bronze" in line
     used.op("reset", YES="1")
-    used.drain()
-    assert used.count("bronze") == 0
+    broker.send(topic, [transaction(3000 + i, now - 100 + i * 0.1) for i in range(30)])
+    used.start()
+    wait_for(lambda: used.count("raw_csv") == 30, "the records of the new topic")
+
+    # once more, under the running service
+    read = used.contents("bronze")
+    _make_again(broker, topic)
+    broker.send(topic, [transaction(4000 + i, now - 100 + i * 0.1) for i in range(60)])
+    line = used.end(expected=2).strip().splitlines()[-1]
+    assert "deleted and created again" in line
+    assert "make reset FEED=transactions SINK=bronze" in line
+    assert used.contents("bronze") == read
+
+
+def _make_again(broker: KafkaBroker, topic: str) -> None:
+    broker.admin.delete_topics([topic])[topic].result()
+    wait_for(lambda: topic not in broker.admin.list_topics(timeout=5).topics, "the topic to go")
+    broker.create_topic(topic)
 
 
 def test_a_stop_before_there_is_anything_to_drain(service: Service) -> None:

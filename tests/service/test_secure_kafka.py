@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -96,16 +98,33 @@ def test_scram_over_tls(secure: tuple[str, dict[str, str]], new_service: Callabl
         text=True,
         check=True,
     )
+    ui = any_free()
+    service.environment["SPARK_SUBMIT_OPTS"] += f" -Dspark.ui.port={ui}"
     service.start()
     wait_for(lambda: service.count("silver") > 0, "the records")
     command_lines = list(_command_lines(service))
     assert any("SparkSubmit" in line for line in command_lines)
+    pages = list(_spark_ui(f"http://127.0.0.1:{ui}"))
+    assert any("transactions.bronze" in page for page in pages)
     log = service.stop()
     assert service.count("bronze") == 500
-    for shown in (*command_lines, log, producer.stdout, producer.stderr):
+    for shown in (*command_lines, *pages, log, producer.stdout, producer.stderr):
         assert "battery" not in shown
-    service.environment["KAFKA_SASL_PASSWORD"] = "wrong battery"
+
+    settings["KAFKA_SASL_PASSWORD"] = service.environment["KAFKA_SASL_PASSWORD"] = "wrong battery"
     assert "battery" not in service.op("status")
+    service.start()
+    wait_for(lambda: "waiting for Kafka" in service.log.read_text()[len(log) :], "it to be refused by Kafka")
+    refused = subprocess.run(
+        [sys.executable, "-m", "producer"],
+        cwd=PROJECT,
+        env=os.environ | settings | {"KAFKA_BOOTSTRAP_SERVERS": address, "KAFKA_TOPIC": "secure", "COUNT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 1
+    assert "battery" not in refused.stdout + refused.stderr + service.stop()
 
 
 def _command_lines(service: Service) -> Iterator[str]:
@@ -115,6 +134,21 @@ def _command_lines(service: Service) -> Iterator[str]:
         with suppress(OSError):  # it has ended
             if os.getpgid(int(process.name)) == service.process.pid:
                 yield (process / "cmdline").read_text()
+
+
+def _spark_ui(address: str) -> Iterator[str]:
+    """What the Spark UI and its REST API tell of settings, plans and queries."""
+    application = json.loads(_get(f"{address}/api/v1/applications"))[0]["id"]
+    of_it = f"api/v1/applications/{application}"
+    for page in ("environment/", "StreamingQuery/", "SQL/", "jobs/", "executors/", f"{of_it}/environment"):
+        yield _get(f"{address}/{page}")
+    # The plans of all batches, with the options of their sources.
+    yield _get(f"{address}/{of_it}/sql?details=true&planDescription=true&length=1000")
+
+
+def _get(url: str) -> str:
+    with urlopen(url, timeout=60) as answer:  # noqa: S310 - http, above
+        return str(answer.read().decode())
 
 
 def _answers(admin: AdminClient) -> bool:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from stream_app import logs, retention
+from stream_app import chain, logs, retention
 from stream_app.feed import Feed
 from stream_app.files import batch_files
 from stream_app.flow import Flow, Layer, flows
@@ -33,7 +34,11 @@ class Folder:
             self.committed(flow, BATCHES - 1)
 
     def add(self, batch: int) -> None:
-        write_layer(self.silver, batch, [silver_row(batch * 2), silver_row(batch * 2 + 1)])
+        file = write_layer(self.silver, batch, [silver_row(batch * 2), silver_row(batch * 2 + 1)])
+        rows = pq.read_table(file.path)
+        pq.write_table(rows.replace_schema_metadata(rows.schema.metadata | chain.link(self.silver)), file.path)
+        self.silver.checkpoint.path.mkdir(parents=True, exist_ok=True)
+        chain.remember(self.silver, file.path)
 
     def committed(self, flow: Flow, batch: int) -> None:
         plan(flow, batch, {"batch": batch})
@@ -91,9 +96,10 @@ def test_no_file_is_touched_that_a_reader_has_not_committed(folder: Folder) -> N
     for path in (gold.checkpoint.path / "commits").iterdir():
         path.unlink()
     folder.committed(gold, 3)
-    for mode in ("compact", "prune"):
-        folder.tidy(retention=mode)
-        assert all(last <= 3 or first > 3 for first, last in folder.ranges)
+    folder.tidy()
+    assert folder.ranges == [(0, 3), *((batch, batch) for batch in range(4, BATCHES))]
+    folder.tidy(retention="prune")
+    assert folder.ranges == [(batch, batch) for batch in range(4, BATCHES)]
     for path in (gold.checkpoint.path / "commits").iterdir():
         path.unlink()
     before = folder.ranges
@@ -105,6 +111,9 @@ def test_no_file_is_touched_that_a_reader_has_not_committed(folder: Folder) -> N
 def test_keep_keeps_and_prune_deletes_the_oldest(folder: Folder, mode: str, expected: int) -> None:
     folder.tidy(retention=mode)
     assert folder.ranges == [(batch, batch) for batch in range(BATCHES - expected, BATCHES)]
+    assert chain.lost(folder.silver) is None
+    folder.silver.files_of(BATCHES - expected)[0].path.unlink()
+    assert chain.lost(folder.silver) == BATCHES - expected
 
 
 @pytest.mark.parametrize("point", ["merged", "swapped", "half_deleted"])
@@ -126,6 +135,18 @@ def test_dying_anywhere_in_a_merge_is_finished_by_the_next_run(
     assert len(folder.rows) == 2 * BATCHES
     folder.tidy()
     assert folder.ranges == [(0, 8), (9, 9), (10, 10)]
+
+
+def test_a_merged_file_of_somebody_else_takes_nothing_away(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was copied in, and its name covers batches of ours."""
+    stranger = write_layer(folder.silver, 0, [silver_row(0)], last=8).path
+    pq.write_table(pa.table({"n": [1]}).replace_schema_metadata({b"query_id": b"of-another"}), stranger)
+    logs.configure("text")
+    for mode in ("keep", "compact", "prune"):
+        folder.tidy(retention=mode)
+        assert len(folder.ranges) == BATCHES + 1
+        assert "are of one batch; move out what transactions.silver has not written" in capsys.readouterr().err
+    stranger.unlink()
 
 
 def test_many_batches_leave_few_files(folder: Folder) -> None:

@@ -1,18 +1,23 @@
 """Whether a flow may go on: the topic must be the one of its checkpoint, and still hold what comes next."""
 
+import shutil
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from stream_app import logs, restart
+from stream_app import chain, logs, restart
 from stream_app.admission import Admission
 from stream_app.broker import Broker, Topic, client_config
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed
+from stream_app.files import batch_file
 from stream_app.flow import Flow, Layer
 from stream_app.groups import consumed
-from tests.helpers import app_settings, commit, plan
+from stream_app.layers import raw_csv
+from tests.helpers import START_MS, app_settings, commit, plan
 from tests.unit.test_chain import linked
 
 RESET = "make reset FEED=transactions SINK=bronze"
@@ -133,3 +138,118 @@ def test_a_new_sink_begins_with_what_is_left_and_says_so(
     plan(silver, 0, {"batch": 1})
     with pytest.raises(ConfigError, match="bronze has lost the file of batch 1, which"):
         admission(silver, broker).admit(silver)
+
+
+@pytest.fixture
+def gold(feed: Feed, tmp_path: Path, broker: OneTopic) -> Flow:
+    """Gold, with files of the batches 0, 2, 4 and 6."""
+    flow = Flow(feed, Layer.GOLD, tmp_path)
+    admission(flow, broker).admit(flow)
+    for batch in range(7):
+        plan(flow, batch, {"batch": batch})
+        commit(flow, batch)
+        if batch % 2 == 0:
+            linked(flow, batch)
+    return flow
+
+
+@pytest.mark.parametrize("gone", [0, 2, 4])
+def test_a_file_of_its_own_that_was_deleted_is_missed(gold: Flow, broker: OneTopic, gone: int) -> None:
+    """Whichever it is; who goes on without it says so once."""
+    admission(gold, broker).check_output(gold)
+    gold.files_of(gone)[0].path.unlink()
+    problem = f"gold has lost the file of batch {gone}; begin it anew with: make reset FEED=transactions SINK=gold, or"
+    with pytest.raises(ConfigError, match=problem):
+        admission(gold, broker).check_output(gold)
+    admission(gold, broker, fail_on_data_loss=False).check_output(gold)
+    admission(gold, broker).check_output(gold)
+    gold.files_of(6)[0].path.unlink()
+    with pytest.raises(ConfigError, match="has lost the file of batch 6"):
+        admission(gold, broker).check_output(gold)
+
+
+def test_of_bronze_there_may_be_no_other_copy(bronze: Flow, broker: OneTopic) -> None:
+    files = [linked(bronze, batch) for batch in range(3)]
+    files[1].path.unlink()
+    with pytest.raises(ConfigError, match="has lost the file of batch 1; put it back, or go on without it by FAIL"):
+        admission(bronze, broker).check_output(bronze)
+
+
+def test_what_was_pruned_is_not_missed(gold: Flow, broker: OneTopic) -> None:
+    for batch in (0, 2):
+        gold.files_of(batch)[0].path.unlink()
+    chain.let_go(gold, 2)
+    chain.let_go(gold, 1)
+    admission(gold, broker).check_output(gold)
+    gold.files_of(4)[0].path.unlink()
+    with pytest.raises(ConfigError, match="has lost the file of batch 4"):
+        admission(gold, broker).check_output(gold)
+
+
+def copied_in(flow: Flow, root: Path, batch: int, last: int | None = None) -> str:
+    """A file of another service's query of the same name; its name."""
+    other = Flow(flow.feed, flow.layer, root)
+    admission(other, OneTopic()).admit(other)
+    return Path(shutil.copy(linked(other, batch, last).path, flow.output)).name
+
+
+@pytest.mark.parametrize(("batch", "last"), [(3, None), (0, 6), (1, 3)], ids=["no file", "all", "some"])
+def test_a_file_of_another_query_is_found_whatever_its_batch(
+    gold: Flow, broker: OneTopic, tmp_path: Path, batch: int, last: int | None
+) -> None:
+    """Of a batch that had no file, of all that there are, as if it was merged of them, or of some."""
+    name = copied_in(gold, tmp_path / "other", batch, last)
+    with pytest.raises(ConfigError, match=f"{name} was not written by transactions.gold"):
+        admission(gold, broker).check_output(gold)
+
+
+def test_a_file_of_another_query_among_the_late_rows(gold: Flow, broker: OneTopic) -> None:
+    gold.late.mkdir()
+    late = batch_file(gold.late, gold.late_name, "parquet", START_MS, 3).path
+    pq.write_table(pa.table({"n": [1]}).replace_schema_metadata(chain.signature(gold)), late)
+    admission(gold, broker).check_output(gold)
+    pq.write_table(pa.table({"n": [1]}).replace_schema_metadata({b"query_id": b"of-another"}), late)
+    with pytest.raises(ConfigError, match=f"{late.name} was not written by transactions.gold"):
+        admission(gold, broker).check_output(gold)
+
+
+@pytest.mark.parametrize(("ids", "is_own"), [((0, 3), True), ((2, 3), True), ((0, 2), False), ((1, 1), False)])
+def test_a_merged_csv_is_one_if_it_ends_with_what_it_took_the_place_of(
+    feed: Feed, broker: OneTopic, tmp_path: Path, ids: tuple[int, int], is_own: bool
+) -> None:
+    """A merge that died has deleted the oldest, so those that are left are at its end; of a CSV nothing else tells."""
+    mirror = Flow(feed, Layer.RAW_CSV, tmp_path)
+    admission(mirror, broker).admit(mirror)
+    header, records = raw_csv.header(feed), [f"record {n}\r\n" * (n + 1) for n in range(4)]
+
+    def write(text: str, first: int, last: int | None = None) -> Path:
+        path = batch_file(mirror.output, "raw_csv", "csv", START_MS, first, last).path
+        path.write_text(header + text, newline="")
+        return path
+
+    write("".join(records), 0, 3)
+    for n in range(ids[0], ids[1] + 1):
+        last = write(records[n], n)
+    if is_own:
+        admission(mirror, broker).check_output(mirror)
+        last.write_text(header + records[3].replace("record", "rekord"), newline="")
+    with pytest.raises(
+        ConfigError, match=r"0000000003\.csv and .* are of one batch; move out what transactions.raw_csv"
+    ):
+        admission(mirror, broker).check_output(mirror)
+
+
+def test_records_that_expired_before_the_first_batch_was_committed(
+    feed: Feed, tmp_path: Path, broker: OneTopic
+) -> None:
+    """It was planned, so Spark would read just these."""
+    flow = Flow(feed, Layer.BRONZE, tmp_path)
+    admission(flow, broker).admit(flow)
+    plan(flow, 0, {"transactions": {"0": 40, "1": 50}})
+    source = flow.checkpoint.path / "sources" / "0"
+    source.mkdir(parents=True)
+    (source / "0").write_text('v1\n{"transactions":{"0":5,"1":5}}')
+    admission(flow, broker).admit(flow)
+    broker.earliest = {0: 6, 1: 0}
+    with pytest.raises(ConfigError, match=r"partition 0: read up to 5, the topic holds 6 to 100.*make reset"):
+        admission(flow, broker).admit(flow)

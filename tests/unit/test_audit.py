@@ -210,6 +210,18 @@ def test_a_repeat_is_one_whatever_its_key_is_written_like(flows: Flows) -> None:
     assert (found.wrong, found.counts["repeats"]) == ([], 1)
 
 
+def test_of_many_the_first_twenty_are_listed(flows: Flows) -> None:
+    bronze = flows[Layer.BRONZE]
+    again(bronze, [bronze_row(offset, value(offset), partition=1) for offset in range(40, 15, -1)])
+    for layer in (Layer.SILVER, Layer.QUARANTINE):
+        plan(flows[layer], 1, {"batch": 1})
+        commit(flows[layer], 1)
+    listed = " ".join(f"(1, {offset})" for offset in range(16, 36))
+    (line,) = [line for line in reconcile(bronze, app_settings(bronze.root)).wrong if line.startswith("lost")]
+    assert f": 25, {listed}" in line.replace("), (", ") ("), line
+    assert "(1, 36)" not in line
+
+
 def test_the_exit_code_says_it(flows: Flows, capsys: pytest.CaptureFixture[str]) -> None:
     settings = app_settings(flows[Layer.BRONZE].root)
     assert audit(settings, tuple(flows.values())) == 0

@@ -60,6 +60,9 @@ def test_a_missing_file_is_named_and_none_is_where_all_are_there(
 def test_a_file_without_a_link_and_a_damaged_one_are_left_to_their_reader(feed: Feed, tmp_path: Path) -> None:
     gold = new_flow(feed, Layer.GOLD, str(tmp_path))
     assert chain.last_file(gold) is None
-    files = [linked(gold, batch) for batch in (0, 3, 4)]  # which nobody follows
+    files = [linked(gold, batch) for batch in (0, 3, 4)]
+    pq.write_table(pa.table({"n": [1]}), files[1].path)
     files[2].path.write_bytes(b"PAR1")
-    assert chain.missing(0, files[1:], 4) is None
+    assert chain.missing(-1, files[1:], 4) is None
+    assert chain.before(files[1:]) is None
+    assert chain.stranger(gold) is None

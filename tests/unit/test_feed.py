@@ -109,6 +109,16 @@ MISTAKES = {
         '[windows.silver]\nwindow = "1 minute"\nwatermark = "1 minute"\nmeasures = { n = "count" }\n[windows.gold]',
         "windows.silver: the feed has an output of this name",
     ),
+    "a window outside of the output": (
+        "[windows.gold]",
+        '[windows."../gold"]',
+        'windows."../gold": String should match',
+    ),
+    "a lake outside of the output": (
+        "[dedupe]",
+        '[lakes."/tmp/lake"]\npartition = "event_time"\n[dedupe]',
+        'lakes."/tmp/lake": String should match',
+    ),
     "unknown rule": ("length = [1, 64]", "lenght = [1, 64]", "fields.txn_id.lenght: unknown key"),
     "optional fields are unknown": ("length = [1, 64]", "required = false", "fields.txn_id.required: unknown key"),
     "a name in the file": ("[dedupe]", "[name]\n[dedupe]", "name: unknown key, the file's name is the feed's"),

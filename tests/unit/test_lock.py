@@ -1,5 +1,6 @@
 """One instance on an OUTPUT_PATH: the second is refused, and kill -9 leaves nothing to clean up."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -80,3 +81,12 @@ def test_a_folder_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path) -> None
 def test_no_lock_no_holder_and_nothing_is_made(tmp_path: Path) -> None:
     assert not is_held(tmp_path / "none")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_no_reason_not_to_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", write)
+    with sole_user(tmp_path, 0):
+        assert is_held(tmp_path)

@@ -84,10 +84,23 @@ def test_a_query_without_progress_is_a_problem(monitor: Monitor, silver: FlowSta
     assert monitor.problems(PATIENCE) == {"transactions.silver": "no progress for 15 s"}
 
 
-@pytest.mark.parametrize("state", [State.STARTING, State.STOPPED, State.DONE])
+@pytest.mark.parametrize("state", [State.STOPPED, State.DONE])
 def test_a_query_that_does_not_run_need_not_make_progress(monitor: Monitor, silver: FlowStatus, state: State) -> None:
     silver.state, silver.progress_at = state, 0
     assert monitor.problems(PATIENCE) == {}
+
+
+def test_a_start_that_hangs_is_a_problem_and_one_that_waits_for_others_is_none(
+    monitor: Monitor, silver: FlowStatus, made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silver.state, silver.progress_at = State.STARTING, 0
+    monitor.starting(made[1])
+    assert monitor.problems(PATIENCE) == {}
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + PATIENCE + 5)
+    for status in monitor.statuses.values():
+        status.progress_at = now + PATIENCE if status.state is State.RUNNING else 0
+    assert set(monitor.problems(PATIENCE)) == {"transactions.quarantine", "transactions.silver"}
 
 
 def test_health_readiness_and_metrics_over_http(monitor: Monitor, silver: FlowStatus) -> None:

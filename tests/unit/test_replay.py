@@ -4,6 +4,7 @@ import fcntl
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -154,3 +155,27 @@ def test_a_second_replay_of_the_feed_is_refused_while_one_is_under_way(made: dic
     assert taken(made) == []
     run()
     assert taken(made) == ["t0"]
+
+
+@pytest.mark.parametrize(("holder", "step"), [(pq, "write_table"), (Path, "rename")])
+def test_a_replay_that_dies_is_done_again_once(
+    made: dict[Layer, Flow], run: Replay, monkeypatch: pytest.MonkeyPatch, holder: object, step: str
+) -> None:
+    """While it writes the ledger's next file, and before that appears."""
+    write_layer(made[Layer.QUARANTINE], 0, [quarantined(n, value(n), "not_allowed:city") for n in range(2)])
+    write = pq.write_table
+
+    def die(what: pa.Table | Path, target: Path, **_: object) -> None:
+        if isinstance(what, pa.Table):
+            write(what.slice(0, 1), target)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(holder, step, die)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert taken(made) == []
+    run()
+    assert ledgers(made) == [[silver_row(0), silver_row(1)]]
+    run()
+    assert taken(made) == ["t0", "t1"]

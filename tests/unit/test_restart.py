@@ -3,18 +3,20 @@
 import json
 import shutil
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stream_app import lock, ownership, restart
-from stream_app.broker import Broker
+from stream_app.broker import Broker, Topic
 from stream_app.errors import ConfigError, UnavailableError
 from stream_app.feed import Feed
+from stream_app.files import batch_file
 from stream_app.flow import Flow, Layer, flows
 from stream_app.ops import reset as ops
-from tests.helpers import app_settings, commit, plan, tree, write_file
+from tests.helpers import START, START_MS, app_settings, bronze_row, commit, plan, tree, write_file, write_layer
 
 Reset = Callable[..., int]
 
@@ -90,6 +92,57 @@ def test_to_says_where_bronze_reads_again(
     run(TO="latest", YES="1")  # an earlier reset's choice is forgotten
     assert run(TO=to, YES="1") == 0
     assert restart.first_offsets(all_flows[0].feed, all_flows[0].root, "earliest") == expected
+
+
+class OneTopic:
+    """A broker that holds the offsets 5 to 90 of one partition, 40 at any time."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def topic(self, name: str) -> Topic:
+        return Topic(name, "topic-1", (0,))
+
+    def earliest_offsets(self, _topic: Topic) -> dict[int, int]:
+        return {0: 5}
+
+    def end_offsets(self, _topic: Topic) -> dict[int, int]:
+        return {0: 90}
+
+    def offsets_at(self, _topic: Topic, at_ms: int) -> dict[int, int]:
+        assert at_ms == START_MS
+        return {0: 40}
+
+
+@pytest.mark.parametrize(
+    ("to", "default", "offset"),
+    [("", "earliest", 5), ("", "latest", 90), ("earliest", "latest", 5), ("latest", "earliest", 90), (START, "", 40)],
+)
+def test_the_preview_says_what_goes_and_from_where_it_is_read_again(
+    all_flows: tuple[Flow, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    to: str | datetime,
+    default: str,
+    offset: int,
+) -> None:
+    monkeypatch.setattr(ops, "Broker", OneTopic)
+    monkeypatch.setenv("COLUMNS", "200")
+    bronze, gold = all_flows[0], all_flows[3]
+    write_layer(bronze, 0, [bronze_row(n, b"x" * 20_000) for n in range(3)])
+    gold.late.mkdir()
+    write_layer(gold, 0, []).path.rename(batch_file(gold.late, gold.late_name, "parquet", START_MS, 0).path)
+    for name, text in {"SINK": "", "TO": to if isinstance(to, str) else to.isoformat(), "YES": "1"}.items():
+        monkeypatch.setenv(name, text)
+    size = f"{bronze.files()[0].path.stat().st_size / 1e6:.2f}"
+    assert ops.reset(app_settings(bronze.root, **({"starting_offsets": default} if default else {})), all_flows) == 0
+    lines = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
+    of_bronze = next(line for line in lines if "transactions.bronze" in line)
+    assert of_bronze[:4] == ["transactions.bronze", "1", "3", size]
+    assert of_bronze[-2:] == ["(partition:offset", f"0:{offset})"]
+    of_silver = " ".join(next(line for line in lines if "transactions.silver" in line))
+    assert of_silver.endswith("transactions.bronze, batch 0 (1 files)")
+    assert ["its", "rows", "that", "came", "too", "late", "1", "0", "0.00"] in lines
 
 
 def test_a_reset_of_silver_leaves_where_bronze_began(run: Reset, all_flows: tuple[Flow, ...]) -> None:

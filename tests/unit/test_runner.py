@@ -221,6 +221,7 @@ def test_backoff_grows_to_a_minute_with_jitter(
     lines = [line for line in capsys.readouterr().err.splitlines() if "transactions.silver failed" in line]
     waits = [float(line.split("restart_in=")[1].split()[0]) for line in lines]
     assert len(waits) == 8
+    assert any(wait < min(60, 2**failure) for failure, wait in enumerate(waits, 1)), "no jitter"
     for failure, wait in enumerate(waits, 1):
         assert min(60, 2**failure) / 2 - 0.1 <= wait <= min(60, 2**failure) + 0.1
 
@@ -343,6 +344,25 @@ def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
     service.wait()
     assert query.stops == 1
     assert service.error is None
+
+
+def test_a_batch_that_does_not_end_holds_up_neither_the_stop_nor_the_other_queries(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query, batch, go_on = batch_under_way(service)
+    monkeypatch.setattr(runner, "_DRAIN_SECONDS", 50.0)
+    logs.configure("text")
+    monkeypatch.setattr(query, "stop", Mock(side_effect=TimeoutError("it runs still")))
+    service.stop.set()
+    service.wait()
+    assert service.error is None
+    told = capsys.readouterr().err
+    assert "draining: waiting for transactions.silver" in told
+    assert "transactions.silver did not stop" in told
+    assert service.queries.active == ["silver"]
+    query.isActive = False
+    go_on.set()
+    batch.join(20)
 
 
 def test_a_stop_does_not_wait_for_a_batch_whose_query_has_ended(service: Service, made: tuple[Flow, ...]) -> None:  # noqa: ARG001 - sets the pace

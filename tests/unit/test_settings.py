@@ -31,10 +31,10 @@ def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Load:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
 
-    def load_from(**environment: str) -> Settings:
+    def load_from(secrets: Path | None = None, **environment: str) -> Settings:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        return load_settings()
+        return load_settings(**({"_secrets_dir": secrets} if secrets else {}))
 
     return load_from
 
@@ -148,6 +148,18 @@ def test_spark_s_kafka_source_gets_the_password_where_it_is_redacted_and_quoted(
     assert 'password="zq\'x\\"y\\\\w";' in options["kafka.sasl.jaas.config"]
     assert "scram.ScramLoginModule" in options["kafka.sasl.jaas.config"]
     assert "jaas" in (PROJECT / "conf" / "spark-defaults.conf").read_text()
+
+
+def test_a_secret_may_be_a_file_of_its_name(load: Load, tmp_path: Path) -> None:
+    """Where Docker and Kubernetes put secrets; the environment goes before it."""
+    (tmp_path / "kafka_sasl_password").write_text("of-the-file\n")
+    (tmp_path / "database_url").write_text("postgresql://app:zq@host/db")
+    assert str(Settings.model_config["secrets_dir"] or "/run/secrets") == "/run/secrets"
+    environment = {name: text for name, text in SASL.items() if name != "KAFKA_SASL_PASSWORD"}
+    found = load(tmp_path, **environment)
+    assert found.kafka_sasl_password.get_secret_value() == "of-the-file"
+    assert found.database_url.get_secret_value() == "postgresql://app:zq@host/db"
+    assert load(tmp_path, **SASL).kafka_sasl_password.get_secret_value() == SASL["KAFKA_SASL_PASSWORD"]
 
 
 def test_feeds_are_a_list_of_names(load: Load) -> None:

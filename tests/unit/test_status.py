@@ -49,7 +49,7 @@ def test_rows_files_and_ages_of_a_stopped_service(made: tuple[Flow, ...]) -> Non
     commit(silver, 0)
     plan(silver, 1, {"batch": 2})  # not committed
     found = row(made, "silver")
-    assert (found.last_batch, found.files, found.rows, found.behind) == (0, 1, 1, 2)
+    assert (found.last_batch, found.files, found.rows, found.behind) == (0, 1, 1, 4)
     assert (found.newest_file, found.bytes) == (file.path.name, file.path.stat().st_size)
     assert found.last_batch_age == pytest.approx(time.time() - START_MS / 1000, abs=5)
     assert found.newest_file_age == pytest.approx(0, abs=5)
@@ -115,7 +115,7 @@ def test_a_running_service_tells_its_states(made: tuple[Flow, ...]) -> None:
         found = row(made, "silver")
         assert (found.state, found.restarts, found.last_error) == ("restarting", 2, "OSError: disk full")
         assert (row(made, "bronze").state, row(made, "bronze").behind) == ("running", 42)
-    assert row(made, "bronze").state == "stopped"
+    assert (row(made, "bronze").state, row(made, "bronze").behind) == ("killed", None), "it had no time to say more"
 
 
 def test_a_service_that_gave_up_shows_why(made: tuple[Flow, ...]) -> None:
@@ -135,6 +135,7 @@ def test_the_snapshot_is_written_at_once_kept_and_written_a_last_time(made: tupl
         assert snapshot.read(made[0].root)["flows"]["transactions.bronze"]["state"] == "starting"
         monitor[made[0]].state = State.DONE
     assert snapshot.read(made[0].root)["flows"]["transactions.bronze"]["state"] == "done"
+    assert row(made, "bronze").state == "stopped"
     assert not list(made[0].root.glob("*.tmp"))
 
 
