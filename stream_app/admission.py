@@ -49,10 +49,8 @@ class Admission:
             covered(flow, batch_files(folder, prefix))
         while (lost := chain.lost(flow)) is not None:
             # of bronze there may be no other copy
-            anew = (
-                "put it back" if flow.layer is Layer.BRONZE else f"begin it anew with: {ownership.reset_command(flow)}"
-            )
-            self._refuse_loss(f"{flow.output} has lost the file of batch {lost}", f"{anew}, or go on")
+            anew = "" if flow.layer is Layer.BRONZE else f" begin anew with: {ownership.reset_command(flow)},"
+            self._refuse_loss(f"{flow.output} has lost the file of batch {lost}", f"put it back,{anew} or go on")
             chain.let_go(flow, lost)
 
     def check_files(self, flow: Flow, read: int, files: Sequence[BatchFile], end: int) -> None:
@@ -71,10 +69,11 @@ class Admission:
 
     def _check_offsets(self, flow: Flow, topic: Topic) -> None:
         """Refuse to go on where records between the checkpoint and the topic are gone."""
-        committed = flow.checkpoint.last_committed()
-        if committed is None and flow.checkpoint.last_planned() is None:
+        committed, planned = flow.checkpoint.last_committed(), flow.checkpoint.last_planned()
+        if planned is None:
             return
-        next_read = committed.end if committed else flow.checkpoint.first_offsets()
+        is_read = planned == committed or flow.files_of(planned.batch_id)
+        next_read = planned.end if is_read else flow.start(planned.batch_id)
         read = {int(partition): offset for partition, offset in next_read[topic.name].items()}
         earliest, end = self._broker.earliest_offsets(topic), self._broker.end_offsets(topic)
         gaps = [

@@ -6,7 +6,7 @@ nor that one was copied in, of a batch that had none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -75,13 +75,24 @@ def let_go(flow: Flow, batch: int) -> None:
 def lost(flow: Flow) -> int | None:
     """The first batch of the flow's own whose file was deleted, but for those that were let go; None if there is none.
 
-    Of the CSV and of lakes, whose files have no link, only the newest.
+    Not of the CSV and of lakes, whose files have no link; nor of the newest (`last_file`).
     """
-    gone, last = _gone(flow), last_file(flow)
+    gone = _gone(flow)
     files = flow.files(gone)
-    if gone < 0 and (first := before(files)) is not None:
+    if gone < 0 and files and _QUERY in _metadata(files[0].path) and (first := before(files)) is not None:
         return first
-    return missing(gone, files, last.last if last else -1)
+    return missing(gone, files, gone)
+
+
+def unbroken(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
+    """The files in runs: a new one begins where one is missing before it, and with a file of another query."""
+    run: list[BatchFile] = []
+    for file in files:
+        if run and (_follows(file) > run[-1].last or not is_of_one_query(run[-1], file)):
+            yield run
+            run = []
+        run.append(file)
+    yield run
 
 
 def stranger(flow: Flow) -> Path | None:
@@ -92,8 +103,8 @@ def stranger(flow: Flow) -> Path | None:
 
 
 def is_of_one_query(one: BatchFile, other: BatchFile) -> bool:
-    """Whether one query wrote both."""
-    return _metadata(one.path).get(_QUERY) == _metadata(other.path).get(_QUERY)
+    """Whether one query wrote both, as far as they tell."""
+    return len({_metadata(file.path).get(_QUERY) for file in (one, other)} - {None}) <= 1
 
 
 def _gone(flow: Flow) -> int:

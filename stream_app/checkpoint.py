@@ -56,15 +56,19 @@ class Checkpoint:
             _version, metadata, *offsets = path.read_text().splitlines()
             meta = json.loads(metadata)
         except ValueError:
-            raise StreamAppError(f"{path} cannot be read; begin its sink anew with make reset") from None
+            raise _damaged(path) from None
         return PlannedBatch(
             batch_id, int(meta["batchTimestampMs"]), int(meta["batchWatermarkMs"]), json.loads(offsets[0])
         )
 
     def first_offsets(self) -> dict[str, Any]:
-        """Where the first batch of a topic begins, as Spark noted it."""
-        _version, offsets = (self.path / "sources" / "0" / "0").read_text().splitlines()
-        return dict(json.loads(offsets))
+        """Where the first batch of a topic begins, as Spark noted it. Raises StreamAppError if that cannot be read."""
+        path = self.path / "sources" / "0" / "0"
+        try:
+            _version, offsets = path.read_text().splitlines()
+            return dict(json.loads(offsets))
+        except (FileNotFoundError, ValueError):
+            raise _damaged(path) from None
 
     def last_planned(self) -> PlannedBatch | None:
         """The newest entry of the offset log, committed or not."""
@@ -99,6 +103,10 @@ class Checkpoint:
         folder = self.path / log
         ids = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
         return [folder / str(i) for i in sorted(ids, reverse=True)]
+
+
+def _damaged(path: Path) -> StreamAppError:
+    return StreamAppError(f"{path} cannot be read; begin its sink anew with make reset")
 
 
 def _is_empty(path: Path) -> bool:

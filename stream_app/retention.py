@@ -82,10 +82,13 @@ class Retention:
         if self._mode == "prune":
             self._prune(flow, free[: len(kept) - self._most], prefix)
         elif standing_micro > self._most:
-            for group in _bounded(micro[: standing_micro - self._most // 2]):
-                self._merge(flow, prefix, group)
+            # not over a gap: what a merged file says of itself would no longer tell of it
+            for run in chain.unbroken(micro[: standing_micro - self._most // 2]):
+                for group in _bounded(run):
+                    self._merge(flow, prefix, group)
             merged = [file for file in standing(batch_files(folder, prefix)) if file.last <= free_up_to]
-            self._merge(flow, prefix, _dominated(merged))
+            *_, newest = chain.unbroken([file for file in merged if file.is_compacted])
+            self._merge(flow, prefix, _dominated(newest))
 
     def _merge(self, flow: Flow, prefix: str, files: Sequence[BatchFile]) -> None:
         if len(files) < 2:
@@ -104,7 +107,11 @@ class Retention:
 
     def _prune(self, flow: Flow, files: Sequence[BatchFile], prefix: str) -> None:
         if files and prefix == flow.sink:
-            chain.let_go(flow, files[-1].last)
+            try:
+                chain.let_go(flow, files[-1].last)
+            except OSError:  # a full disk, for which the oldest makes room
+                self._delete(flow, files[:1])
+                chain.let_go(flow, files[-1].last)
         self._delete(flow, files)
 
     def _delete(self, flow: Flow, files: Sequence[BatchFile]) -> None:
@@ -149,12 +156,11 @@ def _dominated(files: Sequence[BatchFile]) -> list[BatchFile]:
 
     What is left has each file larger than all after it: their number is the logarithm of their size.
     """
-    merged = [file for file in files if file.is_compacted]
-    if len(merged) <= _MOST_COMPACTED:
+    if len(files) <= _MOST_COMPACTED:
         return []
     taken: list[BatchFile] = []
     total = 0
-    for file in reversed(merged):
+    for file in reversed(files):
         size = file.path.stat().st_size
         if taken and (size > total or total + size > _LARGEST_BYTES):
             break

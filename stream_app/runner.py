@@ -70,6 +70,8 @@ class Runner:
                 self._watch()
         finally:
             self._drain()
+            for flow in self._restart_at:
+                self._monitor[flow].state = State.STOPPED
             self._restart_at.clear()
             for thread in self._finishing.values():
                 thread.join(_COMMIT_SECONDS)

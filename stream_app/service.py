@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -36,6 +37,8 @@ _STUCK_TRIGGERS = 3
 _STUCK_SECONDS = 120.0
 # It promises to end within a minute of a signal: what takes longer is left to the next start, as after kill -9.
 _STOP_SECONDS = 55.0
+# Our last lines go through a pipe of the JVM.
+_FLUSH_SECONDS = 1.0
 
 
 def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
@@ -87,7 +90,11 @@ def _run(
         beside.enter_context(retention.running())
         if settings.commit_group_offsets:
             beside.enter_context(mirrored(all_flows, broker))
-        runner.run(all_flows)
+        try:
+            runner.run(all_flows)
+        except StreamAppError as error:
+            _end_by_force(error.exit_code)
+            raise
 
 
 def _stop_on_signals(stop: threading.Event, has_begun: threading.Event) -> None:
@@ -99,20 +106,12 @@ def _stop_on_signals(stop: threading.Event, has_begun: threading.Event) -> None:
 
     def handle(*_: object) -> None:
         if not stop.is_set():
-            last = threading.Timer(_STOP_SECONDS, end_at_once)
-            last.daemon = True
-            last.start()
+            _end_by_force(0)
         stop.set()
         if not has_begun.is_set():
             logs.info("stopped before it began")
             # no query runs, and what waits for Kafka looks at no event; a moment later, as the JVM waits for an answer
             threading.Timer(0.2, os._exit, [0]).start()
-
-    def end_at_once() -> None:
-        logs.warning(
-            f"not drained in {_STOP_SECONDS:.0f} s: ends now; what was not committed runs again at the next start"
-        )
-        gateway.jvm.java.lang.Runtime.getRuntime().halt(0)
 
     class Handler:
         """A sun.misc.SignalHandler."""
@@ -131,6 +130,27 @@ def _stop_on_signals(stop: threading.Event, has_begun: threading.Event) -> None:
     for name in ("TERM", "INT"):
         gateway.jvm.sun.misc.Signal.handle(gateway.jvm.sun.misc.Signal(name), Handler())
         signal.signal(getattr(signal, f"SIG{name}"), handle)
+
+
+def _end_by_force(exit_code: int) -> None:
+    """Have the process end with that code after _STOP_SECONDS, whatever hangs: it is as safe as kill -9."""
+
+    def end() -> None:
+        logs.warning(
+            f"has not stopped in {_STOP_SECONDS:.0f} s: ends as it is; running batches run again at the next start"
+        )
+        time.sleep(_FLUSH_SECONDS)
+        _later(_FLUSH_SECONDS, os.kill, os.getppid(), signal.SIGKILL)  # a JVM that does not answer
+        gateway: Any = SparkContext._gateway
+        gateway.jvm.java.lang.Runtime.getRuntime().halt(exit_code)
+
+    _later(_STOP_SECONDS, end)
+
+
+def _later(seconds: float, function: Callable[..., object], *arguments: object) -> None:
+    timer = threading.Timer(seconds, function, arguments)
+    timer.daemon = True
+    timer.start()
 
 
 def _end_with_parent() -> None:

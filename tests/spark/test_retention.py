@@ -149,6 +149,44 @@ def test_a_merged_file_of_somebody_else_takes_nothing_away(folder: Folder, capsy
     stranger.unlink()
 
 
+def test_no_merge_goes_over_a_gap(folder: Folder) -> None:
+    """Or nobody would notice it any more, and a file that is put back would be taken for a merged one."""
+    lost = folder.silver.files_of(3)[0].path
+    kept = lost.read_bytes()
+    lost.unlink()
+    folder.tidy()
+    assert folder.ranges == [(0, 2), (4, 8), (9, 9), (10, 10)]
+    assert chain.lost(folder.silver) == 3
+    lost.write_bytes(kept)
+    folder.tidy()
+    assert folder.ranges == [(0, 2), (3, 3), (4, 8), (9, 9), (10, 10)]
+
+
+def test_what_was_copied_in_is_not_merged(folder: Folder) -> None:
+    """In place of a file of ours, under the running service: the next start must still find it."""
+    own = folder.silver.files_of(3)[0].path
+    rows = pq.read_table(own)
+    pq.write_table(rows.replace_schema_metadata(rows.schema.metadata | {b"query_id": b"of-another"}), own)
+    folder.silver.checkpoint.path.joinpath("metadata").write_text('{"id": "ours"}')
+    folder.tidy()
+    assert folder.ranges == [(0, 2), (3, 3), (4, 8), (9, 9), (10, 10)]
+    assert chain.stranger(folder.silver) == own
+
+
+def test_a_full_disk_is_pruned(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go = chain.let_go
+
+    def no_room(flow: Flow, batch: int) -> None:
+        if len(folder.ranges) == BATCHES:
+            raise OSError("No space left on device")
+        let_go(flow, batch)
+
+    monkeypatch.setattr(chain, "let_go", no_room)
+    folder.tidy(retention="prune")
+    assert folder.ranges == [(batch, batch) for batch in range(BATCHES - MOST, BATCHES)]
+    assert chain.lost(folder.silver) is None
+
+
 def test_many_batches_leave_few_files(folder: Folder) -> None:
     """At most MAX_FILES_PER_SINK micro-batches, and larger files whose number is bounded."""
     for batch in range(BATCHES, 300):

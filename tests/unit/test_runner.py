@@ -211,6 +211,15 @@ def test_a_service_is_ready_once_every_query_has_been_started(
     assert silver.state is State.RUNNING
 
 
+def test_a_query_that_waits_for_its_restart_is_stopped_too(service: Service) -> None:
+    service.queries.script[Layer.SILVER] = [UnavailableError("no database answers")] * 99
+    service.begin()
+    wait_until(lambda: service.state(Layer.SILVER) is State.RESTARTING)
+    service.stop.set()
+    service.wait()
+    assert {service.state(layer) for layer in LAYERS} == {State.STOPPED}
+
+
 def test_backoff_grows_to_a_minute_with_jitter(
     made: tuple[Flow, ...], service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:

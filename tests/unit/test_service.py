@@ -1,0 +1,29 @@
+"""A service that was told to stop ends, whatever hangs."""
+
+import os
+import signal
+from unittest.mock import Mock
+
+import pytest
+from pyspark import SparkContext
+
+from stream_app import logs, service
+from tests.helpers import wait_until
+
+
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_what_has_not_stopped_in_time_is_ended_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], exit_code: int
+) -> None:
+    """By the JVM, whose exit code is the service's; by SIGKILL if the JVM does not answer either."""
+    gateway, kill = Mock(), Mock()
+    monkeypatch.setattr(SparkContext, "_gateway", gateway)
+    monkeypatch.setattr(os, "kill", kill)
+    monkeypatch.setattr(service, "_STOP_SECONDS", 0.01)
+    monkeypatch.setattr(service, "_FLUSH_SECONDS", 0.01)
+    logs.configure("text")
+    service._end_by_force(exit_code)
+    wait_until(lambda: kill.called)
+    gateway.jvm.java.lang.Runtime.getRuntime().halt.assert_called_once_with(exit_code)
+    kill.assert_called_once_with(os.getppid(), signal.SIGKILL)
+    assert "running batches run again at the next start" in capsys.readouterr().err
