@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -70,8 +71,11 @@ class Broker:
         """Wait for an answer for as long."""
         self._timeout = timeout_seconds
         self._servers = settings.kafka_bootstrap_servers
+        self._refusal = ""
+        """Why the broker does not let us in, of which an answer that does not come says nothing."""
         # librdkafka logs each failed connection; what matters of that is in the errors below.
-        self._admin = AdminClient(client_config(settings) | {"log_level": 0})
+        config: dict[str, Any] = {**client_config(settings), "log_level": 0, "error_cb": self._on_error}
+        self._admin = AdminClient(config)
 
     def topic(self, name: str) -> Topic:
         """The topic. Raises ConfigError where there is none, StreamAppError where no broker answers."""
@@ -124,8 +128,16 @@ class Broker:
         except KafkaException as error:
             raise self._explain(topic.name, error) from None
 
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in {KafkaError._AUTHENTICATION, KafkaError._SSL}:
+            self._refusal = error.str()
+
     def _explain(self, topic: str, error: KafkaException) -> StreamAppError:
         cause = error.args[0]
+        self._admin.poll(0)  # which calls _on_error
+        if self._refusal:
+            refusal, self._refusal = self._refusal, ""
+            return StreamAppError(f"KAFKA_SASL_*, KAFKA_SSL_*: {self._servers} does not let us in ({refusal})")
         if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return ConfigError(
                 f"there is no topic {topic} at {self._servers}; create it, or correct the feed's `topic`"

@@ -36,7 +36,7 @@ class Folder:
     def add(self, batch: int) -> None:
         file = write_layer(self.silver, batch, [silver_row(batch * 2), silver_row(batch * 2 + 1)])
         rows = pq.read_table(file.path)
-        pq.write_table(rows.replace_schema_metadata(rows.schema.metadata | chain.link(self.silver)), file.path)
+        pq.write_table(rows.replace_schema_metadata(chain.link(self.silver)), file.path)
         self.silver.checkpoint.path.mkdir(parents=True, exist_ok=True)
         chain.remember(self.silver, file.path)
 
