@@ -148,6 +148,8 @@ def test_up_reset_stop_and_down(stack: Stack, profile: str) -> None:
     stack.wait_for_rows()
     said = stack.run("docker", "compose", "logs", "stream-app")
     assert [feed for feed in stack.feeds if f"{feed}.silver" not in said] == []
+    for line in stack.run("docker", "compose", "logs", "--no-log-prefix", "stream-app", "producer").splitlines():
+        assert "incubator modules" in line or json.loads(line), "the JVM's own first words alone are no object"
     if not profile:  # the other is taken down as it runs
         started = time.monotonic()
         stack.run("docker", "compose", "stop", "stream-app")
