@@ -71,9 +71,10 @@ class Service:
         return self.root.parent / "service.log"
 
     def start(self, **environment: str) -> None:
+        # where the tests run in the background, Ctrl-C's signal is ignored, and a JVM leaves that so
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stream_app"],
+                ["env", "--default-signal=INT", sys.executable, "-m", "stream_app"],
                 cwd=PROJECT,
                 env=self._environment(environment),
                 stdin=subprocess.DEVNULL,
