@@ -214,7 +214,7 @@ def test_a_service_is_ready_once_every_query_has_been_started(
 def test_a_query_that_waits_for_its_restart_is_stopped_too(service: Service) -> None:
     service.queries.script[Layer.SILVER] = [UnavailableError("no database answers")] * 99
     service.begin()
-    wait_until(lambda: service.state(Layer.SILVER) is State.RESTARTING)
+    wait_until(lambda: len(service.queries.active) == 4)
     service.stop.set()
     service.wait()
     assert {service.state(layer) for layer in LAYERS} == {State.STOPPED}
