@@ -211,14 +211,14 @@ class _Audit:
 
     def _windows(self, flow: Flow) -> None:
         gold, sink = flow.window, flow.sink
-        keys = [name(key) for key in ("window_start", *gold.keys)]
+        keys = [name(key) for key in ("window_start", "window_end", *gold.keys)]
         time, watermark = self._feed.event_time.field, self._watermarks[sink]
         expected = recompute.windows(gold, time, f"for_{sink}", flow.late_name, watermark)
-        # an average is rounded to Spark's decimals, and a sum of doubles depends on their order
+        # an average is rounded to Spark's decimals, and a sum of doubles depends on their order; a null is neither
         differ = " OR ".join(
-            f"abs(g.{name(column)} - s.{name(column)}) > 0.000001 * greatest(1, abs(s.{name(column)}))"
+            f"coalesce(abs(g.{name(column)} - s.{name(column)}) > 0.000001 * greatest(1, abs(s.{name(column)})), true)"
             if one.function == "avg" or (one.field and self._feed.fields[one.field].type == "double")
-            else f"g.{name(column)} != s.{name(column)}"
+            else f"g.{name(column)} IS DISTINCT FROM s.{name(column)}"
             for column, one in gold.measures.items()
         )
         self._examples(

@@ -30,7 +30,7 @@ def sessions(session: Session, time: str, rows: str, watermark_ms: float) -> str
 
 
 def windows(declared: Window, time: str, rows: str, late: str, watermark: float) -> str:
-    """The windows that are final at a watermark (seconds since the epoch): window_start, the keys, the measures.
+    """The windows that are final at a watermark (seconds since the epoch): start and end, the keys, the measures.
 
     `rows` is a view of silver's rows, `time` their event time, `late` a view of those that came too late, each with the
     window_start that it missed.
@@ -41,10 +41,11 @@ def windows(declared: Window, time: str, rows: str, late: str, watermark: float)
     matching = " AND ".join(["true", *(f"{name(column)} = {text(value)}" for column, value in declared.where.items())])
     measures = ", ".join(f"{_aggregate(one)} AS {name(column)}" for column, one in declared.measures.items())
     return (
-        f"SELECT {names(('window_start', *declared.keys))}, {measures} FROM (SELECT * FROM "
-        f"(SELECT *, {start} AS window_start FROM {rows}, range({int(length // every)}) r(back) WHERE {matching}) "
+        f"SELECT {names(('window_start', 'window_end', *declared.keys))}, {measures} FROM (SELECT * FROM "
+        f"(SELECT *, {start} AS window_start, window_start + INTERVAL '{length} seconds' AS window_end "
+        f"FROM {rows}, range({int(length // every)}) r(back) WHERE {matching}) "
         f'ANTI JOIN {late} USING (partition, "offset", window_start)) '
-        f"GROUP BY ALL HAVING epoch(window_start) + {length} <= {watermark}"
+        f"GROUP BY ALL HAVING epoch(window_end) <= {watermark}"
     )
 
 

@@ -124,6 +124,15 @@ MISTAKES: dict[str, tuple[Callable[[Flows], object], str]] = {
         lambda f: write_gold(f, [gold_row(0, "card-0", 2), gold_row(1800, "card-2", 1)]),
         "gold is not what",
     ),
+    "gold null": (lambda f: write_gold(f, [gold_row(0, "card-0", 2) | {"sum_amount": None}]), "gold is not what"),
+    "gold's average null": (
+        lambda f: write_gold(f, [gold_row(0, "card-0", 2) | {"avg_amount": None}]),
+        "gold is not what",
+    ),
+    "gold's end": (
+        lambda f: write_gold(f, [gold_row(0, "card-0", 2) | {"window_end": at(120)}]),
+        "gold is not what",
+    ),
     "gold twice": (lambda f: write_gold(f, [gold_row(0, "card-0", 2)] * 2), "a window of gold stands twice"),
     "csv lost": (lambda f: write_csv(f, [silver_row(0)]), "csv is not silver"),
     "csv other": (lambda f: write_csv(f, [silver_row(0, city="Bonn")]), "csv is not silver"),
