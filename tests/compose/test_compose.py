@@ -8,7 +8,7 @@ import re
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +24,9 @@ DEADLINE_SECONDS = 900
 # A session is in its folder once it has timed out, or later; what is on a topic has no files.
 UNSEEN = {Layer.SESSIONS, Layer.TOPIC, Layer.TABLE}
 TABLES = ("page_view_counts", "active_users", "user_sessions")
-# What the stand-in engine of a machine without one has.
 # What the JVM and pyspark print of themselves, past every logger.
 PRINTED = ("Using incubator modules", "TransformWithStateInPandas Python worker")
+# The second is what the stand-in engine of a machine without one has.
 POSTGRES_IMAGES = ("postgres:17", "postgres:15")
 
 
@@ -63,11 +63,17 @@ class Stack:
             found[table] = int(re.findall(r"^ *(\d+)$", counted, re.MULTILINE)[0])
         return found
 
-    def wait_for_rows(self) -> None:
+    def wait_for(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while not all((rows := self.rows()).values()):
-            assert time.monotonic() < deadline, f"not all outputs hold rows: {rows}\n{self.logs()}"
+        while not condition():
+            assert time.monotonic() < deadline, f"waited in vain for {what}; {self.rows()}\n{self.logs()}"
             time.sleep(2)
+
+    def wait_for_rows(self) -> None:
+        self.wait_for(lambda: all(self.rows().values()), "rows in each output")
+
+    def wait_for_health(self, health: str) -> None:
+        self.wait_for(lambda: self.container("stream-app")["Health"] == health, f"a stream-app that is {health}")
 
     def logs(self) -> str:
         return self.run("docker", "compose", "logs", "--tail", "40", "stream-app")[-6000:]
@@ -75,6 +81,9 @@ class Stack:
     def containers(self) -> list[dict[str, object]]:
         listed = self.run("docker", "compose", "--profile", "*", "ps", "--all", "--format", "json")
         return [json.loads(line) for line in listed.splitlines() if line.startswith("{")]
+
+    def container(self, service: str) -> dict[str, object]:
+        return next(one for one in self.containers() if one["Service"] == service)
 
 
 @pytest.fixture
@@ -126,6 +135,16 @@ def check_hardening(stack: Stack) -> None:
         assert stack.run("docker", "compose", "exec", "-T", service, "id", "-u").strip() != "0", service
 
 
+def check_health_without_kafka(stack: Stack) -> None:
+    """Unhealthy while there is nothing to read from, healthy again by itself, and what comes then is read."""
+    stack.run("docker", "compose", "stop", "kafka")
+    stack.wait_for_health("unhealthy")
+    read = stack.rows()["transactions.raw_csv"]
+    stack.run("docker", "compose", "start", "kafka")
+    stack.wait_for_health("healthy")
+    stack.wait_for(lambda: stack.rows()["transactions.raw_csv"] > read, "more to be read")
+
+
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("profile", ["", "cluster,activity"])
 def test_up_reset_stop_and_down(stack: Stack, profile: str) -> None:
@@ -153,10 +172,10 @@ def test_up_reset_stop_and_down(stack: Stack, profile: str) -> None:
     for line in stack.run("docker", "compose", "logs", "--no-log-prefix", "stream-app", "producer").splitlines():
         assert not line or any(words in line for words in PRINTED) or json.loads(line)
     if not profile:  # the other is taken down as it runs
+        check_health_without_kafka(stack)
         started = time.monotonic()
         stack.run("docker", "compose", "stop", "stream-app")
-        (service,) = (one for one in stack.containers() if one["Service"] == "stream-app")
-        assert service["ExitCode"] == 0, stack.logs()
+        assert stack.container("stream-app")["ExitCode"] == 0, stack.logs()
         assert time.monotonic() - started < 75
     stack.run("make", "down")
     assert stack.containers() == []
