@@ -1,19 +1,40 @@
-"""Spark's Python workers begin with their imports done, and never look through those for garbage."""
+"""Spark's Python workers begin with their imports done, none from a zip, and do not look through them for garbage."""
 
 import gc
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
+import pyspark
 from pyspark.sql import SparkSession
+
+from stream_app.settings import PYTHON_PATH
 
 
 def test_a_worker_is_forked_from_our_daemon_with_frozen_imports(spark: SparkSession) -> None:
     def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for _ in batches:
             imported = "stream_app.sinks.kept" in sys.modules
-            yield pa.RecordBatch.from_pydict({"imported": [imported], "frozen": [gc.get_freeze_count()]})
+            row = {"imported": [imported], "frozen": [gc.get_freeze_count()], "pyspark": [pyspark.__file__]}
+            yield pa.RecordBatch.from_pydict(row)
 
-    found = spark.range(4, numPartitions=2).mapInArrow(look, "imported boolean, frozen long").collect()
+    found = spark.range(4, numPartitions=2).mapInArrow(look, "imported boolean, frozen long, pyspark string").collect()
     assert len(found) == 2
     assert all(row.imported and row.frozen > 10_000 for row in found)
+    assert {row.pyspark for row in found} == {pyspark.__file__}
+
+
+def test_the_zip_of_a_spark_that_is_not_installed_here_stays(tmp_path: Path) -> None:
+    own = Path(pyspark.__path__[0], "python", "lib", "pyspark.zip")
+    other = Path(shutil.copy(own, tmp_path))
+    print_origin = [sys.executable, "-c", "import pyspark; print(pyspark.__file__)"]
+    for zipped, expected in ((own, Path(pyspark.__path__[0])), (other, other / "pyspark")):
+        path = os.pathsep.join(map(str, (zipped, *PYTHON_PATH)))
+        done = subprocess.run(
+            print_origin, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
+        )
+        assert Path(done.stdout.strip()).parent == expected

@@ -1,0 +1,12 @@
+"""What each Python that Spark starts runs first (module `site`): pyspark is taken from the folder that pip made.
+
+Spark puts pyspark.zip and py4j's before everything on PYTHONPATH. Python keeps nothing compiled of what it imports from
+a zip, so each of the dozen processes of a start would compile pyspark anew (docs/benchmark.md, "What paid"). Only the
+zips of a pyspark that is installed here are passed over: another Spark's may be of another version.
+"""
+
+import sys
+from pathlib import Path
+
+_zips = {Path(folder, "pyspark", "python", "lib").resolve() for folder in sys.path}
+sys.path[:] = [entry for entry in sys.path if not (entry.endswith(".zip") and Path(entry).resolve().parent in _zips)]
