@@ -21,7 +21,7 @@ from stream_app import logs
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feed import load_feeds
 from stream_app.flow import flows
-from stream_app.settings import PROJECT, PYTHON_PATH, Settings, load_settings
+from stream_app.settings import PROJECT, PYTHON_START, Settings, load_settings
 
 
 def main() -> int:
@@ -73,7 +73,7 @@ def _become_spark_submit(settings: Settings) -> None:
         "SPARK_SUBMIT_OPTS": " ".join(filter(None, [log_options, os.environ.get("SPARK_SUBMIT_OPTS")])),
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
-        "PYTHONPATH": os.pathsep.join(filter(None, [*map(str, PYTHON_PATH), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH"), str(PYTHON_START)])),
     }
     if settings.spark_master.startswith("local"):
         # Nobody else needs to reach the driver; in a container its UI must listen where the port is published.

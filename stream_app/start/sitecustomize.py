@@ -2,7 +2,8 @@
 
 Spark puts pyspark.zip and py4j's before everything on PYTHONPATH. Python keeps nothing compiled of what it imports from
 a zip, so each of the dozen processes of a start would compile pyspark anew (docs/benchmark.md, "What paid"). Only the
-zips of a pyspark that is installed here are passed over: another Spark's may be of another version.
+zips of a pyspark that is installed here are passed over: another Spark's may be of another version. It stands last on
+PYTHONPATH, so that it takes the place of nobody else's.
 """
 
 import sys

@@ -14,7 +14,7 @@ from stream_app.broker import Broker
 from stream_app.feed import Feed
 from stream_app.flow import Layer, flows
 from stream_app.pipeline import Pipeline
-from stream_app.settings import PROJECT, PYTHON_PATH
+from stream_app.settings import PROJECT, PYTHON_START
 from stream_app.sinks.batch import Written
 from tests.helpers import app_settings
 
@@ -28,7 +28,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_LOCAL_DIRS": str(scratch),
         "PYSPARK_PYTHON": sys.executable,
-        "PYTHONPATH": os.pathsep.join(map(str, PYTHON_PATH)),
+        "PYTHONPATH": f"{PROJECT}{os.pathsep}{PYTHON_START}",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyspark
 from pyspark.sql import SparkSession
 
-from stream_app.settings import PYTHON_PATH
+from stream_app.settings import PYTHON_START
 
 
 def test_a_worker_is_forked_from_our_daemon_with_frozen_imports(spark: SparkSession) -> None:
@@ -33,7 +33,7 @@ def test_the_zip_of_a_spark_that_is_not_installed_here_stays(tmp_path: Path) -> 
     other = Path(shutil.copy(own, tmp_path))
     print_origin = [sys.executable, "-c", "import pyspark; print(pyspark.__file__)"]
     for zipped, expected in ((own, Path(pyspark.__path__[0])), (other, other / "pyspark")):
-        path = os.pathsep.join(map(str, (zipped, *PYTHON_PATH)))
+        path = f"{zipped}{os.pathsep}{PYTHON_START}"
         done = subprocess.run(
             print_origin, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
         )
