@@ -66,7 +66,7 @@ class Pipeline:
         writer = (
             frame.writeStream.queryName(flow.name)
             .outputMode("update" if flow.layer is Layer.TABLE else "append")
-            .option("checkpointLocation", flow.checkpoint.path.absolute().as_uri())
+            .option("checkpointLocation", f"file://{flow.checkpoint.path.absolute()}")  # Hadoop decodes no %20
             .foreachBatch(batch_function)
         )
         if self._settings.drains and flow.upstream is None:

@@ -20,6 +20,8 @@ from stream_app.settings import Settings, load_settings
 
 START = datetime(2026, 11, 21, 1, 0, tzinfo=UTC)
 START_MS = int(START.timestamp() * 1000)
+# A name that an OUTPUT_PATH may have. Spark, Hadoop, Arrow and DuckDB each take some of its signs for their own.
+UNUSUAL = "my out+put: 100%, ü's"
 
 _VALUES = {
     "user_id": "user-1",

@@ -22,7 +22,7 @@ from stream_app.files import REPLAY, batch_files
 from stream_app.flow import Flow, Layer
 from stream_app.ops import recompute
 from stream_app.ops.command import run
-from stream_app.ops.sql import name, names
+from stream_app.ops.sql import name, names, paths
 from stream_app.ops.tables import copy_tables
 from stream_app.ops.views import COORDINATES, FilesChangedError, OpenFiles, database, declared, select, select_late
 from stream_app.settings import Settings
@@ -93,13 +93,13 @@ class _Audit:
         due = min(taken[Layer.SILVER], taken[Layer.QUARANTINE])
         replay = one.end.get(REPLAY, -1) if (one := committed[Layer.SILVER]) else -1
         silver, csv = flows[Layer.SILVER], flows[Layer.RAW_CSV]
-        ledger = [str(f.path) for f in batch_files(silver.replay, REPLAY, up_to=replay)]
+        ledger = [file.path for file in batch_files(silver.replay, REPLAY, up_to=replay)]
         views = {
             "bronze": rows(flows[Layer.BRONZE]),
             "due": rows(flows[Layer.BRONZE], due),
             "silver": rows(silver, own[Layer.SILVER]),
             "quarantine": rows(flows[Layer.QUARANTINE], own[Layer.QUARANTINE]),
-            "replayed": f"SELECT * FROM read_parquet({ledger})" if ledger else rows(silver, -1),
+            "replayed": f"SELECT * FROM read_parquet({paths(ledger)})" if ledger else rows(silver, -1),
             "for_csv": rows(silver, taken[Layer.RAW_CSV]),
             "csv": rows(csv, own[Layer.RAW_CSV]),
         }

@@ -30,7 +30,7 @@ from stream_app.feed import Feed
 from stream_app.files import REPLAY, batch_file, batch_files, sync
 from stream_app.flow import Flow, Layer
 from stream_app.ops.command import flag, option, run
-from stream_app.ops.sql import name
+from stream_app.ops.sql import name, paths
 from stream_app.ops.views import connect
 from stream_app.settings import Settings
 
@@ -99,8 +99,8 @@ def _judge(flows: tuple[Flow, ...], silver: Flow, contract: Contract) -> Verdict
 def _candidates(database: duckdb.DuckDBPyConnection, silver: Flow) -> Iterator[pa.RecordBatch]:
     """The quarantined records with REASON that are not in the ledger, in Kafka's order."""
     reason = option("REASON")
-    ledger = [str(file.path) for file in batch_files(silver.replay, REPLAY)]
-    done = f'ANTI JOIN read_parquet({ledger}) USING (partition, "offset")' if ledger else ""
+    ledger = [file.path for file in batch_files(silver.replay, REPLAY)]
+    done = f'ANTI JOIN read_parquet({paths(ledger)}) USING (partition, "offset")' if ledger else ""
     sql = (
         f'SELECT value, reasons, kafka_ts, topic, partition, "offset" FROM {silver.feed.name}.quarantine {done} '
         "WHERE $reason = '' OR len(list_filter(reasons, x -> x = $reason OR starts_with(x, $reason || ':'))) > 0 "

@@ -18,3 +18,8 @@ def names(columns: Iterable[str]) -> str:
 def text(value: object) -> str:
     """A text, or what is written as one."""
     return "'" + str(value).replace("'", "''") + "'"
+
+
+def paths(files: Iterable[object]) -> str:
+    """A list of files, for DuckDB's readers."""
+    return f"[{', '.join(map(text, files))}]"

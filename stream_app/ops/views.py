@@ -17,7 +17,7 @@ from stream_app.declared import Measure
 from stream_app.feed import Feed
 from stream_app.files import BatchFile, batch_files, standing
 from stream_app.flow import Flow, Layer
-from stream_app.ops.sql import name, text
+from stream_app.ops.sql import name, paths, text
 from stream_app.rows import CSV_DIALECT
 
 COORDINATES = {"kafka_ts": "TIMESTAMPTZ", "topic": "VARCHAR", "partition": "INTEGER", "offset": "BIGINT"}
@@ -115,7 +115,7 @@ def _select(found: Sequence[BatchFile], columns: Mapping[str, str], up_to: float
     if not files:
         nulls = (f"NULL::{kind} AS {name(column)}" for column, kind in columns.items())
         return f"SELECT {', '.join(nulls)} WHERE false"
-    listed = f"[{', '.join(text(opened(file.path)) for file in files)}]"
+    listed = paths(opened(file.path) for file in files)
     if files[0].path.suffix == f".{Layer.RAW_CSV.extension}":
         typed = ", ".join(f"{text(column)}: {text(kind)}" for column, kind in columns.items())
         return f"SELECT * FROM read_csv({listed}, columns = {{{typed}}}, {CSV_DIALECT})"

@@ -12,6 +12,7 @@ import pytest
 
 from local.ports import any_free
 from stream_app.settings import PROJECT
+from tests.helpers import UNUSUAL
 from tests.service.harness import Service, jvm_options, transaction
 from tests.service.servers import Database, KafkaBroker
 
@@ -85,7 +86,7 @@ def new_service(tmp_path: Path, class_archive: Path) -> Iterator[Callable[..., S
             declared = declared.replace(written, f'topic = "{topic}-enriched"')
         feeds.joinpath(f"{feed}.toml").write_text(declared)
         environment |= jvm_options(folder, f"-XX:SharedArchiveFile={class_archive}")
-        made.append(Service(folder / "output", feeds, kafka.address, environment, feed))
+        made.append(Service(folder / UNUSUAL, feeds, kafka.address, environment, feed))
         return made[-1]
 
     yield make

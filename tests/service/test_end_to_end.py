@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from stream_app.files import data_paths
 from stream_app.flow import Layer
+from stream_app.ops.sql import text
 from tests.service.harness import Service, produce, transaction, wait_for
 from tests.service.servers import KafkaBroker
 
@@ -102,7 +103,7 @@ def _check_folders(service: Service) -> None:
         frame = pd.read_parquet(folder)
         assert list(frame.columns) == columns
         assert len(frame) == service.count(layer)
-        assert duckdb.sql(f"SELECT * FROM '{folder}/*.parquet'").columns == columns
+        assert duckdb.sql(f"SELECT * FROM {text(f'{folder}/*.parquet')}").columns == columns
         for path in data_paths(folder):
             schema = pq.read_schema(path)
             for (of, column), type_name in TYPES.items():

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from stream_app.ops.sql import text
 from tests.service.activity import check_topic, event
 from tests.service.harness import Service, produce
 from tests.service.servers import Database, KafkaBroker
@@ -97,4 +98,4 @@ def _check_lake(service: Service) -> None:
     flow = service.flows["lake"]
     for file in flow.files():
         date = file.path.parent.name.removeprefix("event_date=")
-        assert service.query(f"SELECT DISTINCT event_time::DATE::VARCHAR FROM '{file.path}'") == [(date,)]
+        assert service.query(f"SELECT DISTINCT event_time::DATE::VARCHAR FROM {text(file.path)}") == [(date,)]

@@ -16,7 +16,7 @@ from stream_app.flow import Layer, flows
 from stream_app.pipeline import Pipeline
 from stream_app.settings import PROJECT, PYTHON_START
 from stream_app.sinks.batch import Written
-from tests.helpers import app_settings
+from tests.helpers import UNUSUAL, app_settings
 
 
 @pytest.fixture(scope="session")
@@ -78,4 +78,4 @@ class Service:
 
 @pytest.fixture
 def service(spark: SparkSession, feed: Feed, tmp_path: Path) -> Service:
-    return Service(spark, feed, tmp_path / "output")
+    return Service(spark, feed, tmp_path / UNUSUAL)

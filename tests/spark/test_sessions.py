@@ -14,6 +14,7 @@ from stream_app.files import data_paths
 from stream_app.flow import Flow, Layer
 from stream_app.layers.sessions import sessions
 from stream_app.ops import recompute, views
+from stream_app.ops.sql import text
 from stream_app.settings import PROJECT
 from stream_app.sources.layer import read_layer
 from stream_app.sources.rows import Rows
@@ -134,7 +135,7 @@ def test_what_comes_after_the_end_is_a_session_of_its_own(activity: Activity) ->
 
 
 def rows_by_batch(flow: Flow) -> dict[int, list[Any]]:
-    return {file.first: duckdb.sql(f"FROM '{file.path}' ORDER BY ALL").fetchall() for file in flow.files()}
+    return {file.first: duckdb.sql(f"FROM {text(file.path)} ORDER BY ALL").fetchall() for file in flow.files()}
 
 
 def random_activity(activity: Activity, seed: int, batches: int) -> None:
@@ -180,7 +181,7 @@ def test_the_order_of_records_within_a_batch_makes_no_difference(
     shutil.copytree(activity.service.flows[Layer.SILVER].output, other.flows[Layer.SILVER].output)
     for path in data_paths(other.flows[Layer.SILVER].output):
         duckdb.sql(
-            f"COPY (SELECT * FROM read_parquet('{path}') ORDER BY hash(\"offset\")) TO '{path}.new' (FORMAT parquet)"
+            f'COPY (SELECT * FROM read_parquet({text(path)}) ORDER BY hash("offset")) TO {text(f"{path}.new")} (FORMAT parquet)'
         )
         Path(f"{path}.new").replace(path)
     for service in (activity.service, other):

@@ -16,6 +16,7 @@ from stream_app.feed import Feed
 from stream_app.files import data_paths
 from stream_app.flow import Flow, Layer
 from stream_app.layers import raw_csv
+from stream_app.ops.sql import text
 from stream_app.sinks import parquet
 from stream_app.sinks.batch import BatchSink, Written
 from stream_app.sinks.hadoop import Hadoop
@@ -187,7 +188,7 @@ def test_every_reader_reads_the_plain_folder(spark: SparkSession, silver: Sink, 
     expected = list(range(400, 600))
     assert sorted(row.id for row in spark.read.parquet(folder).collect()) == expected
     assert sorted(pd.read_parquet(folder)["id"]) == expected
-    assert [n for (n,) in duckdb.sql(f"SELECT id FROM '{folder}/*.parquet' ORDER BY 1").fetchall()] == expected
+    assert [n for (n,) in duckdb.sql(f"SELECT id FROM {text(f'{folder}/*.parquet')} ORDER BY 1").fetchall()] == expected
 
 
 def test_every_reader_reads_the_plain_folder_of_the_mirror(spark: SparkSession, feed: Feed, mirror: Sink) -> None:
@@ -197,7 +198,7 @@ def test_every_reader_reads_the_plain_folder_of_the_mirror(spark: SparkSession, 
     folder = str(mirror.flow.output)
     assert spark.read.option("header", True).csv(folder).count() == 20
     assert len(pd.concat(pd.read_csv(path) for path in mirror.flow.output.glob("*.csv"))) == 20
-    assert duckdb.sql(f"SELECT count(*) FROM '{folder}/*.csv'").fetchone() == (20,)
+    assert duckdb.sql(f"SELECT count(*) FROM {text(f'{folder}/*.csv')}").fetchone() == (20,)
 
 
 def test_no_checksum_is_stale_or_left_behind(spark: SparkSession, silver: Sink) -> None:
