@@ -181,7 +181,7 @@ def test_the_order_of_records_within_a_batch_makes_no_difference(
     shutil.copytree(activity.service.flows[Layer.SILVER].output, other.flows[Layer.SILVER].output)
     for path in data_paths(other.flows[Layer.SILVER].output):
         duckdb.sql(
-            f'COPY (SELECT * FROM read_parquet({text(path)}) ORDER BY hash("offset")) TO {text(f"{path}.new")} (FORMAT parquet)'
+            f'COPY (SELECT * FROM {text(path)} ORDER BY hash("offset")) TO {text(f"{path}.new")} (FORMAT parquet)'
         )
         Path(f"{path}.new").replace(path)
     for service in (activity.service, other):
