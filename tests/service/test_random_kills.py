@@ -172,8 +172,8 @@ def check_oracle(service: Service, acknowledged: Mapping[int, Place | None], kil
     assert len(rows) == len(bronze), "a record stands twice in bronze"
     numbers = set(bronze.values())
     print(f"{len(rows)} records in bronze, {len(rows) - len(numbers)} of them numbers that Kafka has again")
-    missing = [n for n, place in acknowledged.items() if n not in numbers or (place and bronze.get(place) != n)]
-    assert missing == [], "an acknowledged record is not in bronze"
+    missing = {n: at for n, at in acknowledged.items() if n not in numbers or (at and bronze.get(at) != n)}
+    assert missing == {}, "an acknowledged record is not in bronze"
     good = {int(re.sub("^t|-", "", str(row[0]))) for row in service.query(f"SELECT {key} FROM silver")}
     valid = {n for n in numbers if n % 100 != 7}
     assert good == valid, "silver has not all that are valid, and no other"

@@ -68,7 +68,7 @@ def test_a_python_of_the_wrong_version_is_none(clone: Path, path: Path) -> None:
 
 def test_python_without_venv_names_the_package(clone: Path, path: Path) -> None:
     # Debian's: the version is right, ensurepip is missing.
-    program(path, "python3", f'case "$2" in *ensurepip*) exit 1;; esac; exec {sys.executable} "$@"')
+    program(path, "python3", f'case "$2" in *ensurepip*) exit 1;; esac; exec "{sys.executable}" "$@"')
     done = run_setup_sh(clone, path)
     assert done.returncode == 2
     name = f"python{sys.version_info.major}.{sys.version_info.minor}"
