@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 
 from stream_app.flow import Layer
+from stream_app.ops.sql import paths
 from stream_app.rows import CSV_DIALECT
 from tests.bench.contenders import LAYERS, files
 
@@ -54,8 +55,8 @@ class _Comparison:
         self._db.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
         for name, output in outputs.items():
             self._db.execute(f"CREATE SCHEMA {_schema(name)}")
-            for layer, paths in files(output).items():
-                listed = [str(path) for path in paths]
+            for layer, found in files(output).items():
+                listed = paths(found)
                 reader = f"read_parquet({listed}, hive_partitioning = false)"
                 if layer is Layer.RAW_CSV:
                     reader = f"read_csv({listed}, all_varchar = true, {CSV_DIALECT})"
