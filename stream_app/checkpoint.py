@@ -11,6 +11,7 @@ entry in `offsets/` is whole (`flush`); an empty one was of a batch that never r
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -21,6 +22,9 @@ from stream_app.files import sync
 
 BEFORE_ALL_FILES = {"batch": -1, "clock": 0, "replay": -1}
 """The offset of a layer's files before the first of them (sources/reader.py)."""
+
+_FIRST_OFFSETS = "sources/0"
+"""The log in which Spark's Kafka source notes where it begins, as entry 0."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Checkpoint:
 
     def first_offsets(self) -> dict[str, Any]:
         """Where the first batch of a topic begins, as Spark noted it. Raises StreamAppError if that cannot be read."""
-        path = self.path / "sources" / "0" / "0"
+        path = self.path / _FIRST_OFFSETS / "0"
         try:
             _version, offsets = path.read_text().splitlines()
             return dict(json.loads(offsets))
@@ -82,15 +86,29 @@ class Checkpoint:
         """Have the batch's entry in the offset log on the disk, before its output is."""
         sync(self.path / "offsets" / str(batch_id))
 
+    def has_commits(self) -> bool:
+        """Whether any batch has succeeded, planned as far as we can see or not."""
+        return bool(self._entries("commits"))
+
     def mend(self) -> list[Path]:
         """Delete the entries that a power cut left empty, with which Spark would not start; return what they were."""
         empty = []
-        for log in ("commits", "offsets"):
+        for log, next_log in (("commits", ""), ("offsets", "commits"), (_FIRST_OFFSETS, "offsets")):
             for path in takewhile(_is_empty, self._entries(log)):
-                if not (log == "offsets" and (self.path / "commits" / path.name).exists()):
+                if not (next_log and (self.path / next_log / path.name).exists()):
                     path.unlink()
                     empty.append(path)
         return empty
+
+    def clear(self) -> None:
+        """Delete what a death left of a first batch that was not planned; where it was to begin is kept.
+
+        Spark begins a query only where these folders are empty (STATE_STORE_CHECKPOINT_LOCATION_NOT_EMPTY, since 4.1),
+        and makes the first entry there under another name: dying then, it would never start again.
+        """
+        for name in ("offsets", "commits", "state"):
+            if (self.path / name).exists():
+                shutil.rmtree(self.path / name)
 
     def _newest(self, log: str) -> PlannedBatch | None:
         for path in self._entries(log):

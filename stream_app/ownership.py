@@ -27,11 +27,12 @@ def claim(flow: Flow, topic_id: str | None) -> None:
 
     Raises ConfigError, naming what is wrong and the command to type.
     """
-    if _is_new(flow):
-        if not _is_bound(flow, topic_id):
-            _bind(flow, topic_id)
-    else:
+    if not _is_new(flow):
         _check(flow, topic_id)
+    elif _is_bound(flow, topic_id):
+        flow.checkpoint.clear()
+    else:
+        _bind(flow, topic_id)
 
 
 def reset_command(flow: Flow) -> str:
@@ -51,13 +52,15 @@ def stranger(flow: Flow, path: Path) -> ConfigError:
 
 
 def _is_new(flow: Flow) -> bool:
-    """Whether the query has never run. Raises ConfigError if its files stand without its checkpoint."""
+    """Whether the query has never run. Raises ConfigError if it has, and its checkpoint does not say so any more."""
     if flow.checkpoint.last_planned() is not None:
         return False
     files = data_paths(flow.output)
     if files:
         problem = f"{flow.output} holds {files[0].name}, but its checkpoint {flow.checkpoint.path} has gone or is empty"
         raise _refusal(flow, problem)
+    if flow.checkpoint.has_commits():
+        raise _refusal(flow, f"{flow.checkpoint.path} holds commits of batches, but no longer their offsets")
     return True
 
 

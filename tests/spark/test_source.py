@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.errors import StreamingQueryException
 
+from stream_app import ownership
 from stream_app.errors import ConfigError
 from stream_app.flow import LATE, Flow, Layer
 from stream_app.ops import views
@@ -195,6 +196,39 @@ def forget(flow: Flow, batch: int) -> None:
 def contents(flow: Flow) -> dict[str, Any]:
     """Every file of an output, its bytes and the time of its last change."""
     return {file.path.name: (file.path.read_bytes(), file.path.stat().st_mtime_ns) for file in flow.files()}
+
+
+def test_what_a_death_leaves_before_the_first_batch_is_planned(service: Service) -> None:
+    """Spark writes an entry of its logs under another name first, and begins no query where anything stands."""
+    ownership.claim(service.flows[Layer.GOLD], None)
+    checkpoint = service.flows[Layer.GOLD].checkpoint
+    for name in ("offsets", "commits", "state/0/0"):
+        folder = checkpoint.path / name
+        folder.mkdir(parents=True)
+        (folder / ".0.6739af87-dc61-4faa-9479-852e6a5ef08c.tmp").touch()
+    query_id = checkpoint.query_id()
+    silver(service, 0, [silver_row(0), silver_row(1, 15 * MINUTE)])
+    service.drain(Layer.GOLD)
+    assert minutes(service.flows[Layer.GOLD]) == [0]
+    assert checkpoint.query_id() == query_id, "those that follow it know it by its query id"
+
+
+def test_what_deaths_leave_in_every_folder_of_a_checkpoint_is_passed_over(service: Service) -> None:
+    """Beside each file that Spark writes, one whose writing was cut short, and of the next number, too."""
+    gold = service.flows[Layer.GOLD]
+    for batch in range(6):
+        silver(service, batch, [silver_row(batch * 10 + n, batch * 4 * MINUTE + n) for n in range(3)])
+        service.drain(Layer.GOLD)
+        leave_halves(gold)
+    assert minutes(gold) == [start for start in (0, 4, 8, 12) for _ in range(3)]
+
+
+def leave_halves(flow: Flow) -> None:
+    """Leave beside each file of a checkpoint what a death in the midst of writing it leaves."""
+    for path in [path for path in flow.checkpoint.path.rglob("*") if path.is_file() and path.suffix != ".tmp"]:
+        names = {path.name, str(int(path.name) + 1)} if path.name.isdigit() else {path.name}
+        for name in names:
+            path.with_name(f".{name}.6739af87-dc61-4faa-9479-852e6a5ef08c.tmp").touch()
 
 
 def test_a_replayed_batch_leaves_its_file_and_brings_its_state_along(service: Service) -> None:

@@ -74,3 +74,15 @@ def test_a_plan_is_not_deleted_where_its_batch_was_committed(flow: Flow) -> None
     assert flow.checkpoint.last_committed() is None
     with pytest.raises(StreamAppError, match="offsets/0 cannot be read; begin its sink anew with make reset"):
         flow.checkpoint.planned(0)
+
+
+def test_where_a_topic_was_to_be_read_from_is_asked_again_if_a_power_cut_took_it(flow: Flow) -> None:
+    empty = flow.checkpoint.path / "sources" / "0" / "0"
+    empty.parent.mkdir(parents=True)
+    empty.touch()
+    assert flow.checkpoint.mend() == [empty]
+    empty.touch()
+    plan(flow, 0, {"transactions": {"0": 5}})
+    assert flow.checkpoint.mend() == []
+    with pytest.raises(StreamAppError, match="sources/0/0 cannot be read; begin its sink anew with make reset"):
+        flow.checkpoint.first_offsets()

@@ -64,6 +64,33 @@ def test_a_claim_that_was_cut_short_is_done_again(feed: Feed, tmp_path: Path) ->
     ownership.claim(flow, None)
 
 
+@pytest.mark.parametrize(("layer", "topic_id"), SINKS)
+def test_a_death_before_the_first_batch_was_planned(feed: Feed, tmp_path: Path, layer: Layer, topic_id: str) -> None:
+    """tests/spark/test_source.py has why; where a topic was to be read from is noted by then, and stays so."""
+    flow = Flow(feed, layer, tmp_path)
+    ownership.claim(flow, topic_id)
+    query_id, first_offsets = flow.checkpoint.query_id(), flow.checkpoint.path / "sources" / "0" / "0"
+    first_offsets.parent.mkdir(parents=True)
+    first_offsets.write_text('v1\n{"transactions":{"0":7}}')
+    for name in ("offsets", "commits", "state"):
+        (flow.checkpoint.path / name).mkdir()
+        (flow.checkpoint.path / name / ".0.0a1b.tmp").touch()
+    ownership.claim(flow, topic_id)
+    assert flow.checkpoint.query_id() == query_id
+    assert flow.checkpoint.first_offsets() == {"transactions": {"0": 7}}
+    assert tree(flow.checkpoint.path).keys() == {"metadata", "sources/0/0"}
+
+
+def test_what_was_planned_stays(feed: Feed, tmp_path: Path) -> None:
+    flow = Flow(feed, Layer.SILVER, tmp_path)
+    ownership.claim(flow, None)
+    plan(flow, 0, {"batch": 0})
+    flow.seen.mkdir()
+    before = tree(tmp_path)
+    ownership.claim(flow, None)
+    assert tree(tmp_path) == before
+
+
 def test_a_batch_that_was_planned_and_never_ran_is_no_reason_to_refuse(feed: Feed, tmp_path: Path) -> None:
     flow = ran(Flow(feed, Layer.SILVER, tmp_path), None)
     plan(flow, 3, {"batch": 3})
@@ -89,6 +116,15 @@ def test_a_checkpoint_emptied_but_for_its_metadata(feed: Feed, tmp_path: Path) -
     for log in ("offsets", "commits"):
         shutil.rmtree(flow.checkpoint.path / log)
     refused(flow, None, "checkpoint .* has gone or is empty")
+
+
+def test_the_offsets_of_a_checkpoint_deleted_that_has_no_files(feed: Feed, tmp_path: Path) -> None:
+    """As of quarantine where every record was valid, or of a sink that is a table or a topic."""
+    flow = ran(Flow(feed, Layer.QUARANTINE, tmp_path), None)
+    for file in flow.files():
+        file.path.unlink()
+    shutil.rmtree(flow.checkpoint.path / "offsets")
+    refused(flow, None, "holds commits of batches, but no longer their offsets")
 
 
 def test_the_metadata_of_a_checkpoint_deleted(feed: Feed, tmp_path: Path) -> None:
