@@ -61,6 +61,8 @@ def _is_new(flow: Flow) -> bool:
         raise _refusal(flow, problem)
     if flow.checkpoint.has_commits():
         raise _refusal(flow, f"{flow.checkpoint.path} holds commits of batches, but no longer their offsets")
+    if (flow.output / _OWNER).exists() and flow.checkpoint.query_id() is None:
+        raise _refusal(flow, f"{flow.name} had begun, but its checkpoint {flow.checkpoint.path} has gone")
     return True
 
 
@@ -75,13 +77,14 @@ def _is_bound(flow: Flow, topic_id: str | None) -> bool:
 
 
 def _bind(flow: Flow, topic_id: str | None) -> None:
-    # The owner goes first: where it stands alone the query has not run, and this is done again.
+    # The owner goes first and comes last: where it stands without a checkpoint somebody has deleted that.
     owner = _owner(flow, topic_id, str(uuid.uuid4()))
-    shutil.rmtree(flow.checkpoint.path, ignore_errors=True)
     flow.output.mkdir(parents=True, exist_ok=True)
-    replace_text(flow.output / _OWNER, json.dumps(owner, indent=1))
+    (flow.output / _OWNER).unlink(missing_ok=True)
+    shutil.rmtree(flow.checkpoint.path, ignore_errors=True)
     flow.checkpoint.path.mkdir(parents=True)
     replace_text(flow.checkpoint.path / "metadata", json.dumps({"id": owner["query_id"]}))
+    replace_text(flow.output / _OWNER, json.dumps(owner, indent=1))
 
 
 def _check(flow: Flow, topic_id: str | None) -> None:

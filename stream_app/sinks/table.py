@@ -108,8 +108,8 @@ def _mark(connection: Connection, sink: str, query_id: str, batch_id: int, end: 
 def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
     """Create the table for a query that begins, or check that it is that of one that goes on.
 
-    Raises UnavailableError where no database answers, or someone holds the table for long; ConfigError where it has not
-    the batches that the checkpoint has, or a table of that name that is not ours.
+    Raises UnavailableError where no database answers, or someone holds the table for long; ConfigError where it and the
+    checkpoint have not the same batches, or a table of that name is not ours.
     """
     table = sql.Identifier(flow.table)
     with connected(flow, settings) as connection:
@@ -120,9 +120,13 @@ def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
             "SELECT query_id, batch_id FROM stream_app_batches WHERE sink = %s", [flow.name]
         ).fetchone()
         own = marker if exists and marker and marker[0] == flow.checkpoint.query_id() else None
-        committed = flow.checkpoint.last_committed()
+        committed, planned = flow.checkpoint.last_committed(), flow.checkpoint.last_planned()
+        problem = ""
         if committed and (own is None or own[1] < committed.batch_id):
             problem = f"the database at DATABASE_URL lacks batches of {flow.name} that its checkpoint has"
+        elif own and own[1] > (planned.batch_id if planned else _BEFORE_ALL):
+            problem = f"the database at DATABASE_URL has batches of {flow.name} that its checkpoint lacks"
+        if problem:
             raise ConfigError(f"{problem}; begin it anew with: {reset_command(flow)}")
         if own:
             return

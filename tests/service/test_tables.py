@@ -78,6 +78,21 @@ def test_what_the_database_lost_is_refused(settings: Settings, database: Databas
         prepare(flow, settings, COLUMNS)
 
 
+def test_a_checkpoint_older_than_the_table_is_refused(settings: Settings, database: Database) -> None:
+    """As from a backup: its next batch would be taken for one that was done, with other rows in it."""
+    flow = bound(settings.output_path)
+    prepare(flow, settings, COLUMNS)
+    committed(flow, database)
+    plan(flow, 1, {"batch": 1})
+    prepare(flow, settings, COLUMNS)
+    with psycopg.connect(database.url) as connection:
+        connection.execute("UPDATE stream_app_batches SET batch_id = 1 WHERE sink = %s", [flow.name])
+    prepare(flow, settings, COLUMNS)  # died between the two commits
+    (flow.checkpoint.path / "offsets" / "1").unlink()
+    with pytest.raises(ConfigError, match=r"has batches of .*: make reset .* SINK=postgres_active_users"):
+        prepare(flow, settings, COLUMNS)
+
+
 def test_of_two_services_on_one_database_the_first_is_refused(
     settings: Settings, database: Database, tmp_path: Path
 ) -> None:

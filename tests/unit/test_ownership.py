@@ -1,7 +1,9 @@
 """Output belongs to its checkpoint: whatever does not match is refused with what to type, and nothing is changed."""
 
+import itertools
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from stream_app import chain, ownership
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed, load_feeds
+from stream_app.files import replace_text
 from stream_app.flow import Flow, Layer
 from stream_app.settings import PROJECT
 from tests.helpers import commit, plan, tree, write_file
@@ -56,12 +59,37 @@ def test_what_belongs_together_goes_on(feed: Feed, tmp_path: Path, layer: Layer,
     assert tree(tmp_path) == before
 
 
-def test_a_claim_that_was_cut_short_is_done_again(feed: Feed, tmp_path: Path) -> None:
-    flow = Flow(feed, Layer.SILVER, tmp_path)
-    ownership.claim(flow, None)
-    shutil.rmtree(flow.checkpoint.path)
+def test_a_claim_that_was_cut_short_is_done_again(feed: Feed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a new flow, and of one that is bound again: by its first start it followed another silver."""
+    flow = Flow(feed, Layer.GOLD, tmp_path)
+    for _ in range(2):
+        for call in range(1, 3):
+            with monkeypatch.context() as patch:
+                patch.setattr(ownership, "replace_text", dies_at(call))
+                with pytest.raises(Killed):
+                    ownership.claim(flow, None)
+        ownership.claim(flow, None)
+        shutil.rmtree(tmp_path / "transactions" / "silver", ignore_errors=True)
+        shutil.rmtree(tmp_path / "transactions" / "_chk" / "silver", ignore_errors=True)
+        ownership.claim(Flow(feed, Layer.SILVER, tmp_path), None)
     ran(flow, None)
     ownership.claim(flow, None)
+
+
+class Killed(BaseException):
+    """Instead of a SIGKILL."""
+
+
+def dies_at(call: int) -> Callable[[Path, str], None]:
+    """What replaces replace_text: it dies at its first or second call."""
+    calls = itertools.count(1)
+
+    def write(path: Path, text: str) -> None:
+        if next(calls) == call:
+            raise Killed
+        replace_text(path, text)
+
+    return write
 
 
 @pytest.mark.parametrize(("layer", "topic_id"), SINKS)
@@ -125,6 +153,14 @@ def test_the_offsets_of_a_checkpoint_deleted_that_has_no_files(feed: Feed, tmp_p
         file.path.unlink()
     shutil.rmtree(flow.checkpoint.path / "offsets")
     refused(flow, None, "holds commits of batches, but no longer their offsets")
+
+
+def test_the_checkpoint_deleted_of_a_sink_without_files(feed: Feed, tmp_path: Path) -> None:
+    """A topic would be sent everything again."""
+    flow = Flow(feed, Layer.QUARANTINE, tmp_path)
+    ownership.claim(flow, None)
+    shutil.rmtree(flow.checkpoint.path)
+    refused(flow, None, "transactions.quarantine had begun, but its checkpoint .* has gone")
 
 
 def test_the_metadata_of_a_checkpoint_deleted(feed: Feed, tmp_path: Path) -> None:
