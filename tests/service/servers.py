@@ -10,7 +10,7 @@ from threading import Event
 from typing import LiteralString
 
 import psycopg
-from confluent_kafka import Producer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -60,6 +60,27 @@ class KafkaBroker:
             producer.poll(0)
         assert producer.flush(60) == 0
         assert not failed
+
+    def records(self, topic: str) -> dict[tuple[int, int], bytes]:
+        """The value of every record that the topic holds, by partition and offset."""
+        config = {"bootstrap.servers": self.address, "group.id": "test", "enable.auto.commit": False}
+        consumer = Consumer({**config, "enable.partition.eof": True})
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(PARTITIONS)])
+        found: dict[tuple[int, int], bytes] = {}
+        ended: set[int | None] = set()
+        try:
+            while len(ended) < PARTITIONS:
+                message = consumer.poll(60)
+                assert message is not None, f"{len(found)} records have come, and then no more"
+                error, partition, offset = message.error(), message.partition(), message.offset()
+                if error is not None:
+                    assert error.code() == KafkaError._PARTITION_EOF, error
+                    ended.add(partition)
+                elif partition is not None and offset is not None:
+                    found[partition, offset] = message.value() or b""
+        finally:
+            consumer.close()
+        return found
 
 
 class Database:
