@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stream_app import chain, logs, ownership, restart
 from stream_app.broker import Broker, Topic
@@ -74,12 +74,13 @@ class Admission:
             return
         is_read = planned == committed or flow.files_of(planned.batch_id)
         next_read = planned.end if is_read else flow.start(planned.batch_id)
-        read = {int(partition): offset for partition, offset in next_read[topic.name].items()}
+        read, planned_end = (_by_partition(offsets[topic.name]) for offsets in (next_read, planned.end))
         earliest, end = self._broker.earliest_offsets(topic), self._broker.end_offsets(topic)
+        # a batch may be planned to end before its start: when the topic had lost its end, which is another one by now
         gaps = [
-            f"partition {p}: read up to {at}, the topic holds {earliest[p]} to {end[p]}"
-            for p, at in read.items()
-            if p in end and not earliest[p] <= at <= end[p]
+            f"partition {p}: read up to {at}, next to {to}, the topic holds {earliest[p]} to {end[p]}"
+            for p, to in planned_end.items()
+            if p in end and not earliest[p] <= (at := read.get(p, earliest[p])) <= to <= end[p]
         ]
         if not gaps:
             return
@@ -90,3 +91,7 @@ class Admission:
         if self._settings.fail_on_data_loss:
             raise ConfigError(f"{problem}; {advice} without it by FAIL_ON_DATA_LOSS=false")
         logs.warning(problem)
+
+
+def _by_partition(offsets: Mapping[str, int]) -> dict[int, int]:
+    return {int(partition): offset for partition, offset in offsets.items()}

@@ -83,11 +83,18 @@ class Checkpoint:
         return self._newest("commits")
 
     def flush(self, batch_id: int) -> None:
-        """Have the batch's entry in the offset log on the disk, before its output is."""
-        sync(self.path / "offsets" / str(batch_id))
+        """Have the batch's plan on the disk before its output is: its entry, and of the first one where it begins."""
+        _sync_entry(self.path / "offsets" / str(batch_id))
+        if batch_id == 0 and (self.path / _FIRST_OFFSETS / "0").exists():
+            _sync_entry(self.path / _FIRST_OFFSETS / "0")
+
+    def flush_last_commit(self) -> None:
+        """Have on the disk that the newest batch succeeded, before what others could read again is deleted."""
+        for newest in self._entries("commits")[:1]:
+            _sync_entry(newest)
 
     def has_commits(self) -> bool:
-        """Whether any batch has succeeded, planned as far as we can see or not."""
+        """Whether any batch has succeeded, whatever the offset log knows of it."""
         return bool(self._entries("commits"))
 
     def mend(self) -> list[Path]:
@@ -125,6 +132,11 @@ class Checkpoint:
 
 def _damaged(path: Path) -> StreamAppError:
     return StreamAppError(f"{path} cannot be read; begin its sink anew with make reset")
+
+
+def _sync_entry(path: Path) -> None:
+    sync(path)
+    sync(path.parent)
 
 
 def _is_empty(path: Path) -> bool:

@@ -5,6 +5,9 @@ Bad records are data and never raise. Anything that is not a StreamAppError is a
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 
 class StreamAppError(Exception):
     """Expected trouble. The message says what is wrong and what to do or type; the process exits with 1."""
@@ -20,3 +23,13 @@ class ConfigError(StreamAppError):
     """A setting, a feed file or the state on disk refuses the start, and a retry cannot help; exit 2."""
 
     exit_code = 2
+
+
+_NO_ROOM_OR_RIGHT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+
+
+def told(error: OSError, root: Path) -> Exception:
+    """What to raise instead of an error: one line where there is no room in OUTPUT_PATH or no right, else the error."""
+    if error.errno not in _NO_ROOM_OR_RIGHT:
+        return error
+    return StreamAppError(f"OUTPUT_PATH: {error.filename or root}: {error.strerror}")

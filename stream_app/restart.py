@@ -13,7 +13,7 @@ from pathlib import Path
 from stream_app import rules
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed
-from stream_app.files import replace_text
+from stream_app.files import replace_text, sync
 from stream_app.flow import Flow, Layer, flows
 
 _INTENT = "_reset.json"
@@ -42,6 +42,7 @@ def finish(feed: Feed, root: Path) -> list[str]:
     if Layer.BRONZE in intent["sinks"]:
         _write(folder / _START, intent["start"])
     (folder / _INTENT).unlink()
+    sync(folder)  # or a power cut has it done again, to what was written since
     return list(intent["sinks"])
 
 

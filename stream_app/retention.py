@@ -93,6 +93,7 @@ class Retention:
     def _merge(self, flow: Flow, prefix: str, files: Sequence[BatchFile]) -> None:
         if len(files) < 2:
             return
+        _flush_commits(flow)
         folder, first, last = files[0].path.parent, files[0], files[-1]
         time_ms = int(first.time.timestamp() * 1000)
         target = batch_file(folder, prefix, first.path.suffix[1:], time_ms, first.first, last.last)
@@ -106,6 +107,8 @@ class Retention:
         logs.info(f"{flow.name} compacted", files=len(files), file=target.path.name, bytes=target.path.stat().st_size)
 
     def _prune(self, flow: Flow, files: Sequence[BatchFile], prefix: str) -> None:
+        if files:
+            _flush_commits(flow)
         if files and prefix == flow.sink:
             try:
                 chain.let_go(flow, files[-1].last)
@@ -135,6 +138,12 @@ def _committed_by_all(flow: Flow) -> int:
         committed = follower.checkpoint.last_committed()
         taken.append(int(committed.end["batch"]) if committed else -1)
     return min(taken)
+
+
+def _flush_commits(flow: Flow) -> None:
+    """A power cut must not take back what `_committed_by_all` relied on: a file would hold batches read and unread."""
+    for each in (flow, *flow.downstream):
+        each.checkpoint.flush_last_commit()
 
 
 def _bounded(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from stream_app import logs, rules
 from stream_app.admission import Admission
 from stream_app.broker import Broker
-from stream_app.errors import StreamAppError
+from stream_app.errors import StreamAppError, told
 from stream_app.flow import Flow, Layer
 from stream_app.groups import mirrored
 from stream_app.lock import sole_user
@@ -58,6 +58,10 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
         except StreamAppError as error:
             monitor.refuse(str(error))
             raise
+        except OSError as error:
+            trouble = told(error, settings.output_path)
+            monitor.refuse(str(trouble))
+            raise trouble from None
     logs.info("stopped")
 
 

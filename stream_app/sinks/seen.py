@@ -12,7 +12,6 @@ file appears by one rename, and until the last of those that it covers is gone, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from stream_app.checkpoint import PlannedBatch
-from stream_app.files import BatchFile, batch_file, batch_files, standing
+from stream_app.files import BatchFile, batch_file, batch_files, standing, sync
 from stream_app.wire import microseconds
 
 KEY_BYTES = 16
@@ -61,9 +60,9 @@ class _Run:
         with partial.open("wb") as opened:
             np.save(opened, self.keys)
             np.save(opened, self.clocks)
-            opened.flush()
-            os.fsync(opened.fileno())
+        sync(partial)
         partial.replace(path)
+        sync(path.parent)
 
 
 class Seen:

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,26 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def _fill(ballast: Path) -> None:
+    with ballast.open("wb") as file, suppress(OSError):
+        while True:
+            file.write(bytes(64 << 10))
+            file.flush()
+
+
+def test_a_disk_that_is_full_before_the_start_is_one_line(service: Service, small_disk: Path) -> None:
+    service.root = small_disk
+    (service.root / "transactions").mkdir()
+    _fill(small_disk / "ballast")
+    for told in (service.drain(expected=1), service.op("reset", expected=1, YES="1")):
+        assert "Traceback" not in told
+        line = told.splitlines()[-1]
+        assert f": OUTPUT_PATH: {service.root}" in line
+        assert line.endswith(": No space left on device")
+    (small_disk / "ballast").unlink()
+    service.drain()
+
+
 def test_a_full_disk_is_survived(service: Service, broker: KafkaBroker, small_disk: Path) -> None:
     port = any_free()
     service.root = small_disk / "output"
@@ -163,13 +184,7 @@ def test_a_full_disk_is_survived(service: Service, broker: KafkaBroker, small_di
     service.start(METRICS_PORT=str(port))
     _send(broker, service, 0, 100)
     wait_for(lambda: service.count("raw_csv") == 100, "the first records")
-    with ballast.open("wb") as file:
-        try:
-            while True:
-                file.write(bytes(64 << 10))
-                file.flush()
-        except OSError:
-            pass
+    _fill(ballast)
     _send(broker, service, 100, 20_000)
     wait_for(lambda: "No space left" in _status(service, "bronze")["last_error"], "the status to say why")
     wait_for(lambda: "No space left" in _get(port, "healthz")[1], "bad health, and why")

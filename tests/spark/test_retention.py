@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from stream_app import chain, logs, retention
+from stream_app import chain, checkpoint, logs, retention
 from stream_app.feed import Feed
 from stream_app.files import batch_files
 from stream_app.flow import Flow, Layer, flows
@@ -105,6 +105,27 @@ def test_no_file_is_touched_that_a_reader_has_not_committed(folder: Folder) -> N
     before = folder.ranges
     folder.tidy()
     assert folder.ranges == before
+
+
+@pytest.mark.parametrize("mode", ["compact", "prune"])
+def test_no_commit_is_relied_on_that_a_power_cut_could_take_back(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    done = list[str]()
+    monkeypatch.setattr(checkpoint, "sync", lambda path: done.append(f"{path.parents[1].name} {path.name}"))
+
+    def noted(change: Callable[..., None]) -> Callable[..., None]:
+        def note(*paths: Path) -> None:
+            done.append("changed")
+            change(*paths)
+
+        return note
+
+    monkeypatch.setattr(folder.hadoop, "publish", noted(folder.hadoop.publish))
+    monkeypatch.setattr(folder.hadoop, "delete", noted(folder.hadoop.delete))
+    folder.tidy(retention=mode)
+    before = done[: done.index("changed")]
+    assert {f"{flow.sink} {BATCHES - 1}" for flow in folder.silver.with_downstream()} <= set(before)
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("keep", BATCHES), ("prune", MOST)])

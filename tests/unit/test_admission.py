@@ -267,6 +267,17 @@ def test_a_merged_csv_is_one_if_it_ends_with_what_it_took_the_place_of(
         admission(mirror, broker).check_output(mirror)
 
 
+@pytest.mark.parametrize("planned", [{"0": 30, "1": 50}, {"0": 40, "1": 101}], ids=["backwards", "beyond"])
+def test_a_batch_that_was_planned_while_the_topic_had_another_end(
+    bronze: Flow, broker: OneTopic, planned: dict[str, int]
+) -> None:
+    """The broker had lost its newest records in a power cut, and holds others by now: no retry can read that batch."""
+    plan(bronze, 1, {"transactions": planned})
+    with pytest.raises(ConfigError, match=r"read up to .*, next to .*the topic holds 0 to 100.*make reset"):
+        admission(bronze, broker).admit(bronze)
+    admission(bronze, broker, fail_on_data_loss=False).admit(bronze)
+
+
 def test_records_that_expired_before_the_first_batch_was_committed(
     feed: Feed, tmp_path: Path, broker: OneTopic
 ) -> None:
@@ -279,7 +290,7 @@ def test_records_that_expired_before_the_first_batch_was_committed(
     (source / "0").write_text('v1\n{"transactions":{"0":5,"1":5}}')
     admission(flow, broker).admit(flow)
     broker.earliest = {0: 6, 1: 0}
-    with pytest.raises(ConfigError, match=r"partition 0: read up to 5, the topic holds 6 to 100.*make reset"):
+    with pytest.raises(ConfigError, match=r"partition 0: read up to 5, next to 40, the topic holds 6 to 100.*reset"):
         admission(flow, broker).admit(flow)
     (source / "0").write_text("")  # a power cut
     with pytest.raises(StreamAppError, match="sources/0/0 cannot be read; begin its sink anew with make reset"):

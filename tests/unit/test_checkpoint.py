@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from stream_app import checkpoint
 from stream_app.errors import StreamAppError
 from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer
@@ -63,6 +64,28 @@ def test_what_a_power_cut_left_empty_is_as_if_it_had_not_been_begun(flow: Flow) 
     assert flow.checkpoint.mend() == empty
     assert not any(path.exists() for path in empty)
     assert flow.checkpoint.mend() == []
+
+
+def test_what_a_batch_was_planned_to_read_is_on_the_disk_before_its_output(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry and its name; of the first batch of a topic where it begins, too. And a commit on which others rely."""
+    synced = list[str]()
+    monkeypatch.setattr(checkpoint, "sync", lambda path: synced.append(str(path.relative_to(flow.checkpoint.path))))
+    for batch in (0, 1):
+        plan(flow, batch, {"batch": batch})
+        commit(flow, batch)
+    flow.checkpoint.flush(0)
+    assert synced == ["offsets/0", "offsets"]
+    begins = flow.checkpoint.path / "sources" / "0" / "0"
+    begins.parent.mkdir(parents=True)
+    begins.touch()
+    flow.checkpoint.flush(0)
+    assert synced[2:] == ["offsets/0", "offsets", "sources/0/0", "sources/0"]
+    flow.checkpoint.flush(1)
+    assert synced[6:] == ["offsets/1", "offsets"]
+    flow.checkpoint.flush_last_commit()
+    assert synced[8:] == ["commits/1", "commits"]
 
 
 def test_a_plan_is_not_deleted_where_its_batch_was_committed(flow: Flow) -> None:

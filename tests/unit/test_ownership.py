@@ -109,6 +109,16 @@ def test_a_death_before_the_first_batch_was_planned(feed: Feed, tmp_path: Path, 
     assert tree(flow.checkpoint.path).keys() == {"metadata", "sources/0/0"}
 
 
+def test_a_new_flow_that_is_bound_again_stays_the_one_that_its_followers_know(feed: Feed, tmp_path: Path) -> None:
+    """The topic was made again, or is another one, before a record was read; quarantine has planned an empty batch."""
+    bronze, quarantine = Flow(feed, Layer.BRONZE, tmp_path), Flow(feed, Layer.QUARANTINE, tmp_path)
+    ownership.claim(bronze, "topic-1")
+    ownership.claim(quarantine, None)
+    plan(quarantine, 0, {"batch": -1})
+    ownership.claim(bronze, "topic-2")
+    ownership.claim(quarantine, None)
+
+
 def test_what_was_planned_stays(feed: Feed, tmp_path: Path) -> None:
     flow = Flow(feed, Layer.SILVER, tmp_path)
     ownership.claim(flow, None)

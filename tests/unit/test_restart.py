@@ -237,3 +237,12 @@ def test_what_was_noted_is_whole_or_not_there(all_flows: tuple[Flow, ...]) -> No
     folder = all_flows[0].root / "transactions"
     assert json.loads((folder / "_reset.json").read_text())["sinks"] == ["silver", "gold", "raw_csv"]
     assert not list(folder.glob("*.tmp"))
+
+
+def test_that_a_reset_is_done_is_on_the_disk(all_flows: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a power cut brings it back, to be done to what was written since."""
+    restart.begin(all_flows[0], {})
+    folder, synced = all_flows[0].root / "transactions", list[tuple[Path, bool]]()
+    monkeypatch.setattr(restart, "sync", lambda path: synced.append((path, (folder / "_reset.json").exists())))
+    restart.finish(all_flows[0].feed, all_flows[0].root)
+    assert synced == [(folder, False)]

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import given
 
 from stream_app.checkpoint import PlannedBatch
 from stream_app.files import batch_files, standing
+from stream_app.sinks import seen as seen_module
 from stream_app.sinks.seen import ENTRY, Seen
 
 WITHIN = 10
@@ -90,3 +92,19 @@ def test_a_batch_without_rows_leaves_no_file(tmp_path: Path) -> None:
     assert take(seen, 1, 0, [(1, 0)]) == [0]
     assert take(seen, 2, 0, [(1, 0)]) == []
     assert len(list((tmp_path / "seen").iterdir())) == 1
+
+
+def test_what_was_seen_is_on_the_disk_before_the_batch_s_rows_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes before it has its name, and its name."""
+    found = list[tuple[str, bool]]()
+
+    def note(path: Path) -> None:
+        is_there = any(path.glob("seen_*")) if path.is_dir() else path.stat().st_size > 0
+        found.append((path.name, is_there))
+
+    monkeypatch.setattr(seen_module, "sync", note)
+    take(new(tmp_path), 0, 0, [(1, 0)])
+    name = next((tmp_path / "seen").iterdir()).name
+    assert found == [(f"_{name}", True), ("seen", True)]
