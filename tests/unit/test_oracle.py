@@ -77,6 +77,11 @@ BREAKS: dict[str, Callable[[Service, Acknowledged], object]] = {
 }
 
 
+def test_the_oracle_misses_what_was_acknowledged_without_its_place(service: Service) -> None:
+    with pytest.raises(AssertionError, match="acknowledged record is not in bronze"):
+        check_oracle(service, KAFKA, {**all_acknowledged(), -1: None}, KILLS)
+
+
 @pytest.mark.parametrize("found", BREAKS)
 def test_each_part_of_the_oracle_notices(service: Service, found: str) -> None:
     acknowledged = all_acknowledged()
