@@ -1,4 +1,4 @@
-"""What Spark has written to a query's checkpoint: read only, from outside of Spark.
+"""What Spark has written to a query's checkpoint: read and flushed from outside of Spark, and mended before a start.
 
 Batch N's line in `offsets/` is written before the batch runs, its file in `commits/` after it succeeded
 (Spark's structured streaming guide; measured on 4.2.0). So a batch that is planned and not committed will be

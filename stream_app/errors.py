@@ -6,6 +6,8 @@ Bad records are data and never raise. Anything that is not a StreamAppError is a
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -28,8 +30,12 @@ class ConfigError(StreamAppError):
 _NO_ROOM_OR_RIGHT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
-def told(error: OSError, root: Path) -> Exception:
-    """What to raise instead of an error: one line where there is no room in OUTPUT_PATH or no right, else the error."""
-    if error.errno not in _NO_ROOM_OR_RIGHT:
-        return error
-    return StreamAppError(f"OUTPUT_PATH: {error.filename or root}: {error.strerror}")
+@contextmanager
+def no_room_is_expected(root: Path) -> Iterator[None]:
+    """Raise StreamAppError instead of OSError where there is no room in OUTPUT_PATH, or no right to it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM_OR_RIGHT:
+            raise
+        raise StreamAppError(f"OUTPUT_PATH: {error.filename or root}: {error.strerror}") from None

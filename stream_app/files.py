@@ -114,10 +114,16 @@ def replace_text(path: Path, text: str, *, flushed: bool = True) -> None:
     partial = path.with_name(f".{path.name}.tmp")
     partial.write_text(text)
     if flushed:
-        sync(partial)
-    partial.replace(path)
-    if flushed:
-        sync(path.parent)
+        replace(partial, path)
+    else:
+        partial.replace(path)
+
+
+def replace(partial: Path, final: Path) -> None:
+    """Give a file that is written its name; then a power cut takes back neither its bytes nor the name."""
+    sync(partial)
+    partial.replace(final)
+    sync(final.parent)
 
 
 def sync(path: Path) -> None:

@@ -77,11 +77,11 @@ def _is_bound(flow: Flow, topic_id: str | None) -> bool:
 
 
 def _bind(flow: Flow, topic_id: str | None) -> None:
-    # The owner goes first and comes last: where it stands without a checkpoint somebody has deleted that.
     # Those that follow know the id, and may have planned a batch by then, though nothing was read.
     known = flow.checkpoint.query_id() if flow.downstream else None
     owner = _owner(flow, topic_id, known or str(uuid.uuid4()))
     flow.output.mkdir(parents=True, exist_ok=True)
+    # The owner goes first and comes last: where it stands without a checkpoint somebody has deleted that.
     (flow.output / _OWNER).unlink(missing_ok=True)
     shutil.rmtree(flow.checkpoint.path, ignore_errors=True)
     flow.checkpoint.path.mkdir(parents=True)

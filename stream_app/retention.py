@@ -79,9 +79,13 @@ class Retention:
         free = list(itertools.takewhile(lambda file: file.last <= free_up_to, kept))
         micro = [file for file in free if not file.is_compacted]
         standing_micro = sum(not file.is_compacted for file in kept)
+        if self._mode == "compact" and standing_micro <= self._most:
+            return
+        for each in (flow, *flow.downstream):  # a power cut must not take back what is relied on here
+            each.checkpoint.flush_last_commit()
         if self._mode == "prune":
             self._prune(flow, free[: len(kept) - self._most], prefix)
-        elif standing_micro > self._most:
+        else:
             # not over a gap: what a merged file says of itself would no longer tell of it
             for run in chain.unbroken(micro[: standing_micro - self._most // 2]):
                 for group in _bounded(run):
@@ -93,7 +97,6 @@ class Retention:
     def _merge(self, flow: Flow, prefix: str, files: Sequence[BatchFile]) -> None:
         if len(files) < 2:
             return
-        _flush_commits(flow)
         folder, first, last = files[0].path.parent, files[0], files[-1]
         time_ms = int(first.time.timestamp() * 1000)
         target = batch_file(folder, prefix, first.path.suffix[1:], time_ms, first.first, last.last)
@@ -107,8 +110,6 @@ class Retention:
         logs.info(f"{flow.name} compacted", files=len(files), file=target.path.name, bytes=target.path.stat().st_size)
 
     def _prune(self, flow: Flow, files: Sequence[BatchFile], prefix: str) -> None:
-        if files:
-            _flush_commits(flow)
         if files and prefix == flow.sink:
             try:
                 chain.let_go(flow, files[-1].last)
@@ -138,12 +139,6 @@ def _committed_by_all(flow: Flow) -> int:
         committed = follower.checkpoint.last_committed()
         taken.append(int(committed.end["batch"]) if committed else -1)
     return min(taken)
-
-
-def _flush_commits(flow: Flow) -> None:
-    """A power cut must not take back what `_committed_by_all` relied on: a file would hold batches read and unread."""
-    for each in (flow, *flow.downstream):
-        each.checkpoint.flush_last_commit()
 
 
 def _bounded(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from stream_app import logs, rules
 from stream_app.admission import Admission
 from stream_app.broker import Broker
-from stream_app.errors import StreamAppError, told
+from stream_app.errors import StreamAppError, no_room_is_expected
 from stream_app.flow import Flow, Layer
 from stream_app.groups import mirrored
 from stream_app.lock import sole_user
@@ -54,14 +54,11 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
     monitor = Monitor(all_flows)
     with sole_user(settings.output_path, _LOCK_PATIENCE_SECONDS), kept(settings.output_path, monitor):
         try:
-            _run(settings, monitor, all_flows, stop, has_begun)
+            with no_room_is_expected(settings.output_path):
+                _run(settings, monitor, all_flows, stop, has_begun)
         except StreamAppError as error:
             monitor.refuse(str(error))
             raise
-        except OSError as error:
-            trouble = told(error, settings.output_path)
-            monitor.refuse(str(trouble))
-            raise trouble from None
     logs.info("stopped")
 
 

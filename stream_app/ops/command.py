@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import duckdb
 
-from stream_app.errors import ConfigError, StreamAppError, told
+from stream_app.errors import ConfigError, StreamAppError, no_room_is_expected
 from stream_app.feed import load_feeds
 from stream_app.flow import Flow, flows
 from stream_app.settings import Settings, load_settings
@@ -25,10 +25,8 @@ def run(name: str, command: Command) -> None:
         settings = load_settings()
         feed = option("FEED")
         chosen = load_feeds(settings.feeds_path, (feed,) if feed else settings.feeds)
-        try:
+        with no_room_is_expected(settings.output_path):
             sys.exit(command(settings, flows(chosen, settings.output_path)))
-        except OSError as error:
-            raise told(error, settings.output_path) from None
     except StreamAppError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -27,7 +27,7 @@ from stream_app.column import typed
 from stream_app.contract import Contract, Rejected
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed
-from stream_app.files import REPLAY, batch_file, batch_files, sync
+from stream_app.files import REPLAY, batch_file, batch_files, replace
 from stream_app.flow import Flow, Layer
 from stream_app.ops.command import flag, option, run
 from stream_app.ops.sql import name, paths
@@ -124,9 +124,7 @@ def _append(silver: Flow, rows: list[tuple[object, ...]]) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"_{target.name}.tmp")
     pq.write_table(pa.Table.from_arrays(arrays, schema=columns), partial, compression="zstd")
-    sync(partial)
-    partial.rename(target)
-    sync(target.parent)
+    replace(partial, target)
     return target.name
 
 

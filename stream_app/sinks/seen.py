@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from stream_app.checkpoint import PlannedBatch
-from stream_app.files import BatchFile, batch_file, batch_files, standing, sync
+from stream_app.files import BatchFile, batch_file, batch_files, replace, standing
 from stream_app.wire import microseconds
 
 KEY_BYTES = 16
@@ -60,9 +60,7 @@ class _Run:
         with partial.open("wb") as opened:
             np.save(opened, self.keys)
             np.save(opened, self.clocks)
-        sync(partial)
-        partial.replace(path)
-        sync(path.parent)
+        replace(partial, path)
 
 
 class Seen:

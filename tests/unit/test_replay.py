@@ -157,7 +157,7 @@ def test_a_second_replay_of_the_feed_is_refused_while_one_is_under_way(made: dic
     assert taken(made) == ["t0"]
 
 
-@pytest.mark.parametrize(("holder", "step"), [(pq, "write_table"), (Path, "rename")])
+@pytest.mark.parametrize(("holder", "step"), [(pq, "write_table"), (Path, "replace")])
 def test_a_replay_that_dies_is_done_again_once(
     made: dict[Layer, Flow], run: Replay, monkeypatch: pytest.MonkeyPatch, holder: object, step: str
 ) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from stream_app import files as files_module
 from stream_app.checkpoint import PlannedBatch
 from stream_app.files import batch_files, standing
-from stream_app.sinks import seen as seen_module
 from stream_app.sinks.seen import ENTRY, Seen
 
 WITHIN = 10
@@ -104,7 +104,7 @@ def test_what_was_seen_is_on_the_disk_before_the_batch_s_rows_are(
         is_there = any(path.glob("seen_*")) if path.is_dir() else path.stat().st_size > 0
         found.append((path.name, is_there))
 
-    monkeypatch.setattr(seen_module, "sync", note)
+    monkeypatch.setattr(files_module, "sync", note)
     take(new(tmp_path), 0, 0, [(1, 0)])
     name = next((tmp_path / "seen").iterdir()).name
     assert found == [(f"_{name}", True), ("seen", True)]
