@@ -1,4 +1,4 @@
-"""The contract of a feed: (value bytes, Kafka timestamp) -> a typed row, or all reasons why not. Pure; no pyspark.
+"""The contract of a feed: (value bytes, Kafka timestamp, time planned) -> a typed row, or all reasons why not. Pure.
 
 `check` is the definition. `check_all` judges a batch of records: msgspec decodes and checks each in one strict pass,
 Arrow finishes whole columns, and only what these refuse is judged by the definition, which names every reason. The
@@ -40,6 +40,9 @@ class Rejected:
 
 # What msgspec raises for bytes of any kind; it recurses, too.
 _UNDECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+# Microseconds further off than any span from any event; with either, a difference does not overflow.
+_FAR_OFF = 2**62
 
 _EMPTY = Rejected(("empty",))
 _NOT_JSON = Rejected(("not_json",))
@@ -114,9 +117,11 @@ class Contract:
         # faster than tuples, which the garbage collector would look through
         self._getters = tuple(map(attrgetter, names))
 
-    def check(self, value: bytes | None, kafka_ts: int) -> Row | Rejected:
-        """Judge one record by its value and its Kafka timestamp, in microseconds since the epoch.
+    def check(self, value: bytes | None, kafka_ts: int, planned: int) -> Row | Rejected:
+        """Judge one record by its value, its Kafka timestamp and the time at which its batch of bronze was planned.
 
+        Times are microseconds since the epoch. `late` is measured by the Kafka timestamp, which is the client's own;
+        `future` by the earlier of both (planned.py), so that no client moves the watermark ahead of our clock.
         Return the row, in the order of `columns`: str, int, float, bool, Decimal of the declared scale, timestamps
         as int microseconds since the epoch; or Rejected. Never raises, and depends on nothing but its arguments.
         """
@@ -124,10 +129,10 @@ class Contract:
             return _EMPTY
         if is_too_deep(value):
             return _NOT_JSON
-        return self._explain(value, kafka_ts)
+        return self._explain(value, kafka_ts, planned)
 
-    def check_all(self, binary: pa.Array, kafka_ts: pa.Array) -> Judged:
-        """Judge records as `check` does, by values as binary and Kafka timestamps as int64; several times as fast."""
+    def check_all(self, binary: pa.Array, kafka_ts: pa.Array, planned: pa.Array) -> Judged:
+        """Judge records as `check` does, by values as binary and times as int64; several times as fast."""
         values: list[bytes | None] = binary.to_numpy(zero_copy_only=False).tolist()  # a tenth of to_pylist()'s time
         decode_known = self._decode_known
         records, places, doubtful = [], [], []
@@ -147,13 +152,13 @@ class Contract:
             if column.finish_all
         }
         placed = pa.array(places, pa.int64())
-        is_row = self._in_time(finished[self._clock], kafka_ts.take(placed))
+        is_row = self._in_time(finished[self._clock], kafka_ts.take(placed), planned.take(placed))
         is_row = reduce(pc.and_, (array.is_valid() for array in finished.values()), is_row)
         doubtful += placed.filter(pc.invert(is_row)).to_pylist()
         explained: list[tuple[int, Row]] = []
         rejected: list[tuple[int, Rejected]] = []
         for place in sorted(doubtful):
-            verdict = self.check(values[place], kafka_ts[place].as_py())
+            verdict = self.check(values[place], kafka_ts[place].as_py(), planned[place].as_py())
             if isinstance(verdict, Rejected):
                 rejected.append((place, verdict))
             else:
@@ -170,20 +175,14 @@ class Contract:
         except _UNDECODED:
             return None
 
-    def _in_time(self, event_us: pa.Array, kafka_us: pa.Array) -> pa.Array:
+    def _in_time(self, event_us: pa.Array, kafka_us: pa.Array, planned_us: pa.Array) -> pa.Array:
         """Which records are neither late nor future; false where that is not known."""
-        try:
-            after = pc.subtract_checked(event_us, kafka_us)
-        except pa.ArrowInvalid:  # a time so far off that the difference has no room
-            return pa.array([False] * len(event_us), pa.bool_())
-        in_time = after.is_valid()
+        in_time = pc.less_equal(_after(event_us, pc.min_element_wise(kafka_us, planned_us)), self._tolerance)
         if self._lateness < math.inf:
-            in_time = pc.and_(in_time, pc.greater_equal(after, -self._lateness).fill_null(False))
-        if self._tolerance < math.inf:
-            in_time = pc.and_(in_time, pc.less_equal(after, self._tolerance).fill_null(False))
-        return in_time
+            in_time = pc.and_(in_time, pc.greater_equal(_after(event_us, kafka_us), -self._lateness))
+        return in_time.fill_null(False)
 
-    def _explain(self, value: bytes, kafka_ts: int) -> Row | Rejected:
+    def _explain(self, value: bytes, kafka_ts: int, planned: int) -> Row | Rejected:
         try:
             record = json_of(value)
         except ValueError:
@@ -203,6 +202,14 @@ class Contract:
         if isinstance(time := row[self._clock], int):
             if time - kafka_ts < -self._lateness:
                 reasons.append("late")
-            if time - kafka_ts > self._tolerance:
+            if time - min(kafka_ts, planned) > self._tolerance:
                 reasons.append("future")
         return Rejected(tuple(reasons)) if reasons else tuple(row)
+
+
+def _after(event_us: pa.Array, other_us: pa.Array) -> pa.Array:
+    """How much later events are than other times, which may be any: where it changes no verdict, these are cut.
+
+    Row by row: by a check of whole columns for overflow, a client's clock would decide how its neighbours are judged.
+    """
+    return pc.subtract(event_us, pc.max_element_wise(pc.min_element_wise(other_us, _FAR_OFF), -_FAR_OFF))

@@ -19,6 +19,7 @@ from stream_app.files import BatchFile
 from stream_app.flow import Flow, Layer
 from stream_app.layers.gold import gold
 from stream_app.layers.sessions import sessions
+from stream_app.planned import pinned
 from stream_app.rows import count_rows
 from stream_app.settings import Settings
 from stream_app.sinks import table, topic
@@ -143,7 +144,7 @@ class Pipeline:
 
     def _write_records(self, flow: Flow, step: Step, frame: DataFrame, batch: PlannedBatch, folder: Path) -> list[Part]:
         ranges = offset_ranges(flow, batch, self._settings)
-        parts = write_parts(flow, step, splits_of(ranges, frame.sparkSession), folder)
+        parts = write_parts(flow, step, splits_of(ranges, frame.sparkSession), folder, pinned(batch.time_ms))
         missing = sum(part.offsets for part in ranges) - sum(part.rows for part in parts)
         if missing and not self._settings.fail_on_data_loss:
             logs.warning(f"{flow.name} skipped offsets that hold no record", batch=batch.batch_id, offsets=missing)

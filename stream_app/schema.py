@@ -29,6 +29,9 @@ COORDINATES = StructType(
 
 _HEADER = StructType([StructField("key", StringType()), StructField("value", BinaryType())])
 
+PLANNED = "_planned"
+"""The column beside bronze's with the time at which a record's batch was planned, as int64 (planned.py)."""
+
 BRONZE = StructType(
     [
         StructField("key", StringType()),

@@ -7,13 +7,14 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from stream_app.contract import Contract
+from stream_app.schema import PLANNED
 
 
 def invalid_records(contract: Contract, schema: pa.Schema) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
-    """Bronze -> schema.QUARANTINE: what the contract refuses, with the value as text and all reasons."""
+    """Bronze with PLANNED -> schema.QUARANTINE: what the contract refuses, with the value as text and all reasons."""
 
     def function(batch: pa.RecordBatch) -> pa.RecordBatch:
-        rejected = contract.check_all(batch["value"], batch["kafka_ts"].cast(pa.int64())).rejected
+        rejected = contract.check_all(batch["value"], batch["kafka_ts"].cast(pa.int64()), batch[PLANNED]).rejected
         kept = batch.take(pa.array([place for place, _ in rejected], pa.int64()))
         texts = [None if value is None else value.decode("utf-8", "replace") for value in kept["value"].to_pylist()]
         kept = kept.append_column("value_text", pa.array(texts, pa.string()))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stream_app.contract import Contract
-from stream_app.schema import COORDINATES
+from stream_app.schema import COORDINATES, PLANNED
 
 CLOCK = "_clock"
 """The time that repeats are measured by: Kafka's timestamp, never behind the clock of earlier batches, which is their
@@ -23,14 +23,14 @@ BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 
 def valid_rows(contract: Contract, schema: pa.Schema, clock_us: int) -> BatchFunction:
-    """Bronze -> the typed rows of the valid records, their coordinates, and CLOCK.
+    """Bronze with PLANNED -> the typed rows of the valid records, their coordinates, and CLOCK.
 
     `clock_us` is the clock of earlier batches, in microseconds since the epoch.
     """
     types = [schema.field(name).type for name in contract.columns]
 
     def function(batch: pa.RecordBatch) -> pa.RecordBatch:
-        judged = contract.check_all(batch["value"], batch["kafka_ts"].cast(pa.int64()))
+        judged = contract.check_all(batch["value"], batch["kafka_ts"].cast(pa.int64()), batch[PLANNED])
         places, columns = judged.rows(types)
         place_in_kafka = batch.select(COORDINATES.names).take(places)
         names = [*contract.columns, *COORDINATES.names]

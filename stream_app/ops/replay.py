@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import duckdb
 import pyarrow as pa
@@ -32,6 +33,7 @@ from stream_app.flow import Flow, Layer
 from stream_app.ops.command import flag, option, run
 from stream_app.ops.sql import name, paths
 from stream_app.ops.views import connect
+from stream_app.planned import UNBOUNDED
 from stream_app.settings import Settings
 
 _BATCH_ROWS = 10_000
@@ -76,7 +78,7 @@ def _judge(flows: tuple[Flow, ...], silver: Flow, contract: Contract) -> Verdict
     for batch in _candidates(database, silver):
         kafka_us = batch["kafka_ts"].cast(pa.int64()).to_pylist()
         coordinates = zip(*(batch[column].to_pylist() for column in ("topic", "partition", "offset")), strict=True)
-        judged = map(contract.check, batch["value"].to_pylist(), kafka_us)
+        judged = map(contract.check, batch["value"].to_pylist(), kafka_us, repeat(UNBOUNDED))
         passed = []
         for verdict, reasons, at, where in zip(
             judged, batch["reasons"].to_pylist(), kafka_us, coordinates, strict=True

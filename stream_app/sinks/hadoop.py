@@ -5,13 +5,15 @@ A rename by other means leaves an old checksum behind, and the next Spark read o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
 
 from stream_app.files import sync
+
+_ARROW = "ARROW:schema"
 
 
 class Hadoop:
@@ -48,16 +50,18 @@ class Hadoop:
             raise OSError(msg)
         sync(final.parent)
 
-    def concat_parquet(self, parts: Sequence[Path], target: Path) -> None:
+    def concat_parquet(self, parts: Sequence[Path], target: Path, says: Mapping[bytes, bytes]) -> None:
         """Copy the row groups of all parts, in order, into one file, without decoding them.
 
-        All parts must have the first one's schema (parquet-mr checks it).
+        The file has `says` as its metadata, beside pyarrow's own of the first part. All parts must have the first
+        one's schema (parquet-mr checks it).
         """
         hadoop = self._parquet
         inputs = [hadoop.util.HadoopInputFile.fromPath(self._path(part), self._conf) for part in parts]
         first = hadoop.ParquetFileReader.open(inputs[0])
         try:
             metadata = first.getFooter().getFileMetaData()
+            arrow = metadata.getKeyValueMetaData().get(_ARROW)
         finally:
             first.close()
         output = hadoop.util.HadoopOutputFile.fromPath(self._path(target), self._conf)
@@ -65,7 +69,8 @@ class Hadoop:
         writer.start()
         for file in inputs:
             writer.appendFile(file)
-        writer.end(metadata.getKeyValueMetaData())
+        pairs = {key.decode(): value.decode() for key, value in says.items()}
+        writer.end(pairs | ({_ARROW: arrow} if arrow else {}))
 
     def _path(self, path: Path) -> Any:
         return self._path_class("file", None, str(path.absolute()))  # as it is: a URI would encode "="

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stream_app.planned import merged
 from stream_app.sinks.hadoop import Hadoop
 
 # Enough row groups in a large batch for every core to read its share, and a bound on what a task holds in memory.
@@ -40,10 +41,12 @@ def _writer(target: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 def merge(hadoop: Hadoop, parts: Sequence[Path], target: Path) -> None:
     """All rows of the parts in one file, in order: large row groups are copied as they are, small ones written anew."""
-    if _row_groups_can_be_copied(parts):
-        hadoop.concat_parquet(parts, target)
+    found = [pq.read_metadata(part) for part in parts]
+    says = merged(found)
+    if _row_groups_can_be_copied(found):
+        hadoop.concat_parquet(parts, target, says)
     else:
-        write(_batches(parts), pq.read_schema(parts[0]), target)
+        write(_batches(parts), pq.read_schema(parts[0]).with_metadata(says), target)
 
 
 def _batches(parts: Sequence[Path]) -> Iterable[pa.RecordBatch]:
@@ -53,8 +56,7 @@ def _batches(parts: Sequence[Path]) -> Iterable[pa.RecordBatch]:
                 yield from file.iter_batches(_ROW_GROUP_ROWS, [group])
 
 
-def _row_groups_can_be_copied(parts: Sequence[Path]) -> bool:
+def _row_groups_can_be_copied(found: Sequence[pq.FileMetaData]) -> bool:
     """Whether all files have one physical schema, and row groups worth keeping."""
-    found = [pq.read_metadata(part) for part in parts]
     groups, rows = sum(m.num_row_groups for m in found), sum(m.num_rows for m in found)
     return all(m.schema.equals(found[0].schema) for m in found) and rows >= groups * _SMALL_ROW_GROUP

@@ -5,7 +5,7 @@ Spark's own writers would cost a commit protocol, and a second copy of each row,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +42,16 @@ class Step:
     function: Callable[[Batches], Batches]
 
 
-def write_parts(flow: Flow, step: Step | None, frame: DataFrame, folder: Path) -> list[Part]:
-    """Run the batch; the parts in the order of its tasks, none for a task without rows."""
+def write_parts(
+    flow: Flow, step: Step | None, frame: DataFrame, folder: Path, says: Mapping[bytes, bytes] | None = None
+) -> list[Part]:
+    """Run the batch; the parts in the order of its tasks, none for a task without rows.
+
+    `says` is what their metadata has beside the link of the flow's files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    columns = to_arrow_schema(step.columns if step else frame.schema, timezone="UTC").with_metadata(link(flow))
+    columns = to_arrow_schema(step.columns if step else frame.schema, timezone="UTC")
+    columns = columns.with_metadata({**link(flow), **(says or {})})
     write = csv.write if flow.layer is Layer.RAW_CSV else _parquet(columns)
     time = flow.feed.event_time.field if flow.layer is Layer.LAKE else None
 

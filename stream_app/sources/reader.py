@@ -19,7 +19,6 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +28,7 @@ from pyspark.sql.types import StructType
 
 from stream_app.checkpoint import BEFORE_ALL_FILES
 from stream_app.files import REPLAY, BatchFile, batch_files, standing
+from stream_app.planned import newest_kafka_ts
 from stream_app.sources.split import Split, encoded
 from stream_app.wire import microseconds
 
@@ -120,7 +120,7 @@ class LayerReader(DataSourceStreamReader):
             rows += metadata.num_rows
             if max_rows is not None and rows > max_rows and end["batch"] != start["batch"]:
                 break
-            end |= {"batch": file.last, "clock": max(end["clock"], min(_newest_kafka_ts(metadata), _read_by(file)))}
+            end |= {"batch": file.last, "clock": max(end["clock"], min(newest_kafka_ts(metadata) or 0, _read_by(file)))}
         return end
 
     def _news(self, start: Offset) -> tuple[list[BatchFile], list[BatchFile]]:
@@ -189,18 +189,3 @@ def _newest(start: Offset, files: Sequence[BatchFile], ledger: Sequence[BatchFil
 def _read_by(file: BatchFile) -> int:
     """When all of a batch's records had come, by the file's name: a record that is dated later moves no clock."""
     return microseconds(file.time - _EPOCH) + 1_000_000
-
-
-def _newest_kafka_ts(metadata: Any) -> int:
-    """The newest kafka_ts by the file's statistics, in microseconds since the epoch; 0 without such a column."""
-    names = metadata.schema.names
-    if "kafka_ts" not in names:
-        return 0
-    column = names.index("kafka_ts")
-    newest = [metadata.row_group(i).column(column).statistics for i in range(metadata.num_row_groups)]
-    return max((_micros(s.max) for s in newest if s is not None and s.has_min_max), default=0)
-
-
-def _micros(time: datetime) -> int:
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return microseconds(aware - _EPOCH)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,8 @@ from stream_app.flow import Flow, Layer
 from stream_app.layers.quarantine import invalid_records
 from stream_app.layers.raw_csv import LINES, lines
 from stream_app.layers.silver import CLOCK, clocked, valid_rows
+from stream_app.planned import Planned
+from stream_app.schema import PLANNED
 from stream_app.sources.split import Split, decoded
 
 _ARROW_BATCH_ROWS = 10_000
@@ -46,12 +49,7 @@ class Rows:
             function, columns = self._function(split)
             for path, groups in split.row_groups:
                 with pq.ParquetFile(path) as file:
-                    # one by one, since a batch would span them: they bound the memory (sinks/parquet.py)
-                    for group in groups:
-                        for batch in file.iter_batches(_ARROW_BATCH_ROWS, [group], columns, use_threads=False):
-                            taken = function(batch)
-                            if taken.num_rows:
-                                yield taken
+                    yield from (rows for batch in _batches(file, groups, columns) if (rows := function(batch)).num_rows)
 
     def _function(self, split: Split) -> tuple[Callable[[pa.RecordBatch], pa.RecordBatch], list[str]]:
         """What is done with each batch of the upstream files, and which of their columns it takes."""
@@ -68,6 +66,17 @@ class Rows:
                 return (lambda batch: lines(batch, self._feed)), list(self._feed.fields)
             case _:
                 return (lambda batch: batch.cast(self._arrow)), self._arrow.names
+
+
+def _batches(file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str]) -> Batches:
+    """Those columns of row groups, and with a record's value the time at which its batch was planned."""
+    planned = Planned.of(file.metadata) if "value" in columns else None
+    firsts = [0, *accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))]
+    for group in groups:  # one by one, since a batch would span them: they bound the memory (sinks/parquet.py)
+        first = firsts[group]
+        for batch in file.iter_batches(_ARROW_BATCH_ROWS, [group], columns, use_threads=False):
+            yield batch.append_column(PLANNED, planned.of_rows(first, batch.num_rows)) if planned else batch
+            first += batch.num_rows
 
 
 def _columns(flow: Flow) -> StructType:

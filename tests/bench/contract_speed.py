@@ -17,6 +17,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from stream_app import schema
 from stream_app.contract import Contract
 from stream_app.feed import load_feeds
+from stream_app.planned import UNBOUNDED
 
 KAFKA_TS = int(datetime(2026, 11, 21, 1, 47, 10, tzinfo=UTC).timestamp()) * 1_000_000
 COUNT, BATCH = 50_000, 10_000
@@ -51,12 +52,12 @@ def rate(values: list[bytes], bad: int) -> float:
     """Best of five, since other processes share the machine."""
     feed = load_feeds(Path("conf/feeds"), ["transactions"])[0]
     contract, types = Contract(feed), to_arrow_schema(schema.fields(feed), timezone="UTC").types
-    times, arrow = pa.array([KAFKA_TS] * BATCH), pa.array(values, pa.binary())
+    times, planned, arrow = pa.array([KAFKA_TS] * BATCH), pa.array([UNBOUNDED] * BATCH), pa.array(values, pa.binary())
     seconds = []
     for _ in range(5):
         start, rejected = time.perf_counter(), 0
         for first in range(0, COUNT, BATCH):
-            judged = contract.check_all(arrow[first : first + BATCH], times)
+            judged = contract.check_all(arrow[first : first + BATCH], times, planned)
             judged.rows(types)
             rejected += len(judged.rejected)
         seconds.append(time.perf_counter() - start)

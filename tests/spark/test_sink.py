@@ -215,7 +215,7 @@ def test_row_groups_are_copied_in_order_and_keep_spark_s_schema(spark: SparkSess
         frame.write.parquet(str(silver.flow.staging / str(index)))
         parts += list((silver.flow.staging / str(index)).glob("part-*"))
     target = silver.flow.staging / "whole.parquet"
-    silver.hadoop.concat_parquet(parts, target)
+    silver.hadoop.concat_parquet(parts, target, {})
     metadata = pq.read_metadata(target)
     assert (metadata.num_row_groups, metadata.num_rows) == (3, 30)
     assert pq.read_table(target)["id"].to_pylist() == list(range(30))
@@ -243,4 +243,4 @@ def test_parts_of_another_schema_are_refused(spark: SparkSession, silver: Sink) 
     numbers(spark, 1, 1).select("text").write.parquet(str(silver.flow.staging / "1"))
     parts = sorted(silver.flow.staging.glob("*/part-*"))
     with pytest.raises(Exception, match="Missing column"):
-        silver.hadoop.concat_parquet(parts, silver.flow.staging / "whole.parquet")
+        silver.hadoop.concat_parquet(parts, silver.flow.staging / "whole.parquet", {})

@@ -26,6 +26,7 @@ from stream_app.contract import Contract, Rejected, Row
 from stream_app.declared import Field
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed, load_feeds
+from stream_app.planned import UNBOUNDED
 from stream_app.wire import Number
 
 FEED = load_feeds(Path(__file__).parents[2] / "conf" / "feeds", ["transactions"])[0]
@@ -68,20 +69,22 @@ def without(wire: str) -> bytes:
     return json.dumps({key: value for key, value in GOOD.items() if key != wire}).encode()
 
 
-def reasons(value: bytes | None, contract: Contract = CONTRACT, kafka_ts: int = KAFKA_TS) -> tuple[str, ...]:
-    verdict = contract.check(value, kafka_ts)
+def reasons(
+    value: bytes | None, contract: Contract = CONTRACT, kafka_ts: int = KAFKA_TS, planned: int = UNBOUNDED
+) -> tuple[str, ...]:
+    verdict = contract.check(value, kafka_ts, planned)
     return verdict.reasons if isinstance(verdict, Rejected) else ()
 
 
 def row(value: bytes, contract: Contract = CONTRACT) -> dict[str, Any]:
-    verdict = contract.check(value, KAFKA_TS)
+    verdict = contract.check(value, KAFKA_TS, UNBOUNDED)
     assert not isinstance(verdict, Rejected), verdict
     return dict(zip(contract.columns, verdict, strict=True))
 
 
 def test_a_valid_record_becomes_a_typed_row_in_the_feeds_order() -> None:
     assert CONTRACT.columns == tuple(FEED.fields)
-    assert CONTRACT.check(record(), KAFKA_TS) == (
+    assert CONTRACT.check(record(), KAFKA_TS, UNBOUNDED) == (
         "t-1",
         KAFKA_TS - 500_000,
         "u-1",
@@ -286,7 +289,18 @@ def test_late_and_future_are_strictly_beyond_the_limits(seconds: float, expected
     moment = EPOCH + timedelta(microseconds=KAFKA_TS) + timedelta(seconds=seconds)
     value = record(event_ts=moment.isoformat())
     assert reasons(value) == expected
-    assert CONTRACT._explain(value, KAFKA_TS) == CONTRACT.check(value, KAFKA_TS)
+    assert CONTRACT._explain(value, KAFKA_TS, UNBOUNDED) == CONTRACT.check(value, KAFKA_TS, UNBOUNDED)
+
+
+def test_a_client_s_clock_moves_no_verdict_beyond_the_time_of_the_plan() -> None:
+    """Late is what is late by the client's own clock; of the future what is so by either."""
+    ahead = KAFKA_TS + 3_600_000_000
+    value = record(event_ts="2026-11-21T02:20:30Z")
+    assert reasons(value, kafka_ts=ahead, planned=ahead) == ()
+    assert reasons(value, kafka_ts=ahead, planned=KAFKA_TS) == ("future",)
+    assert reasons(value, kafka_ts=KAFKA_TS, planned=ahead) == ("future",)
+    assert reasons(record(), kafka_ts=KAFKA_TS, planned=ahead) == (), "read an hour later"
+    assert reasons(record(), kafka_ts=ahead, planned=KAFKA_TS) == ("late",)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +419,7 @@ def other(**texts: str) -> bytes:
 )
 def test_every_type(wire: str, text: str, expected: object) -> None:
     contract = Contract(OTHER_TYPES)
-    verdict = contract.check(other(**{wire: text}), KAFKA_TS)
+    verdict = contract.check(other(**{wire: text}), KAFKA_TS, UNBOUNDED)
     if isinstance(verdict, Rejected):
         assert " ".join(verdict.reasons) == expected if ":" in str(expected) else expected == verdict.reasons
         return
@@ -471,9 +485,12 @@ def shown(verdicts: object) -> str:
     return repr(verdicts)  # unlike ==, it tells 0.0 from -0.0 and 1 from True
 
 
-def judged(contract: Contract, values: list[bytes | None], kafka_ts: list[int]) -> list[Row | Rejected]:
+def judged(
+    contract: Contract, values: list[bytes | None], kafka_ts: list[int], planned: list[int]
+) -> list[Row | Rejected]:
     """The verdicts of check_all, one by one."""
-    found = contract.check_all(pa.array(values, pa.binary()), pa.array(kafka_ts, pa.int64()))
+    times = (pa.array(each, pa.int64()) for each in (kafka_ts, planned))
+    found = contract.check_all(pa.array(values, pa.binary()), *times)
     types = to_arrow_schema(schema.fields(FEEDS[contract]), timezone="UTC").types
     places, columns = found.rows(types)
     assert [column.type for column in columns] == types
@@ -485,31 +502,42 @@ def judged(contract: Contract, values: list[bytes | None], kafka_ts: list[int]) 
     return [verdict for _, verdict in sorted(verdicts, key=itemgetter(0))]
 
 
-def assert_total(contract: Contract, values: list[bytes | None], kafka_ts: list[int]) -> None:
-    verdicts = list(map(contract.check, values, kafka_ts))
-    assert shown(list(map(contract.check, values, kafka_ts))) == shown(verdicts)
+def assert_total(
+    contract: Contract, values: list[bytes | None], kafka_ts: list[int], planned: list[int] | None = None
+) -> None:
+    planned = planned or [UNBOUNDED] * len(values)
+    verdicts = list(map(contract.check, values, kafka_ts, planned))
+    assert shown(list(map(contract.check, values, kafka_ts, planned))) == shown(verdicts)
     for verdict in verdicts:
         if isinstance(verdict, Rejected):
             assert len(verdict.reasons) == len(set(verdict.reasons)) >= 1
         else:
             assert len(verdict) == len(contract.columns)
-    assert shown(judged(contract, values, kafka_ts)) == shown(verdicts)
+    assert shown(judged(contract, values, kafka_ts, planned)) == shown(verdicts)
 
 
-def batches(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[tuple[bytes | None, int]]]:
-    """Batches of a few records, some of them tombstones, with their Kafka timestamps."""
-    return st.lists(st.tuples(st.none() | values, KAFKA_TIMES), max_size=5)
+Batch = list[tuple[bytes | None, int, int]]
+
+
+def batches(values: st.SearchStrategy[bytes]) -> st.SearchStrategy[Batch]:
+    """Batches of a few records, some of them tombstones, with their Kafka timestamps and planned times."""
+    return st.lists(st.tuples(st.none() | values, KAFKA_TIMES, KAFKA_TIMES | st.just(UNBOUNDED)), max_size=5)
+
+
+def assert_batch_is_total(contract: Contract, batch: Batch) -> None:
+    values, kafka_ts, planned = [v for v, _, _ in batch], [at for _, at, _ in batch], [at for _, _, at in batch]
+    assert_total(contract, values, kafka_ts, planned)
 
 
 @given(CONTRACTS, batches(st.binary() | st.lists(FRAGMENTS).map(b"".join)))
-def test_arbitrary_bytes(contract: Contract, batch: list[tuple[bytes | None, int]]) -> None:
-    assert_total(contract, [value for value, _ in batch], [at for _, at in batch])
+def test_arbitrary_bytes(contract: Contract, batch: Batch) -> None:
+    assert_batch_is_total(contract, batch)
 
 
 @settings(max_examples=600)  # the machine may be busy
 @given(CONTRACTS, batches(mutated()))
-def test_mutations_of_valid_records(contract: Contract, batch: list[tuple[bytes | None, int]]) -> None:
-    assert_total(contract, [value for value, _ in batch], [at for _, at in batch])
+def test_mutations_of_valid_records(contract: Contract, batch: Batch) -> None:
+    assert_batch_is_total(contract, batch)
 
 
 @settings(max_examples=300)
@@ -590,7 +618,7 @@ def test_times_round_trip(moment: datetime, minutes: int, separator: str) -> Non
     except OverflowError:
         return
     text = f"{local.isoformat(separator)}{sign}{ahead // 60:02}:{ahead % 60:02}"
-    verdict = CONTRACT.check(record(event_ts=text), kafka_ts)
+    verdict = CONTRACT.check(record(event_ts=text), kafka_ts, UNBOUNDED)
     assert not isinstance(verdict, Rejected)
     assert verdict[CONTRACT.columns.index("event_time")] == kafka_ts
 
@@ -603,5 +631,7 @@ def test_the_verdict_does_not_depend_on_the_stack(levels: int) -> None:
         return deep(depth - 1, function) if depth else function()
 
     room = sys.getrecursionlimit() // 2
-    verdicts = {str(deep(depth, lambda: CONTRACT.check(value, KAFKA_TS))) for depth in (0, 1, room // 2, room)}
+    verdicts = {
+        str(deep(depth, lambda: CONTRACT.check(value, KAFKA_TS, UNBOUNDED))) for depth in (0, 1, room // 2, room)
+    }
     assert len(verdicts) == 1

@@ -11,6 +11,7 @@ from producer.events import EventSource, feeds, seeded, source
 from producer.faults import SPOILERS, Kind, Shares, Traffic
 from stream_app.contract import Contract, Rejected
 from stream_app.feed import load_feeds
+from stream_app.planned import UNBOUNDED
 
 NOW_MS = 1_795_234_830_125
 FOLDER = Path("conf/feeds")
@@ -34,7 +35,7 @@ def events(feed: str) -> EventSource:
 
 
 def reasons(contract: Contract, value: bytes | None, timestamp_ms: int) -> tuple[str, ...]:
-    verdict = contract.check(value, timestamp_ms * 1000)
+    verdict = contract.check(value, timestamp_ms * 1000, UNBOUNDED)
     return tuple(verdict.reasons) if isinstance(verdict, Rejected) else ()
 
 
