@@ -161,7 +161,7 @@ class Window(Frozen):
         return frozenset({*self.keys, *self.where, *measured})
 
 
-SESSION_COLUMNS = frozenset({"session_start", "session_end", "duration_seconds", "events", "outcome", "final"})
+SESSION_COLUMNS = frozenset({"session_start", "session_end", "duration_seconds", "events", "outcome"})
 """What stands beside the keys of a session."""
 
 
@@ -182,10 +182,28 @@ class Session(Frozen):
         return frozenset({*self.keys, *self.ends})
 
 
+# What each table of PostgreSQL has beside its own columns (its manual, "System Columns").
+_SYSTEM = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+
+
 class Table(Frozen):
     """A PostgreSQL table that is kept fresh with what a sink of gold, `of`, will hold."""
 
     of: ColumnName
+
+    @staticmethod
+    def problem(name: str) -> str | None:
+        """Return why PostgreSQL cannot have a table of ours by that name."""
+        if name == "stream_app_batches":
+            return "the service keeps what it has written in a table of this name"
+        return "PostgreSQL keeps names that begin with pg_ to itself" if name.startswith("pg_") else None
+
+    @staticmethod
+    def column_problem(column: str) -> str | None:
+        """Return why such a table cannot have a column of that name."""
+        if column == "final":
+            return "has a column final already, whether a row is final"
+        return f"cannot have a column {column}: PostgreSQL keeps one in each table" if column in _SYSTEM else None
 
 
 class Lake(Frozen):

@@ -34,8 +34,15 @@ from stream_app.declared import (
 )
 from stream_app.errors import ConfigError
 
-# Columns that the layers add beside the declared ones (README.md, "Read the outputs").
-_RESERVED = frozenset({"kafka_ts", "topic", "partition", "offset", "key", "value", "headers", "value_text", "reasons"})
+# Columns that outputs add to silver's (README.md, "Read the outputs"), by the part that declares such an output.
+_ADDED = {
+    "fields": (frozenset({"kafka_ts", "topic", "partition", "offset"}), "where the record was in Kafka"),
+    "windows": (frozenset({"window_start", "window_end"}), "the window that a late row missed"),
+    "lakes": (frozenset({"event_date"}), "the date of its folders"),
+    "topics": (frozenset({"processing_time"}), "the time of the batch"),
+}
+# What DuckDB has of its own in each database: make query could not tell a feed's outputs from it.
+_OF_DUCKDB = frozenset({"information_schema", "memory", "pg_catalog", "system", "temp"})
 # What a feed's folder holds beside the declared sinks.
 _OWN_FOLDERS = frozenset({"bronze", "quarantine", "silver", "raw_csv", "late"})
 _OWN_PREFIXES = ("late_", "postgres_")
@@ -73,17 +80,24 @@ class Feed(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        derived = (self._window_problems, self._session_problems, self._sink_problems)
-        parts = (self._column_problems, self._reference_problems, *derived)
+        derived = (self._window_problems, self._session_problems, self._sink_problems, self._table_problems)
+        parts = (self._name_problems, self._column_problems, self._reference_problems, *derived)
         if problems := [problem for part in parts for problem in part()]:
             raise ValueError("; ".join(problems))
         return self
 
+    def _name_problems(self) -> Iterator[str]:
+        if self.name in _OF_DUCKDB:
+            yield f"the file's name: DuckDB, which make query reads by, has a {self.name} of its own; rename the feed"
+
     def _column_problems(self) -> Iterator[str]:
         columns: dict[str, str] = {}
         for column, field in self.fields.items():
-            if column in _RESERVED:
-                yield f"fields.{column}: every layer has a column of this name already"
+            for part, (added, meaning) in _ADDED.items():
+                if column in added and (sink := next(iter(getattr(self, part)), None)):
+                    owner = "silver" if part == "fields" else f"{part}.{sink}"
+                    problem = f"{owner} has a column of this name already, {meaning}"
+                    yield f"fields.{column}: {problem}; rename it, with wire = {quoted(self.wire_name(column))}"
             wire = self.wire_name(column)
             if (other := columns.setdefault(wire, column)) != column:
                 yield f"fields.{column}.wire: {quoted(wire)} is the wire name of {other} too"
@@ -142,9 +156,24 @@ class Feed(Frozen):
                 yield from self._unfit(f"topics.{sink}", column, "string")
             if topic.topic == self.topic:
                 yield f"topics.{sink}.topic: the feed would read what it writes"
+
+    def _table_problems(self) -> Iterator[str]:
         for table, declared in self.tables.items():
+            if problem := declared.problem(table):
+                yield f"tables.{table}: {problem}"
             if declared.of not in {*self.windows, *self.sessions}:
                 yield f"tables.{table}.of: {quoted(declared.of)} is neither a window nor a session of the feed"
+            for key, column in self._columns_of(declared.of):
+                if problem := declared.column_problem(column):
+                    yield f"{key}: tables.{table} {problem}"
+
+    def _columns_of(self, sink: str) -> Iterator[tuple[str, str]]:
+        """Yield the columns that a sink of gold has by its declaration, each after the key that names it."""
+        if window := self.windows.get(sink):
+            yield from ((f"windows.{sink}.key", key) for key in window.keys)
+            yield from ((f"windows.{sink}.measures.{measure}", measure) for measure in window.measures)
+        if session := self.sessions.get(sink):
+            yield from ((f"sessions.{sink}.keys", key) for key in session.keys)
 
 
 def load_feeds(directory: Path, names: Sequence[str]) -> tuple[Feed, ...]:

@@ -21,9 +21,13 @@ class _Text(logging.Formatter):
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        own = {"time": _time(record), "level": record.levelname, "message": record.getMessage()}
-        fields = {f"{key}_" if key in own else key: value for key, value in _fields(record).items()}
-        return json.dumps(own | fields, default=str)
+        line = {"time": _time(record), "level": record.levelname, "message": record.getMessage()}
+        for key, value in _fields(record).items():
+            free = key
+            while free in line:
+                free += "_"
+            line[free] = value
+        return json.dumps(line, default=str)
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from stream_app.declared import Measure, Window
 from stream_app.feed import Feed
 
+_WINDOW = "_window"  # as no column of a feed can be called
 _FUNCTIONS = {"sum": F.sum, "avg": F.avg, "min": F.min, "max": F.max}
 
 
@@ -25,13 +26,13 @@ def gold(rows: DataFrame, feed: Feed, declared: Window) -> DataFrame:
     for column, value in declared.where.items():
         clocked = clocked.where(F.col(column) == value)
     measures = [_measure(measure).alias(name) for name, measure in declared.measures.items()]
-    window = F.window(time, _seconds(declared.window), _seconds(declared.every)).alias("window")
+    window = F.window(time, _seconds(declared.window), _seconds(declared.every)).alias(_WINDOW)
     return (
         clocked.groupBy(window, *declared.keys)
         .agg(*measures)
         .select(
-            F.col("window.start").alias("window_start"),
-            F.col("window.end").alias("window_end"),
+            F.col(f"{_WINDOW}.start").alias("window_start"),
+            F.col(f"{_WINDOW}.end").alias("window_end"),
             *declared.keys,
             *declared.measures,
         )

@@ -32,7 +32,9 @@ from pyspark.sql.types import BooleanType, LongType, StringType, StructField, St
 from stream_app.declared import Session
 from stream_app.feed import Feed
 
+# Columns of our own beside a feed's, whose names never begin so.
 _TIME, _ENDS = "_time", "_ends"
+_FIRST, _LAST, _EVENTS, _ENDED, _FINAL = _FOUND = ("_first", "_last", "_events", "_ended", "_final")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -116,8 +118,8 @@ def sessions(rows: DataFrame, feed: Feed, declared: Session, *, fresh: bool) -> 
     records = rows.withWatermark(time, f"{declared.watermark.total_seconds()} seconds").select(
         *declared.keys, F.col(time).alias(_TIME), reduce(and_, matches).alias(_ENDS)
     )
-    numbers = [StructField(name, LongType()) for name in ("first", "last", "events")]
-    flags = [StructField(name, BooleanType()) for name in ("ended", "final")]
+    numbers = [StructField(name, LongType()) for name in (_FIRST, _LAST, _EVENTS)]
+    flags = [StructField(name, BooleanType()) for name in (_ENDED, _FINAL)]
     found = StructType([*(StructField(key, StringType()) for key in declared.keys), *numbers, *flags])
     processor = _Sessions(declared.keys, declared.gap // _MICROSECOND, fresh)
     mode = "Update" if fresh else "Append"
@@ -126,12 +128,12 @@ def sessions(rows: DataFrame, feed: Feed, declared: Session, *, fresh: bool) -> 
         .transformWithState(processor, found, mode, "EventTime")
         .select(
             *declared.keys,
-            F.timestamp_micros("first").alias("session_start"),
-            F.timestamp_micros("last").alias("session_end"),
-            ((F.col("last") - F.col("first")) / F.lit(1e6)).alias("duration_seconds"),
-            "events",
-            F.when(F.col("ended"), "ended").otherwise("timed_out").alias("outcome"),
-            *(["final"] if fresh else []),
+            F.timestamp_micros(_FIRST).alias("session_start"),
+            F.timestamp_micros(_LAST).alias("session_end"),
+            ((F.col(_LAST) - F.col(_FIRST)) / F.lit(1e6)).alias("duration_seconds"),
+            F.col(_EVENTS).alias("events"),
+            F.when(F.col(_ENDED), "ended").otherwise("timed_out").alias("outcome"),
+            *([F.col(_FINAL).alias("final")] if fresh else []),
         )
     )
 
@@ -195,4 +197,4 @@ class _Sessions(StatefulProcessor):
             self._state.update((first, last, events, kept.times, kept.ends, kept.wake_ms))
 
     def _row(self, key: Any, session: Found, final: bool) -> Row:
-        return Row(*self._keys, *Found._fields, "final")(*key, *session, final)
+        return Row(*self._keys, *_FOUND)(*key, *session, final)

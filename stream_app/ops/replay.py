@@ -22,6 +22,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from stream_app import lock, schema
 from stream_app.column import typed
@@ -31,7 +32,7 @@ from stream_app.feed import Feed
 from stream_app.files import REPLAY, batch_file, batch_files, replace
 from stream_app.flow import Flow, Layer
 from stream_app.ops.command import flag, option, run
-from stream_app.ops.sql import name, paths
+from stream_app.ops.sql import name, paths, view
 from stream_app.ops.views import connect
 from stream_app.planned import UNBOUNDED
 from stream_app.settings import Settings
@@ -103,9 +104,12 @@ def _candidates(database: duckdb.DuckDBPyConnection, silver: Flow) -> Iterator[p
     reason = option("REASON")
     ledger = [file.path for file in batch_files(silver.replay, REPLAY)]
     done = f'ANTI JOIN read_parquet({paths(ledger)}) USING (partition, "offset")' if ledger else ""
+    quarantine = view(silver.feed.name, Layer.QUARANTINE)
     sql = (
-        f'SELECT value, reasons, kafka_ts, topic, partition, "offset" FROM {silver.feed.name}.quarantine {done} '
-        "WHERE $reason = '' OR len(list_filter(reasons, x -> x = $reason OR starts_with(x, $reason || ':'))) > 0 "
+        f'SELECT value, reasons, kafka_ts, topic, partition, "offset" FROM {quarantine} {done} '
+        # without a field it is that of any; a field's name may have a colon
+        "WHERE $reason = '' OR list_contains(reasons, $reason) OR (NOT contains($reason, ':') "
+        "AND len(list_filter(reasons, x -> starts_with(x, $reason || ':'))) > 0) "
         'ORDER BY kafka_ts, partition, "offset"'
     )
     yield from database.execute(sql, {"reason": reason}).to_arrow_reader(_BATCH_ROWS)
@@ -113,7 +117,7 @@ def _candidates(database: duckdb.DuckDBPyConnection, silver: Flow) -> Iterator[p
 
 def _held(database: duckdb.DuckDBPyConnection, feed: Feed, keys: list[object]) -> set[object]:
     key = name(feed.dedupe.key)
-    sql = f"SELECT {key} FROM {feed.name}.silver WHERE list_contains($keys, {key})"
+    sql = f"SELECT {key} FROM {view(feed.name, Layer.SILVER)} WHERE list_contains($keys, {key})"
     return {row[0] for row in database.cursor().execute(sql, {"keys": keys}).fetchall()} if keys else set()
 
 
@@ -135,7 +139,8 @@ def _print(feed: Feed, verdicts: Verdicts) -> None:
     for column in ("reason", "passes now", "fails still"):
         table.add_column(column, justify="left" if column == "reason" else "right")
     for reason in sorted({*verdicts.passing, *verdicts.failing}):
-        table.add_row(reason, f"{verdicts.passing[reason]:,}", f"{verdicts.failing[reason]:,}")
+        # a field may be called [/] in the record
+        table.add_row(Text(reason), f"{verdicts.passing[reason]:,}", f"{verdicts.failing[reason]:,}")
     Console().print(table)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stream_app.errors import StreamAppError
 from stream_app.flow import Flow, Layer
 from stream_app.ops.command import run
-from stream_app.ops.sql import name
+from stream_app.ops.sql import name, view
 from stream_app.ops.tables import copy_tables
 from stream_app.ops.views import connect
 from stream_app.settings import Settings
@@ -25,7 +25,7 @@ def show(settings: Settings, flows: tuple[Flow, ...]) -> int:
             except StreamAppError as error:
                 print(f"\n{error}")
                 continue
-        table = f"{flow.feed.name}.{flow.sink}"
+        table = view(flow.feed.name, flow.sink)
         (count,) = connection.sql(f"SELECT count(*) FROM {table}").fetchall()[0]
         print(f"\n{flow.name}: {count:,} rows in {_place(flow)}")
         rows = connection.sql(

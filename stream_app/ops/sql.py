@@ -1,4 +1,8 @@
-"""Names and values as SQL writes them."""
+"""Names and values as SQL writes them.
+
+Every name that a feed file gives goes through `name`, for it may be a word of SQL. Names that we give beside those
+begin with an underscore, which no feed's can (declared.IDENTIFIER).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,13 @@ from collections.abc import Iterable
 
 
 def name(column: str) -> str:
-    """A column, be it one of SQL's own words."""
-    return f'"{column}"'
+    """Return a name as it is, be it one of SQL's own words."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def view(feed: str, sink: str) -> str:
+    """Return what an output of a feed is called (views.connect)."""
+    return f"{name(feed)}.{name(sink)}"
 
 
 def names(columns: Iterable[str]) -> str:

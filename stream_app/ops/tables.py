@@ -15,10 +15,11 @@ from psycopg import sql
 from stream_app.database import connected
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flow import Flow
-from stream_app.ops.sql import name
+from stream_app.ops.sql import name, view
 from stream_app.settings import Settings
 
 _ROWS_AT_ONCE = 50_000
+_COPIED = "_copied"
 
 
 def copy_tables(connection: duckdb.DuckDBPyConnection, flows: Iterable[Flow], settings: Settings) -> None:
@@ -36,14 +37,15 @@ def copy_tables(connection: duckdb.DuckDBPyConnection, flows: Iterable[Flow], se
 
 def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, settings: Settings) -> None:
     # a cursor with a name stays on the server, so that not all rows are in memory twice
+    table = view(flow.feed.name, flow.sink)
     with connected(flow, settings) as database, database.cursor(flow.sink) as cursor:
         cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(flow.table)))
         described = cursor.description or []
         # PostgreSQL's names of types are DuckDB's too
         typed = ", ".join(f"{name(column.name)} {column.type_display}" for column in described)
-        connection.execute(f"CREATE TABLE {flow.feed.name}.{flow.sink} ({typed})")
+        connection.execute(f"CREATE TABLE {table} ({typed})")
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             columns = [pa.array(values) for values in zip(*rows, strict=True)]
-            connection.register("copied", pa.table(columns, names=[column.name for column in described]))
-            connection.execute(f"INSERT INTO {flow.feed.name}.{flow.sink} FROM copied")
-            connection.unregister("copied")
+            connection.register(_COPIED, pa.table(columns, names=[column.name for column in described]))
+            connection.execute(f"INSERT INTO {table} FROM {_COPIED}")
+            connection.unregister(_COPIED)

@@ -17,7 +17,7 @@ from stream_app.declared import Measure
 from stream_app.feed import Feed
 from stream_app.files import BatchFile, batch_files, standing
 from stream_app.flow import Flow, Layer
-from stream_app.ops.sql import name, paths, text
+from stream_app.ops.sql import name, paths, text, view
 from stream_app.rows import CSV_DIALECT
 
 COORDINATES = {"kafka_ts": "TIMESTAMPTZ", "topic": "VARCHAR", "partition": "INTEGER", "offset": "BIGINT"}
@@ -45,11 +45,12 @@ def connect(flows: Sequence[Flow]) -> duckdb.DuckDBPyConnection:
     """
     connection = database()
     for flow in flows:
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {flow.feed.name}")
+        feed = flow.feed.name
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name(feed)}")
         if flow.layer not in {Layer.TOPIC, Layer.TABLE}:
-            connection.execute(f"CREATE VIEW {flow.feed.name}.{flow.sink} AS {select(flow)}")
+            connection.execute(f"CREATE VIEW {view(feed, flow.sink)} AS {select(flow)}")
         if flow.layer in {Layer.GOLD, Layer.SESSIONS}:
-            connection.execute(f"CREATE VIEW {flow.feed.name}.{flow.late_name} AS {select_late(flow)}")
+            connection.execute(f"CREATE VIEW {view(feed, flow.late_name)} AS {select_late(flow)}")
     connection.execute(f"SET search_path = '{flows[0].feed.name},main'")
     return connection
 

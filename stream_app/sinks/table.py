@@ -75,22 +75,22 @@ class Batch:
     def _upsert(self, connection: Connection, rows: Iterable[Sequence[object]]) -> None:
         table, columns, key = sql.Identifier(self.table), _list(self.columns), _list(self.key)
         unique = _unique(self.key, self.texts)
-        incoming = "CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
+        incoming = "CREATE TEMP TABLE _incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
         connection.execute(sql.SQL(incoming).format(columns, table))
-        with connection.cursor().copy(sql.SQL("COPY incoming ({}) FROM STDIN").format(columns)) as copy:
+        with connection.cursor().copy(sql.SQL("COPY _incoming ({}) FROM STDIN").format(columns)) as copy:
             for row in rows:
                 copy.write_row([_storable(value) for value in row])
         if self.replaced:
             same = sql.SQL(" AND ").join(sql.SQL("t.{0} = i.{0}").format(sql.Identifier(c)) for c in self.replaced)
-            replace = sql.SQL("DELETE FROM {} t USING incoming i WHERE NOT t.final AND {}")
+            replace = sql.SQL("DELETE FROM {} t USING _incoming i WHERE NOT t.final AND {}")
             connection.execute(replace.format(table, same))
         changed = [column for column in self.columns if column not in self.key]
         updates = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c)) for c in changed)
         # A session that became final in the batch that changed it comes twice, the second time as final.
-        latest = sql.SQL("SELECT DISTINCT ON ({}) {} FROM incoming ORDER BY {}").format(key, columns, key)
+        latest = sql.SQL("SELECT DISTINCT ON ({}) {} FROM _incoming ORDER BY {}").format(key, columns, key)
         if self.replaced:
             latest += sql.SQL(", final DESC")
-        upsert = "INSERT INTO {} ({}) {} ON CONFLICT ({}) DO UPDATE SET {}"
+        upsert = "INSERT INTO {} AS t ({}) {} ON CONFLICT ({}) DO UPDATE SET {}"
         connection.execute(sql.SQL(upsert).format(table, columns, latest, unique, updates))
         if not self.replaced and self.planned.watermark_ms:
             passed = sql.SQL("UPDATE {} SET final = true WHERE NOT final AND window_end <= to_timestamp(%s / 1000.0)")

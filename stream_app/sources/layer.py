@@ -44,7 +44,7 @@ def _source_of(flow: Flow) -> type[LayerSource]:
     Spark's planner threads write to the environment map of a registered source without a lock; two queries that start
     at once on one source can leave it so that no later task of either can be deserialized (seen on 4.2.0).
     """
-    format_name = f"layer_{flow.feed.name}_{flow.sink}"
+    format_name = f"layer_{flow.name}"  # with a dot, or two flows could have one name
 
     class Source(LayerSource):
         @classmethod

@@ -167,7 +167,11 @@ MISTAKES = {
     "wire with a quote": ('wire = "event_ts"', "wire = 'a\"b'", "fields.event_time.wire: String should match pattern"),
     "column in capitals": ("[fields.lat]", "[fields.Lat]", "fields.Lat: String should match pattern"),
     "column with a newline": ("[fields.lat]", '[fields."a\\nb"]', 'fields."a\\nb": String should match pattern'),
-    "reserved column": ("[fields.lat]", "[fields.offset]", "fields.offset: every layer has a column of this name"),
+    "reserved column": (
+        "[fields.lat]",
+        "[fields.offset]",
+        "fields.offset: silver has a column of this name already, where the record was",
+    ),
     "illegal topic": ('topic = "transactions"', 'topic = "a b"', "topic: String should match pattern"),
     "topic of dots": ('topic = "transactions"', 'topic = ".."', "topic: String should match pattern"),
     "endless topic": (
