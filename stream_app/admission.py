@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from stream_app import chain, logs, ownership, restart
 from stream_app.broker import Broker, Topic
+from stream_app.checkpoint import PlannedBatch
 from stream_app.errors import ConfigError
 from stream_app.files import BatchFile, batch_files
 from stream_app.flow import Flow, Layer
 from stream_app.settings import Settings
 from stream_app.sinks.covered import covered
+from stream_app.sources import epochs
 
 
 class Admission:
@@ -34,6 +36,7 @@ class Admission:
         topic = self._broker.topic(flow.feed.topic) if flow.layer is Layer.BRONZE else None
         ownership.claim(flow, topic.id if topic else None)
         if topic:
+            self._check_epochs(flow)
             self._check_offsets(flow, topic)
         if flow.upstream:
             committed, planned = flow.checkpoint.last_committed(), flow.checkpoint.last_planned()
@@ -67,13 +70,24 @@ class Admission:
         if topic and self._broker.topic(topic.name).id != topic.id:
             raise ownership.topic_was_recreated(flow)
 
-    def _check_offsets(self, flow: Flow, topic: Topic) -> None:
-        """Refuse to go on where records between the checkpoint and the topic are gone."""
-        committed, planned = flow.checkpoint.last_committed(), flow.checkpoint.last_planned()
+    def _check_epochs(self, flow: Flow) -> None:
+        """Refuse to go on where offsets that were read are other records by now. A broker that is away is no answer."""
+        planned = flow.checkpoint.last_planned()
         if planned is None:
             return
-        is_read = planned == committed or flow.files_of(planned.batch_id)
-        next_read = planned.end if is_read else flow.start(planned.batch_id)
+        batch_id, feed = _next_read(flow, planned), flow.feed
+        starts = _by_partition(flow.start(batch_id)[feed.topic])
+        cut = epochs.diverged(feed, self._settings, starts, epochs.before(flow, batch_id))
+        if cut:
+            problem = "; ".join(epochs.problem(feed.topic, p, starts[p], at) for p, at in sorted(cut.items()))
+            self._refuse_loss(problem, f"begin anew with: {ownership.reset_command(flow)}, or go on")
+
+    def _check_offsets(self, flow: Flow, topic: Topic) -> None:
+        """Refuse to go on where records between the checkpoint and the topic are gone."""
+        planned = flow.checkpoint.last_planned()
+        if planned is None:
+            return
+        next_read = flow.start(_next_read(flow, planned))
         read, planned_end = (_by_partition(offsets[topic.name]) for offsets in (next_read, planned.end))
         earliest, end = self._broker.earliest_offsets(topic), self._broker.end_offsets(topic)
         # a batch may be planned to end before its start: when the topic had lost its end, which is another one by now
@@ -91,6 +105,12 @@ class Admission:
         if self._settings.fail_on_data_loss:
             raise ConfigError(f"{problem}; {advice} without it by FAIL_ON_DATA_LOSS=false")
         logs.warning(problem)
+
+
+def _next_read(flow: Flow, planned: PlannedBatch) -> int:
+    """The batch of bronze that reads the topic next: the planned one, unless it has."""
+    is_read = planned == flow.checkpoint.last_committed() or flow.files_of(planned.batch_id)
+    return planned.batch_id + 1 if is_read else planned.batch_id
 
 
 def _by_partition(offsets: Mapping[str, int]) -> dict[int, int]:

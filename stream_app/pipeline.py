@@ -28,6 +28,7 @@ from stream_app.sinks.hadoop import Hadoop
 from stream_app.sinks.kept import KeptRows
 from stream_app.sinks.late import write_late
 from stream_app.sinks.parts import Part, Step, write_parts
+from stream_app.sources import epochs
 from stream_app.sources.kafka import read_topic
 from stream_app.sources.layer import read_layer
 from stream_app.sources.records import Records, offset_ranges, splits_of
@@ -135,7 +136,8 @@ class Pipeline:
             self._kept[flow] = KeptRows(flow)
             return self._kept[flow].write
         if flow.layer is Layer.BRONZE:
-            return partial(self._write_records, flow, Step(schema.BRONZE, Records(flow.feed, self._settings).read))
+            records = Records(flow.feed, self._settings)
+            return partial(self._write_records, flow, Step(schema.BRONZE, records.read, records.told))
         step = None
         if flow.layer in _READ_BY_SINK:
             rows = Rows(flow)
@@ -148,4 +150,8 @@ class Pipeline:
         missing = sum(part.offsets for part in ranges) - sum(part.rows for part in parts)
         if missing and not self._settings.fail_on_data_loss:
             logs.warning(f"{flow.name} skipped offsets that hold no record", batch=batch.batch_id, offsets=missing)
+        start = {part.partition: part.start for part in ranges}
+        for partition, diverged in (found for part in parts for found in part.told.diverged.items()):
+            logs.warning(epochs.problem(flow.feed.topic, partition, start[partition], diverged))
+        epochs.keep(flow, batch.batch_id, [part.told.read for part in parts])
         return parts

@@ -5,9 +5,11 @@ Spark's own writers would cost a commit protocol, and a second copy of each row,
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +23,7 @@ from stream_app.flow import Flow, Layer
 from stream_app.sinks import csv, parquet
 from stream_app.sources.rows import Batches
 
-_PART = pa.schema([("partition", pa.string()), ("path", pa.string()), ("rows", pa.int64())])
+_PART = pa.schema([("partition", pa.string()), ("path", pa.string()), ("rows", pa.int64()), ("told", pa.binary())])
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Part:
     """The folder inside of the output, as `event_date=2026-11-21`; "" for the output itself."""
     path: Path
     rows: int
+    told: Any = None
+    """What the task told beside its rows (Step.told)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Step:
 
     columns: StructType
     function: Callable[[Batches], Batches]
+    told: Callable[[], object] = lambda: None
+    """Asked in the task once its rows are written; pickled with `function`, so a method of the same object knows."""
 
 
 def write_parts(
@@ -62,13 +68,15 @@ def write_parts(
         for partition, own in _by_date(batches, time) if time else [("", batches)]:
             path = folder / f"{stem}-{partition}"
             if count := write((batch for batch in own if batch.num_rows), path):
-                part = {"partition": partition, "path": str(path), "rows": count}
+                told = pickle.dumps(step.told() if step else None)
+                part = {"partition": partition, "path": str(path), "rows": count, "told": told}
                 yield pa.RecordBatch.from_pylist([part], _PART)
 
     # no more tasks than cores: for a small batch, each costs more than its rows
     cores = frame.sparkSession.sparkContext.defaultParallelism
-    found = frame.coalesce(cores).mapInArrow(task, "partition string, path string, rows long").collect()
-    return [Part(row.partition, Path(row.path), row.rows) for row in found]
+    found = frame.coalesce(cores).mapInArrow(task, "partition string, path string, rows long, told binary").collect()
+    # of our own tasks
+    return [Part(row.partition, Path(row.path), row.rows, pickle.loads(row.told)) for row in found]  # noqa: S301
 
 
 def attempt() -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message
 from pyspark.sql import DataFrame, SparkSession
 
 from stream_app.broker import client_config
@@ -22,6 +22,8 @@ from stream_app.feed import Feed
 from stream_app.flow import Flow
 from stream_app.layers.bronze import records
 from stream_app.settings import Settings
+from stream_app.sources import epochs
+from stream_app.sources.epochs import Position
 from stream_app.sources.kafka import group
 from stream_app.sources.rows import Batches
 from stream_app.sources.split import SPLIT, decoded, encoded
@@ -49,12 +51,24 @@ _CONSUMER = {
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a task has learnt beside the records that it read, by partition (sources/epochs.py)."""
+
+    read: dict[int, tuple[int, int | None]]
+    """The offset behind the last record, and its leader epoch."""
+    diverged: dict[int, int]
+    """Where a log became another one, if FAIL_ON_DATA_LOSS=false let the task go on."""
+
+
+@dataclass(frozen=True)
 class OffsetRange:
     """Offsets of a partition, from `start` up to and without `end`."""
 
     partition: int
     start: int
     end: int
+    read: Position | None = None
+    """What was read before `start`, where the range is the first of its partition."""
 
     @property
     def offsets(self) -> int:
@@ -68,9 +82,9 @@ def offset_ranges(flow: Flow, batch: PlannedBatch, settings: Settings) -> list[O
     Raises StreamAppError where a partition has become shorter, unless records may be gone.
     """
     topic = flow.feed.topic
-    start, end = flow.start(batch.batch_id)[topic], batch.end[topic]
+    start, end, read = flow.start(batch.batch_id)[topic], batch.end[topic], epochs.before(flow, batch.batch_id)
     # a partition without a start is new
-    ranges = [OffsetRange(int(partition), start.get(partition, 0), at) for partition, at in end.items()]
+    ranges = [OffsetRange(int(p), start.get(p, 0), at, read.get(int(p))) for p, at in end.items()]
     for part in ranges:
         if part.offsets < 0 and settings.fail_on_data_loss:
             problem = (
@@ -102,7 +116,7 @@ def shares(ranges: Sequence[OffsetRange], most: int) -> list[list[OffsetRange]]:
             cut = min(part.end, part.start + room)
             found[-1].append(replace(part, end=cut))
             room -= found[-1][-1].offsets
-            part = replace(part, start=cut)
+            part = replace(part, start=cut, read=None)
     return found
 
 
@@ -114,6 +128,8 @@ class Records:
         self._may_skip = not settings.fail_on_data_loss
         reset = "earliest" if self._may_skip else "error"
         self._config = {**client_config(settings), **_CONSUMER, "group.id": group(feed), "auto.offset.reset": reset}
+        self._read: dict[int, tuple[int, int | None]] = {}
+        self._diverged: dict[int, int] = {}
 
     def read(self, splits: Batches) -> Batches:
         """Splits -> their records as schema.BRONZE, in the order of partition and offset.
@@ -125,15 +141,25 @@ class Records:
         try:
             for part in (part for share in decoded(splits) for part in share):
                 for messages in self._messages(consumer, part, errors):
+                    self._read[part.partition] = _offset(messages[-1]) + 1, messages[-1].leader_epoch()
                     yield records(messages, self._topic)
         finally:
             consumer.close()
 
+    def told(self) -> Told:
+        """Return what a task that has read its splits knows beside their records."""
+        return Told(self._read, self._diverged)
+
     def _messages(self, consumer: Consumer, part: OffsetRange, errors: list[KafkaError]) -> Iterator[list[Message]]:
-        consumer.assign([TopicPartition(self._topic, part.partition, part.start)])
+        begin = epochs.assigned(self._topic, part.partition, part.start, part.read)
+        consumer.assign([begin])
         at, polled, heard, ended = part.start, _FIRST_POLLED_RECORDS, time.monotonic(), False
         while at < part.end:
             found = consumer.consume(min(polled, part.end - at), _POLL_SECONDS)
+            if begin.offset < part.start and any(_is_out_of_range(event) for event in found):  # but the range is not
+                begin = epochs.assigned(self._topic, part.partition, part.start, None)
+                consumer.assign([begin])
+                continue
             # not all offsets have a record: in a compacted topic, or where a transaction ended
             ends = [self._end(event, part, errors) for event in found if event.error()]
             taken = [message for message in found if message.error() is None]
@@ -141,6 +167,8 @@ class Records:
                 first, last = _offset(taken[0]), _offset(taken[-1])
                 size = sum(len(message.value() or b"") for message in taken)
                 polled = max(1, min(_POLLED_RECORDS, _POLLED_BYTES * len(taken) // max(1, size)))
+                if first < begin.offset and begin.leader_epoch is not None:  # as auto.offset.reset has it go on
+                    self._diverged.setdefault(part.partition, first)
                 if first < at or last >= part.end:  # a topic that was cut short begins anew; a gap hid the range's end
                     taken = [message for message in taken if at <= _offset(message) < part.end]
                 at = max(at, last + 1)
@@ -162,6 +190,8 @@ class Records:
         if event.topic() is None:  # of the client, which goes on trying, and not of the partition
             errors.append(error)
             return None
+        if (diverged := epochs.diverged_at(error)) is not None:
+            raise StreamAppError(epochs.problem(self._topic, part.partition, part.start, diverged))
         if error.code() != KafkaError._PARTITION_EOF:
             raise StreamAppError(f"{self._where(part)}: {error.str()}")
         end = _offset(event)
@@ -171,6 +201,11 @@ class Records:
 
     def _where(self, part: OffsetRange) -> str:
         return f"topic {self._topic}, partition {part.partition}, offsets {part.start} to {part.end}"
+
+
+def _is_out_of_range(event: Message) -> bool:
+    error = event.error()
+    return error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET and epochs.diverged_at(error) is None
 
 
 def _offset(message: Message) -> int:
