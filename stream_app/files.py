@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ _NAME = re.compile(
     r"(?P<layer>[a-z][a-z0-9_]*)_(?P<time>\d{8}_\d{6})_(?P<first>\d{10,})(?:-(?P<last>\d{10,}))?\.(?P<ext>[a-z]+)"
 )
 _REMEMBERED = 20_000
+# A folder whose last change is older than any file system's clock is coarse: another change would show.
+_SETTLED_NS = 2_000_000_000
+_ENOUGH_LOOKS, _MOST_LOOKS = 2, 20
 _TIME_FORMAT = "%Y%m%d_%H%M%S"
 
 REPLAY = "replay"
@@ -95,12 +99,45 @@ def partitions(directory: Path) -> list[Path]:
 def batch_files(directory: Path, layer: str, after: int = -1, up_to: float = math.inf) -> list[BatchFile]:
     """The batch files of the layer that hold a batch after the one and up to the other, oldest first.
 
-    Those that a compacted file covers are among them.
+    Those that a compacted file covers are among them. No batch is missing, whatever is merged meanwhile.
     """
+    modified, now = _modified(directory), time.time_ns()
+    found = _look(directory, layer, after, up_to)
+    if now - modified > _SETTLED_NS and _modified(directory) == modified:
+        return found
+    # A listing is no snapshot. A merge in the midst of it may hide both names: the merged file's, which came behind the
+    # place that was reached, and that of a file that it covers, which went before its turn. So each file of a listing
+    # must be in the next one, or be covered there: twice, as a merged file may be merged again at once. What
+    # RETENTION=prune deletes is neither; after some looks it is taken for gone.
+    held = 0
+    for _ in range(_MOST_LOOKS):
+        before, found = found, _look(directory, layer, after, up_to)
+        held = held + 1 if _holds(found, before) else 0
+        if held == _ENOUGH_LOOKS:
+            break
+    return found
+
+
+def _modified(directory: Path) -> int:
+    """When a name last came to the folder, or went; 0 where there is none."""
+    try:
+        return directory.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _look(directory: Path, layer: str, after: int, up_to: float) -> list[BatchFile]:
     # a folder is looked at several times a batch, and a follower that is behind leaves thousands of files in it
     found = (name for name in _names(directory) if _has_batch(name, after, up_to))
     parsed = (_parse(directory, name, layer) for name in found)
     return sorted((file for file in parsed if file is not None), key=attrgetter("first", "last", "time"))
+
+
+def _holds(found: list[BatchFile], before: list[BatchFile]) -> bool:
+    """Whether the batches of each file of the listing before are in a file of this one."""
+    listed = {(file.first, file.last) for file in found}
+    gone = [file for file in before if (file.first, file.last) not in listed]
+    return not gone or all((file.first, file.last) in listed for file in standing([*found, *gone]))
 
 
 def _has_batch(name: str, after: int, up_to: float) -> bool:

@@ -1,10 +1,17 @@
 """File names: a name says its batches exactly, and the standing files hold each batch once."""
 
 import math
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,3 +103,79 @@ def test_standing_files_hold_every_batch_exactly_once(data: st.DataObject, batch
     assert [file.path.name for file in found] == wanted
     for batch in batches:
         assert sum(file.first <= batch <= file.last for file in standing(on_disk)) == 1
+
+
+class Merging:
+    """A folder of files in which, while its names are listed, files are merged: by `merges`, one during each listing.
+
+    Retention merges a batch at most twice in quick succession: micro-batch files, and then the merged ones.
+
+    A name that goes before the listing comes to it is not listed, nor one that comes while it runs: as readdir may.
+    """
+
+    def __init__(self, folder: Path, merges: list[tuple[int, int, int]], shuffle: Random) -> None:
+        self._folder, self._merges, self._shuffle = folder, merges, shuffle
+
+    @contextmanager
+    def scandir(self, folder: Path) -> Iterator[Iterator[SimpleNamespace]]:
+        """As os.scandir."""
+        names = sorted(os.listdir(folder))
+        self._shuffle.shuffle(names)
+        yield self._listed(names)
+
+    def _listed(self, names: list[str]) -> Iterator[SimpleNamespace]:
+        merge = self._merges.pop() if self._merges else None
+        for place, name in enumerate(names):
+            if merge and place == merge[0] % len(names):
+                self._merge(*merge[1:])
+            if (self._folder / name).exists():
+                yield SimpleNamespace(name=name)
+
+    def _merge(self, first: int, count: int) -> None:
+        files = standing(parsed for name in os.listdir(self._folder) if (parsed := parse(self._folder / name, "silver")))
+        files = files[first % len(files) :][: count + 1]
+        if len(files) > 1:
+            batch_file(self._folder, "silver", "parquet", 0, files[0].first, files[-1].last).path.touch()
+            for file in files:
+                file.path.unlink()
+
+
+@given(
+    st.integers(1, 12),
+    st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(1, 12)), max_size=2),
+    st.randoms(use_true_random=False),
+)
+def test_no_batch_is_missing_from_a_list_that_was_made_during_a_merge(
+    batches: int, merges: list[tuple[int, int, int]], shuffle: Random
+) -> None:
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name)
+        for batch in range(batches):
+            batch_file(folder, "silver", "parquet", 0, batch).path.touch()
+        patch.setattr(os, "scandir", Merging(folder, list(merges), shuffle).scandir)
+        found = standing(batch_files(folder, "silver"))
+        assert [batch for file in found for batch in range(file.first, file.last + 1)] == list(range(batches))
+
+
+def test_a_folder_that_has_not_changed_for_long_is_listed_once_and_one_that_is_pruned_does_not_hold_a_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for batch in range(1000):
+        batch_file(tmp_path, "silver", "parquet", 0, batch).path.touch()
+    real, listings = os.scandir, []
+
+    def pruned(folder: Path) -> Any:
+        listings.append(folder)
+        batch_files_left[0].path.unlink()
+        del batch_files_left[0]
+        return real(folder)
+
+    batch_files_left = batch_files(tmp_path, "silver")
+    monkeypatch.setattr(os, "scandir", pruned)
+    assert batch_files(tmp_path, "silver") == batch_files_left
+    assert 1 < len(listings) < 100
+    monkeypatch.setattr(os, "scandir", lambda folder: listings.append(folder) or real(folder))  # type: ignore[func-returns-value]
+    os.utime(tmp_path, (0, 0))
+    listings.clear()
+    assert batch_files(tmp_path, "silver") == batch_files_left
+    assert len(listings) == 1
