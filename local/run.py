@@ -22,6 +22,7 @@ from stream_app.errors import ConfigError
 from stream_app.flow import flows
 from stream_app.lock import sole_user
 from stream_app.ops import status
+from stream_app.plain import plain
 
 _LOCK_PATIENCE_SECONDS = 2.0
 _LIVE_SECONDS = 2.0
@@ -129,5 +130,5 @@ def _programs(children: Sequence[Child]) -> Table:
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for child in children:
         state = f"pid {child.pid}" if child.returncode is None else f"ended, exit {child.returncode}"
-        table.add_row(child.name, state if child.pid else "not started", Text(*child.last_lines(1)))
+        table.add_row(child.name, state if child.pid else "not started", Text(*map(plain, child.last_lines(1))))
     return table

@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     )
     kafka_sasl_username: str = Field(default="", description="user name for SASL")
     kafka_sasl_password: SecretStr = Field(default=SecretStr(""), description="password for SASL, never logged")
-    kafka_ssl_ca_location: Path | None = Field(
+    kafka_ssl_ca_location: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
         default=None, description="PEM file of the authorities to trust; unset: system's"
     )
     log_format: Literal["text", "json"] = Field(default="text", description="text, or json: one object a line")

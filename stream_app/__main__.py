@@ -21,6 +21,7 @@ from stream_app import logs
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feed import load_feeds
 from stream_app.flow import flows
+from stream_app.plain import plain
 from stream_app.settings import PROJECT, PYTHON_START, Settings, load_settings
 
 
@@ -44,7 +45,7 @@ def main() -> int:
             logs.configure(log_format)
             logs.error(f"stream_app: {error}", exit_code=error.exit_code)
         else:
-            print(f"stream_app: {error}", file=sys.stderr)
+            print(f"stream_app: {plain(error)}", file=sys.stderr)
         return error.exit_code
     return 0
 

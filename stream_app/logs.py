@@ -8,15 +8,15 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from stream_app.plain import plain
+
 _log = logging.getLogger("stream_app")
 
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {key}={value}" for key, value in _fields(record).items())
-        return f"{_time(record)} {record.levelname} {record.getMessage()}{fields}".replace("\r", "\\r").replace(
-            "\n", "\\n"
-        )
+        return plain(f"{_time(record)} {record.levelname} {record.getMessage()}{fields}")
 
 
 class _Json(logging.Formatter):

@@ -43,6 +43,23 @@ def _posix(value: object) -> object:
     return value
 
 
+def _path(value: Path) -> Path:
+    """The path from the root on: ~ is a home, and `..` what the system takes it for, which after a link differs."""
+    try:
+        path = value.expanduser().absolute()
+    except RuntimeError:
+        problem = f"{value.parts[0]} is nobody's home"
+        raise ValueError(problem) from None
+    if re.search("[\0\r\n\ud800-\udfff]", str(path)):
+        problem = "a path with a line break, or one that is not UTF-8, is none that all programs can read"
+        raise ValueError(problem)
+    # DuckDB takes * ? and [ for a pattern unless they are in brackets, and then splits names at a backslash.
+    if "\\" in str(path) and {*"*?["} & {*str(path)}:
+        problem = "a path cannot have both a backslash and one of * ? ["
+        raise ValueError(problem)
+    return path.resolve() if ".." in path.parts else path
+
+
 def _database(value: SecretStr) -> SecretStr:
     url = value.get_secret_value()
     if url and not (url.startswith(("postgresql://", "postgres://")) and _libpq_reads(url)):
@@ -63,6 +80,9 @@ def _libpq_reads(url: str) -> bool:
     return "@" not in hosts + str(parts.get("dbname", "")) and re.fullmatch("[0-9,]*", ports) is not None
 
 
+_FromRoot = Annotated[Path, AfterValidator(_path)]
+
+
 class Settings(BaseSettings):
     """Deployment values only; each field is the environment variable of its name in capitals."""
 
@@ -80,13 +100,13 @@ class Settings(BaseSettings):
     kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
     kafka_sasl_username: str = ""
     kafka_sasl_password: SecretStr = SecretStr("")
-    kafka_ssl_ca_location: Path | None = None
+    kafka_ssl_ca_location: _FromRoot | None = None
 
     database_url: Annotated[SecretStr, AfterValidator(_database)] = SecretStr("")
 
     feeds: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ("transactions",)
-    feeds_path: Path = PROJECT / "conf" / "feeds"
-    output_path: Annotated[Path, BeforeValidator(_posix)] = Path("data/output")
+    feeds_path: _FromRoot = PROJECT / "conf" / "feeds"
+    output_path: Annotated[_FromRoot, BeforeValidator(_posix)] = Path("data/output")
 
     trigger_interval: Annotated[str, AfterValidator(_interval)] = "30 seconds"
     max_offsets_per_trigger: int = Field(default=500_000, ge=0)

@@ -22,7 +22,7 @@ from stream_app.files import REPLAY, batch_files
 from stream_app.flow import Flow, Layer
 from stream_app.ops import recompute
 from stream_app.ops.command import run
-from stream_app.ops.sql import name, names, paths
+from stream_app.ops.sql import name, names, read_parquet
 from stream_app.ops.tables import copy_tables
 from stream_app.ops.views import COORDINATES, FilesChangedError, OpenFiles, database, declared, select, select_late
 from stream_app.settings import Settings
@@ -99,7 +99,7 @@ class _Audit:
             "due": rows(flows[Layer.BRONZE], due),
             "silver": rows(silver, own[Layer.SILVER]),
             "quarantine": rows(flows[Layer.QUARANTINE], own[Layer.QUARANTINE]),
-            "replayed": f"SELECT * FROM read_parquet({paths(ledger)})" if ledger else rows(silver, -1),
+            "replayed": f"SELECT * FROM {read_parquet(ledger)}" if ledger else rows(silver, -1),
             "for_csv": rows(silver, taken[Layer.RAW_CSV]),
             "csv": rows(csv, own[Layer.RAW_CSV]),
         }

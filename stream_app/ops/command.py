@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import duckdb
 from stream_app.errors import ConfigError, StreamAppError, no_room_is_expected
 from stream_app.feed import load_feeds
 from stream_app.flow import Flow, flows
+from stream_app.plain import plain
 from stream_app.settings import Settings, load_settings
 
 Command = Callable[[Settings, tuple[Flow, ...]], int]
@@ -21,6 +23,8 @@ def run(name: str, command: Command) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(sys.modules["__main__"].__doc__)
         sys.exit(0)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal that has not every letter
     try:
         settings = load_settings()
         feed = option("FEED")
@@ -28,10 +32,10 @@ def run(name: str, command: Command) -> None:
         with no_room_is_expected(settings.output_path):
             sys.exit(command(settings, flows(chosen, settings.output_path)))
     except StreamAppError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {plain(error)}", file=sys.stderr)
         sys.exit(error.exit_code)
     except duckdb.Error as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: {plain(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(1)
 
 

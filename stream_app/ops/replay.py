@@ -22,7 +22,6 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from stream_app import lock, schema
 from stream_app.column import typed
@@ -32,7 +31,8 @@ from stream_app.feed import Feed
 from stream_app.files import REPLAY, batch_file, batch_files, replace
 from stream_app.flow import Flow, Layer
 from stream_app.ops.command import flag, option, run
-from stream_app.ops.sql import name, paths, view
+from stream_app.ops.sql import name, read_parquet, view
+from stream_app.ops.status import foreign
 from stream_app.ops.views import connect
 from stream_app.planned import UNBOUNDED
 from stream_app.settings import Settings
@@ -103,7 +103,7 @@ def _candidates(database: duckdb.DuckDBPyConnection, silver: Flow) -> Iterator[p
     """The quarantined records with REASON that are not in the ledger, in Kafka's order."""
     reason = option("REASON")
     ledger = [file.path for file in batch_files(silver.replay, REPLAY)]
-    done = f'ANTI JOIN read_parquet({paths(ledger)}) USING (partition, "offset")' if ledger else ""
+    done = f'ANTI JOIN {read_parquet(ledger)} USING (partition, "offset")' if ledger else ""
     quarantine = view(silver.feed.name, Layer.QUARANTINE)
     sql = (
         f'SELECT value, reasons, kafka_ts, topic, partition, "offset" FROM {quarantine} {done} '
@@ -139,8 +139,7 @@ def _print(feed: Feed, verdicts: Verdicts) -> None:
     for column in ("reason", "passes now", "fails still"):
         table.add_column(column, justify="left" if column == "reason" else "right")
     for reason in sorted({*verdicts.passing, *verdicts.failing}):
-        # a field may be called [/] in the record
-        table.add_row(Text(reason), f"{verdicts.passing[reason]:,}", f"{verdicts.failing[reason]:,}")
+        table.add_row(foreign(reason), f"{verdicts.passing[reason]:,}", f"{verdicts.failing[reason]:,}")
     Console().print(table)
 
 

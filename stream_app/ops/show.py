@@ -8,6 +8,7 @@ from stream_app.ops.command import run
 from stream_app.ops.sql import name, view
 from stream_app.ops.tables import copy_tables
 from stream_app.ops.views import connect
+from stream_app.plain import plain
 from stream_app.settings import Settings
 
 _NEWEST_ROWS = 5
@@ -23,11 +24,11 @@ def show(settings: Settings, flows: tuple[Flow, ...]) -> int:
             try:
                 copy_tables(connection, [flow], settings)
             except StreamAppError as error:
-                print(f"\n{error}")
+                print(f"\n{plain(error)}")
                 continue
         table = view(flow.feed.name, flow.sink)
         (count,) = connection.sql(f"SELECT count(*) FROM {table}").fetchall()[0]
-        print(f"\n{flow.name}: {count:,} rows in {_place(flow)}")
+        print(f"\n{flow.name}: {count:,} rows in {plain(_place(flow))}")
         rows = connection.sql(
             f"SELECT {_columns(flow)} FROM {table} ORDER BY {_newest_first(flow)} LIMIT {_NEWEST_ROWS}"
         )

@@ -7,6 +7,9 @@ begin with an underscore, which no feed's can (declared.IDENTIFIER).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+
+from stream_app.rows import literal
 
 
 def name(column: str) -> str:
@@ -29,6 +32,11 @@ def text(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def paths(files: Iterable[object]) -> str:
+def paths(files: Iterable[Path]) -> str:
     """A list of files, for DuckDB's readers."""
-    return f"[{', '.join(map(text, files))}]"
+    return f"[{', '.join(text(literal(file)) for file in files)}]"
+
+
+def read_parquet(files: Iterable[Path]) -> str:
+    """The rows of those files, whatever the folders above them are called: `env=prod` is no column."""
+    return f"read_parquet({paths(files)}, hive_partitioning = false)"

@@ -17,11 +17,13 @@ import pyarrow as pa
 from rich.box import SIMPLE
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from stream_app import lock, snapshot
 from stream_app.flow import Flow
 from stream_app.monitor import State
 from stream_app.ops.command import option, run
+from stream_app.plain import plain
 from stream_app.rows import count_rows
 from stream_app.settings import Settings
 
@@ -57,7 +59,7 @@ def statuses(root: Path, flows: Sequence[Flow]) -> list[SinkStatus]:
 
 def table(root: Path, flows: Sequence[Flow]) -> RenderableType:
     """The statuses as a table for people, and under it what went wrong last."""
-    result = Table(title=str(root), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    result = Table(title=foreign(root), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     for column in ("sink", "state", "restarts", "batch", "age", "files", "rows", "MB", "behind", "newest file", "age"):
         text = column in {"sink", "state", "newest file"}
         result.add_column(column, justify="left" if text else "right", overflow="fold" if text else "ellipsis")
@@ -65,7 +67,7 @@ def table(root: Path, flows: Sequence[Flow]) -> RenderableType:
     for row in rows:
         result.add_row(
             f"{row.feed}.{row.sink}",
-            row.state,
+            foreign(row.state),
             str(row.restarts),
             _show(row.last_batch),
             _age(row.last_batch_age),
@@ -76,8 +78,13 @@ def table(root: Path, flows: Sequence[Flow]) -> RenderableType:
             _show(row.newest_file),
             _age(row.newest_file_age),
         )
-    errors = [f"{row.feed}.{row.sink}: {row.last_error}" for row in rows if row.last_error]
+    errors = [foreign(f"{row.feed}.{row.sink}: {row.last_error}") for row in rows if row.last_error]
     return Group(result, *errors)
+
+
+def foreign(text: object) -> Text:
+    """Text that others wrote, as it is: brackets in it are no markup."""
+    return Text(plain(text))
 
 
 def status(settings: Settings, flows: tuple[Flow, ...]) -> int:

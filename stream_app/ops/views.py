@@ -17,7 +17,7 @@ from stream_app.declared import Measure
 from stream_app.feed import Feed
 from stream_app.files import BatchFile, batch_files, standing
 from stream_app.flow import Flow, Layer
-from stream_app.ops.sql import name, paths, text, view
+from stream_app.ops.sql import name, paths, read_parquet, text, view
 from stream_app.rows import CSV_DIALECT
 
 COORDINATES = {"kafka_ts": "TIMESTAMPTZ", "topic": "VARCHAR", "partition": "INTEGER", "offset": "BIGINT"}
@@ -30,7 +30,7 @@ _TYPES = {
 }
 
 
-Opened = Callable[[Path], object]
+Opened = Callable[[Path], Path]
 _DESCRIPTORS = Path("/proc/self/fd")
 
 
@@ -92,15 +92,20 @@ def _spill() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="duckdb-")
 
 
-def select(flow: Flow, up_to: float = math.inf, opened: Opened = str) -> str:
+def select(flow: Flow, up_to: float = math.inf, opened: Opened = Path) -> str:
     """The SQL that reads the flow's files of the batches up to one; no rows, but all columns, where there are none.
 
     `opened` names the path by which a file is read. Raises FilesChangedError where a file was merged across `up_to`.
     """
-    return _select(flow.files(), _columns(flow), up_to, opened)
+    rows = _select(flow.files(), _columns(flow), up_to, opened)
+    if flow.layer is not Layer.LAKE:
+        return rows
+    # the folders' names say it too, but DuckDB would take every `name=value` on the way to them for a column
+    utc = f"{name(flow.feed.event_time.field)} AT TIME ZONE 'UTC'"
+    return f"SELECT *, CAST({utc} AS DATE) AS event_date FROM ({rows})"
 
 
-def select_late(flow: Flow, up_to: float = math.inf, opened: Opened = str) -> str:
+def select_late(flow: Flow, up_to: float = math.inf, opened: Opened = Path) -> str:
     """The same for the rows that came after their window or session was final."""
     windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} if flow.is_windowed else {}
     columns = windows | declared(flow.feed) | COORDINATES
@@ -116,12 +121,11 @@ def _select(found: Sequence[BatchFile], columns: Mapping[str, str], up_to: float
     if not files:
         nulls = (f"NULL::{kind} AS {name(column)}" for column, kind in columns.items())
         return f"SELECT {', '.join(nulls)} WHERE false"
-    listed = paths(opened(file.path) for file in files)
+    read = [opened(file.path) for file in files]
     if files[0].path.suffix == f".{Layer.RAW_CSV.extension}":
         typed = ", ".join(f"{text(column)}: {text(kind)}" for column, kind in columns.items())
-        return f"SELECT * FROM read_csv({listed}, columns = {{{typed}}}, {CSV_DIALECT})"
-    dated = "=" in files[0].path.parent.name  # a lake's folders, as event_date=2026-11-21
-    return f"SELECT * FROM read_parquet({listed}, hive_partitioning = {dated})"
+        return f"SELECT * FROM read_csv({paths(read)}, hive_partitioning = false, columns = {{{typed}}}, {CSV_DIALECT})"
+    return f"SELECT * FROM {read_parquet(read)}"
 
 
 def declared(feed: Feed) -> dict[str, str]:
@@ -142,8 +146,7 @@ def _columns(flow: Flow) -> dict[str, str]:
             texts = {"key": "VARCHAR", "value": "BLOB", "value_text": "VARCHAR", "reasons": "VARCHAR[]"}
             return texts | COORDINATES
         case Layer.SILVER | Layer.LAKE:
-            dates = {"event_date": "DATE"} if flow.layer is Layer.LAKE else {}
-            return fields | COORDINATES | dates
+            return fields | COORDINATES
         case Layer.GOLD:
             keys = {key: fields[key] for key in flow.window.keys}
             windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} | keys

@@ -182,7 +182,7 @@ def test_a_merge_across_the_position_that_is_audited_makes_it_begin_again(
     positions = gold.checkpoint.path / "commits"
     listed = views.select
 
-    def meanwhile(flow: Flow, up_to: float = math.inf, opened: views.Opened = str) -> str:
+    def meanwhile(flow: Flow, up_to: float = math.inf, opened: views.Opened = Path) -> str:
         if flow.layer is Layer.GOLD:
             plan(flow, 1, {"batch": 0}, watermark_ms=START_MS + 1_500_000)
             commit(flow, 1)

@@ -119,7 +119,7 @@ class Merging:
     @contextmanager
     def scandir(self, folder: Path) -> Iterator[Iterator[SimpleNamespace]]:
         """As os.scandir."""
-        names = sorted(os.listdir(folder))
+        names = sorted(path.name for path in folder.iterdir())
         self._shuffle.shuffle(names)
         yield self._listed(names)
 
@@ -132,7 +132,7 @@ class Merging:
                 yield SimpleNamespace(name=name)
 
     def _merge(self, first: int, count: int) -> None:
-        files = standing(parsed for name in os.listdir(self._folder) if (parsed := parse(self._folder / name, "silver")))
+        files = standing(parsed for path in self._folder.iterdir() if (parsed := parse(path, "silver")))
         files = files[first % len(files) :][: count + 1]
         if len(files) > 1:
             batch_file(self._folder, "silver", "parquet", 0, files[0].first, files[-1].last).path.touch()

@@ -44,7 +44,7 @@ def test_the_defaults_are_those_of_the_design(load: Load) -> None:
     found: dict[str, Any] = settings.model_dump(include={"feeds", "output_path", "trigger_interval", "retention"})
     assert found == {
         "feeds": ("transactions",),
-        "output_path": Path("data/output"),
+        "output_path": Path.cwd() / "data" / "output",
         "trigger_interval": "30 seconds",
         "retention": "compact",
     }
@@ -161,12 +161,49 @@ def test_a_secret_may_be_a_file_of_its_name(load: Load, tmp_path: Path) -> None:
     assert load(tmp_path, **SASL).kafka_sasl_password.get_secret_value() == SASL["KAFKA_SASL_PASSWORD"]
 
 
+def test_a_path_is_from_the_root_on_with_a_home_for_its_tilde_and_links_before_its_dots(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    certificate = tmp_path / "home" / "ca.pem"
+    certificate.parent.mkdir()
+    certificate.touch()
+    settings = load(OUTPUT_PATH="~/out put", FEEDS_PATH="~", KAFKA_SSL_CA_LOCATION="~/ca.pem")
+    assert settings.output_path == tmp_path / "home" / "out put"
+    assert (settings.feeds_path, settings.kafka_ssl_ca_location) == (tmp_path / "home", certificate)
+    for given, meant in {
+        "link/../out": tmp_path / "far" / "out",
+        "link/out/": tmp_path / "link" / "out",
+        f"../{tmp_path.name}/out": tmp_path / "out",
+        "file:": tmp_path / "file:",
+        "a~": tmp_path / "a~",
+    }.items():
+        assert load(OUTPUT_PATH=given).output_path == meant
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("~nobody-has-this-name/x", "~nobody-has-this-name is nobody's home"),
+        ("a\nb", "line break"),
+        (os.fsdecode(b"\xff"), "not UTF-8"),
+        ("a\\b/c?", "a backslash"),
+    ],
+)
+def test_a_path_that_cannot_be_is_refused(load: Load, path: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s)OUTPUT_PATH: .*{problem}") as refused:
+        load(OUTPUT_PATH=path)
+    assert "\n" not in str(refused.value)
+
+
 def test_feeds_are_a_list_of_names(load: Load) -> None:
     assert load(FEEDS=" one, two ,").feeds == ("one", "two")
 
 
 def test_an_empty_variable_is_as_good_as_none(load: Load) -> None:
-    assert load(OUTPUT_PATH="", METRICS_PORT="").output_path == Path("data/output")
+    assert load(OUTPUT_PATH="", METRICS_PORT="").output_path == Path.cwd() / "data" / "output"
 
 
 def test_available_now_drains(load: Load) -> None:

@@ -12,6 +12,7 @@ from stream_app.feed import Feed
 from stream_app.flow import Flow, flows
 from stream_app.monitor import Monitor, State
 from stream_app.ops import status
+from stream_app.plain import plain
 from tests.helpers import (
     START_MS,
     app_settings,
@@ -148,6 +149,27 @@ def test_the_table_has_a_row_a_sink_and_the_errors_under_it(made: tuple[Flow, ..
         console.print(status.table(made[0].root, made))
     assert all(flow.name in capture.get() for flow in made)
     assert "transactions.gold: ValueError: no" in capture.get()
+
+
+@pytest.mark.parametrize(
+    "written", ["[/", "[/red] [red]x", "[link=file:///x]", ":smile:", "\x1b[2J\x9b2J\r\n", "\ud800"]
+)
+def test_what_others_wrote_is_shown_and_never_obeyed(
+    feed: Feed, tmp_path: Path, written: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error quotes records, and a folder has any name; both would be markup to rich, or orders to a terminal."""
+    made = flows([feed], tmp_path / "".join(sign for sign in written if sign not in "/\r\n\ud800"))
+    made[0].root.mkdir(exist_ok=True)
+    monitor = Monitor(made)
+    monitor[made[3]].last_error = f"ValueError: {written} end"
+    monitor[made[3]].state = State.FAILED
+    snapshot.write(made[0].root, monitor)
+    monkeypatch.setenv("COLUMNS", "400")
+    assert status.status(app_settings(made[0].root), made) == 0
+    shown = capsys.readouterr().out
+    assert f"transactions.gold: ValueError: {plain(written)} end" in shown
+    assert plain(made[0].root) in shown
+    assert "\x1b" not in shown
 
 
 def test_format_json_is_json(

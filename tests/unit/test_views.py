@@ -1,20 +1,28 @@
 """make query and make show: a view per feed and layer, with the right columns whether or not there are files."""
 
 import tempfile
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyspark.sql.pandas.types import to_arrow_schema
 
+from stream_app import schema
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed
+from stream_app.feed import Feed, load_feeds
+from stream_app.files import batch_file
 from stream_app.flow import Flow, Layer, flows
 from stream_app.ops import views
 from stream_app.ops.query import query
 from stream_app.ops.show import show
 from stream_app.rows import count_rows
+from stream_app.settings import PROJECT
 from tests.helpers import app_settings, bronze_row, silver_row, value, write_file, write_layer
 
 COORDINATES = {
@@ -106,10 +114,51 @@ def test_two_feeds_have_a_schema_each_and_the_first_needs_no_name(feed: Feed, tm
     assert counts == (1, 0)
 
 
-def test_a_folder_whose_name_has_quotes(feed: Feed, tmp_path: Path) -> None:
-    made = flows([feed], tmp_path / "it's")
-    write_layer(made[2], 0, [silver_row(0)])
-    assert views.connect(made).sql("SELECT count(*) FROM silver").fetchone() == (1,)
+NAME = st.text(alphabet="ab?*[]{}!^-'\"%20#&;=~:,ü \x1b", min_size=1, max_size=6)
+PLACE = NAME | st.just("back\\slash")  # settings.py refuses one beside a pattern's sign
+
+
+@given(st.lists(PLACE, min_size=1, max_size=3, unique=True))
+@settings(max_examples=60)
+def test_a_folder_of_any_name_is_read_and_no_other(feed: Feed, names: list[str]) -> None:
+    """DuckDB has patterns in paths, homes for ~, and columns for name=value; some of these names match the others."""
+    with tempfile.TemporaryDirectory() as folder:
+        for rows, name in enumerate(names):
+            silver, csv = (Flow(feed, layer, Path(folder, name, "out")) for layer in (Layer.SILVER, Layer.RAW_CSV))
+            write_layer(silver, 0, [silver_row(row, merchant=name) for row in range(rows)])
+            csv.output.mkdir()
+            file = batch_file(csv.output, "raw_csv", "csv", 0, 0).path
+            file.write_text("".join(["n\r\n", *(f"{row}\r\n" for row in range(rows))]))
+            assert count_rows(file) == rows
+        for rows, name in enumerate(names):
+            silver = Flow(feed, Layer.SILVER, Path(folder, name, "out"))
+            shown = views.connect([silver]).sql("SELECT * FROM silver")
+            assert (shown.columns, shown.fetchall()) == (list(EXPECTED["silver"]), [*_rows(rows, name)])
+
+
+def _rows(count: int, merchant: str) -> Iterator[tuple[object, ...]]:
+    for row in range(count):
+        held = silver_row(row, merchant=merchant)
+        yield tuple(held[column] for column in EXPECTED["silver"])
+
+
+def test_a_lake_shows_its_dates_and_none_of_the_folders_above_it(tmp_path: Path) -> None:
+    (activity,) = load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])
+    lake = Flow(activity, Layer.LAKE, tmp_path / "country=XX" / "env=prod", "lake")
+    expected = [*activity.fields, *COORDINATES, "event_date"]
+    assert views.connect([lake]).sql("SELECT * FROM lake").columns == expected
+    for day in (20, 21):
+        folder = lake.output / f"event_date=2026-11-{day}"
+        folder.mkdir(parents=True)
+        columns = to_arrow_schema(schema.silver(activity), timezone="UTC")
+        row = {"country": "DE", "event_time": datetime(2026, 11, day, 23, 30, tzinfo=UTC)}
+        pq.write_table(pa.Table.from_pylist([row], columns), batch_file(folder, "lake", "parquet", 0, day).path)
+    shown = views.connect([lake]).sql("SELECT * FROM lake")
+    assert shown.columns == expected
+    assert shown.select("country", "event_date").order("event_date").fetchall() == [
+        ("DE", date(2026, 11, 20)),
+        ("DE", date(2026, 11, 21)),
+    ]
 
 
 NASTY = st.text(alphabet="=+-@\"',;|\t\r\n \\a1#\u2028", min_size=1, max_size=12)
