@@ -42,6 +42,7 @@ topic=$(setting KAFKA_TOPIC)
 APP_UID=$(id -u) APP_GID=$(id -g)
 output=$(setting OUTPUT_PATH)
 output=${output:-data/output}
+case $output in "~" | "~/"*) output=$HOME${output#"~"} ;; esac # as Compose and the service read it
 mkdir -p "$output"
 if [ "$APP_UID" = 0 ]; then
     APP_UID=${SUDO_UID:-1000} APP_GID=${SUDO_GID:-1000}

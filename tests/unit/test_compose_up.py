@@ -119,3 +119,9 @@ def test_what_cannot_be_is_one_line(up: Up, tmp_path: Path, settings: dict[str, 
     assert done.stderr.startswith(f"up: {problem}")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "told").exists()
+
+
+def test_a_tilde_in_output_path_is_the_home_folder(up: Up, tmp_path: Path) -> None:
+    up(OUTPUT_PATH="~/out put", HOME=str(tmp_path / "home"))
+    assert (tmp_path / "home" / "out put").is_dir()
+    assert not (tmp_path / "~").exists()
