@@ -17,6 +17,7 @@ from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flow import Flow
 from stream_app.ops.sql import name, view
 from stream_app.settings import Settings
+from stream_app.sinks.identity import KEY
 
 _ROWS_AT_ONCE = 50_000
 _COPIED = "_copied"
@@ -40,12 +41,14 @@ def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, settings: Settings)
     table = view(flow.feed.name, flow.sink)
     with connected(flow, settings) as database, database.cursor(flow.sink) as cursor:
         cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(flow.table)))
-        described = cursor.description or []
+        every = cursor.description or []
+        described = [column for column in every if column.name != KEY]
         # PostgreSQL's names of types are DuckDB's too
         typed = ", ".join(f"{name(column.name)} {column.type_display}" for column in described)
         connection.execute(f"CREATE TABLE {table} ({typed})")
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-            columns = [pa.array(values) for values in zip(*rows, strict=True)]
+            found = zip(every, zip(*rows, strict=True), strict=True)
+            columns = [pa.array(values) for column, values in found if column.name != KEY]
             connection.register(_COPIED, pa.table(columns, names=[column.name for column in described]))
             connection.execute(f"INSERT INTO {table} FROM {_COPIED}")
             connection.unregister(_COPIED)

@@ -12,21 +12,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import LiteralString, cast
 
-import psycopg
 import pyarrow as pa
 from psycopg import sql
 from pyspark.sql import DataFrame
-from pyspark.sql.types import DecimalType, StringType, StructType
+from pyspark.sql.types import DecimalType, StructType
 
 from stream_app.checkpoint import PlannedBatch
-from stream_app.database import CONNECT_SECONDS, Connection, connected
+from stream_app.database import Connection, connect, connected
 from stream_app.errors import ConfigError
 from stream_app.failpoints import reach
 from stream_app.flow import Flow
 from stream_app.ownership import reset_command
 from stream_app.settings import Settings
 from stream_app.sinks.batch import Written
+from stream_app.sinks.identity import KEY, Identity, digest, listed, looks_alike, storable
 
 FINAL = "final"
 _BEFORE_ALL = -1
@@ -52,12 +53,18 @@ class Batch:
     sink: str
     table: str
     columns: tuple[str, ...]
-    key: tuple[str, ...]
-    texts: frozenset[str]
-    replaced: tuple[str, ...]
-    """Rows that are not final and equal an incoming one in these columns make way for it."""
+    identity: Identity
+    is_replaced: bool
+    """Whether all rows of a key that are not final make way for those that come, as sessions do."""
     query_id: str
     planned: PlannedBatch
+
+    @classmethod
+    def of(cls, flow: Flow, columns: Sequence[str], batch_id: int) -> Batch:
+        """Return the flow's planned batch."""
+        query_id, planned = flow.checkpoint.query_id() or "", flow.checkpoint.planned(batch_id)
+        replaced = not flow.is_windowed
+        return cls(flow.name, flow.table, tuple(columns), Identity.of(flow), replaced, query_id, planned)
 
     def run(self, connection: Connection, rows: Iterable[Sequence[object]]) -> None:
         """One transaction, by the caller: nothing if the marker shows that it was done before."""
@@ -73,28 +80,48 @@ class Batch:
         _mark(connection, self.sink, self.query_id, self.planned.batch_id, self.planned.end)
 
     def _upsert(self, connection: Connection, rows: Iterable[Sequence[object]]) -> None:
-        table, columns, key = sql.Identifier(self.table), _list(self.columns), _list(self.key)
-        unique = _unique(self.key, self.texts)
+        table, columns = sql.Identifier(self.table), listed((*self.columns, KEY))
+        # a name that no table of a feed has, which would be hidden by it
         incoming = "CREATE TEMP TABLE _incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
         connection.execute(sql.SQL(incoming).format(columns, table))
-        with connection.cursor().copy(sql.SQL("COPY _incoming ({}) FROM STDIN").format(columns)) as copy:
-            for row in rows:
-                copy.write_row([_storable(value) for value in row])
-        if self.replaced:
-            same = sql.SQL(" AND ").join(sql.SQL("t.{0} = i.{0}").format(sql.Identifier(c)) for c in self.replaced)
-            replace = sql.SQL("DELETE FROM {} t USING _incoming i WHERE NOT t.final AND {}")
-            connection.execute(replace.format(table, same))
-        changed = [column for column in self.columns if column not in self.key]
+        if self._copy(connection, rows, columns):
+            opened = () if self.is_replaced else (self.identity.opened,)
+            self._make_way(connection, (*opened, *self.identity.keys), "t.{} IS NULL")
+        if self.is_replaced:
+            self._make_way(connection, (KEY,))
+        changed = [column for column in self.columns if column not in {self.identity.opened, *self.identity.keys}]
         updates = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c)) for c in changed)
+        unique = listed(self.identity.unique)
         # A session that became final in the batch that changed it comes twice, the second time as final.
-        latest = sql.SQL("SELECT DISTINCT ON ({}) {} FROM _incoming ORDER BY {}").format(key, columns, key)
-        if self.replaced:
-            latest += sql.SQL(", final DESC")
+        latest = sql.SQL("SELECT DISTINCT ON ({}) {} FROM _incoming ORDER BY {}").format(unique, columns, unique)
+        if self.is_replaced:
+            latest += sql.SQL(", {} DESC").format(sql.Identifier(FINAL))
+        # the alias is for a table that is called excluded
         upsert = "INSERT INTO {} AS t ({}) {} ON CONFLICT ({}) DO UPDATE SET {}"
         connection.execute(sql.SQL(upsert).format(table, columns, latest, unique, updates))
-        if not self.replaced and self.planned.watermark_ms:
-            passed = sql.SQL("UPDATE {} SET final = true WHERE NOT final AND window_end <= to_timestamp(%s / 1000.0)")
-            connection.execute(passed.format(table), [self.planned.watermark_ms])
+        if not self.is_replaced and self.planned.watermark_ms:
+            passed = sql.SQL("UPDATE {0} SET {1} = true WHERE NOT {1} AND {2} <= to_timestamp(%s / 1000.0)")
+            names = table, sql.Identifier(FINAL), sql.Identifier("window_end")
+            connection.execute(passed.format(*names), [self.planned.watermark_ms])
+
+    def _copy(self, connection: Connection, rows: Iterable[Sequence[object]], columns: sql.Composed) -> bool:
+        """Bring the rows to the server; return whether one may look like a row of other keys."""
+        places = [self.columns.index(key) for key in self.identity.keys]
+        alike = False
+        with connection.cursor().copy(sql.SQL("COPY _incoming ({}) FROM STDIN").format(columns)) as copy:
+            for row in rows:
+                keys = [cast("str | None", row[place]) for place in places]
+                alike = alike or looks_alike(keys)
+                copy.write_row([*map(storable, row), digest(keys)])
+        return alike
+
+    def _make_way(self, connection: Connection, same: Sequence[str], where: LiteralString = "true") -> None:
+        """Delete rows that are not final and equal an incoming one in those columns."""
+        equal = sql.SQL(" AND ").join(sql.SQL("t.{0} = i.{0}").format(sql.Identifier(column)) for column in same)
+        delete = sql.SQL("DELETE FROM {} t USING _incoming i WHERE NOT t.{} AND {} AND {}")
+        condition = sql.SQL(where).format(sql.Identifier(KEY))
+        names = sql.Identifier(self.table), sql.Identifier(FINAL)
+        connection.execute(delete.format(*names, equal, condition))
 
 
 def _mark(connection: Connection, sink: str, query_id: str, batch_id: int, end: object) -> None:
@@ -128,13 +155,14 @@ def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
             problem = f"the database at DATABASE_URL has batches of {flow.name} that its checkpoint lacks"
         if problem:
             raise ConfigError(f"{problem}; begin it anew with: {reset_command(flow)}")
+        # it would wait for a reader's transaction for as long as that is open, and other readers would wait for it
+        connection.execute(_LOCK_TIMEOUT)
         if own:
+            Identity.of(flow).migrate(connection, flow.name, flow.table)
             return
         if exists and not marker:
             problem = f"the database at DATABASE_URL has a table {flow.table} that {flow.name} has not made"
             raise ConfigError(f"{problem}; rename or drop it, or name another database")
-        # it would wait for a reader's transaction for as long as that is open, and other readers would wait for it
-        connection.execute(_LOCK_TIMEOUT)
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
         _create(flow, connection, columns)
         _mark(connection, flow.name, flow.checkpoint.query_id() or "", _BEFORE_ALL, {})
@@ -142,31 +170,28 @@ def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
 
 def _create(flow: Flow, connection: Connection, columns: StructType) -> None:
     table = sql.Identifier(flow.table)
-    listed = [sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(_column_type(c.dataType))) for c in columns]
+    declared = [sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(_column_type(c.dataType))) for c in columns]
     if flow.is_windowed:
-        listed.append(sql.SQL("{} boolean NOT NULL DEFAULT false").format(sql.Identifier(FINAL)))
-    connection.execute(sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(listed)))
-    unique = _unique(_key(flow), _texts(columns))
-    connection.execute(sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(table, unique))
+        declared.append(sql.SQL("{} boolean NOT NULL DEFAULT false").format(sql.Identifier(FINAL)))
+    declared.append(sql.SQL("{} bytea").format(sql.Identifier(KEY)))
+    connection.execute(sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(declared)))
+    connection.execute(Identity.of(flow).index(flow.table))
     # each batch looks at what is not final, which is little of what the table comes to hold
-    opened = sql.Identifier("window_end" if flow.is_windowed else "session_start")
-    connection.execute(sql.SQL("CREATE INDEX ON {} ({}) WHERE NOT final").format(table, opened))
+    opened = "window_end" if flow.is_windowed else "session_start"
+    index = sql.SQL("CREATE INDEX ON {} ({}) WHERE NOT {}")
+    connection.execute(index.format(table, sql.Identifier(opened), sql.Identifier(FINAL)))
 
 
 def upsert(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> Written:
     """Bring the table up to date with the rows that the batch changed."""
     url, name = settings.database_url.get_secret_value(), flow.name
-    replaced = () if flow.is_windowed else flow.session.keys
-    query_id = flow.checkpoint.query_id() or ""
-    planned = flow.checkpoint.planned(batch_id)
-    columns, texts = tuple(frame.columns), _texts(frame.schema)
-    batch = Batch(name, flow.table, columns, _key(flow), texts, replaced, query_id, planned)
+    batch = Batch.of(flow, frame.columns, batch_id)
     reach(name, "before_staging", batch_id)
 
     def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # all of them, even if they are not needed: the query's state is committed by reading to the end
         rows = [row for records in batches for row in zip(*(column.to_pylist() for column in records), strict=True)]
-        with psycopg.connect(url, connect_timeout=CONNECT_SECONDS) as connection:
+        with connect(url) as connection:
             batch.run(connection, rows)
             reach(name, "staged", batch_id)
         reach(name, "renamed", batch_id)
@@ -177,30 +202,7 @@ def upsert(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> W
     return Written(batch_id, counted.rows, None)
 
 
-def _key(flow: Flow) -> tuple[str, ...]:
-    return ("window_start", *flow.window.keys) if flow.is_windowed else (*flow.session.keys, "session_start")
-
-
-def _texts(columns: StructType) -> frozenset[str]:
-    return frozenset(column.name for column in columns if isinstance(column.dataType, StringType))
-
-
-def _unique(key: Sequence[str], texts: frozenset[str]) -> sql.Composed:
-    """What identifies a row, by digests of texts: an index holds no more than 2,704 bytes of a row."""
-    parts = (sql.SQL("md5({})" if column in texts else "{}").format(sql.Identifier(column)) for column in key)
-    return sql.SQL(", ").join(parts)
-
-
-def _storable(value: object) -> object:
-    """PostgreSQL's texts hold no NUL."""
-    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
-
-
 def _column_type(kind: object) -> str:
     if isinstance(kind, DecimalType):
         return f"numeric({kind.precision},{kind.scale})"
     return _TYPES[kind.simpleString()]  # type: ignore[attr-defined]
-
-
-def _list(names: Sequence[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(sql.Identifier, names))

@@ -15,9 +15,10 @@ from stream_app.errors import ConfigError, UnavailableError
 from stream_app.feed import load_feeds
 from stream_app.flow import Flow, flows
 from stream_app.settings import PROJECT, Settings
-from stream_app.sinks.table import Batch, prepare
+from stream_app.sinks.table import prepare
 from tests.helpers import app_settings, commit, plan
 from tests.service.servers import Database
+from tests.service.table_rows import run
 
 COLUMNS = StructType().add("window_start", TimestampType()).add("window_end", TimestampType())
 COLUMNS = COLUMNS.add("active_users", LongType())
@@ -102,15 +103,8 @@ def test_of_two_services_on_one_database_the_first_is_refused(
     committed(first, database)
     prepare(second, settings, COLUMNS)
     plan(first, 1, {"batch": 1})
-    columns, query_id = tuple(COLUMNS.names), first.checkpoint.query_id() or ""
-    batch = Batch(
-        first.name, first.table, columns, ("window_start",), frozenset(), (), query_id, first.checkpoint.planned(1)
-    )
-    with (
-        psycopg.connect(database.url) as connection,
-        pytest.raises(ConfigError, match="was taken over by another query"),
-    ):
-        batch.run(connection, [])
+    with pytest.raises(ConfigError, match="was taken over by another query"):
+        run(first, database, 1, COLUMNS.names, [])
     with pytest.raises(ConfigError, match="lacks batches"):
         prepare(first, settings, COLUMNS)
 
