@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
@@ -128,7 +129,8 @@ class Pipeline:
     def _preview(self, flow: Flow, file: Path) -> None:
         time = "kafka_ts" if flow.layer is Layer.SILVER else "window_start"
         newest = pq.read_table(file).sort_by([(time, "descending")]).slice(0, _PREVIEW_ROWS)
-        for row in newest.to_pylist():
+        shown = [c.cast(pa.string()) if pa.types.is_timestamp(c.type) else c for c in newest.columns]  # of any year
+        for row in pa.table(shown, newest.column_names).to_pylist():
             logs.info(f"{flow.name} preview", **row)
 
     def _parts_writer(self, flow: Flow) -> PartsWriter:

@@ -76,8 +76,8 @@ _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
     r"(?:Z|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])?"
 )
-_EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH = _EPOCH_UTC.replace(tzinfo=None)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
 
 
 def microseconds(span: timedelta) -> int:
@@ -85,8 +85,8 @@ def microseconds(span: timedelta) -> int:
     return (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
 
 
-_FIRST = microseconds(datetime(1, 1, 1, tzinfo=UTC) - _EPOCH_UTC)
-_LAST = microseconds(datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - _EPOCH_UTC)
+_FIRST = microseconds(datetime(1, 1, 1, tzinfo=UTC) - EPOCH)
+_LAST = microseconds(datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - EPOCH)
 
 
 def microseconds_of(text: str) -> int | None:
@@ -97,5 +97,5 @@ def microseconds_of(text: str) -> int | None:
         time = datetime.fromisoformat(text)
     except ValueError:
         return None
-    result = microseconds(time - (_EPOCH_UTC if time.tzinfo else _EPOCH))
+    result = microseconds(time - (EPOCH if time.tzinfo else _NAIVE_EPOCH))
     return result if _FIRST <= result <= _LAST else None  # an offset may lead out of the years 1 to 9999

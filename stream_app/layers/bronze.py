@@ -15,14 +15,16 @@ from stream_app import schema
 _COLUMNS = to_arrow_schema(schema.BRONZE, timezone="UTC")
 _HEADERS = _COLUMNS.field("headers").type
 _KAFKA_TS = _COLUMNS.field("kafka_ts").type
-_LAST_MS = 253_402_300_799_999
+# The years 1 to 9999, which every reader has a calendar for.
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 
 
 def records(messages: Sequence[Message], topic: str) -> pa.RecordBatch:
     """Messages of the topic -> schema.BRONZE.
 
     The value stays as it came. A key that is not UTF-8 is shown with U+FFFD in place of what is not, because a
-    string column that held it could not be opened by Arrow or DuckDB. A time after the year 9999 becomes its end.
+    string column that held it could not be opened by Arrow or DuckDB. A time before the year 1 or after 9999
+    becomes its first or last millisecond: Kafka takes any from a client.
     """
     columns = {
         "key": _texts([message.key() for message in messages]),
@@ -37,7 +39,7 @@ def records(messages: Sequence[Message], topic: str) -> pa.RecordBatch:
 
 
 def _times(milliseconds: Sequence[int]) -> pa.Array:
-    return pa.array(np.minimum(np.array(milliseconds, np.int64), _LAST_MS) * 1000).view(_KAFKA_TS)
+    return pa.array(np.clip(np.array(milliseconds, np.int64), _FIRST_MS, _LAST_MS) * 1000).view(_KAFKA_TS)
 
 
 def _texts(keys: Sequence[bytes | None]) -> pa.Array:

@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import repeat
 
 import duckdb
 import pyarrow as pa
@@ -31,10 +30,10 @@ from stream_app.feed import Feed
 from stream_app.files import REPLAY, batch_file, batch_files, replace
 from stream_app.flow import Flow, Layer
 from stream_app.ops.command import flag, option, run
+from stream_app.ops.plans import PLANNED, with_plans
 from stream_app.ops.sql import name, read_parquet, view
 from stream_app.ops.status import foreign
 from stream_app.ops.views import connect
-from stream_app.planned import UNBOUNDED
 from stream_app.settings import Settings
 
 _BATCH_ROWS = 10_000
@@ -79,7 +78,7 @@ def _judge(flows: tuple[Flow, ...], silver: Flow, contract: Contract) -> Verdict
     for batch in _candidates(database, silver):
         kafka_us = batch["kafka_ts"].cast(pa.int64()).to_pylist()
         coordinates = zip(*(batch[column].to_pylist() for column in ("topic", "partition", "offset")), strict=True)
-        judged = map(contract.check, batch["value"].to_pylist(), kafka_us, repeat(UNBOUNDED))
+        judged = map(contract.check, batch["value"].to_pylist(), kafka_us, batch[PLANNED].to_pylist())
         passed = []
         for verdict, reasons, at, where in zip(
             judged, batch["reasons"].to_pylist(), kafka_us, coordinates, strict=True
@@ -104,9 +103,9 @@ def _candidates(database: duckdb.DuckDBPyConnection, silver: Flow) -> Iterator[p
     reason = option("REASON")
     ledger = [file.path for file in batch_files(silver.replay, REPLAY)]
     done = f'ANTI JOIN {read_parquet(ledger)} USING (partition, "offset")' if ledger else ""
-    quarantine = view(silver.feed.name, Layer.QUARANTINE)
+    quarantined = with_plans(database, silver.feed, silver.root)
     sql = (
-        f'SELECT value, reasons, kafka_ts, topic, partition, "offset" FROM {quarantine} {done} '
+        f'SELECT value, reasons, kafka_ts, topic, partition, "offset", {PLANNED} FROM ({quarantined}) {done} '
         # without a field it is that of any; a field's name may have a colon
         "WHERE $reason = '' OR list_contains(reasons, $reason) OR (NOT contains($reason, ':') "
         "AND len(list_filter(reasons, x -> starts_with(x, $reason || ':'))) > 0) "

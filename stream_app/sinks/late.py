@@ -3,6 +3,7 @@
 Written by gold's batch before its own file. Guarantee: exactly once, as sinks/batch.py. Spark drops a row in batch N if
 its window's end is not after the watermark that batch N-1 was planned with (IncrementalExecution, WatermarkPropagator:
 the watermark for late events is the previous batch's); gold and late together hold every row of silver that is due.
+Before there is one, Spark's watermark is 1970, and it drops what is older from the first batch on (seen on 4.2.0).
 For sessions it is the row's own time, and no session is named: which one it would belong to, rows to come decide.
 """
 
@@ -30,13 +31,11 @@ def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch, taken: Sequence[
 
     Columns as silver's, for windows after window_start and window_end.
     """
-    before = flow.checkpoint.planned(batch.batch_id - 1) if batch.batch_id else None
-    if before is None or not before.watermark_ms:
-        return 0
+    watermark_ms = flow.checkpoint.planned(batch.batch_id - 1).watermark_ms if batch.batch_id else 0
     target = batch_file(flow.late, flow.late_name, "parquet", batch.time_ms, batch.batch_id)
     if target.path.exists():
         return int(pq.read_metadata(target.path).num_rows)
-    found = (_late_rows(flow, pq.ParquetFile(file.path), before.watermark_ms) for file in taken)
+    found = (_late_rows(flow, pq.ParquetFile(file.path), watermark_ms) for file in taken)
     late = [rows for rows in found if rows.num_rows]
     if not late:
         return 0
@@ -61,7 +60,7 @@ def _late_rows(flow: Flow, file: pq.ParquetFile, watermark_ms: int) -> pa.Table:
     for name, value in declared.where.items():
         rows = rows.filter(pc.equal(rows[name], value))
     time = rows[event_time].type
-    newest = pc.multiply(pc.divide(rows[event_time].cast(pa.int64()), every), every)
+    newest = _rounded_down(rows[event_time].cast(pa.int64()), every)
     missed = [_with_window(rows, pc.subtract(newest, back), length, time) for back in range(0, length, every)]
     late = pa.concat_tables(missed).replace_schema_metadata(None)
     return late.filter(pc.less_equal(late["window_end"], pa.scalar(ends_by, pa.int64()).cast(time)))
@@ -76,9 +75,15 @@ def _old_rows(flow: Flow, file: pq.ParquetFile, before: int) -> pa.Table:
         time = file.schema_arrow.field(event_time).type
         at = pa.scalar(before, pa.int64()).cast(time)
         # the statistics spare reading the file, which nearly always holds nothing late
-        old = [i for i, s in enumerate(groups) if s is None or pa.scalar(s.min, time).value < before]
+        old = [i for i, s in enumerate(groups) if s is None or not s.has_min_max or s.min_raw < before]
         rows = file.read_row_groups(old) if old else file.schema_arrow.empty_table()
     return rows.filter(pc.less(rows[event_time], at))
+
+
+def _rounded_down(times: pa.ChunkedArray, step: int) -> pa.ChunkedArray:
+    """The newest multiple of `step` that is not after each time; Arrow's division alone rounds towards 1970."""
+    quotient = pc.multiply(pc.divide(times, step), step)
+    return pc.if_else(pc.greater(quotient, times), pc.subtract(quotient, step), quotient)
 
 
 def _with_window(rows: pa.Table, starts: pa.ChunkedArray, length: int, time: pa.DataType) -> pa.Table:

@@ -17,7 +17,6 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,12 +29,11 @@ from stream_app.checkpoint import BEFORE_ALL_FILES
 from stream_app.files import REPLAY, BatchFile, batch_files, standing
 from stream_app.planned import newest_kafka_ts
 from stream_app.sources.split import Split, encoded
-from stream_app.wire import microseconds
+from stream_app.wire import EPOCH, microseconds
 
 _MIN_ROWS_PER_SPLIT = 20_000
 # How often a reader looks while it waits for a file.
 _LOOK_SECONDS = 0.05
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Offset = dict[str, int]
 
 
@@ -188,4 +186,4 @@ def _newest(start: Offset, files: Sequence[BatchFile], ledger: Sequence[BatchFil
 
 def _read_by(file: BatchFile) -> int:
     """When all of a batch's records had come, by the file's name: a record that is dated later moves no clock."""
-    return microseconds(file.time - _EPOCH) + 1_000_000
+    return microseconds(file.time - EPOCH) + 1_000_000

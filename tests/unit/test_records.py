@@ -1,6 +1,7 @@
 """Bronze's records: from Kafka's messages, and the shares that a batch's offsets are cut into."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,8 @@ from stream_app.layers.bronze import records
 from stream_app.settings import Settings
 from stream_app.sources.records import OffsetRange, offset_ranges, shares
 from tests.helpers import at, plan
+
+EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
 
 def message(offset: int, key: bytes | None, value: bytes | None, headers: Sequence[object] | None = None) -> Message:
@@ -65,11 +68,17 @@ def test_a_header_whose_name_is_not_text_does_not_stop_the_query() -> None:
     assert (found["value"], found["headers"]) == (b"value", None)
 
 
-def test_a_time_beyond_all_calendars_does_not_stop_the_query() -> None:
-    """As of a producer that sends nanoseconds to a broker that takes them."""
-    made: Any = {"key": b"", "value": b"", "timestamp": (1, 1_800_000_000_000_000_000)}
-    (found,) = records([Message(topic="transactions", partition=0, offset=0, **made)], "transactions").to_pylist()
-    assert found["kafka_ts"].year == 9999
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+FAR_OFF = [-(2**63), -18_444_850_617_709_551, -9_223_372_036_854_776, FIRST_MS - 1, LAST_MS + 1, 2**63 - 1]
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.sampled_from(FAR_OFF)))
+def test_every_time_becomes_one_of_the_calendar(times: list[int]) -> None:
+    """A client's clock may be any: of nanoseconds, or so far back that microseconds of it would wrap to 2030."""
+    made: Any = [{"key": b"", "value": b"", "timestamp": (1, time)} for time in times]
+    messages = [Message(topic="transactions", partition=0, offset=0, **one) for one in made]
+    found = [row["kafka_ts"] for row in records(messages, "transactions").to_pylist()]
+    assert [(time - EPOCH) // MILLISECOND for time in found] == [min(max(time, FIRST_MS), LAST_MS) for time in times]
 
 
 @given(st.binary())

@@ -13,7 +13,8 @@ from stream_app.feed import Feed
 from stream_app.files import REPLAY, batch_files
 from stream_app.flow import Flow, Layer, flows
 from stream_app.ops.replay import replay
-from tests.helpers import Row, app_settings, bronze_row, silver_row, tree, value, write_layer
+from stream_app.planned import merged, pinned
+from tests.helpers import START_MS, Row, app_settings, bronze_row, silver_row, tree, value, write_layer
 
 TOO_LATE = 600  # seconds after its event that Kafka took a record; the feed allows three minutes
 
@@ -100,6 +101,35 @@ def test_allow_forgives_the_time_and_nothing_else(
     write_layer(made[Layer.QUARANTINE], 0, [late, future, not_whole])
     run(ALLOW=allow)
     assert taken(made) == expected
+
+
+@pytest.mark.parametrize("bronze_is", ["there", "merged", "pruned"])
+def test_a_client_s_clock_is_no_way_past_ours(made: dict[Layer, Flow], run: Replay, bronze_is: str) -> None:
+    """Records that say they are an hour ahead, to Kafka too. Bronze's files know when they came."""
+    hour = 3600
+    ahead = [value(n, hour) for n in range(3)]
+    refused = [quarantined(n, record, "not_allowed:currency", seconds=hour) for n, record in enumerate(ahead)]
+    plans = [START_MS + hour * 1000, START_MS, START_MS + hour * 1000]
+    if bronze_is != "pruned":
+        files = [write_layer(made[Layer.BRONZE], n, [bronze_row(n, ahead[n], hour)]) for n in range(3)]
+        for file, plan in zip(files, plans, strict=True):
+            pq.write_table(pq.read_table(file.path).replace_schema_metadata(pinned(plan)), file.path)
+        if bronze_is == "merged":
+            says = merged([pq.read_metadata(file.path) for file in files])
+            rows = pa.concat_tables([pq.read_table(file.path) for file in files]).replace_schema_metadata(says)
+            for file in files:
+                file.path.unlink()
+            whole = write_layer(made[Layer.BRONZE], 0, [], last=2)
+            pq.write_table(rows, whole.path)
+        write_layer(made[Layer.QUARANTINE], 2 * hour, refused)
+        expected = ["t0", "t2"]
+    else:  # the time of quarantine's file is the next best
+        write_layer(made[Layer.QUARANTINE], 0, refused[:1])
+        write_layer(made[Layer.QUARANTINE], hour, refused[1:])
+        expected = ["t1", "t2"]
+    printed = run(ALLOW="late")
+    assert taken(made) == expected
+    assert "future" in printed
 
 
 def test_what_leaves_no_whole_row_cannot_be_allowed(made: dict[Layer, Flow], run: Replay) -> None:

@@ -1,0 +1,58 @@
+"""Quarantine's records with the time at which their batch of bronze was planned, by which `future` is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stream_app.feed import Feed
+from stream_app.flow import Flow, Layer
+from stream_app.ops.sql import paths
+from stream_app.ops.views import select
+from stream_app.planned import Planned
+from stream_app.schema import PLANNED
+from stream_app.wire import EPOCH, microseconds
+
+__all__ = ["PLANNED", "with_plans"]
+
+_SPANS = pa.schema([("_name", pa.string()), ("_first", pa.int64()), (PLANNED, pa.int64())])
+_TIMES = pa.schema([("_name", pa.string()), ("_time", pa.int64())])
+
+
+def with_plans(database: duckdb.DuckDBPyConnection, feed: Feed, root: Path) -> str:
+    """The SQL for the records of quarantine with PLANNED, in microseconds, which bronze's files say (planned.py).
+
+    Where RETENTION=prune has taken bronze's row, it is the time of quarantine's own file, which is later: nothing
+    that is ahead of our clock passes by that either.
+    """
+    bronze, quarantine = Flow(feed, Layer.BRONZE, root), Flow(feed, Layer.QUARANTINE, root)
+    plans, refused = [file.path for file in bronze.files()], quarantine.files()
+    times = [{"_name": file.path.name, "_time": microseconds(file.time - EPOCH)} for file in refused]
+    spans = [
+        {"_name": path.name, "_first": first, PLANNED: time}
+        for path in plans
+        for first, _, time in Planned.of(pq.read_metadata(path)).spans()
+    ]
+    database.register("_spans", pa.Table.from_pylist(spans, _SPANS))
+    database.register("_times", pa.Table.from_pylist(times, _TIMES))
+    if not refused:
+        return f"SELECT *, NULL::BIGINT AS {PLANNED} FROM ({select(quarantine)})"
+    records = f"(FROM {_read([file.path for file in refused])} JOIN _times ON parse_filename(_file) = _name)"
+    if not plans:
+        return f"SELECT *, _time AS {PLANNED} FROM {records}"
+    places = (
+        f'SELECT partition, "offset", min({PLANNED}) AS {PLANNED} FROM {_read(plans)} b ASOF JOIN _spans s '
+        "ON parse_filename(b._file) = s._name AND b.file_row_number >= s._first "
+        f'WHERE (partition, "offset") IN (SELECT (partition, "offset") FROM {records}) GROUP BY ALL'
+    )
+    planned = f"coalesce({PLANNED}, _time) AS {PLANNED}"
+    return f'SELECT * REPLACE ({planned}) FROM {records} LEFT JOIN ({places}) USING (partition, "offset")'
+
+
+def _read(files: Iterable[Path]) -> str:
+    named = "hive_partitioning = false, filename = '_file', file_row_number = true"
+    return f"read_parquet({paths(files)}, {named})"
