@@ -9,7 +9,9 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
 # Lower case only: Spark resolves columns without regard to case, so two that differ by it would be one.
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -39,6 +41,21 @@ def _measure(value: object) -> object:
     return {"function": match[1] or match[2], "field": match[3]}
 
 
+def anchored(pattern: str) -> str:
+    """A pattern that the whole text must match, for a search."""
+    return rf"\A(?:{pattern})\z"
+
+
+def _pattern(value: str) -> str:
+    for pattern in (value, anchored(value)):
+        try:
+            pc.match_substring_regex(pa.array([""]), pattern)
+        except pa.ArrowInvalid as error:
+            cause = str(error).partition(": ")[2].removesuffix(f": {pattern}")
+            raise ValueError(f"{quoted(value)} is no regular expression that RE2 takes: {cause}") from None
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 ColumnName = Annotated[str, StringConstraints(pattern=f"^{IDENTIFIER.pattern}$")]
 TypeName = Annotated[str, StringConstraints(pattern=rf"^(string|timestamp|double|long|boolean|{_DECIMAL.pattern})$")]
@@ -62,7 +79,7 @@ class Field(Frozen):
     length: fewest and most characters of a string, both allowed.
     range: least and greatest number, both allowed.
     allowed: the only strings allowed.
-    pattern: a regular expression that the whole string matches.
+    pattern: a regular expression (RE2) that the whole string matches.
     """
 
     type: TypeName
@@ -70,7 +87,7 @@ class Field(Frozen):
     length: tuple[int, int] | None = None
     range: tuple[Decimal, Decimal] | None = None
     allowed: tuple[str, ...] | None = None
-    pattern: re.Pattern[str] | None = None
+    pattern: Annotated[str, AfterValidator(_pattern)] | None = None
 
     @property
     def precision_scale(self) -> tuple[int, int] | None:

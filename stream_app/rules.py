@@ -3,6 +3,7 @@
 Beside each one's checkpoint, `rules` lists the versions of the feed's rules that it has judged by, oldest first. A feed
 file that was changed takes effect with the next start, if both have judged as far by then; and where one is begun anew
 under today's rules, the other goes with it if it has ever judged by others. Else a record could be in both, or in none.
+The same goes for a new version of the service that judges otherwise: CONTRACT is part of the rules' version.
 """
 
 from __future__ import annotations
@@ -15,6 +16,12 @@ from stream_app.feed import Feed
 from stream_app.files import replace_text
 from stream_app.flow import Flow, Layer
 
+CONTRACT = 2
+"""The contract's number, raised by one with every change of the code that changes the verdict on any record.
+
+1: up to November 2026, whose versions do not name it. 2: `future` by the time of the plan; `pattern` by RE2; every value
+of a key that comes twice is looked at.
+"""
 _UNKNOWN = "unknown"
 _HALVES = (Layer.QUARANTINE, Layer.SILVER)
 
@@ -28,9 +35,12 @@ def agree(feed: Feed, root: Path) -> None:
     judged = [_judged(flow) for flow in halves]
     if any(_versions(flow)[-1:] not in ([], [today]) for flow in halves) and len({*judged}) > 1:
         stand = " and ".join(f"{flow.layer} up to {batch}" for flow, batch in zip(halves, judged, strict=True))
+        changed, old = f"the rules of {feed.name} were changed", "under the old rules"
+        if any(_contract(version) != CONTRACT for flow in halves for version in _versions(flow)[-1:]):
+            changed, old = f"this version judges the records of {feed.name} otherwise", "with the old version"
         raise ConfigError(
-            f"the rules of {feed.name} were changed while its batches of bronze are judged by {stand}; let both get as "
-            "far under the old rules with TRIGGER_INTERVAL=available-now, or begin both anew under the new ones with: "
+            f"{changed} while its batches of bronze are judged by {stand}; let both get as far {old} by "
+            "TRIGGER_INTERVAL=available-now, or begin both anew with: "
             f"make reset FEED={feed.name} SINK=silver"
         )
     for flow in halves:
@@ -51,7 +61,11 @@ def begun_anew_with(flow: Flow) -> tuple[Flow, ...]:
 
 def _version(feed: Feed) -> str:
     rules = feed.model_dump_json(include={"fields", "event_time"})
-    return hashlib.sha256(rules.encode()).hexdigest()[:16]
+    return f"{hashlib.sha256(rules.encode()).hexdigest()[:16]}-{CONTRACT}"
+
+
+def _contract(version: str) -> int:
+    return int(version.partition("-")[2] or 1)
 
 
 def _versions(flow: Flow) -> list[str]:

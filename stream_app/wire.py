@@ -8,22 +8,58 @@ from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Never
 
+import numpy as np
+import pyarrow as pa
+
 # JSON decoders recurse, so how deep they get depends on the stack that they are called on. This limit does not.
 _LEVELS = 100
-# A string, ended or not; possessive, so that no input makes it try twice.
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-_BRACKETS = bytes.maketrans(b"{}", b"[]")
-_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
+_QUOTE = ord('"')
+_OTHERS = bytes(set(range(256)) - set(b'[]{}"'))
+_STEPS = np.zeros(256, np.int8)
+_STEPS[[*b"[{"]], _STEPS[[*b"]}"]] = 1, -1
+_PIECE = 1 << 16
 
 
 def is_too_deep(value: bytes) -> bool:
-    """Whether JSON nests more than 100 levels; brackets that do not match may count as such, being no JSON either."""
+    """Whether JSON nests more than 100 levels, in one pass.
+
+    What it says of bytes that are no JSON holds up to the first mistake in them, where every parser stops.
+    """
     if value.count(b"{") + value.count(b"[") <= _LEVELS:
         return False
-    brackets = _STRING.sub(b"", value).translate(_BRACKETS, _OTHERS)
-    for _ in range(_LEVELS):
-        brackets = brackets.replace(b"[]", b"")  # the innermost level
-    return bool(brackets)
+    # without escapes, each quote begins or ends a string
+    signs = np.frombuffer(value.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _OTHERS), np.uint8)
+    depth, in_string = 0, False
+    for start in range(0, len(signs), _PIECE):  # which bounds the memory
+        piece = signs[start : start + _PIECE]
+        strings = np.logical_xor.accumulate(piece == _QUOTE) ^ in_string
+        levels = depth + np.cumsum(np.where(strings, 0, _STEPS[piece]), dtype=np.int64)
+        if levels.max() > _LEVELS:
+            return True
+        depth, in_string = int(levels[-1]), bool(strings[-1])
+    return False
+
+
+def is_whole(value: bytes) -> bool:
+    """Whether the bytes are UTF-8 and, as JSON, not too deep, also where a decoder skips what it does not need."""
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return not is_too_deep(value)
+
+
+def may_not_be_whole(values: pa.Array, objects: int) -> bool:
+    """Whether one of the binary values that are JSON objects, so many of them, may not be; at a glance."""
+    try:
+        values.cast(pa.string())
+    except pa.ArrowInvalid:
+        return True
+    _, offsets, data = values.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+    found = np.frombuffer(data or b"", np.uint8)[bounds[0] : bounds[-1]]
+    opened = np.count_nonzero(found == ord("{")) + np.count_nonzero(found == ord("["))
+    return bool(opened - objects >= _LEVELS)  # each of the objects has one bracket at least
 
 
 class Number(str):

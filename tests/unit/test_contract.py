@@ -12,6 +12,7 @@ from decimal import Decimal
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pyarrow as pa
@@ -21,13 +22,14 @@ from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app import schema
+from stream_app import wire as wire_module
 from stream_app.column import column_of
 from stream_app.contract import Contract, Rejected, Row
 from stream_app.declared import Field
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed, load_feeds
 from stream_app.planned import UNBOUNDED
-from stream_app.wire import Number
+from stream_app.wire import Number, is_too_deep
 
 FEED = load_feeds(Path(__file__).parents[2] / "conf" / "feeds", ["transactions"])[0]
 CONTRACT = Contract(FEED)
@@ -332,9 +334,39 @@ def test_amounts_have_two_decimals_however_they_are_spelled(text: str, expected:
 def test_a_megabyte_of_brackets_and_escapes_is_judged_quickly() -> None:
     escapes = b'"' + b'\\"' * 500_000
     hard = [escapes, b"[" * 101 + escapes, b"[]" * 500_000, b"[" * 1_000_000, b'{"a":' * 200_000, b'["' * 300_000]
+    hard += [b'["]["]["' * 100_000, b"][" * 500_000, b'""[' * 300_000, b"[[]," * 250_000]
+    hard += [b"\\\\" * 500_000 + b"[" * 200]
     start = time.perf_counter()
     assert {reasons(value) for value in hard} == {("not_json",)}
     assert time.perf_counter() - start < 10
+
+
+def by_the_book(value: bytes) -> int:
+    """The deepest level of JSON, looked at byte by byte."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for byte in value:
+        sign = chr(byte)
+        if in_string:
+            in_string = escaped or sign != '"'
+            escaped = sign == "\\" and not escaped
+        elif sign == '"':
+            in_string = True
+        else:
+            depth += (sign in "[{") - (sign in "]}")
+            deepest = max(deepest, depth)
+    return deepest
+
+
+@given(
+    st.lists(st.sampled_from([b"[", b"{", b"]", b"}", b'"', rb"\\", rb"\"", b"[[" * 49, b"]" * 50, b"a"]), max_size=40)
+)
+def test_depth_is_counted_outside_of_strings(parts: list[bytes]) -> None:
+    inside = json.dumps(b"".join(parts).decode()).encode()
+    for value in (b"".join(parts).replace(b"\\", b""), inside, b"[" * 60 + inside + b"[" * 41):
+        for piece in (3, 1 << 16):
+            with patch.object(wire_module, "_PIECE", piece):
+                assert is_too_deep(value) == (by_the_book(value) > 100)
 
 
 OTHER_TYPES = Feed.model_validate(
@@ -463,6 +495,21 @@ FRAGMENTS = st.sampled_from(
 ) | st.sampled_from([rb"\ud800", rb"\u0041", "é😀".encode(), b" ", b"[" * 120, b"0", b"." + b"9" * 30, b"e5"])
 
 
+ANYTHING = [
+    b'"\xff"',
+    b'"12.5"',
+    b'"\\ud800"',
+    b"[" * 200_000,
+    b"[" * 90 + b"]" * 90,
+    b"[" * 101 + b"]" * 101,
+    b'{"a":' * 101 + b"1" + b"}" * 101,
+    b"{}",
+    b'{"a":"\xff"}',
+    b"null",
+    b"-",
+]
+
+
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
     """A valid record of one of the feeds with fields dropped, replaced, doubled or added, then bytes spliced in."""
@@ -475,6 +522,8 @@ def mutated(draw: st.DrawFn) -> bytes:
         fields[i : i + draw(st.integers(0, 1))] = draw(st.sampled_from([[], [(wire, text)], [(wire, text)] * 2]))
         fields = fields or [(wire, text)]
     value = ("{" + ", ".join(f'"{wire}": {text}' for wire, text in fields) + "}").encode()
+    if draw(st.booleans()):  # a key comes twice, the first time with what no decoder may just skip
+        value = b'{"%s": %s, ' % (draw(st.sampled_from([*good])).encode(), draw(st.sampled_from(ANYTHING))) + value[1:]
     for _ in range(draw(st.integers(0, 1))):
         start = draw(st.integers(0, len(value)))
         value = value[:start] + draw(FRAGMENTS) + value[start + draw(st.integers(0, 4)) :]
@@ -561,24 +610,66 @@ def test_a_batch_keeps_any_range(type_name: str, bounds: tuple[str, str]) -> Non
     assert [number.as_py() for number in found] == [None if isinstance(one, tuple) else one for one in expected]
 
 
-ANYTHING = [
-    b'"\xff"',
-    b'"12.5"',
-    b'"\\ud800"',
-    b"[" * 200_000,
-    b"[" * 90 + b"]" * 90,
-    b"{}",
-    b'{"a":"\xff"}',
-    b"null",
-    b"-",
-]
-
-
 @pytest.mark.parametrize("wire", ANYTHING, ids=lambda wire: ascii(wire[:12]))
 @pytest.mark.parametrize("name", ["amount", "merchant", "not_declared"])
 def test_a_batch_takes_anything_in_place_of_a_value(name: str, wire: bytes) -> None:
     odd = record(**{name: "@@"}).replace(b'"@@"', wire)
     assert_total(CONTRACT, [record(), odd, record()], [KAFKA_TS] * 3)
+
+
+@pytest.mark.parametrize("first", ANYTHING, ids=lambda wire: ascii(wire[:12]))
+@pytest.mark.parametrize("wire", GOOD)
+def test_a_batch_looks_at_each_value_of_a_key_that_comes_twice(wire: str, first: bytes) -> None:
+    """Also in a batch of a thousand others, by which alone nobody would notice."""
+    twice = b'{"%s": %s, ' % (wire.encode(), first) + record()[1:]
+    values: list[bytes | None] = [*[record()] * 500, twice, b"", b"x", *[record(extra={})] * 500]
+    assert_total(CONTRACT, values, [KAFKA_TS] * len(values))
+
+
+@pytest.mark.parametrize("wire", [rb'"\xff"', b"[" * 100 + b"]" * 100])
+def test_what_no_decoder_may_skip_is_no_json(wire: bytes) -> None:
+    assert reasons(b'{"amount": ' + wire.replace(rb"\xff", b"\xff") + b", " + record()[1:]) == ("not_json",)
+
+
+@pytest.mark.parametrize("far", [-(2**63), -62_135_596_800_000_001, 253_402_300_800_000_000, 2**63 - 1])
+def test_a_neighbour_s_clock_changes_neither_a_verdict_nor_what_it_costs(
+    far: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values: list[bytes | None] = [record()] * 9
+    times = [KAFKA_TS] * 8 + [far]
+    assert_total(CONTRACT, values, times)
+    assert_total(CONTRACT, values, [KAFKA_TS] * 9, times)
+    explained: list[int] = []
+
+    def explain(_value: bytes, kafka_ts: int, _planned: int) -> Rejected:
+        explained.append(kafka_ts)
+        return Rejected(("late",))
+
+    monkeypatch.setattr(CONTRACT, "_explain", explain)
+    judged(CONTRACT, values, times, [UNBOUNDED] * 9)
+    assert explained == [far]
+
+
+PATTERNED: dict[str, Any] = {
+    "name": "patterned",
+    "topic": "patterned",
+    "fields": {"id": {"type": "string", "pattern": "(a+)+$"}, "at": {"type": "timestamp"}},
+    "event_time": {"field": "at", "lateness": "1 hour", "future_tolerance": "1 hour"},
+    "dedupe": {"key": "id", "within": "1 hour"},
+}
+
+
+def test_a_pattern_takes_linear_time() -> None:
+    """RE2 on both paths, where a text that makes others backtrack would hold the service for minutes."""
+    contract = Contract(Feed.model_validate(PATTERNED))
+    texts = ["a" * 30 + "b", "a" * 30, "a" * 500_000 + "b"]
+    values: list[bytes | None] = [json.dumps({"id": text, "at": "2026-11-21T01:20:30Z"}).encode() for text in texts]
+    start = time.perf_counter()
+    for value, expected in zip(values, ["not_allowed:id", "", "not_allowed:id"], strict=True):
+        assert " ".join(reasons(value, contract)) == expected
+    found = contract.check_all(pa.array(values, pa.binary()), *[pa.array([KAFKA_TS] * 3)] * 2)
+    assert [place for place, _ in found.rejected] == [0, 2]
+    assert time.perf_counter() - start < 10
 
 
 @pytest.mark.parametrize("text", TIMES)

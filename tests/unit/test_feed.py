@@ -158,7 +158,12 @@ MISTAKES = {
         "fields.status.allowed: lists the values, at least one",
     ),
     "allowed and pattern": ('pattern = "[A-Z]{2}"', 'pattern = "."\nallowed = ["DE"]', "fields.country.allowed: lists"),
-    "bad pattern": ('pattern = "[A-Z]{2}"', 'pattern = "("', "fields.country.pattern: Input should be a valid regular"),
+    "bad pattern": ('pattern = "[A-Z]{2}"', 'pattern = "("', 'fields.country.pattern: "(" is no regular expression'),
+    "pattern with a lookahead": ('pattern = "[A-Z]{2}"', 'pattern = "(?=A)A"', 'pattern: "(?=A)A" is no regular'),
+    "pattern with a reference": ('pattern = "[A-Z]{2}"', 'pattern = "(A)\\\\1"', "fields.country.pattern: "),
+    "pattern that is too large": ('pattern = "[A-Z]{2}"', 'pattern = "(A{1000}){1000}"', "fields.country.pattern: "),
+    "pattern that leaves its group": ('pattern = "[A-Z]{2}"', 'pattern = "A)|(?:B"', "fields.country.pattern: "),
+    "pattern that quotes its end": ('pattern = "[A-Z]{2}"', 'pattern = "\\\\QA"', "fields.country.pattern: "),
     "duplicate wire": (
         'wire = "event_ts"',
         'wire = "lat"',

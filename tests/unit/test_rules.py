@@ -7,8 +7,9 @@ import pytest
 
 from stream_app import chain, ownership, restart, rules
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed
+from stream_app.feed import Feed, load_feeds
 from stream_app.flow import Flow, Layer
+from stream_app.settings import PROJECT
 from tests.helpers import commit, plan, write_file
 
 
@@ -106,3 +107,53 @@ def test_each_takes_the_other_along_under_other_rules(
     halves(mended, tmp_path)
     rules.agree(mended, tmp_path)
     assert [flow.sink for flow in rules.begun_anew_with(quarantine)] == ["quarantine"]
+
+
+# What commit c6c8daf, whose contract is 1, noted of the feeds that the project ships.
+OLD_VERSIONS = {"transactions": "961b58cba4ae6b11", "user_activity": "ca559c3147acc1cb"}
+
+
+def judged_by_the_old_version(feed: Feed, root: Path) -> tuple[Flow, Flow]:
+    made = halves(feed, root)
+    for flow in made:
+        (flow.checkpoint.path / "rules").write_text(OLD_VERSIONS[feed.name])
+        judge(flow, 0)
+    return made
+
+
+def test_a_version_is_the_old_one_with_the_contract_s_number(feed: Feed) -> None:
+    """Else each start after an upgrade would take the rules for changed."""
+    for shipped in (feed, load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])[0]):
+        assert rules._version(shipped) == f"{OLD_VERSIONS[shipped.name]}-{rules.CONTRACT}"
+
+
+def test_an_old_version_is_taken_over_where_both_have_judged_as_far(feed: Feed, tmp_path: Path) -> None:
+    made = judged_by_the_old_version(feed, tmp_path)
+    rules.agree(feed, tmp_path)
+    for flow in made:
+        noted = (flow.checkpoint.path / "rules").read_text().split()
+        assert noted == [OLD_VERSIONS[feed.name], rules._version(feed)]
+    judge(made[0], 1)
+    rules.agree(feed, tmp_path)
+
+
+def test_a_new_contract_is_refused_while_one_is_ahead(feed: Feed, tmp_path: Path) -> None:
+    """By the old contract silver has taken what quarantine would refuse by the new one, or the other way round."""
+    quarantine, silver = judged_by_the_old_version(feed, tmp_path)
+    judge(silver, 1)
+    with pytest.raises(
+        ConfigError,
+        match=r"^this version judges .* transactions otherwise .* quarantine up to 0 and silver up to 1; let both get "
+        r"as far with the old version by TRIGGER_INTERVAL=available-now, .*: make reset FEED=transactions SINK=silver$",
+    ):
+        rules.agree(feed, tmp_path)
+    judge(quarantine, 1)
+    rules.agree(feed, tmp_path)
+
+
+def test_each_takes_the_other_along_under_another_contract(feed: Feed, tmp_path: Path) -> None:
+    quarantine, silver = judged_by_the_old_version(feed, tmp_path)
+    rules.agree(feed, tmp_path)
+    both = {"silver", "quarantine", "gold", "raw_csv"}
+    assert {flow.sink for flow in rules.begun_anew_with(silver)} == both
+    assert {flow.sink for flow in rules.begun_anew_with(quarantine)} == both
