@@ -19,7 +19,7 @@ from stream_app.flow import Flow, Layer
 CONTRACT = 2
 """The contract's number, raised by one with every change of the code that changes the verdict on any record.
 
-1: up to November 2026, whose versions do not name it. 2: `future` by the time of the plan; `pattern` by RE2; every value
+1: up to November 2026, whose versions do not name it. 2: `future` by the time of the plan; `pattern` by RE2; each value
 of a key that comes twice is looked at.
 """
 _UNKNOWN = "unknown"
