@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from stream_app import chain, logs, restart, schema
+from stream_app import chain, logs, restart, schema, unread
 from stream_app.admission import Admission
 from stream_app.checkpoint import PlannedBatch
 from stream_app.files import BatchFile
@@ -138,22 +138,23 @@ class Pipeline:
             self._kept[flow] = KeptRows(flow)
             return self._kept[flow].write
         if flow.layer is Layer.BRONZE:
-            records = Records(flow.feed, self._settings)
-            return partial(self._write_records, flow, Step(schema.BRONZE, records.read, records.told))
+            return partial(self._write_records, flow)
         step = None
         if flow.layer in _READ_BY_SINK:
             rows = Rows(flow)
             step = Step(rows.columns, rows.read)
         return lambda frame, _batch, folder: write_parts(flow, step, frame, folder)
 
-    def _write_records(self, flow: Flow, step: Step, frame: DataFrame, batch: PlannedBatch, folder: Path) -> list[Part]:
-        ranges = offset_ranges(flow, batch, self._settings)
-        parts = write_parts(flow, step, splits_of(ranges, frame.sparkSession), folder, pinned(batch.time_ms))
-        missing = sum(part.offsets for part in ranges) - sum(part.rows for part in parts)
-        if missing and not self._settings.fail_on_data_loss:
-            logs.warning(f"{flow.name} skipped offsets that hold no record", batch=batch.batch_id, offsets=missing)
+    def _write_records(self, flow: Flow, frame: DataFrame, batch: PlannedBatch, folder: Path) -> list[Part]:
+        reader, ranges = Records(flow, self._settings), offset_ranges(flow, batch, self._settings)
+        step, splits = Step(schema.BRONZE, reader.read, reader.told), splits_of(ranges, frame.sparkSession)
+        parts = write_parts(flow, step, splits, folder, pinned(batch.time_ms))
+        lost = unread.joined(one for part in parts for one in part.told.unread)
+        unread.note(flow, batch.batch_id, lost)
+        for one in lost:
+            logs.warning(f"{flow.name} stepped over {one}", batch=batch.batch_id, offsets=one.offsets)
         start = {part.partition: part.start for part in ranges}
         for partition, diverged in (found for part in parts for found in part.told.diverged.items()):
             logs.warning(epochs.problem(flow.feed.topic, partition, start[partition], diverged))
         epochs.keep(flow, batch.batch_id, [part.told.read for part in parts])
-        return parts
+        return [part for part in parts if part.rows]

@@ -101,6 +101,7 @@ class Settings(BaseSettings):
     kafka_sasl_username: str = ""
     kafka_sasl_password: SecretStr = SecretStr("")
     kafka_ssl_ca_location: _FromRoot | None = None
+    kafka_isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"
 
     database_url: Annotated[SecretStr, AfterValidator(_database)] = SecretStr("")
 

@@ -5,15 +5,16 @@ The file is `unread.jsonl` in bronze's checkpoint folder, so a reset of bronze t
     {"batch": 7, "partition": 0, "first": 100, "end": 110, "reason": "failed CRC32C check"}
 
 `end` is the offset after the last. A range lies inside of the batch's offsets, and no two ranges share an offset. A
-line is on the disk before the batch's file appears, so it may be of a batch that is not committed. An offset that bronze has
-passed and that is neither in bronze nor in this file holds no record that Kafka would give: a marker or an aborted
-record of a transaction, or what compaction took. Kafka does not tell these from each other.
+line is on the disk before the batch's file appears, so it may be of a batch that is not committed.
+
+An offset that bronze has passed and that is neither in bronze nor in this file holds no record that Kafka would give: a
+marker or an aborted record of a transaction, or what compaction took. Kafka does not tell these from each other.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -78,16 +79,6 @@ def joined(ranges: Iterable[Unread]) -> list[Unread]:
         else:
             found.append(one)
     return found
-
-
-def encoded(ranges: Sequence[Unread]) -> list[str]:
-    """Return the ranges as a task hands them to the driver."""
-    return [json.dumps(asdict(one)) for one in ranges]
-
-
-def decoded(notes: Iterable[str]) -> list[Unread]:
-    """Return what was `encoded`."""
-    return [Unread(**json.loads(note)) for note in notes]
 
 
 def _path(bronze: Flow) -> Path:

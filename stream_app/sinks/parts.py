@@ -35,7 +35,7 @@ class Part:
     path: Path
     rows: int
     told: Any = None
-    """What the task told beside its rows (Step.told)."""
+    """What the task told beside its rows (Step.told). One that told something and wrote nothing has a part, too."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,17 @@ def write_parts(
     def task(batches: Batches) -> Batches:
         if step:
             batches = step.function(batches)
-        stem = f"part-{attempt()}"
+        stem, wrote = f"part-{attempt()}", False
         for partition, own in _by_date(batches, time) if time else [("", batches)]:
             path = folder / f"{stem}-{partition}"
             if count := write((batch for batch in own if batch.num_rows), path):
                 told = pickle.dumps(step.told() if step else None)
                 part = {"partition": partition, "path": str(path), "rows": count, "told": told}
                 yield pa.RecordBatch.from_pylist([part], _PART)
+                wrote = True
+        if step and not wrote and (alone := step.told()) is not None:
+            part = {"partition": "", "path": "", "rows": 0, "told": pickle.dumps(alone)}
+            yield pa.RecordBatch.from_pylist([part], _PART)
 
     # no more tasks than cores: for a small batch, each costs more than its rows
     cores = frame.sparkSession.sparkContext.defaultParallelism

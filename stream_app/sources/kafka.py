@@ -18,6 +18,8 @@ def read_topic(spark: SparkSession, feed: Feed, settings: Settings, first_offset
         "subscribe": feed.topic,
         "failOnDataLoss": str(settings.fail_on_data_loss).lower(),
         "groupIdPrefix": group(feed),
+        # a batch ends at the last stable offset: what is before that is decided
+        "kafka.isolation.level": settings.kafka_isolation_level,
         **first_offsets,
         **connection(settings),
     }

@@ -40,6 +40,20 @@ class KafkaBroker:
         if self._broker:
             self._broker.stop(lambda: None)
 
+    def damage(self, topic: str, base: int) -> None:
+        """Flip a bit in the batch of records that begins at offset `base` of partition 0, while the broker is stopped.
+
+        As a disk may do it: no broker checks what it sends.
+        """
+        segment = self._folder / "kafka" / f"{topic}-0" / f"{0:020d}.log"
+        content = bytearray(segment.read_bytes())
+        at = 0
+        while (found := int.from_bytes(content[at : at + 8])) != base:
+            assert found < base, f"no batch begins at {base}"
+            at += 12 + int.from_bytes(content[at + 8 : at + 12])
+        content[at + 11 + int.from_bytes(content[at + 8 : at + 12])] ^= 1
+        segment.write_bytes(content)
+
     @property
     def admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
@@ -48,10 +62,10 @@ class KafkaBroker:
         admin = self.admin  # its futures fail once it is gone
         admin.create_topics([NewTopic(topic, partitions, 1, config=config)])[topic].result()
 
-    def send(self, topic: str, records: Sequence[tuple[str, bytes | None, int]]) -> None:
+    def send(self, topic: str, records: Sequence[tuple[str, bytes | None, int]], **settings: object) -> None:
         """Send (key, value, Kafka timestamp in milliseconds) and wait until all are acknowledged."""
         failed: list[object] = []
-        config = {"bootstrap.servers": self.address, "enable.idempotence": True, "linger.ms": 20}
+        config = {"bootstrap.servers": self.address, "enable.idempotence": True, "linger.ms": 20, **settings}
         producer = Producer({**config, "queue.buffering.max.messages": max(100_000, len(records))})
         for key, value, at in records:
             producer.produce(

@@ -12,7 +12,8 @@ from confluent_kafka import Producer
 from stream_app.errors import StreamAppError
 from stream_app.settings import PROJECT
 from stream_app.sources import epochs
-from stream_app.sources.records import OffsetRange, Records
+from stream_app.sources.partition import OffsetRange
+from stream_app.sources.records import Records
 from stream_app.sources.split import encoded
 from tests.service.cluster import Cluster, running
 from tests.service.harness import Service, jvm_options, transaction, wait_for
@@ -82,4 +83,4 @@ def _a_task_names_it(service: Service, said: str) -> None:
     assert (position.offset, position.epoch >= 0) == (300, True)
     share = encoded([[OffsetRange(0, 300, 350, position)]])
     with pytest.raises(StreamAppError, match=f"{said} offset 200: offsets 200 to 300 are"):
-        list(Records(service.feed, service.settings).read(iter([share])))
+        list(Records(flow, service.settings).read(iter([share])))

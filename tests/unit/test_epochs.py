@@ -10,7 +10,8 @@ from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer
 from stream_app.sources import epochs
 from stream_app.sources.epochs import Position
-from stream_app.sources.records import OffsetRange, shares
+from stream_app.sources.partition import OffsetRange
+from stream_app.sources.records import shares
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from stream_app.feed import Feed
 from stream_app.flow import Flow, Layer
 from stream_app.layers.bronze import records
 from stream_app.settings import Settings
-from stream_app.sources.records import OffsetRange, offset_ranges, shares
+from stream_app.sources.partition import OffsetRange
+from stream_app.sources.records import offset_ranges, shares
 from tests.helpers import at, plan
 
 EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)

@@ -43,8 +43,3 @@ def test_a_batch_that_runs_again_has_the_last_word(bronze: Flow) -> None:
 def test_a_batch_without_any_leaves_no_file(bronze: Flow) -> None:
     unread.note(bronze, 0, [])
     assert tree(bronze.root) == {}
-
-
-def test_a_task_hands_them_on_as_text() -> None:
-    ranges = [Unread(1, 10, 20, 'a "reason"'), Unread(0, 1, 2, CRC)]
-    assert unread.decoded(unread.encoded(ranges)) == ranges
