@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from typing import Annotated, Literal
 
 import pyarrow as pa
@@ -19,6 +21,8 @@ _DURATION = re.compile(r"([0-9]{1,6}) (second|minute|hour|day)s?")
 _DECIMAL = re.compile(r"decimal\(([0-9]{1,2}),([0-9]{1,2})\)")
 # A sum has ten digits more, and Spark's decimals have 38.
 _SUMMABLE_DIGITS = 28
+_WIDE_SUM = 2**31
+_ROOMY = Context(prec=1000, Emin=MIN_EMIN, Emax=MAX_EMAX)
 _MEASURE = re.compile(r"(count)|(sum|avg|max|min|distinct)\(([^()]+)\)")
 
 
@@ -102,12 +106,18 @@ class Field(Frozen):
 
     def overflow(self, function: str) -> str | None:
         """Why two valid records could be too much for that measure, and the batch that has them fail for ever."""
-        if self.type == "long" and function == "sum" and self.range is None:
-            return "is a long without a range, whose sum may be more than a long"
         precision, _ = self.precision_scale or (0, 0)
         if precision > _SUMMABLE_DIGITS and function in {"sum", "avg"}:
             return f"has {precision} digits; of more than {_SUMMABLE_DIGITS} a {function} may have more than 38"
         return None
+
+    def sum_is_wide(self, function: str) -> bool:
+        """Whether the measure is a sum of longs that may be more than a long, so that it is a decimal(38,0).
+
+        A sum of 2^32 records that are less than 2^31 each has room in a long.
+        """
+        is_sum = self.type == "long" and function == "sum"
+        return is_sum and (self.range is None or max(map(abs, self.range)) >= _WIDE_SUM)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (rule, what is wrong with it) for every rule that cannot be kept as it stands."""
@@ -118,11 +128,22 @@ class Field(Frozen):
         for rule, bounds in (("length", self.length), ("range", self.range)):
             if bounds and (bounds[0] > bounds[1] or (rule == "length" and bounds[0] < 0)):
                 yield rule, "is not [least, greatest]"
+        if self.range and self.range[0] <= self.range[1] and not self._has_a_value_in(*self.range):
+            yield "range", f"holds no {self.type}"
         if self.allowed is not None and (not self.allowed or self.length or self.pattern):
             yield "allowed", "lists the values, at least one, and goes without length and pattern"
         precision, scale = self.precision_scale or (1, 0)
         if not scale <= precision <= 38 or precision < 1:
             yield "type", f"{self.type} is not a decimal of 1 to 38 digits"
+
+    def _has_a_value_in(self, least: Decimal, greatest: Decimal) -> bool:
+        if self.type == "double":
+            return float(least) <= sys.float_info.max and float(greatest) >= -sys.float_info.max
+        precision, scale = self.precision_scale or (0, 0)
+        most = 10**precision - 1 if precision else 2**63 - 1  # in units of the last decimal
+        low, high = (min(max(bound.scaleb(scale, _ROOMY), -most - 1), most + 1) for bound in (least, greatest))
+        first, last = max(math.ceil(low), -most - (self.type == "long")), min(math.floor(high), most)
+        return first <= last
 
 
 class EventTime(Frozen):

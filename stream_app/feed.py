@@ -204,7 +204,7 @@ def _load(directory: Path, name: str) -> Feed:
         raise ConfigError(f"{directory}: unsafe feed name {quoted(name)}, it must match {IDENTIFIER.pattern}")
     path = directory / f"{name}.toml"
     try:
-        declared = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+        declared = tomllib.loads(path.read_text(encoding="utf-8-sig"), parse_float=Decimal)
         if "name" in declared:
             raise ConfigError(f"{path}: name: unknown key, the file's name is the feed's")
         return Feed.model_validate(declared | {"name": name})

@@ -149,6 +149,9 @@ def _owner(flow: Flow, topic_id: str | None, query_id: str) -> dict[str, str | N
         declared += [feed.dedupe.model_dump_json(), "sinks/seen.py"]
     elif flow.is_windowed:
         declared += [flow.window.model_dump_json(), feed.event_time.field]
+        measures = flow.window.measures.values()
+        if wide := [one.field for one in measures if one.field and feed.fields[one.field].sum_is_wide(one.function)]:
+            declared += [wide, "decimal(38,0)"]  # they were longs once
     elif flow.drops_late:
         declared += [flow.session.model_dump_json(), feed.event_time.field]
     elif flow.layer in {Layer.BRONZE, Layer.QUARANTINE}:

@@ -18,6 +18,7 @@ from stream_app.admission import Admission
 from stream_app.checkpoint import PlannedBatch
 from stream_app.files import BatchFile
 from stream_app.flow import Flow, Layer
+from stream_app.hints import Hints
 from stream_app.layers.gold import gold
 from stream_app.layers.sessions import sessions
 from stream_app.planned import pinned
@@ -53,6 +54,7 @@ class Pipeline:
         self.hadoop = Hadoop(spark)
         self._sinks: dict[Flow, BatchSink] = {}
         self._kept: dict[Flow, KeptRows] = {}
+        self._hints = Hints()
 
     def start(self, flow: Flow, batch_function: Callable[[DataFrame, int], None]) -> StreamingQuery:
         """Check that the flow may go on from its checkpoint, then start its query.
@@ -92,6 +94,7 @@ class Pipeline:
         written = replace(written, late=late, rows_in=rows_in)
         if flow.layer is Layer.QUARANTINE and written.file:
             reasons = pq.read_table(written.file, columns=["reasons"])["reasons"].combine_chunks().flatten()
+            self._hints.give(flow.name, written.file)
             written = replace(written, reasons=Counter(reasons.to_pylist()))
         if flow.layer is Layer.SILVER:
             kept = self._kept[flow]

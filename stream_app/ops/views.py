@@ -162,6 +162,8 @@ def _columns(flow: Flow) -> dict[str, str]:
 def _measured(feed: Feed, measure: Measure) -> str:
     if measure.field is None or measure.function == "distinct":
         return "BIGINT"
+    if feed.fields[measure.field].sum_is_wide(measure.function):
+        return "DECIMAL(38,0)"
     decimal = feed.fields[measure.field].precision_scale
     if decimal is None:
         return _TYPES[feed.fields[measure.field].type] if measure.function != "avg" else "DOUBLE"

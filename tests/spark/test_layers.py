@@ -55,3 +55,49 @@ def test_gold_s_files_have_the_types_that_the_views_promise(feed: Feed, spark: S
     gold(silver_frame(spark, feed, [silver_row(0)]), feed, flow.window).write.parquet(str(tmp_path / "written"))
     after = duckdb.sql(f"SELECT * FROM '{tmp_path / 'written'}/*.parquet'")
     assert list(zip(after.columns, map(str, after.types), strict=True)) == promised
+
+
+TOP = 2**63 - 1
+LONGS = {
+    "name": "longs",
+    "topic": "longs",
+    "fields": {
+        "at": {"type": "timestamp"},
+        "k": {"type": "string"},
+        "n": {"type": "long"},
+        "small": {"type": "long", "range": [0, 2**31 - 1]},
+    },
+    "event_time": {"field": "at", "lateness": "1 hour", "future_tolerance": "1 hour"},
+    "dedupe": {"key": "k", "within": "1 hour"},
+    "windows": {
+        "gold": {
+            "key": "k",
+            "window": "1 minute",
+            "watermark": "1 minute",
+            "measures": {
+                "n_sum": "sum(n)",
+                "n_min": "min(n)",
+                "n_max": "max(n)",
+                "n_avg": "avg(n)",
+                "small_sum": "sum(small)",
+            },
+        }
+    },
+}
+
+
+def test_sums_of_longs_have_room_for_any(spark: SparkSession, tmp_path: Path) -> None:
+    """A sum of the largest longs, and the functions beside it; where the range proves that they fit, it is a long."""
+    made = Feed.model_validate(LONGS)
+    rows = [(at(n), f"k{n % 2}", TOP if n % 2 else -TOP - 1, n) for n in range(10)]
+    frame = gold(spark.createDataFrame(rows, schema.fields(made)), made, made.windows["gold"])
+    flow = Flow(made, Layer.GOLD, tmp_path)
+    promised = views.connect([flow]).sql("SELECT * FROM gold")
+    frame.write.parquet(str(tmp_path / "written"))
+    written = duckdb.sql(f"SELECT * FROM '{tmp_path / 'written'}/*.parquet' ORDER BY k")
+    assert list(map(str, written.types)) == list(map(str, promised.types))
+    assert dict(zip(written.columns, map(str, written.types), strict=True))["small_sum"] == "BIGINT"
+    assert [row[3:] for row in written.fetchall()] == [
+        (Decimal(5 * (-TOP - 1)), -TOP - 1, -TOP - 1, float(-TOP - 1), 20),
+        (Decimal(5 * TOP), TOP, TOP, float(TOP), 25),
+    ]

@@ -17,6 +17,7 @@ from stream_app.files import data_paths
 from stream_app.flow import Flow, Layer
 from stream_app.layers import raw_csv
 from stream_app.ops.sql import text
+from stream_app.planned import UNBOUNDED, Planned, pinned
 from stream_app.sinks import parquet
 from stream_app.sinks.batch import BatchSink, Written
 from stream_app.sinks.hadoop import Hadoop
@@ -236,6 +237,27 @@ def test_large_row_groups_are_copied_and_small_ones_written_anew(silver: Sink, r
     assert pq.read_metadata(merged).num_row_groups == groups
     assert pq.read_metadata(merged).metadata[b"follows_batch"] == b"-1"
     assert pq.read_table(merged)["id"].to_pylist() == list(range(3 * rows))
+
+
+@pytest.mark.parametrize("rows", [20_000, 5])
+def test_a_merge_carries_the_planned_times_of_bronze(silver: Sink, rows: int) -> None:
+    """Of those batches that need them: where row groups are copied, where they are written anew, and merged again."""
+    silver.flow.staging.mkdir(parents=True)
+    parts = [silver.flow.staging / f"{index}.parquet" for index in range(3)]
+    for index, part in enumerate(parts):
+        newest = index * 1_000_000
+        times = pa.array([0] * (rows - 1) + [newest]).view(pa.timestamp("us", "UTC"))
+        table = pa.table({"kafka_ts": times}).replace_schema_metadata({b"query_id": b"q", **pinned(1000)})
+        pq.write_table(table, part)
+    first, whole = silver.flow.staging / "first.parquet", silver.flow.staging / "whole.parquet"
+    parquet.merge(silver.hadoop, parts[1:], first)
+    parquet.merge(silver.hadoop, [parts[0], first], whole)
+    metadata = pq.read_metadata(whole)
+    assert (metadata.metadata or {})[b"query_id"] == b"q"
+    bounds = Planned.of(metadata).of_rows(0, 3 * rows).to_pylist()
+    assert bounds == [UNBOUNDED] * 2 * rows + [1_000_000] * rows
+    parquet.merge(silver.hadoop, parts[:2], first)
+    assert b"planned" not in (pq.read_metadata(first).metadata or {})
 
 
 def test_parts_of_another_schema_are_refused(spark: SparkSession, silver: Sink) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from stream_app.declared import Measure
+from stream_app.declared import Field, Measure
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed, load_feeds
 
@@ -211,10 +211,17 @@ MISTAKES = {
         'windows.gold.measures.sum_amount: "amuont" is not a declared field',
     ),
     "sum of text": ("sum(amount)", "sum(status)", "windows.gold.measures.sum_amount: status is a string, not a number"),
-    "sum of longs without bounds": (
+    "no double in range": ("range = [-90, 90]", "range = [1e309, 1e310]", "fields.lat.range: holds no double"),
+    "no decimal in range": ("[0, 1_000_000]", "[0.001, 0.009]", "fields.amount.range: holds no decimal(18,2)"),
+    "no long in range": (
         'type = "decimal(18,2)"\nrange = [0, 1_000_000]',
-        'type = "long"',
-        "windows.gold.measures.sum_amount: amount is a long without a range, whose sum may be more than a long",
+        'type = "long"\nrange = [0.5, 0.6]',
+        "fields.amount.range: holds no long",
+    ),
+    "range beyond longs": (
+        'type = "decimal(18,2)"\nrange = [0, 1_000_000]',
+        'type = "long"\nrange = [9223372036854775807.5, 1e30]',
+        "fields.amount.range: holds no long",
     ),
     "sum of the longest decimals": (
         "decimal(18,2)",
@@ -296,3 +303,38 @@ def test_a_short_watermark_is_a_choice_not_a_mistake(tmp_path: Path) -> None:
     feed = load_feeds(tmp_path, ["f"])[0]
     assert isinstance(feed, Feed)
     assert feed.windows["gold"].watermark < feed.event_time.lateness
+
+
+@pytest.mark.parametrize(
+    ("kind", "bounds"),
+    [
+        ("long", ("9223372036854775807", "1e400")),
+        ("long", ("-1e400", "-9223372036854775808")),
+        ("long", ("0.5", "1")),
+        ("double", ("1e308", "1e400")),
+        ("decimal(18,2)", ("0.001", "0.01")),
+        ("decimal(38,0)", ("9" * 38, "1e400")),
+        ("decimal(2,2)", ("0.985", "1")),
+    ],
+)
+def test_a_range_with_one_value_in_it_is_a_range(kind: str, bounds: tuple[str, str]) -> None:
+    assert list(Field(type=kind, range=(Decimal(bounds[0]), Decimal(bounds[1]))).problems()) == []
+
+
+def test_a_feed_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "transactions.toml").write_text("\ufeff" + TRANSACTIONS)
+    (with_mark,) = load_feeds(tmp_path, ["transactions"])
+    (tmp_path / "transactions.toml").write_text(TRANSACTIONS)
+    assert (with_mark,) == load_feeds(tmp_path, ["transactions"])
+
+
+@pytest.mark.parametrize(
+    ("range_", "wide"),
+    [(None, True), ("0 2147483647", False), ("-2147483647 0", False), ("0 2147483648", True), ("-2147483648 5", True)],
+)
+def test_a_sum_of_longs_is_a_long_where_it_has_room(range_: str | None, wide: bool) -> None:
+    low, high = map(Decimal, (range_ or "0 0").split())
+    field = Field(type="long", range=(low, high) if range_ else None)
+    assert field.sum_is_wide("sum") is wide
+    assert not any(field.sum_is_wide(function) for function in ("min", "max", "avg", "distinct", "count"))
+    assert not Field(type="decimal(18,0)").sum_is_wide("sum")
