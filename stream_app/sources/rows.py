@@ -47,9 +47,12 @@ class Rows:
         """The same inside of a task: batches with rows, in exactly the declared types (Spark takes no others)."""
         for split in decoded(splits):
             function, columns = self._function(split)
+            judged = self._layer in {Layer.SILVER, Layer.QUARANTINE} and not split.replayed
             for path, groups in split.row_groups:
                 with pq.ParquetFile(path) as file:
-                    yield from (rows for batch in _batches(file, groups, columns) if (rows := function(batch)).num_rows)
+                    planned = Planned.of(file.metadata) if judged else None
+                    found = map(function, _batches(file, groups, columns, planned))
+                    yield from (rows for rows in found if rows.num_rows)
 
     def _function(self, split: Split) -> tuple[Callable[[pa.RecordBatch], pa.RecordBatch], list[str]]:
         """What is done with each batch of the upstream files, and which of their columns it takes."""
@@ -68,9 +71,8 @@ class Rows:
                 return (lambda batch: batch.cast(self._arrow)), self._arrow.names
 
 
-def _batches(file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str]) -> Batches:
-    """Those columns of row groups, and with a record's value the time at which its batch was planned."""
-    planned = Planned.of(file.metadata) if "value" in columns else None
+def _batches(file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str], planned: Planned | None) -> Batches:
+    """Those columns of row groups, and of records to judge the time at which the batch of each was planned."""
     firsts = [0, *accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))]
     for group in groups:  # one by one, since a batch would span them: they bound the memory (sinks/parquet.py)
         first = firsts[group]
