@@ -69,7 +69,15 @@ def before(files: Sequence[BatchFile]) -> int | None:
 
 def let_go(flow: Flow, batch: int) -> None:
     """Note that files up to that batch may be missing from now on: they were pruned, or a person goes on without."""
-    replace_text(flow.checkpoint.path / _LET_GO, str(max(batch, _gone(flow))))
+    replace_text(flow.checkpoint.path / _LET_GO, str(max(batch, gone(flow))))
+
+
+def gone(flow: Flow) -> int:
+    """The newest batch of which a file may be missing: it was pruned, or a person goes on without; -1 for none."""
+    try:
+        return int((flow.checkpoint.path / _LET_GO).read_text())
+    except FileNotFoundError:
+        return -1
 
 
 def lost(flow: Flow) -> int | None:
@@ -77,11 +85,11 @@ def lost(flow: Flow) -> int | None:
 
     Not of the CSV and of lakes, whose files have no link; nor of the newest (`last_file`).
     """
-    gone = _gone(flow)
-    files = flow.files(gone)
-    if gone < 0 and files and _QUERY in _metadata(files[0].path) and (first := before(files)) is not None:
+    let_go = gone(flow)
+    files = flow.files(let_go)
+    if let_go < 0 and files and _QUERY in _metadata(files[0].path) and (first := before(files)) is not None:
         return first
-    return missing(gone, files, gone)
+    return missing(let_go, files, let_go)
 
 
 def unbroken(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
@@ -105,13 +113,6 @@ def stranger(flow: Flow) -> Path | None:
 def is_of_one_query(one: BatchFile, other: BatchFile) -> bool:
     """Whether one query wrote both, as far as they tell."""
     return len({_metadata(file.path).get(_QUERY) for file in (one, other)} - {None}) <= 1
-
-
-def _gone(flow: Flow) -> int:
-    try:
-        return int((flow.checkpoint.path / _LET_GO).read_text())
-    except FileNotFoundError:
-        return -1
 
 
 def _follows(file: BatchFile) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -73,6 +74,15 @@ class Checkpoint:
             return dict(json.loads(offsets))
         except (FileNotFoundError, ValueError):
             raise _damaged(path) from None
+
+    def all_planned(self) -> list[PlannedBatch]:
+        """The entries that Spark has kept of the offset log, oldest first."""
+        found = []
+        for path in reversed(self._entries("offsets")):
+            with suppress(FileNotFoundError):  # purged a moment ago
+                if not _is_empty(path):
+                    found.append(self.planned(int(path.name)))
+        return found
 
     def last_planned(self) -> PlannedBatch | None:
         """The newest entry of the offset log, committed or not."""

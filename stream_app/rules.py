@@ -9,6 +9,7 @@ The same goes for a new version of the service that judges otherwise: CONTRACT i
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 from stream_app.errors import ConfigError
@@ -23,6 +24,8 @@ CONTRACT = 2
 of a key that comes twice is looked at.
 """
 _UNKNOWN = "unknown"
+_BEFORE = "judged_before"
+"""The newest batch of bronze that was judged before the newest rules, which older versions did not note."""
 _HALVES = (Layer.QUARANTINE, Layer.SILVER)
 
 
@@ -43,11 +46,13 @@ def agree(feed: Feed, root: Path) -> None:
             "TRIGGER_INTERVAL=available-now, or begin both anew with: "
             f"make reset FEED={feed.name} SINK=silver"
         )
-    for flow in halves:
+    for flow, last in zip(halves, judged, strict=True):
         versions = _versions(flow)
         if not versions and flow.checkpoint.last_planned():
             versions = [_UNKNOWN]
         if versions[-1:] != [today]:
+            if versions:
+                replace_text(flow.checkpoint.path / _BEFORE, str(last))
             replace_text(_path(flow), "\n".join([*versions, today]))
 
 
@@ -57,6 +62,17 @@ def begun_anew_with(flow: Flow) -> tuple[Flow, ...]:
     others = (Flow(flow.feed, layer, flow.root) for layer in _HALVES if flow.layer in _HALVES and layer != flow.layer)
     along = [other for other in others if {*_versions(other)} - {today}]
     return tuple(each for first in (flow, *along) for each in first.with_downstream())
+
+
+def judged_by_others(feed: Feed, root: Path) -> float:
+    """The newest batch of bronze that other rules than the feed's may have judged; -1 if none was."""
+    newest = -1.0
+    for flow in (Flow(feed, layer, root) for layer in _HALVES):
+        versions, noted = _versions(flow), flow.checkpoint.path / _BEFORE
+        if {*versions} - {_version(feed)}:
+            is_known = versions[-1] == _version(feed) and noted.exists()
+            newest = max(newest, float(noted.read_text()) if is_known else math.inf)
+    return newest
 
 
 def _version(feed: Feed) -> str:

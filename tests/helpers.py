@@ -85,9 +85,10 @@ def write_file(flow: Flow, batch: int, last: int | None = None) -> Path:
     return file.path
 
 
-def plan(flow: Flow, batch: int, end: Mapping[str, Any], watermark_ms: int = 0) -> None:
+def plan(flow: Flow, batch: int, end: Mapping[str, Any], watermark_ms: int = 0, time_ms: int | None = None) -> None:
     """Write the batch to the checkpoint's offset log, as Spark does before it runs."""
-    metadata = {"batchWatermarkMs": watermark_ms, "batchTimestampMs": START_MS + batch * 1000, "conf": {}}
+    planned_ms = START_MS + batch * 1000 if time_ms is None else time_ms
+    metadata = {"batchWatermarkMs": watermark_ms, "batchTimestampMs": planned_ms, "conf": {}}
     _log(flow, "offsets", batch).write_text(f"v1\n{json.dumps(metadata)}\n{json.dumps(end)}")
 
 

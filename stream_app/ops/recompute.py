@@ -14,17 +14,17 @@ def sessions(session: Session, time: str, rows: str, watermark_ms: float) -> str
     ends = " AND ".join(f"{name(column)} = {text(value)}" for column, value in session.ends.items())
     return (
         # records of one time are one step on the line of their keys
-        f"WITH steps AS (SELECT {keys}, {time} AS _time, count(*) AS _events, bool_or({ends}) AS _ended "
+        f"WITH _steps AS (SELECT {keys}, {time} AS _time, count(*) AS _events, bool_or({ends}) AS _ended "
         f"FROM {rows} GROUP BY ALL), "
-        "begun AS (SELECT *, coalesce(lag(_ended) OVER line "
-        f"OR epoch_us(_time) - epoch_us(lag(_time) OVER line) > {gap}, true) AS _begins "
-        f"FROM steps WINDOW line AS (PARTITION BY {keys} ORDER BY _time)), "
-        f"numbered AS (SELECT *, count(*) FILTER (_begins) OVER (PARTITION BY {keys} ORDER BY _time) AS _number "
-        "FROM begun) "
+        "_begun AS (SELECT *, coalesce(lag(_ended) OVER _line "
+        f"OR epoch_us(_time) - epoch_us(lag(_time) OVER _line) > {gap}, true) AS _begins "
+        f"FROM _steps WINDOW _line AS (PARTITION BY {keys} ORDER BY _time)), "
+        f"_numbered AS (SELECT *, count(*) FILTER (_begins) OVER (PARTITION BY {keys} ORDER BY _time) AS _number "
+        "FROM _begun) "
         f"SELECT {keys}, min(_time) AS session_start, max(_time) AS session_end, "
         "(epoch_us(max(_time)) - epoch_us(min(_time))) / 1e6 AS duration_seconds, sum(_events)::BIGINT AS events, "
         "CASE WHEN bool_or(_ended) THEN 'ended' ELSE 'timed_out' END AS outcome "
-        f"FROM numbered GROUP BY {keys}, _number "
+        f"FROM _numbered GROUP BY {keys}, _number "
         f"HAVING epoch_us(max(_time)) + CASE WHEN bool_or(_ended) THEN 0 ELSE {gap} END <= {watermark_ms * 1000}"
     )
 
@@ -37,20 +37,20 @@ def windows(declared: Window, time: str, rows: str, late: str, watermark: float)
     """
     length, every = declared.window.total_seconds(), declared.every.total_seconds()
     newest = f"time_bucket(INTERVAL '{every} seconds', {name(time)}, TIMESTAMPTZ '1970-01-01 00:00:00+00')"
-    start = f"{newest} - back * INTERVAL '{every} seconds'"
+    start = f"{newest} - _back * INTERVAL '{every} seconds'"
     matching = " AND ".join(["true", *(f"{name(column)} = {text(value)}" for column, value in declared.where.items())])
     measures = ", ".join(f"{_aggregate(one)} AS {name(column)}" for column, one in declared.measures.items())
     return (
         f"SELECT {names(('window_start', 'window_end', *declared.keys))}, {measures} FROM (SELECT * FROM "
         f"(SELECT *, {start} AS window_start, window_start + INTERVAL '{length} seconds' AS window_end "
-        f"FROM {rows}, range({int(length // every)}) r(back) WHERE {matching}) "
+        f"FROM {rows}, range({int(length // every)}) _windows(_back) WHERE {matching}) "
         f'ANTI JOIN {late} USING (partition, "offset", window_start)) '
         f"GROUP BY ALL HAVING epoch(window_end) <= {watermark}"
     )
 
 
 def as_stored(table: Flow, rows: str) -> str:
-    """Silver's rows with the keys that PostgreSQL can hold (sinks/table.py)."""
+    """Windows or sessions with their keys as PostgreSQL holds them (sinks/identity.py)."""
     keys = (table.window if table.is_windowed else table.session).keys
     replaced = ", ".join(f"replace({name(key)}, chr(0), chr(65533)) AS {name(key)}" for key in keys)
     return f"SELECT * REPLACE ({replaced}) FROM ({rows})" if keys else rows
@@ -59,7 +59,16 @@ def as_stored(table: Flow, rows: str) -> str:
 def csv_columns(feed: Feed) -> str:
     """Silver's columns as the CSV shows them: text that a spreadsheet would run has an apostrophe before it."""
     return ", ".join(
-        _harmless(name(column)) if field.type == "string" else name(column) for column, field in feed.fields.items()
+        f"{_harmless(_present(name(column)))} AS {name(column)}" if field.type == "string" else name(column)
+        for column, field in feed.fields.items()
+    )
+
+
+def csv_texts(feed: Feed) -> str:
+    """The CSV's columns as they are compared: a text that is empty and one that is not there look alike in it."""
+    return ", ".join(
+        f"{_present(name(column))} AS {name(column)}" if field.type == "string" else name(column)
+        for column, field in feed.fields.items()
     )
 
 
@@ -69,6 +78,10 @@ def _aggregate(measure: Measure) -> str:
     return f"{measure.function}({name(measure.field) if measure.field else '*'})"
 
 
+def _present(column: str) -> str:
+    return f"coalesce({column}, '')"
+
+
 def _harmless(column: str) -> str:
     runs = f"regexp_matches({column}, '^[=+\\-@\\t\\r\\n]')"
-    return f"CASE WHEN {runs} THEN chr(39) || {column} ELSE {column} END AS {column}"
+    return f"CASE WHEN {runs} THEN chr(39) || {column} ELSE {column} END"

@@ -83,7 +83,8 @@ class OpenFiles(ExitStack):
         if path not in self._opened and len(self._opened) < self._room:
             descriptor = os.open(path, os.O_RDONLY)
             self.callback(os.close, descriptor)
-            self._opened[path] = _DESCRIPTORS / str(descriptor)
+            # by the process's number, so that those that it starts can read the file, too
+            self._opened[path] = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
         return self._opened.get(path, path)
 
 
@@ -92,12 +93,29 @@ def _spill() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="duckdb-")
 
 
-def select(flow: Flow, up_to: float = math.inf, opened: Opened = Path) -> str:
-    """The SQL that reads the flow's files of the batches up to one; no rows, but all columns, where there are none.
+def select(flow: Flow) -> str:
+    """The SQL that reads the flow's files that stand now."""
+    return read(flow, flow.files())
 
-    `opened` names the path by which a file is read. Raises FilesChangedError where a file was merged across `up_to`.
-    """
-    rows = _select(flow.files(), _columns(flow), up_to, opened)
+
+def select_late(flow: Flow) -> str:
+    """The same for the rows that came after their window or session was final."""
+    return read_late(flow, standing(batch_files(flow.late, flow.late_name)))
+
+
+def up_to(found: Sequence[BatchFile], batch: float) -> list[BatchFile]:
+    """The files of the batches up to one. Raises FilesChangedError where one was merged across it."""
+    files = [file for file in found if file.first <= batch]
+    for file in files:
+        if file.last > batch:
+            msg = f"{file.path} holds batches on both sides of the committed one, {batch}"
+            raise FilesChangedError(msg)
+    return files
+
+
+def read(flow: Flow, files: Sequence[BatchFile], opened: Opened = Path) -> str:
+    """The SQL that reads those files of the flow; no rows, but all columns, where there are none."""
+    rows = _read(files, _columns(flow), opened)
     if flow.layer is not Layer.LAKE:
         return rows
     # the folders' names say it too, but DuckDB would take every `name=value` on the way to them for a column
@@ -105,19 +123,13 @@ def select(flow: Flow, up_to: float = math.inf, opened: Opened = Path) -> str:
     return f"SELECT *, CAST({utc} AS DATE) AS event_date FROM ({rows})"
 
 
-def select_late(flow: Flow, up_to: float = math.inf, opened: Opened = Path) -> str:
-    """The same for the rows that came after their window or session was final."""
+def read_late(flow: Flow, files: Sequence[BatchFile], opened: Opened = Path) -> str:
+    """The same for files of the rows that came after their window or session was final."""
     windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} if flow.is_windowed else {}
-    columns = windows | declared(flow.feed) | COORDINATES
-    return _select(standing(batch_files(flow.late, flow.late_name)), columns, up_to, opened)
+    return _read(files, windows | declared(flow.feed) | COORDINATES, opened)
 
 
-def _select(found: Sequence[BatchFile], columns: Mapping[str, str], up_to: float, opened: Opened) -> str:
-    files = [file for file in found if file.first <= up_to]
-    for file in files:
-        if file.last > up_to:
-            msg = f"{file.path} holds batches on both sides of the committed one, {up_to}"
-            raise FilesChangedError(msg)
+def _read(files: Sequence[BatchFile], columns: Mapping[str, str], opened: Opened) -> str:
     if not files:
         nulls = (f"NULL::{kind} AS {name(column)}" for column, kind in columns.items())
         return f"SELECT {', '.join(nulls)} WHERE false"

@@ -1,7 +1,7 @@
 """How long `make audit` takes: `python -m tests.bench.audit_speed [RECORDS]`, 10,000,000 by default.
 
 A topic of an hour's history with bad, late and repeated records, drained by the service; then the audit, three times,
-each in a process of its own, as make starts it. Goal: under a minute on two cores.
+each in a process of its own, as make starts it. Goal: under four minutes on two quiet cores.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """make audit finds what is wrong: every part of it is shown to notice, and to be content with what is right."""
 
-import math
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -10,42 +9,68 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark.sql.pandas.types import to_arrow_schema
 
+from stream_app import schema
 from stream_app.errors import StreamAppError
 from stream_app.feed import Feed
-from stream_app.files import batch_file
+from stream_app.files import BatchFile, batch_file
 from stream_app.flow import LATE, Flow, Layer
-from stream_app.ops import audit as audits
 from stream_app.ops import views
-from stream_app.ops.audit import Report, _Audit, audit, reconcile
+from stream_app.ops.audit import Report, audit, reconcile
+from stream_app.ops.audit.steps import Audit
 from tests.helpers import START_MS, Row, app_settings, at, bronze_row, commit, plan, silver_row, value, write_layer
 
 Flows = dict[Layer, Flow]
 
 
+LATE_ROW = silver_row(5, 1, kafka_ts=at(1))
+FIRST = [silver_row(0), silver_row(3, 20, merchant="=1+1")]
+SECOND = [silver_row(2, 1800, merchant='a "b",\r\nc')]
+THIRD = [LATE_ROW]
+ALL = [*FIRST, *SECOND, *THIRD]
+
+
+def record(row: Row) -> Row:
+    """The record of bronze that silver's row came from."""
+    seconds = (row["event_time"] - at(0)).total_seconds()
+    return bronze_row(row["offset"], value(row["offset"], seconds, merchant=row["merchant"]), seconds)
+
+
 @pytest.fixture
 def flows(feed: Feed, tmp_path: Path) -> Flows:
-    """A feed in order: two valid records of 01:00, one of 01:30, a repeat, a refused one, and gold's late row."""
+    """A feed in order, in three batches.
+
+    Two valid records of 01:00 and a refused one; one of 01:30; one that comes too late for gold, and a repeat.
+    """
     flows = {layer: Flow(feed, layer, tmp_path) for layer in Layer}
-    late = silver_row(5, 1, card_id="card-9")
-    rows = [silver_row(0), silver_row(3, 20, merchant="=1+1"), silver_row(2, 1800, merchant='a "b",\r\nc'), late]
-    records = [(row["offset"], value(row["offset"], 0)) for row in rows]
-    bronze = [bronze_row(offset, record) for offset, record in [*records, (7, b"x"), (8, value(0, 3))]]
-    write_layer(flows[Layer.BRONZE], 0, bronze)
-    write_layer(flows[Layer.SILVER], 0, rows)
+    write_layer(flows[Layer.BRONZE], 0, [*map(record, FIRST), bronze_row(7, b"x")])
+    write_layer(flows[Layer.BRONZE], 1, [*map(record, SECOND)])
+    write_layer(flows[Layer.BRONZE], 2, [*map(record, THIRD), bronze_row(8, value(0, 3), 3)])
+    write_layer(flows[Layer.SILVER], 0, FIRST)
+    write_layer(flows[Layer.SILVER], 1, SECOND)
+    write_layer(flows[Layer.SILVER], 2, THIRD)
     write_layer(flows[Layer.QUARANTINE], 0, [refused(7)])
     write_gold(flows, [gold_row(0, "card-0", 2)])
-    write_late(flows, late)
-    write_csv(flows, rows)
+    write_late(flows, [LATE_ROW])
+    write_csv(flows, ALL)
     for flow in flows.values():
-        end: dict[str, Any] = {"batch": 0} if flow.upstream else {"transactions": {"0": 9}}
-        plan(flow, 0, end, watermark_ms=START_MS + 1_500_000)
-        commit(flow, 0)
+        for batch in range(3):
+            advance(flow, batch)
     return flows
 
 
-def refused(offset: int) -> Row:
-    return bronze_row(offset, b"x") | {"value_text": "x", "reasons": ["not_json"]}
+def advance(flow: Flow, batch: int) -> None:
+    """Plan and commit a batch of the flow, which takes the batch of that number."""
+    end: dict[str, Any] = {"batch": batch, "clock": START_MS * 1000, "replay": -1}
+    watermark_ms = START_MS + 1_500_000 if batch > 1 else 0
+    plan(flow, batch, end if flow.upstream else {"transactions": {"0": 9}}, watermark_ms=watermark_ms)
+    commit(flow, batch)
+
+
+def refused(offset: int, record: bytes = b"x") -> Row:
+    """What quarantine holds of a record that is no JSON."""
+    return bronze_row(offset, record) | {"value_text": record.decode(errors="replace"), "reasons": ["not_json"]}
 
 
 def gold_row(seconds: float, card: str, count: int, amount: str = "12.50") -> Row:
@@ -68,11 +93,14 @@ def write_gold(flows: Flows, rows: list[Row]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema), path)
 
 
-def write_late(flows: Flows, row: Row) -> None:
+def write_late(flows: Flows, rows: list[Row], start: float = 0) -> None:
     folder = flows[Layer.GOLD].late
-    folder.mkdir(parents=True)
-    table = pa.Table.from_pylist([{"window_start": at(0), "window_end": at(60), **row}])
-    pq.write_table(table, batch_file(folder, LATE, "parquet", START_MS, 0).path)
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = to_arrow_schema(schema.silver(flows[Layer.GOLD].feed), timezone="UTC")
+    times = [pa.field(name, pa.timestamp("us", "UTC")) for name in ("window_start", "window_end")]
+    table = [{"window_start": at(start), "window_end": at(start + 60), **row} for row in rows]
+    target = batch_file(folder, LATE, "parquet", START_MS, 1).path
+    pq.write_table(pa.Table.from_pylist(table, pa.schema([*times, *columns])), target)
 
 
 def write_csv(flows: Flows, rows: list[Row]) -> None:
@@ -100,11 +128,10 @@ def test_what_is_in_order_has_nothing_wrong(flows: Flows) -> None:
     assert report.counts == expected | {"replayed": 0, "offsets without a record in bronze": 3}
 
 
-def again(flow: Flow, rows: list[Row]) -> None:
-    """A second batch of the flow, committed."""
-    write_layer(flow, 1, rows)
-    plan(flow, 1, {"batch": 0} if flow.upstream else {"transactions": {"0": 9}})
-    commit(flow, 1)
+def again(flow: Flow, rows: list[Row], batch: int = 3) -> None:
+    """A further batch of the flow, committed."""
+    write_layer(flow, batch, rows)
+    advance(flow, batch)
 
 
 MISTAKES: dict[str, tuple[Callable[[Flows], object], str]] = {
@@ -157,14 +184,14 @@ def test_what_a_layer_has_not_taken_yet_is_pending_and_no_loss(flows: Flows) -> 
 def test_files_that_are_merged_away_meanwhile_are_read_to_the_end(
     flows: Flows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report = _Audit.report
+    report = Audit.report
 
-    def after_the_merge(self: _Audit) -> Report:
-        for path in flows[Layer.BRONZE].root.rglob("*_0000000000.*"):
+    def after_the_merge(self: Audit) -> Report:
+        for path in flows[Layer.BRONZE].root.rglob("*_000000000[0-2].*"):
             path.unlink()
         return report(self)
 
-    monkeypatch.setattr(_Audit, "report", after_the_merge)
+    monkeypatch.setattr(Audit, "report", after_the_merge)
     bronze = flows[Layer.BRONZE]
     found = reconcile(bronze, app_settings(bronze.root))
     assert (found.wrong, found.counts["bronze"]) == ([], 6)
@@ -176,22 +203,20 @@ def test_a_merge_across_the_position_that_is_audited_makes_it_begin_again(
 ) -> None:
     gold = flows[Layer.GOLD]
     file = gold.files()[0].path
-    merged = file.rename(batch_file(gold.output, "gold", "parquet", START_MS, 0, 1).path)
-    with pytest.raises(StreamAppError, match=r"changed 5 times .*1\.parquet holds batches on both sides"):
+    merged = file.rename(batch_file(gold.output, "gold", "parquet", START_MS, 0, 3).path)
+    with pytest.raises(StreamAppError, match=r"changed 5 times .*3\.parquet holds batches on both sides"):
         wrong(flows)
-    positions = gold.checkpoint.path / "commits"
-    listed = views.select
+    listed = Flow.files
 
-    def meanwhile(flow: Flow, up_to: float = math.inf, opened: views.Opened = Path) -> str:
+    def meanwhile(flow: Flow, after: int = -1, up_to: float = float("inf")) -> list[BatchFile]:
         if flow.layer is Layer.GOLD:
-            plan(flow, 1, {"batch": 0}, watermark_ms=START_MS + 1_500_000)
-            commit(flow, 1)
-        return listed(flow, up_to, opened)
+            plan(flow, 3, {"batch": 2}, watermark_ms=START_MS + 1_500_000)
+            commit(flow, 3)
+        return listed(flow, after, up_to)
 
-    monkeypatch.setattr(audits, "select", meanwhile)
+    monkeypatch.setattr(Flow, "files", meanwhile)
     assert wrong(flows) == ""
     assert merged.exists()
-    assert (positions / "1").exists()
 
 
 def test_a_file_is_opened_once_and_no_more_than_there_is_room_for(
@@ -210,21 +235,11 @@ def test_a_file_is_opened_once_and_no_more_than_there_is_room_for(
     assert not kept.exists()
 
 
-def test_a_repeat_is_one_whatever_its_key_is_written_like(flows: Flows) -> None:
-    """Of a decimal, 12.5 in the record is 12.50 in silver."""
-    feed = flows[Layer.BRONZE].feed
-    by_amount = feed.model_copy(update={"dedupe": feed.dedupe.model_copy(update={"key": "amount"})})
-    bronze = Flow(by_amount, Layer.BRONZE, flows[Layer.BRONZE].root)
-    found = reconcile(bronze, app_settings(bronze.root))
-    assert (found.wrong, found.counts["repeats"]) == ([], 1)
-
-
 def test_of_many_the_first_twenty_are_listed(flows: Flows) -> None:
     bronze = flows[Layer.BRONZE]
     again(bronze, [bronze_row(offset, value(offset), partition=1) for offset in range(40, 15, -1)])
     for layer in (Layer.SILVER, Layer.QUARANTINE):
-        plan(flows[layer], 1, {"batch": 1})
-        commit(flows[layer], 1)
+        advance(flows[layer], 3)
     listed = " ".join(f"(1, {offset})" for offset in range(16, 36))
     (line,) = [line for line in reconcile(bronze, app_settings(bronze.root)).wrong if line.startswith("lost")]
     assert f": 25, {listed}" in line.replace("), (", ") ("), line

@@ -35,7 +35,7 @@ def service(tmp_path: Path) -> Service:
     flows: Flows = {flow.layer: flow for flow in service.flows.values()}
     write_layer(flows[Layer.BRONZE], 0, bronze())
     write_layer(flows[Layer.SILVER], 0, silver())
-    write_layer(flows[Layer.QUARANTINE], 0, [refused(number) for number in BAD])
+    write_layer(flows[Layer.QUARANTINE], 0, [refused(number, KAFKA[0, number]) for number in BAD])
     cards = [row["card_id"] for row in silver()]
     write_gold(flows, [gold_row(0, card, cards.count(card)) for card in sorted(set(cards))])
     write_csv(flows, silver())

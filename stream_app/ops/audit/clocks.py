@@ -1,0 +1,120 @@
+"""Bounds of the clock by which silver told repeats, and of the watermark that had come when a row of silver was read.
+
+Silver's batch drops a row if one of its key was kept before, whose clock is not behind the clock at the start of the
+batch by more than `within` (layers/silver.py, sinks/seen.py, sources/reader.py). Which records were one batch, files
+say that are not merged, and the newest entries of silver's offset log; there the bounds meet, or nearly. Of merged
+files it is only known that a batch took whole files of bronze: its clock had come at least as far as the records up to
+the end of silver's file before, and no further than the records before its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from stream_app.checkpoint import PlannedBatch
+from stream_app.files import BatchFile
+from stream_app.ops.audit.places import NOWHERE, Flags, Numbers
+from stream_app.ops.audit.stored import Stored
+from stream_app.wire import EPOCH, microseconds
+
+
+class Clocks:
+    """The clock with which that batch of silver began that took a record, in microseconds since the epoch."""
+
+    def __init__(
+        self, bronze: Stored, silver: Stored, rows: Numbers, batches: Sequence[PlannedBatch], *, pruned: bool
+    ) -> None:
+        """Take the layers, bronze's row of each of silver's, and the entries of silver's offset log.
+
+        The row is NOWHERE for what was replayed. `pruned`: bronze's first files have gone.
+        """
+        self._bronze = bronze
+        files = [held.file for held in bronze.files]
+        times, read_by = bronze.column("kafka_ts"), np.array([read_by_us(file) for file in files], np.int64)
+        of_file = bronze.file_of(np.arange(bronze.rows))
+        self._merged = np.array([file.is_compacted for file in files], bool)
+        capped = np.minimum(times, read_by[of_file])
+        gone = read_by_us(files[0]) if pruned and files else 0
+        self._least = running(capped, 0)
+        self._most = running(np.where(self._merged[of_file], times, capped), gone)
+        self._firsts, self._ends = _spans(silver, rows)
+        self._batches = [batch for batch in batches if "clock" in batch.end]
+        self._first_batch = np.array([file.first for file in files], np.int64)
+        self._last_batch = np.array([file.last for file in files], np.int64)
+
+    def least(self, rows: Numbers) -> Numbers:
+        """Return the earliest that it can have been for each of those rows of bronze."""
+        # what comes behind the last row of a file of silver may be of that file's batch, but of no batch before
+        earlier = np.searchsorted(self._firsts, rows, side="right") - 2
+        ends = np.append(self._ends, 0)[earlier]
+        file = self._bronze.file_of(ends)
+        # the batch had taken the rest of the file, too, which is several if it is merged
+        taken = np.where(self._merged[file], ends + 1, self._bronze.file_firsts[file + 1])
+        found = np.where(earlier >= 0, self._least[taken], 0)
+        for batch in self._batches:
+            after = self._first_batch[self._bronze.file_of(rows)] > batch.end["batch"]
+            found = np.where(after, np.maximum(found, batch.end["clock"]), found)
+        return found
+
+    def most(self, rows: Numbers) -> Numbers:
+        """Return the latest that it can have been for each of those rows of bronze."""
+        file = self._bronze.file_of(rows)
+        found = self._most[np.where(self._merged[file], rows, self._bronze.file_firsts[file])]
+        for before, batch in pairwise(self._batches):
+            taken = self._last_batch[file] <= batch.end["batch"]
+            found = np.where(taken, np.minimum(found, before.end["clock"]), found)
+        return found
+
+    def ever(self) -> int:
+        """Return the latest that it can have been."""
+        return int(self._most[-1])
+
+
+class EventTimes:
+    """The newest event time of the rows of silver that were read before a row, in microseconds since the epoch."""
+
+    def __init__(self, silver: Stored, column: str, gone: int | None) -> None:
+        """Take silver and its column; `gone` is the newest that rows can have which were pruned, None if none were."""
+        self._silver = silver
+        self._merged = np.array([held.file.is_compacted for held in silver.files], bool)
+        self._newest = running(silver.column(column), -(2**62) if gone is None else gone)
+
+    def before(self, rows: Numbers) -> Numbers:
+        """Return the newest event time before each of those rows: a batch takes whole files, and rows in order."""
+        file = self._silver.file_of(rows)
+        return self._newest[np.where(self._merged[file], rows, self._silver.file_firsts[file])]
+
+
+def read_by_us(file: BatchFile) -> int:
+    """Return the time by which all of a batch's records had come, by the file's name (sources/reader.py)."""
+    return microseconds(file.time - EPOCH) + 1_000_000
+
+
+def running(values: Numbers, start: int) -> Numbers:
+    """Return the greatest of `start` and the values before each, and at the end of all."""
+    found: Numbers = np.maximum.accumulate(np.append(np.int64(start), values))
+    return found
+
+
+def spans(silver: Stored, rows: Numbers) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last row of bronze in each file of silver that has any."""
+    for first, end in pairwise(silver.file_firsts.tolist()):
+        own = rows[first:end]
+        own = own[own != NOWHERE]
+        if len(own):
+            yield int(own.min()), int(own.max())
+
+
+def _spans(silver: Stored, rows: Numbers) -> tuple[Numbers, Numbers]:
+    found = np.array(list(spans(silver, rows)), np.int64).reshape(-1, 2)
+    return np.minimum.accumulate(found[::-1, 0])[::-1], np.maximum.accumulate(found[:, 1])
+
+
+def one_batch(silver: Stored, rows: Numbers) -> Numbers:
+    """Return a number for each row of silver that is the same for two only if these were one batch."""
+    file = silver.file_of(rows)
+    merged: Flags = np.array([held.file.is_compacted for held in silver.files], bool)
+    return np.where(merged[file], -1 - rows, file)

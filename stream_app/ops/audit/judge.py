@@ -1,0 +1,245 @@
+"""Every record of bronze is judged again, by the contract's definition, and compared with silver and quarantine.
+
+Each record is exactly silver's row of its place, or exactly quarantine's. What is valid and not in silver may repeat
+another record; that is for repeats.py to find out. What was replayed is in quarantine, and as the ledger has it in
+silver. The definition (Contract.check) judges, not the fast path that the service's tasks take.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stream_app.column import typed
+from stream_app.contract import FORGIVABLE, Contract, Rejected, Row
+from stream_app.feed import Feed
+from stream_app.ops.audit.findings import Findings
+from stream_app.ops.audit.places import NOWHERE, Flags, Numbers, Places
+from stream_app.ops.audit.stored import Held, Stored, opened
+from stream_app.planned import UNBOUNDED, Planned
+
+LOST = "lost: in bronze, not in silver or quarantine, and no repeat"
+SILVER, QUARANTINE, _LEDGER = "silver", "quarantine", "ledger"
+_PLACE = ["partition", "offset"]
+Verdicts = Sequence[Row | Rejected]
+_TAKEN = ["key", "value", "kafka_ts", "topic", *_PLACE]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The rows of a layer, and where their places are saved."""
+
+    stored: Stored
+    places: Path
+    since: int = 0
+    """The first row of bronze whose row here must still be there: files of those before were pruned."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What is judged at once: a row group of bronze, of which `first` is the number of its first row."""
+
+    held: Held
+    group: int
+    first: int
+    silver: bool
+    """Whether silver has taken its batch."""
+    quarantine: bool
+    earlier: bool
+    """Whether other rules than today's may have judged it: then where they differ is no mistake, and not audited."""
+
+
+@dataclass
+class Judged:
+    """What became of a share, or of several."""
+
+    findings: Findings = field(default_factory=Findings)
+    counts: Counter[str] = field(default_factory=Counter)
+    absent: list[pa.Table] = field(default_factory=list)
+    """The valid records that silver has no row of: `_row` of bronze, coordinates, `_key` as silver has it, `_again`."""
+
+    def add(self, other: Judged) -> None:
+        """Add what became of another share."""
+        self.findings.add(other.findings)
+        self.counts.update(other.counts)
+        self.absent += other.absent
+
+
+class Judge:
+    """Judges shares of one feed, in any process."""
+
+    def __init__(self, feed: Feed, silver: Layer, quarantine: Layer, ledger: Layer) -> None:
+        self._feed = feed
+        self._contract = Contract(feed)
+        self._forgiving = Contract(feed, forgive=frozenset({FORGIVABLE}))
+        self._layers = {SILVER: silver, QUARANTINE: quarantine, _LEDGER: ledger}
+        self._places = {name: Places.load(layer.places) for name, layer in self._layers.items()}
+
+    def judge(self, share: Share) -> Judged:
+        """Judge the records of a share, and compare them."""
+        records, planned = _records(share)
+        verdicts = _verdicts(self._contract, records, planned)
+        place = [records[name].cast(pa.int64()).to_numpy() for name in _PLACE]
+        rows = {name: places.find(*place) for name, places in self._places.items()}
+        in_silver, in_quarantine, replayed = (found != NOWHERE for found in rows.values())
+        valid = np.array([not isinstance(verdict, Rejected) for verdict in verdicts], bool)
+        judged = Judged()
+        compared = _Compared(share, records, judged)
+        compared.wrong("in silver and in quarantine", in_silver & in_quarantine & ~replayed)
+        if share.silver:
+            compared.by_rules("in silver, though the contract refuses it", in_silver & ~valid & ~replayed)
+            self._compare_rows(compared, verdicts, rows[SILVER], valid & in_silver & ~replayed)
+            absent = compared.still_there(SILVER, valid & ~in_silver & ~in_quarantine & ~replayed, self._layers)
+            compared.absent(self._keys(verdicts, absent), absent, again=False)
+            self._compare_replayed(compared, rows, replayed)
+        if share.quarantine:
+            compared.by_rules("in quarantine, though the contract takes it", valid & in_quarantine)
+            lost = compared.still_there(QUARANTINE, ~in_quarantine & (replayed | ~valid & ~in_silver), self._layers)
+            compared.by_rules(LOST, lost)
+            self._compare_refused(compared, verdicts, rows[QUARANTINE], ~valid & in_quarantine)
+        return judged
+
+    def _compare_rows(self, compared: _Compared, verdicts: Verdicts, rows: Numbers, which: Flags) -> None:
+        expected = self._rows(compared.records, verdicts, which)
+        actual = self._layers[SILVER].stored.take(rows[which])
+        compared.whole_rows("silver's row is not what the contract makes of the record", expected, actual, which)
+
+    def _compare_refused(self, compared: _Compared, verdicts: Verdicts, rows: Numbers, which: Flags) -> None:
+        refused = [verdict for verdict in _chosen(verdicts, which) if isinstance(verdict, Rejected)]
+        kept = compared.records.filter(pa.array(which))
+        texts = [None if value is None else value.decode("utf-8", "replace") for value in kept["value"].to_pylist()]
+        reasons = pa.array([list(verdict.reasons) for verdict in refused], pa.list_(pa.string()))
+        stored = self._layers[QUARANTINE].stored
+        expected = kept.append_column("value_text", pa.array(texts, pa.string())).append_column("reasons", reasons)
+        actual, what = stored.take(rows[which]), "quarantine's row is not what the contract makes of the record"
+        rest = [name for name in stored.columns.names if name != "reasons"]
+        compared.whole_rows(what, expected.select(rest), actual.select(rest), which)
+        differ = _differing(expected["reasons"], actual["reasons"])
+        compared.by_rules("quarantine's reasons are not the contract's", _spread(differ, which))
+
+    def _compare_replayed(self, compared: _Compared, rows: dict[str, Numbers], replayed: Flags) -> None:
+        """Compare what was replayed: the ledger's row is the contract's that forgives lateness, and silver's is it."""
+        if not replayed.any():
+            return
+        # as make replay judges, which has no planned times
+        verdicts = _verdicts(self._forgiving, compared.records, [UNBOUNDED] * compared.records.num_rows)
+        valid = np.array([not isinstance(verdict, Rejected) for verdict in verdicts], bool)
+        ledger = self._layers[_LEDGER].stored
+        compared.by_rules("replayed, though the contract refuses it", replayed & ~valid)
+        which = replayed & valid
+        expected = self._rows(compared.records, verdicts, which)
+        what = "the replayed row is not what the contract makes of the record"
+        compared.whole_rows(what, expected, ledger.take(rows[_LEDGER][which]), which)
+        which = replayed & (rows[SILVER] != NOWHERE)
+        actual = self._layers[SILVER].stored.take(rows[SILVER][which])
+        what = "silver's row is not what was replayed"
+        compared.whole_rows(what, ledger.take(rows[_LEDGER][which]), actual, which)
+        absent = compared.still_there(SILVER, replayed & valid & (rows[SILVER] == NOWHERE), self._layers)
+        compared.absent(self._keys(verdicts, absent), absent, again=True)
+
+    def _rows(self, records: pa.Table, verdicts: Verdicts, which: Flags) -> pa.Table:
+        """The rows that the verdicts are, with silver's columns."""
+        columns = self._layers[SILVER].stored.columns
+        rows = _chosen(verdicts, which)
+        values = zip(*rows, strict=True) if rows else ((),) * len(self._contract.columns)
+        found = dict(zip(self._contract.columns, values, strict=True))
+        kept = records.filter(pa.array(which))
+        arrays = [
+            typed(found[field.name], field.type) if field.name in found else kept[field.name] for field in columns
+        ]
+        return pa.table(arrays, schema=columns)
+
+    def _keys(self, verdicts: Verdicts, which: Flags) -> pa.Array:
+        key = self._feed.dedupe.key
+        column, kind = self._contract.columns.index(key), self._layers[SILVER].stored.columns.field(key).type
+        return typed([row[column] for row in _chosen(verdicts, which) if not isinstance(row, Rejected)], kind)
+
+
+@dataclass
+class _Compared:
+    """Notes what differs in a share."""
+
+    share: Share
+    records: pa.Table
+    judged: Judged
+
+    def wrong(self, what: str, which: Flags) -> None:
+        """Note records that are wrong whatever the rules."""
+        self.judged.findings.note(what, self._places(which))
+
+    def by_rules(self, what: str, which: Flags) -> None:
+        """Note records of which today's rules say something else than what is there."""
+        if self.share.earlier:
+            self.judged.counts["earlier"] += int(which.sum())
+        else:
+            self.wrong(what, which)
+
+    def still_there(self, layer: str, which: Flags, layers: Mapping[str, Layer]) -> Flags:
+        """Which of those must still be in the layer, if they ever were; the others are counted."""
+        due = self.share.first + np.arange(len(which)) >= layers[layer].since
+        self.judged.counts[f"pruned from {layer}"] += int((which & ~due).sum())
+        return which & due
+
+    def whole_rows(self, what: str, expected: pa.Table, actual: pa.Table, which: Flags) -> None:
+        """Note the rows that differ, each with the columns that do."""
+        differ: dict[int, list[str]] = {}
+        for name in actual.column_names:
+            if not expected[name].equals(actual[name]):
+                for row in np.flatnonzero(_differing(expected[name], actual[name])).tolist():
+                    differ.setdefault(row, []).append(name)
+        places = list(self._places(which)) if differ else []
+        self.judged.findings.note(what, ((*places[row], " ".join(names)) for row, names in differ.items()))
+
+    def absent(self, keys: pa.Array, which: Flags, *, again: bool) -> None:
+        """Note records that silver has no row of, by their keys. `again`: they were replayed."""
+        if len(keys):
+            kept = self.records.select(_PLACE).filter(pa.array(which))
+            kept = kept.append_column("_row", pa.array(np.flatnonzero(which) + self.share.first))
+            kept = kept.append_column("_key", keys)
+            self.judged.absent.append(kept.append_column("_again", pa.array([again] * kept.num_rows)))
+
+    def _places(self, which: Flags) -> Iterator[tuple[int, int]]:
+        kept = self.records.select(_PLACE).filter(pa.array(which))
+        return zip(kept["partition"].to_pylist(), kept["offset"].to_pylist(), strict=True)
+
+
+def _records(share: Share) -> tuple[pa.Table, list[int]]:
+    """The records, and when each one's batch was planned."""
+    with opened(share.held) as file:
+        records = file.read_row_group(share.group, columns=_TAKEN, use_threads=False).combine_chunks()
+        first = sum(share.held.groups[: share.group])
+        return records, Planned.of(file.metadata).of_rows(first, records.num_rows).to_pylist()
+
+
+def _verdicts(contract: Contract, records: pa.Table, planned: Sequence[int]) -> Verdicts:
+    values = records["value"].to_pylist()
+    times = records["kafka_ts"].cast(pa.int64()).to_pylist()
+    return list(map(contract.check, values, times, planned))
+
+
+def _chosen(verdicts: Verdicts, which: Flags) -> list[Row | Rejected]:
+    return [verdicts[place] for place in np.flatnonzero(which).tolist()]
+
+
+def _differing(expected: pa.ChunkedArray, actual: pa.ChunkedArray) -> Flags:
+    """Which values are not equal; null equals null alone."""
+    if pa.types.is_nested(expected.type):
+        pairs = zip(expected.to_pylist(), actual.to_pylist(), strict=True)
+        return np.array([one != other for one, other in pairs], bool)
+    nulls = pc.and_(expected.is_null(), actual.is_null())
+    equal = pc.or_(pc.equal(expected, actual).fill_null(False), nulls)
+    flags: Flags = pc.invert(equal).to_numpy()
+    return flags
+
+
+def _spread(flags: Flags, which: Flags) -> Flags:
+    """Flags of the chosen as flags of all."""
+    spread = np.zeros(len(which), bool)
+    spread[np.flatnonzero(which)[flags]] = True
+    return spread

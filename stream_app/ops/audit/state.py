@@ -1,0 +1,138 @@
+"""What is audited: the files that stand, opened so that nobody can take them away, and how far each flow has come.
+
+Committed positions are read first and files after, for what is committed has its file by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from stream_app import chain, schema
+from stream_app.checkpoint import PlannedBatch
+from stream_app.files import REPLAY, BatchFile, batch_files, standing
+from stream_app.flow import Flow, Layer
+from stream_app.ops.audit.stored import Held, Stored, held, strange_columns
+from stream_app.ops.views import OpenFiles, read, read_late, up_to
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a flow has come: its newest committed batch, and what it had read by then; -1 before the first."""
+
+    own: int = -1
+    taken: int = -1
+    replayed: int = -1
+    """The newest file of the ledger that silver has taken."""
+    watermark_ms: int = 0
+
+    @classmethod
+    def of(cls, flow: Flow) -> Position:
+        """Of that flow now."""
+        committed = flow.checkpoint.last_committed()
+        if committed is None:
+            return cls()
+        end = committed.end
+        return cls(committed.batch_id, end.get("batch", -1), end.get(REPLAY, -1), committed.watermark_ms)
+
+
+@dataclass
+class State:
+    """The feed of a bronze flow, as it is read until `files` is closed."""
+
+    bronze: Flow
+    files: OpenFiles
+    flows: dict[str, Flow] = field(init=False)
+    """By sink, upstream first."""
+    positions: dict[str, Position] = field(init=False)
+    strange: dict[Path, str] = field(default_factory=dict)
+    """Files that are left out, for they have not the columns of their layer, and which of those."""
+
+    def __post_init__(self) -> None:
+        self.flows = {flow.sink: flow for flow in self.bronze.with_downstream()}
+        self.positions = {sink: Position.of(flow) for sink, flow in self.flows.items()}
+        self._standing = {sink: flow.files() for sink, flow in self.flows.items()}
+        silver = self.flows[Layer.SILVER]
+        columns = to_arrow_schema(schema.silver(self.bronze.feed), timezone="UTC")
+        quarantine = to_arrow_schema(schema.QUARANTINE, timezone="UTC")
+        taken = min(self.positions[layer].taken for layer in (Layer.SILVER, Layer.QUARANTINE))
+        for layer in (Layer.SILVER, Layer.QUARANTINE):  # a file that was merged across what one has taken
+            up_to(self._standing[Layer.BRONZE], self.positions[layer].taken)
+        self.pending = [file for file in self._standing[Layer.BRONZE] if file.last > taken]
+        self.records = self._stored(self._standing[Layer.BRONZE], to_arrow_schema(schema.BRONZE, timezone="UTC"))
+        self.silver = self._stored(self._files_of(silver), columns)
+        self.quarantine = self._stored(self._files_of(self.flows[Layer.QUARANTINE]), quarantine)
+        ledger = batch_files(silver.replay, REPLAY, up_to=self.positions[Layer.SILVER].replayed)
+        self.ledger = self._stored(ledger, columns)
+        self._late = {
+            sink: self._opened(up_to(standing(batch_files(flow.late, flow.late_name)), self.positions[sink].own))
+            for sink, flow in self.flows.items()
+            if flow.drops_late
+        }
+        for flow in self.flows.values():
+            if flow.layer not in {Layer.BRONZE, Layer.TOPIC, Layer.TABLE}:
+                self._opened(self._files_of(flow))
+        # after the files, since it is written before one is deleted
+        self.gone = {sink: chain.gone(flow) for sink, flow in self.flows.items()}
+
+    def sql(self, flow: Flow) -> str:
+        """The SQL for the rows of the flow."""
+        if flow.layer is Layer.SILVER:
+            return self._silver(self._standing[Layer.SILVER], self.positions[Layer.SILVER].own)
+        return read(flow, self._files_of(flow), self.files.path)
+
+    def due_sql(self, flow: Flow) -> str:
+        """The SQL for the rows of silver that the flow has taken."""
+        return self._silver(self._standing[Layer.SILVER], self.positions[flow.sink].taken)
+
+    def late_sql(self, flow: Flow) -> str:
+        """The SQL for the rows that came too late for it."""
+        return read_late(flow, self._late[flow.sink], self.files.path)
+
+    def late_files(self, flow: Flow) -> list[BatchFile]:
+        """The files of those."""
+        return self._late[flow.sink]
+
+    def planned_batches(self) -> list[PlannedBatch]:
+        """The entries of silver's offset log, oldest first, of which Spark keeps some twenty."""
+        return self.flows[Layer.SILVER].checkpoint.all_planned()
+
+    def lost_files(self) -> list[str]:
+        """Files that somebody deleted, by what the others say of themselves."""
+        found = []
+        for flow in self.flows.values():
+            if flow.layer in {Layer.TOPIC, Layer.TABLE}:
+                continue
+            newest = chain.last_file(flow)
+            batch = chain.lost(flow)
+            if batch is None and newest and newest.last > chain.gone(flow) and not flow.files_of(newest.last):
+                batch = newest.last
+            if batch is not None:
+                found.append(f"{flow.output} has lost the file of batch {batch}")
+        return found
+
+    def _silver(self, files: Sequence[BatchFile], batch: int) -> str:
+        whole = [file for file in up_to(files, batch) if file.path not in self.strange]
+        return read(self.flows[Layer.SILVER], whole, self.files.path)
+
+    def _files_of(self, flow: Flow) -> list[BatchFile]:
+        return up_to(self._standing[flow.sink], self.positions[flow.sink].own)
+
+    def _stored(self, files: Sequence[BatchFile], columns: pa.Schema) -> Stored:
+        found: list[Held] = []
+        for file in files:
+            one = held(file, self.files.path(file.path))
+            if strange := strange_columns(one, columns):
+                self.strange[file.path] = strange
+            else:
+                found.append(one)
+        return Stored(found, columns)
+
+    def _opened(self, files: list[BatchFile]) -> list[BatchFile]:
+        for file in files:
+            self.files.path(file.path)
+        return files

@@ -1,0 +1,244 @@
+"""The audit of one feed, step by step: bronze's places, every record's verdict, repeats, and what follows silver."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from rich.progress import Progress
+
+from stream_app import rules
+from stream_app.errors import StreamAppError
+from stream_app.flow import Flow, Layer
+from stream_app.ops.audit import judge as judges
+from stream_app.ops.audit.clocks import Clocks, EventTimes, read_by_us
+from stream_app.ops.audit.derived import Derived, Gone
+from stream_app.ops.audit.findings import Findings
+from stream_app.ops.audit.judge import Judge, Judged, Share
+from stream_app.ops.audit.late import LateRows
+from stream_app.ops.audit.places import NOWHERE, Numbers, Places
+from stream_app.ops.audit.repeats import Repeats
+from stream_app.ops.audit.report import Report
+from stream_app.ops.audit.state import State
+from stream_app.ops.audit.stored import Stored
+from stream_app.ops.audit.work import judged
+from stream_app.ops.sql import name
+from stream_app.ops.tables import copy_tables
+from stream_app.ops.views import database
+from stream_app.settings import Settings
+from stream_app.wire import microseconds
+
+_PLACE = ("partition", "offset")
+
+
+class Audit:
+    """Audits what a state has opened."""
+
+    def __init__(self, state: State, settings: Settings, progress: Progress) -> None:
+        self._state = state
+        self._settings = settings
+        self._progress = progress
+        self._feed = state.bronze.feed
+        self._report = Report(self._feed.name)
+        self._findings = Findings()
+        self._db = database()
+        self._db.execute(f"SET preserve_insertion_order = false; CREATE SCHEMA IF NOT EXISTS {name(self._feed.name)}")
+        self._db.execute(f"CREATE VIEW _actual_silver AS {state.sql(state.flows[Layer.SILVER])}")
+        self._derived = [flow for flow in state.flows.values() if flow.layer.upstream is Layer.SILVER]
+
+    def report(self) -> Report:
+        """Look at everything."""
+        state = self._state
+        stored = {"bronze": state.records, "silver": state.silver, "quarantine": state.quarantine}
+        places = {layer: _places_of(rows) for layer, rows in stored.items()}
+        places["ledger"] = _places_of(state.ledger)
+        counts = self._report.counts
+        counts.update({layer: rows.rows for layer, rows in stored.items()}, replayed=state.ledger.rows)
+        for layer in stored:
+            self._findings.note(f"doubled in {layer}", places[layer].doubled())
+        rows = self._rows_of_silver(places)
+        counts["pending"] = sum(held.rows for held in state.records.files if held.file in state.pending)
+        counts["offsets without a record in bronze"] = places["bronze"].gaps()
+        for layer in ("silver", "quarantine"):
+            self._not_of_bronze(layer, places)
+        found = self._judged(places, rows)
+        self._findings.add(found.findings)
+        self._check_repeats(found, places["silver"], rows)
+        for flow in self._derived:
+            self._check_follower(flow, places["silver"])
+        self._say_what_was_not_audited(found)
+        self._report.wrong += [f"{path} lacks, or has of another type: {what}" for path, what in state.strange.items()]
+        self._report.wrong += [*state.lost_files(), *self._findings.lines()]
+        return self._report
+
+    def _rows_of_silver(self, places: dict[str, Places]) -> Numbers:
+        """Bronze's row of each of silver's; NOWHERE for what was replayed, and what bronze does not have."""
+        place = [self._state.silver.column(column) for column in _PLACE]
+        rows = places["bronze"].find(*place)
+        rows[places["ledger"].find(*place) != NOWHERE] = NOWHERE
+        return rows
+
+    def _not_of_bronze(self, layer: str, places: dict[str, Places]) -> None:
+        """Note rows that bronze has no record of, but for those that were pruned."""
+        foreign = list(places[layer].not_in(places["bronze"]))
+        if self._pruned(Layer.BRONZE):
+            first = {partition: places["bronze"].first(partition) for partition, _ in foreign}
+            wrong = [place for place in foreign if (at := first[place[0]]) is not None and place[1] >= at]
+            self._not_audited(len(foreign) - len(wrong), f"rows of {layer}, whose records were pruned from bronze")
+            foreign = wrong
+        self._findings.note(f"in {layer}, not in bronze", foreign)
+
+    def _judged(self, places: dict[str, Places], rows: Numbers) -> Judged:
+        state = self._state
+        refused = places["bronze"].find(*(state.quarantine.column(column) for column in _PLACE))
+        taken = {layer: state.positions[layer].taken for layer in (Layer.SILVER, Layer.QUARANTINE)}
+        earlier = rules.judged_by_others(self._feed, state.bronze.root)
+        shares, first = [], 0
+        for held in state.records.files:
+            in_silver, in_quarantine = (held.file.last <= batch for batch in taken.values())
+            for group, records in enumerate(held.groups):
+                if in_silver or in_quarantine:
+                    older = held.file.first <= earlier
+                    shares.append(Share(held, group, first, in_silver, in_quarantine, older))
+                first += records
+        with tempfile.TemporaryDirectory(prefix="audit-") as folder:
+            layers = []
+            for layer, stored, own in (
+                ("silver", state.silver, rows),
+                ("quarantine", state.quarantine, refused),
+                ("ledger", state.ledger, None),
+            ):
+                saved = Path(folder, layer)
+                places[layer].save(saved)
+                since = self._since(layer, own) if own is not None else 0
+                layers.append(judges.Layer(stored, saved, since))
+            task = self._progress.add_task(f"{self._feed.name}: records judged", total=state.records.rows)
+            advance = partial(self._progress.advance, task)
+            return judged(partial(Judge, self._feed, *layers), shares, advance)
+
+    def _since(self, layer: str, rows: Numbers) -> int:
+        """The first record of bronze of which the layer must have the row, if it ever had."""
+        if not self._pruned(layer):
+            return 0
+        known = rows[rows != NOWHERE]
+        return int(known.min()) if len(known) else self._state.records.rows
+
+    def _check_repeats(self, found: Judged, silver: Places, rows: Numbers) -> None:
+        state = self._state
+        if not state.records.rows:
+            return
+        pruned = self._pruned(Layer.BRONZE)
+        clocks = Clocks(state.records, state.silver, rows, state.planned_batches(), pruned=pruned)
+        repeats = Repeats(self._db, self._feed, state.silver, silver, rows, clocks)
+        number, unknown = repeats.check(found.absent, self._findings, pruned=self._pruned(Layer.SILVER))
+        self._report.counts["repeats"] = number
+        self._not_audited(unknown, "records that may repeat rows which were pruned from silver")
+
+    def _check_follower(self, flow: Flow, silver: Places) -> None:
+        state, counted = self._state, self._counted(flow)
+        if flow.layer is Layer.TOPIC:
+            topic = self._feed.topics[flow.sink].topic
+            self._report.beyond.append(f"{flow.name}: what was sent to the topic {topic} is not read back")
+            return
+        due, actual = name(f"_due_{flow.sink}"), name(f"_actual_{flow.sink}")
+        self._db.execute(f"CREATE VIEW {due} AS {state.due_sql(flow)}")
+        if flow.drops_late:
+            self._db.execute(f"CREATE VIEW {name(f'_late_{flow.sink}')} AS {state.late_sql(flow)}")
+        if _is_table(flow) and not self._has_copied(flow):
+            return
+        self._db.execute(f"CREATE VIEW {actual} AS {self._final_rows(flow) if _is_table(flow) else state.sql(flow)}")
+        self._report.counts[counted] = self._number(actual)
+        if (pending := self._state.silver.rows - self._number(due)) > 0:
+            self._report.counts[f"pending in {flow.sink}"] = pending
+        if flow.drops_late:
+            self._report.counts[flow.late_name] = self._number(name(f"_late_{flow.sink}"))
+            self._check_gold(flow, silver)
+        else:
+            self._check_mirror(flow)
+
+    def _check_gold(self, flow: Flow, silver: Places) -> None:
+        state, derived = self._state, Derived(self._db, self._feed, self._findings)
+        pruned = self._pruned(Layer.SILVER)
+        gone = Gone(self._newest_gone(flow), self._pruned(flow.sink))
+        times = EventTimes(state.silver, self._feed.event_time.field, gone.since)
+        unknown = LateRows(self._db, flow, silver, times, self._findings).check(pruned=pruned)
+        self._not_audited(unknown, f"rows of {flow.late_name}, which were pruned from silver")
+        check = derived.windows if flow.is_windowed else derived.sessions
+        what = "windows" if flow.is_windowed else "sessions"
+        unknown = check(flow, state.positions[flow.sink].watermark_ms, gone)
+        self._not_audited(unknown, f"{what} of {flow.sink}, of which rows or the files were pruned")
+
+    def _check_mirror(self, flow: Flow) -> None:
+        derived = Derived(self._db, self._feed, self._findings)
+        silver, own = self._pruned(Layer.SILVER), self._pruned(flow.sink)
+        if not silver and not own:
+            derived.mirror(flow)
+            return
+        unknown = derived.pruned_csv(flow) if flow.layer is Layer.RAW_CSV else 0
+        if flow.layer is Layer.LAKE:
+            unknown = derived.pruned_lake(flow, silver=silver, lake=own)
+        self._not_audited(unknown, f"rows of {flow.sink} or silver, which were pruned from the other")
+
+    def _newest_gone(self, flow: Flow) -> int | None:
+        """The newest event time that a row may have which was pruned, from silver or from the late rows; else None."""
+        if not self._pruned(Layer.SILVER):
+            return None
+        state = self._state
+        silver = [held.file for held in state.silver.files]
+        late = state.late_files(flow)
+        oldest = [*silver[:1], *(late[:1] if len(late) >= self._settings.max_files_per_sink else [])]
+        # no record came after its batch was planned, and it may be dated so far ahead of that (contract.py)
+        ahead = microseconds(self._feed.event_time.future_tolerance)
+        return max(map(read_by_us, oldest)) + ahead if silver else 2**62
+
+    def _has_copied(self, table: Flow) -> bool:
+        """Copy a table out of PostgreSQL, or note why it is not audited."""
+        try:
+            copy_tables(self._db, [table], self._settings)
+        except StreamAppError as error:
+            self._report.not_audited.append(f"{table.name}: {error}")
+            return False
+        return True
+
+    def _final_rows(self, table: Flow) -> str:
+        """What was final at the batch that is audited; the table may be ahead of that."""
+        ended, watermark = "epoch_us(window_end)", self._state.positions[table.sink].watermark_ms * 1000
+        if not table.is_windowed:
+            gap = microseconds(table.session.gap)
+            ended = f"epoch_us(session_end) + CASE outcome WHEN 'ended' THEN 0 ELSE {gap} END"
+        copied = f"{name(self._feed.name)}.{name(table.sink)}"
+        return f"SELECT * EXCLUDE (final) FROM {copied} WHERE final AND {ended} <= {watermark}"
+
+    def _say_what_was_not_audited(self, found: Judged) -> None:
+        for sink, batch in self._state.gone.items():
+            if batch >= 0:
+                self._report.not_audited.append(f"{sink}: files up to that of batch {batch} were deleted or given up")
+        self._not_audited(found.counts["earlier"], "records that other rules judged than those that the feed has now")
+        for layer in ("silver", "quarantine"):
+            what = f"records, whose batches were pruned from {layer}"
+            self._not_audited(found.counts[f"pruned from {layer}"], what)
+
+    def _not_audited(self, count: int, what: str) -> None:
+        if count:
+            self._report.not_audited.append(f"{count:,} {what}")
+
+    def _pruned(self, sink: str) -> bool:
+        return self._state.gone[sink] >= 0
+
+    def _counted(self, flow: Flow) -> str:
+        """What the flow's rows are counted as: a sink may be called as something else that is counted."""
+        shown = "csv" if flow.layer is Layer.RAW_CSV else flow.sink
+        is_own = flow.layer is Layer.RAW_CSV or shown not in {*self._report.counts, "csv", "repeats"}
+        return shown if is_own else flow.name
+
+    def _number(self, view: str) -> int:
+        return int(self._db.sql(f"SELECT count(*) FROM {view}").fetchall()[0][0])
+
+
+def _places_of(stored: Stored) -> Places:
+    return Places.of(*(stored.column(column) for column in _PLACE))
+
+
+def _is_table(flow: Flow) -> bool:
+    return flow.layer is Layer.TABLE

@@ -1,0 +1,122 @@
+"""The rows of a layer's files, numbered in the order of the files, and read by those numbers."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stream_app.errors import StreamAppError
+from stream_app.files import BatchFile
+from stream_app.ops.audit.places import Numbers
+
+# Bronze and the layer that follows have one order, so a share of bronze needs one or two of these.
+_KEPT_GROUPS = 4
+
+
+@dataclass(frozen=True)
+class Held:
+    """A file, and the path by which it can be read though somebody deletes it."""
+
+    file: BatchFile
+    path: str
+    groups: tuple[int, ...]
+    """The rows of each of its row groups."""
+
+    @property
+    def rows(self) -> int:
+        """How many it has."""
+        return sum(self.groups)
+
+
+@dataclass
+class Stored:
+    """The files of a layer, of which each row group is read when it is asked for."""
+
+    files: Sequence[Held]
+    columns: pa.Schema
+    _read: OrderedDict[int, pa.Table] = field(default_factory=OrderedDict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._groups = [(held, index) for held in self.files for index in range(len(held.groups))]
+        self._firsts = np.array([0, *accumulate(rows for held in self.files for rows in held.groups)], np.int64)
+        self.file_firsts = np.array([0, *accumulate(held.rows for held in self.files)], np.int64)
+        """The number of each file's first row, and of the row after the last."""
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return int(self.file_firsts[-1])
+
+    def column(self, name: str) -> Numbers:
+        """Return a column of integers or times of all rows, as int64; -1 for null, which no file of ours has."""
+        kind = self.columns.field(name).type
+        parts = [np.empty(0, np.int64)]
+        for held in self.files:
+            with opened(held) as file:
+                values = file.read(columns=[name])[name].cast(kind)
+            parts.append(values.cast(pa.int64()).fill_null(-1).to_numpy())
+        return np.concatenate(parts)
+
+    def file_of(self, rows: Numbers) -> Numbers:
+        """Return the number of the file that each row is in."""
+        return np.searchsorted(self.file_firsts, rows, side="right") - 1
+
+    def take(self, rows: Numbers) -> pa.Table:
+        """Return those rows, in that order."""
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        groups = np.searchsorted(self._firsts, ascending, side="right") - 1
+        parts = [self.columns.empty_table()]
+        for group in np.unique(groups).tolist():
+            own = ascending[groups == group] - self._firsts[group]
+            parts.append(self._group(group).take(pa.array(own)))
+        back = np.empty(len(rows), np.int64)
+        back[order] = np.arange(len(rows))
+        return pa.concat_tables(parts).combine_chunks().take(pa.array(back))
+
+    def _group(self, group: int) -> pa.Table:
+        if group not in self._read:
+            held, index = self._groups[group]
+            with opened(held) as file:
+                table = file.read_row_group(index, columns=self.columns.names, use_threads=False)
+            self._read[group] = table.select(self.columns.names).cast(self.columns)
+            if len(self._read) > _KEPT_GROUPS:
+                self._read.popitem(last=False)
+        self._read.move_to_end(group)
+        return self._read[group]
+
+
+@contextmanager
+def opened(held: Held) -> Iterator[pq.ParquetFile]:
+    """Open a file, whose checksums are looked at. Raises StreamAppError, naming it, where it cannot be read."""
+    try:
+        with pq.ParquetFile(held.path, page_checksum_verification=True) as file:
+            yield file
+    except FileNotFoundError:  # retention took it
+        raise
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StreamAppError(f"{held.file.path} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def held(file: BatchFile, path: object) -> Held:
+    """Return the file with its row groups."""
+    found = Held(file, str(path), ())
+    with opened(found) as parquet:
+        metadata = parquet.metadata
+        groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    return replace(found, groups=groups)
+
+
+def strange_columns(held: Held, columns: pa.Schema) -> str:
+    """Return which columns a file lacks, or has of another type."""
+    with opened(held) as parquet:
+        own = parquet.schema_arrow
+    wrong = (one.name for one in columns if own.get_field_index(one.name) < 0 or own.field(one.name).type != one.type)
+    return ", ".join(wrong)

@@ -1,0 +1,292 @@
+"""A whole output as the service writes it, made in a moment without Spark: every layer, every kind of sink with files.
+
+Each batch of bronze is one of every flow. It follows the rules of README, with the layers' own functions where these
+need no Spark; windows are added up here.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from stream_app import chain, rules, schema
+from stream_app.contract import Contract
+from stream_app.declared import Window
+from stream_app.feed import Feed
+from stream_app.files import batch_file
+from stream_app.flow import Flow, Layer, flows
+from stream_app.layers import raw_csv
+from stream_app.layers.quarantine import invalid_records
+from stream_app.layers.sessions import Kept, settle
+from stream_app.layers.silver import valid_rows
+from stream_app.planned import Planned, pinned
+from stream_app.wire import microseconds
+from tests.helpers import Row, commit, plan
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECOND = 1_000_000
+TIME = pa.timestamp("us", "UTC")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record of the topic."""
+
+    value: bytes | None
+    time: datetime
+    """Kafka's."""
+    partition: int = 0
+    key: str | None = "k"
+
+
+@dataclass
+class Output:
+    """The outputs of one feed, to which batches are added."""
+
+    feed: Feed
+    root: Path
+    flows: dict[str, Flow] = field(init=False)
+    silver: list[Row] = field(default_factory=list)
+    tables: dict[str, list[Row]] = field(default_factory=dict)
+    """The rows that PostgreSQL would hold."""
+    _batch: int = 0
+    _offsets: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    _clock: int = 0
+    _seen: dict[object, int] = field(default_factory=dict)
+    _watermarks: dict[str, list[int]] = field(default_factory=dict)
+    _newest: int = 0
+    _counted: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    _open: dict[tuple[str, tuple[object, ...]], Kept | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.flows = {flow.sink: flow for flow in flows([self.feed], self.root)}
+        for flow in self.flows.values():
+            flow.checkpoint.path.mkdir(parents=True)
+            (flow.checkpoint.path / "metadata").write_text(f'{{"id": "query of {flow.sink}"}}')
+        rules.agree(self.feed, self.root)
+
+    def take(self, records: Sequence[Record], at: datetime) -> None:
+        """Have a batch that was planned at that time go through every flow."""
+        number, time_ms = self._batch, int(at.timestamp() * 1000)
+        bronze = self._write(self.flows[Layer.BRONZE], time_ms, self._bronze(records), pinned(time_ms))
+        planned = Planned.of(pq.read_metadata(bronze)) if bronze else None
+        rows: list[Row] = []
+        if bronze and planned:
+            (batch,) = pq.read_table(bronze).combine_chunks().to_batches()
+            batch = batch.append_column(schema.PLANNED, planned.of_rows(0, batch.num_rows))
+            contract = Contract(self.feed)
+            quarantine = to_arrow_schema(schema.QUARANTINE, timezone="UTC")
+            refused = invalid_records(contract, quarantine)(batch)
+            self._write(self.flows[Layer.QUARANTINE], time_ms, pa.Table.from_batches([refused]))
+            clocked = pa.schema([*self._columns, ("_clock", TIME)])
+            rows = self._kept(valid_rows(contract, clocked, self._clock)(batch).to_pylist())
+        self._write(self.flows[Layer.SILVER], time_ms, pa.Table.from_pylist(rows, self._columns))
+        clock = self._clock
+        if records:
+            newest = max(microseconds(record.time - EPOCH) for record in records)
+            self._clock = max(clock, min(newest, (time_ms // 1000 + 1) * SECOND))
+        self.silver += rows
+        for flow in self.flows.values():
+            self._follow(flow, rows, time_ms)
+        self._newest = max([self._newest, *(_us(row[self.feed.event_time.field]) for row in rows)])
+        self._batch = number + 1
+
+    def end(self, at: datetime) -> None:
+        """Have the last windows come out, as Spark does by a batch without records."""
+        self.take([], at)
+
+    def copied(self, root: Path) -> Output:
+        """The same in another folder."""
+        shutil.copytree(self.root, root, dirs_exist_ok=True)
+        other = copy.deepcopy(self)
+        other.root, other.flows = root, {flow.sink: flow for flow in flows([self.feed], root)}
+        return other
+
+    def paths(self, sink: str) -> list[Path]:
+        """The files of a flow."""
+        return [file.path for file in self.flows[sink].files()]
+
+    @property
+    def _columns(self) -> pa.Schema:
+        return to_arrow_schema(schema.silver(self.feed), timezone="UTC")
+
+    def _bronze(self, records: Sequence[Record]) -> pa.Table:
+        rows = []
+        for record in records:
+            offset = self._offsets[record.partition]
+            self._offsets[record.partition] += 1
+            place = {"topic": self.feed.topic, "partition": record.partition, "offset": offset}
+            rows.append({"key": record.key, "value": record.value, "headers": None, "kafka_ts": record.time, **place})
+        return pa.Table.from_pylist(rows, to_arrow_schema(schema.BRONZE, timezone="UTC"))
+
+    def _kept(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows that are no repeats; the first of a batch is one only of earlier batches."""
+        kept, new = [], {}
+        horizon = self._clock - microseconds(self.feed.dedupe.within)
+        for row in rows:
+            clock, key = _us(row.pop("_clock")), row[self.feed.dedupe.key]
+            if key not in new and self._seen.get(key, horizon - 1) < horizon:
+                new[key] = clock
+                kept.append(row)
+        self._seen |= new
+        return kept
+
+    def _follow(self, flow: Flow, rows: list[Row], time_ms: int) -> None:
+        end: Mapping[str, Any] = {"batch": self._batch, "clock": self._clock, "replay": -1}
+        if flow.layer is Layer.BRONZE:
+            end = {self.feed.topic: {str(partition): offset for partition, offset in self._offsets.items()}}
+        watermark = 0
+        if flow.drops_late:
+            watermark = self._gold(flow, rows, time_ms)
+        elif flow.layer is Layer.RAW_CSV:
+            self._csv(flow, rows, time_ms)
+        elif flow.layer is Layer.LAKE:
+            for date in sorted({f"{row[self.feed.event_time.field]:%Y-%m-%d}" for row in rows}):
+                own = [row for row in rows if f"{row[self.feed.event_time.field]:%Y-%m-%d}" == date]
+                table = pa.Table.from_pylist(own, self._columns)
+                self._write(flow, time_ms, table, folder=flow.output / f"event_date={date}")
+        self._log(flow, end, time_ms, watermark)
+
+    def _gold(self, flow: Flow, rows: list[Row], time_ms: int) -> int:
+        """Write what becomes final, and what is late; the batch's watermark in milliseconds."""
+        declared = flow.window if flow.is_windowed else flow.session
+        before = self._watermarks.setdefault(flow.sink, [0])
+        late_by, watermark = (
+            before[-1],
+            max(before[-1], self._newest // 1000 - microseconds(declared.watermark) // 1000),
+        )
+        before.append(watermark)
+        place = self._count_windows if flow.is_windowed else self._count_sessions
+        final, late = place(flow, rows, late_by * 1000, watermark * 1000)
+        columns = self._columns
+        if flow.is_windowed:
+            columns = pa.schema([("window_start", TIME), ("window_end", TIME), *columns])
+        if flow.layer is Layer.TABLE:
+            self.tables.setdefault(flow.sink, []).extend(row | {"final": True} for row in final)
+        else:
+            self._write(flow, time_ms, pa.Table.from_pylist(final, self.gold_columns(flow)))
+        self._write(flow, time_ms, pa.Table.from_pylist(late, columns), folder=flow.late, prefix=flow.late_name)
+        return watermark
+
+    def _count_windows(self, flow: Flow, rows: list[Row], late_by: int, watermark: int) -> tuple[list[Row], list[Row]]:
+        declared, time = flow.window, self.feed.event_time.field
+        late: list[Row] = []
+        held = self._counted[flow.sink]
+        for row in rows:
+            if any(row[column] != value for column, value in declared.where.items()):
+                continue
+            newest = _us(row[time]) // microseconds(declared.every) * microseconds(declared.every)
+            for start in range(newest, newest - microseconds(declared.window), -microseconds(declared.every)):
+                window = {"window_start": _at(start), "window_end": _at(start + microseconds(declared.window))}
+                (late if _us(window["window_end"]) <= late_by else held).append({**window, **row})
+        final = [row for row in held if _us(row["window_end"]) <= watermark]
+        self._counted[flow.sink] = [row for row in held if _us(row["window_end"]) > watermark]
+        groups = defaultdict(list)
+        for row in final:
+            groups[tuple(row[key] for key in ("window_start", "window_end", *declared.keys))].append(row)
+        return [self._aggregated(declared, key, own) for key, own in groups.items()], late
+
+    def _aggregated(self, declared: Window, key: tuple[object, ...], rows: list[Row]) -> Row:
+        found: Row = dict(zip(("window_start", "window_end", *declared.keys), key, strict=True))
+        for name, measure in declared.measures.items():
+            values = [row[measure.field] for row in rows] if measure.field else []
+            match measure.function:
+                case "count":
+                    found[name] = len(rows)
+                case "distinct":
+                    found[name] = len({*values})
+                case "avg":
+                    mean = Decimal(sum(values)) / len(values)
+                    found[name] = mean.quantize(Decimal("1e-6"), ROUND_HALF_UP)
+                case "sum":
+                    found[name] = sum(values)
+                case _:
+                    found[name] = max(values) if measure.function == "max" else min(values)
+        return found
+
+    def _count_sessions(self, flow: Flow, rows: list[Row], late_by: int, watermark: int) -> tuple[list[Row], list[Row]]:
+        declared, time = flow.session, self.feed.event_time.field
+        late = [row for row in rows if _us(row[time]) <= late_by] if late_by else []
+        new: dict[tuple[object, ...], list[tuple[int, bool]]] = defaultdict(list)
+        for row in rows:
+            if row not in late:
+                ends = all(row[column] == value for column, value in declared.ends.items())
+                new[tuple(row[key] for key in declared.keys)].append((_us(row[time]), ends))
+        found: list[Row] = []
+        for key in {key for sink, key in self._open if sink == flow.sink} | {*new}:
+            final, _, kept = settle(self._open.get((flow.sink, key)), new[key], watermark, microseconds(declared.gap))
+            self._open[flow.sink, key] = kept
+            for one in final:
+                row = dict(zip(declared.keys, key, strict=True))
+                times = {"session_start": _at(one.first), "session_end": _at(one.last)}
+                rest = {"duration_seconds": (one.last - one.first) / 1e6, "events": one.events}
+                found.append(row | times | rest | {"outcome": "ended" if one.ended else "timed_out"})
+        return found, late
+
+    def gold_columns(self, flow: Flow) -> pa.Schema:
+        """The columns of a window or a session."""
+        if not flow.is_windowed:
+            keys = [(key, pa.string()) for key in flow.session.keys]
+            rest = [("duration_seconds", pa.float64()), ("events", pa.int64()), ("outcome", pa.string())]
+            return pa.schema([*keys, ("session_start", TIME), ("session_end", TIME), *rest])
+        keys = [(key, pa.string()) for key in flow.window.keys]
+        measured = []
+        for name, measure in flow.window.measures.items():
+            decimal = self.feed.fields[measure.field].precision_scale if measure.field else None
+            more = {"sum": (10, 0), "avg": (4, 4)}.get(measure.function, (0, 0))
+            kind = pa.int64()
+            if decimal and measure.function != "distinct":
+                kind = pa.decimal128(decimal[0] + more[0], decimal[1] + more[1])
+            measured.append((name, kind))
+        return pa.schema([("window_start", TIME), ("window_end", TIME), *keys, *measured])
+
+    def _csv(self, flow: Flow, rows: list[Row], time_ms: int) -> None:
+        if not rows:
+            return
+        (batch,) = pa.Table.from_pylist(rows, self._columns).to_batches()
+        path = batch_file(flow.output, flow.sink, "csv", time_ms, self._batch).path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = raw_csv.lines(batch, self.feed)[raw_csv.LINE].to_pylist()
+        path.write_text(raw_csv.header(self.feed) + "".join(lines), newline="", encoding="utf-8")
+
+    def _write(
+        self,
+        flow: Flow,
+        time_ms: int,
+        rows: pa.Table,
+        says: Mapping[bytes, bytes] | None = None,
+        folder: Path | None = None,
+        prefix: str = "",
+    ) -> Path | None:
+        if not rows.num_rows:
+            return None
+        path = batch_file(folder or flow.output, prefix or flow.sink, "parquet", time_ms, self._batch).path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        link = chain.signature(flow) if prefix else chain.link(flow)
+        pq.write_table(rows.replace_schema_metadata({**link, **(says or {})}), path)
+        if not prefix:
+            chain.remember(flow, path)
+        return path
+
+    def _log(self, flow: Flow, end: Mapping[str, Any], time_ms: int, watermark: int) -> None:
+        plan(flow, self._batch, end, watermark, time_ms)
+        commit(flow, self._batch)
+
+
+def _us(time: datetime) -> int:
+    return microseconds(time - EPOCH)
+
+
+def _at(us: int) -> datetime:
+    return EPOCH + timedelta(microseconds=us)

@@ -1,0 +1,591 @@
+"""Nobody fools the audit: each layer and each kind of sink is tampered with, in every way that a table lists."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stream_app import chain, rules
+from stream_app.declared import IDENTIFIER
+from stream_app.errors import ConfigError
+from stream_app.feed import Feed
+from stream_app.files import batch_file
+from stream_app.flow import Flow, Layer, flows
+from stream_app.ops.audit import audit, reconcile, steps, work
+from stream_app.ops.audit.report import Report
+from stream_app.planned import merged
+from stream_app.sinks import csv
+from tests.helpers import Row, app_settings
+from tests.outputs import Output, Record
+
+START = datetime(2026, 11, 27, 10, tzinfo=UTC)
+
+# Sinks and columns are called what SQL, and the audit itself, call things.
+FEED = """
+topic = "order"
+[fields.id]
+wire = "user's id"
+type = "string"
+[fields.ts]
+type = "timestamp"
+[fields.order]
+type = "decimal(10,2)"
+[fields.first]
+type = "string"
+[fields.last]
+type = "string"
+[event_time]
+field = "ts"
+lateness = "2 hours"
+future_tolerance = "1 minute"
+[dedupe]
+key = "id"
+within = "1 hour"
+[windows.csv]
+key = "first"
+window = "1 minute"
+watermark = "2 minutes"
+measures = { back = "count", total = "sum(order)", mean = "avg(order)", rows = "max(order)" }
+[windows.due]
+window = "2 minutes"
+slide = "1 minute"
+watermark = "2 minutes"
+where = { last = "go" }
+measures = { missing = "distinct(first)" }
+[sessions.repeats]
+keys = ["first"]
+ends = { last = "end" }
+gap = "1 minute"
+watermark = "2 minutes"
+[lakes.own]
+[topics.table]
+topic = "elsewhere"
+key = "id"
+[tables.end]
+of = "csv"
+[tables.bronze]
+of = "repeats"
+"""
+
+
+def at(minutes: float) -> datetime:
+    return START + timedelta(minutes=minutes)
+
+
+def record(number: object, minutes: float, *, arrived: float | None = None, **changed: object) -> Record:
+    """A valid record of that number, which happened so many minutes after START and arrived then or later."""
+    fields = {"user's id": f"r{number}", "ts": at(minutes).isoformat(), "order": 12.5, "first": "a", "last": "go"}
+    return Record(json.dumps(fields | changed).encode(), at(minutes if arrived is None else arrived))
+
+
+def batches() -> Iterable[tuple[float, list[Record]]]:
+    """When each was planned, and its records: each kind that there is."""
+    yield 1, [record(0, 0), record(1, 0.2, first="=b", order=7), Record(b"\xff", at(0.5)), record(2, 0.9, last="end")]
+    yield (
+        5,
+        [
+            record(3, 4, first=""),
+            record(0, 4.5),
+            record(4, 4.8, last=""),
+            record(5, 4.9, order="x"),
+            record(0, 4.95, order="x"),
+        ],
+    )
+    yield 6, [record("7", 5.2, first="d"), Record(None, at(5.6))]
+    yield 80, [record(6, 0.3, arrived=79, first="c"), record(8, 79), record(9, 79.5, first="e")]
+    # the key of the first record, after the hour in which it would be a repeat
+    yield 81, [record(0, 80.5), record(10, 80.7, order=0.1), record(10, 80.8)]
+    yield 90, [record(11, 89, first="b"), record(12, 89.2)]
+
+
+def made(declared: str, name: str, root: Path) -> Output:
+    """The output of those records by a feed."""
+    output = Output(Feed.model_validate(tomllib.loads(declared, parse_float=Decimal) | {"name": name}), root)
+    for minutes, records in batches():
+        output.take(records, at(minutes))
+    output.end(at(91))
+    return output
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Output:
+    return made(FEED, "main", tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def output(template: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Output:
+    """An output in order, with its tables, for a test to change."""
+    copied = template.copied(tmp_path)
+    with_tables(copied, monkeypatch)
+    return copied
+
+
+def with_tables(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have PostgreSQL's tables be those of the output."""
+
+    def copy(connection: duckdb.DuckDBPyConnection, asked: list[Flow], _: object) -> None:
+        for flow in asked:
+            columns = output.gold_columns(flow).append(pa.field("final", pa.bool_()))
+            connection.register("_copied", pa.Table.from_pylist(output.tables[flow.sink], columns))
+            connection.execute(f'CREATE TABLE "{flow.feed.name}"."{flow.sink}" AS FROM _copied')
+
+    monkeypatch.setattr(steps, "copy_tables", copy)
+
+
+def found(output: Output, **settings: object) -> Report:
+    return reconcile(output.flows[Layer.BRONZE], app_settings(output.root, **settings))
+
+
+def test_what_is_right_is_right_in_every_layer(output: Output) -> None:
+    report = found(output)
+    assert (report.wrong, report.not_audited, report.exit_code) == ([], [], 0)
+    own = [count for count in report.counts if not count.startswith(("main.", "late_", "postgres_"))]
+    assert {count: report.counts[count] for count in own} == {
+        "bronze": 19,
+        "silver": 13,
+        "quarantine": 4,
+        "replayed": 0,
+        "pending": 0,
+        "offsets without a record in bronze": 0,
+        "repeats": 2,
+        "csv": 13,
+        "due": 8,
+        "own": 13,
+    }
+    assert {layer: report.counts[layer] for layer in ("main.csv", "late_csv", "main.repeats", "late_repeats")} == {
+        "main.csv": 8,
+        "late_csv": 1,
+        "main.repeats": 8,
+        "late_repeats": 1,
+    }
+    assert report.beyond == ["main.table: what was sent to the topic elsewhere is not read back"]
+
+
+def edit(path: Path, change: Callable[[list[Row]], list[Row]]) -> None:
+    """Write a file anew with other rows; what it says of itself stays."""
+    table = pq.read_table(path)
+    pq.write_table(pa.Table.from_pylist(change(table.to_pylist()), table.schema), path)
+
+
+def changed(_row: int = 0, **values: Any) -> Callable[[list[Row]], list[Row]]:
+    return lambda rows: [one | values if number == _row else one for number, one in enumerate(rows)]
+
+
+def without(row: int = 0) -> Callable[[list[Row]], list[Row]]:
+    return lambda rows: [one for number, one in enumerate(rows) if number != row]
+
+
+def doubled(rows: list[Row]) -> list[Row]:
+    return [*rows, rows[0]]
+
+
+def late_path(output: Output, sink: str) -> Path:
+    flow = output.flows[sink]
+    return next(iter(sorted(flow.late.glob("*.parquet"))))
+
+
+def file_of(sink: str, number: int, change: Callable[[list[Row]], list[Row]]) -> Callable[[Output], object]:
+    """Change the rows of a file of the sink."""
+    return lambda output: edit(output.paths(sink)[number], change)
+
+
+def late_file_of(sink: str, change: Callable[[list[Row]], list[Row]]) -> Callable[[Output], object]:
+    return lambda output: edit(late_path(output, sink), change)
+
+
+def deleted(sink: str, number: int) -> Callable[[Output], object]:
+    return lambda output: output.paths(sink)[number].unlink()
+
+
+def cell(old: str, new: str) -> Callable[[Output], object]:
+    """Change the text of the CSV's files."""
+
+    def change(output: Output) -> None:
+        path = next(path for path in output.paths("raw_csv") if old.encode() in path.read_bytes())
+        path.write_bytes(path.read_bytes().replace(old.encode(), new.encode(), 1))
+
+    return change
+
+
+def emptied_into_late(sink: str) -> Callable[[Output], object]:
+    """Gold counts nothing any more; all its rows are late, it says."""
+
+    def change(output: Output) -> None:
+        flow = output.flows[sink]
+        for path in output.paths(sink):
+            edit(path, lambda _: [])
+        rows = []
+        for row in output.silver:
+            start = row["ts"].replace(second=0, microsecond=0)
+            window = {"window_start": start, "window_end": start + timedelta(minutes=1)} if flow.is_windowed else {}
+            rows.append(window | row)
+        edit(late_path(output, sink), lambda _: rows)
+
+    return change
+
+
+def of_bronze(output: Output, offset: int) -> Row:
+    found = (row for path in output.paths("bronze") for row in pq.read_table(path).to_pylist())
+    return next(row for row in found if row["offset"] == offset)
+
+
+def kept_in_silver(offset: int) -> Callable[[Output], object]:
+    """Silver keeps a record that it should have left out."""
+
+    def change(output: Output) -> None:
+        record = of_bronze(output, offset)
+        place = {name: record[name] for name in ("kafka_ts", "topic", "partition", "offset")}
+        edit(output.paths("silver")[1], lambda rows: [*rows, rows[0] | {"id": "r0"} | place])
+
+    return change
+
+
+def quarantined(offset: int) -> Callable[[Output], object]:
+    """Quarantine holds a valid record."""
+
+    def change(output: Output) -> None:
+        row = of_bronze(output, offset)
+        row["value_text"], row["reasons"] = row["value"].decode(), ["not_json"]
+        del row["headers"]
+        edit(output.paths("quarantine")[0], lambda rows: [*rows, row])
+
+    return change
+
+
+def in_table(sink: str, change: Callable[[list[Row]], list[Row]]) -> Callable[[Output], object]:
+    def changing(output: Output) -> None:
+        output.tables[sink] = change(output.tables[sink])
+
+    return changing
+
+
+UNLIKE_SILVER = "silver's row is not what the contract makes of the record: 1, "
+UNLIKE_QUARANTINE = "quarantine's row is not what the contract makes of the record: 1, "
+LOST = "lost: in bronze, not in silver or quarantine, and no repeat: "
+AGAIN = "silver kept a row though it held one of its key within the time in which repeats are dropped: 1, "
+
+TAMPERS: dict[str, tuple[Callable[[Output], object], str]] = {
+    "silver: a text": (file_of("silver", 0, changed(last="x")), UNLIKE_SILVER + "(0, 0, last)"),
+    "silver: null": (file_of("silver", 0, changed(first=None)), UNLIKE_SILVER + "(0, 0, first)"),
+    "silver: a cent": (file_of("silver", 0, changed(order=Decimal("12.51"))), UNLIKE_SILVER + "(0, 0, order)"),
+    "silver: a microsecond": (
+        file_of("silver", 0, changed(ts=START + timedelta(microseconds=1))),
+        UNLIKE_SILVER + "(0, 0, ts)",
+    ),
+    "silver: two columns": (file_of("silver", 0, changed(topic="t", id="x")), UNLIKE_SILVER + "(0, 0, id topic)"),
+    "silver: Kafka's time": (file_of("silver", 0, changed(kafka_ts=at(9))), UNLIKE_SILVER + "(0, 0, kafka_ts)"),
+    "silver: a row dropped": (file_of("silver", 0, without(1)), LOST + "1, (0, 1)"),
+    "silver: all rows dropped": (file_of("silver", 0, lambda _: []), LOST + "4, (0, 0), (0, 1), (0, 3), (0, 5)"),
+    "silver: a row doubled": (file_of("silver", 0, doubled), "doubled in silver: 1, (0, 0)"),
+    "silver: a row of nowhere": (file_of("silver", 0, changed(offset=99)), "in silver, not in bronze: 1, (0, 99)"),
+    "silver: another partition": (file_of("silver", 0, changed(partition=5)), "in silver, not in bronze: 1, (5, 0)"),
+    "silver: a repeat kept": (kept_in_silver(5), AGAIN + "(0, 5)"),
+    "silver: a refused one kept": (kept_in_silver(7), "in silver, though the contract refuses it: 1, (0, 7)"),
+    "silver: a key used again": (file_of("silver", 4, without(0)), LOST + "1, (0, 14)"),
+    "silver: a file deleted": (deleted("silver", 1), "silver has lost the file of batch 1"),
+    "silver: its newest file deleted": (deleted("silver", -1), "silver has lost the file of batch 5"),
+    "silver: its first file deleted": (deleted("silver", 0), "silver has lost the file of batch 0"),
+    "quarantine: a reason": (
+        file_of("quarantine", 0, changed(reasons=["empty"])),
+        "quarantine's reasons are not the contract's: 1, (0, 2)",
+    ),
+    "quarantine: a reason more": (
+        file_of("quarantine", 1, changed(reasons=["bad_type:order", "late"])),
+        "quarantine's reasons are not the contract's: 1, (0, 7)",
+    ),
+    "quarantine: the value": (file_of("quarantine", 0, changed(value=b"y")), UNLIKE_QUARANTINE + "(0, 2, value)"),
+    "quarantine: its text": (
+        file_of("quarantine", 0, changed(value_text="y")),
+        UNLIKE_QUARANTINE + "(0, 2, value_text)",
+    ),
+    "quarantine: the key": (file_of("quarantine", 0, changed(key=None)), UNLIKE_QUARANTINE + "(0, 2, key)"),
+    "quarantine: a row dropped whose key silver holds": (file_of("quarantine", 1, without(1)), LOST + "1, (0, 8)"),
+    "quarantine: a row doubled": (file_of("quarantine", 1, doubled), "doubled in quarantine: 1, (0, 7)"),
+    "quarantine: a valid record": (quarantined(0), "in quarantine, though the contract takes it: 1, (0, 0)"),
+    "quarantine: a repeat moved there": (quarantined(5), "in quarantine, though the contract takes it: 1, (0, 5)"),
+    "quarantine: a file deleted": (deleted("quarantine", 1), "quarantine has lost the file of batch 1"),
+    "bronze: a value": (
+        file_of("bronze", 0, changed(value=b"{}")),
+        "in silver, though the contract refuses it: 1, (0, 0)",
+    ),
+    "bronze: a time": (file_of("bronze", 0, changed(kafka_ts=at(0.1))), UNLIKE_SILVER + "(0, 0, kafka_ts)"),
+    "bronze: a row dropped": (file_of("bronze", 0, without(1)), "in silver, not in bronze: 1, (0, 1)"),
+    "bronze: a refused one dropped": (file_of("bronze", 0, without(2)), "in quarantine, not in bronze: 1, (0, 2)"),
+    "bronze: a row doubled": (file_of("bronze", 0, doubled), "doubled in bronze: 1, (0, 0)"),
+    "bronze: a file deleted": (deleted("bronze", 1), "bronze has lost the file of batch 1"),
+    "csv: a cell": (cell("12.50", "12.51"), "csv is not silver: 2, "),
+    "csv: an apostrophe": (cell("'=b", "=b"), "csv is not silver: 2, "),
+    "csv: a row dropped": (cell("r9,2026-11-27T11:19:30.000000Z,12.50,e,go\r\n", ""), "csv is not silver: 1, (r9"),
+    "csv: an empty text filled": (cell(",a,\r\n", ",a,x\r\n"), "csv is not silver: 2, "),
+    "csv: a file deleted": (deleted("raw_csv", 1), "csv is not silver: 2, "),
+    "lake: a text": (file_of("own", 0, changed(last="x")), "own is not silver: 2, "),
+    "lake: a row dropped": (file_of("own", 0, without()), "own is not silver: 1, "),
+    "lake: a row doubled": (file_of("own", 0, doubled), "own is not silver: 1, "),
+    "lake: a file deleted": (deleted("own", 0), "own is not silver: 3, "),
+    **{
+        f"window: {measure}": (file_of("csv", 0, changed(0, **{measure: value})), "csv is not what silver's final win")
+        for measure, value in {"back": 9, "total": Decimal("1.00"), "mean": Decimal("12.500002"), "rows": None}.items()
+    },
+    "window: distinct": (
+        file_of("due", 0, changed(missing=9)),
+        "due is not what silver's final windows add up to: 1, ",
+    ),
+    "window: its end": (file_of("csv", 0, changed(window_end=at(9))), "csv is not what silver's final windows"),
+    "window: dropped": (file_of("csv", 0, without()), "csv is not what silver's final windows add up to: 1, "),
+    "window: doubled": (file_of("csv", 0, doubled), "a window of csv stands twice: 1, "),
+    "window: a file deleted": (deleted("csv", 0), "csv is not what silver's final windows"),
+    "window: emptied into late": (emptied_into_late("csv"), "late_csv holds a row that was not late: "),
+    "window: late dropped": (late_file_of("csv", without()), "csv is not what silver's final windows add up to: 1, "),
+    "late: a text": (late_file_of("csv", changed(last="x")), "late_csv holds a row that is not silver's: 1, (0, 11)"),
+    "late: Kafka's time": (late_file_of("csv", changed(kafka_ts=at(1))), "late_csv holds a row that is not silver's"),
+    "late: a row doubled": (late_file_of("csv", doubled), "a row of late_csv stands twice: 1, (0, 11"),
+    "late: another window": (
+        late_file_of("csv", changed(window_start=at(1), window_end=at(2))),
+        "late_csv holds a row with a window that is not its own: 1, (0, 11",
+    ),
+    "late: a longer window": (
+        late_file_of("csv", changed(window_end=at(2))),
+        "late_csv holds a row with a window that is not its own: 1, (0, 11",
+    ),
+    "session: events": (
+        file_of("repeats", 0, changed(events=9)),
+        "repeats is not what silver's final sessions are: 2, ",
+    ),
+    "session: its end": (
+        file_of("repeats", 0, changed(outcome="x")),
+        "repeats is not what silver's final sessions are",
+    ),
+    "session: dropped": (file_of("repeats", 0, without()), "repeats is not what silver's final sessions are: 1, "),
+    "session: doubled": (file_of("repeats", 0, doubled), "a session of repeats stands twice: 1, "),
+    "session: emptied into late": (emptied_into_late("repeats"), "late_repeats holds a row that was not late: "),
+    "session: late doubled": (late_file_of("repeats", doubled), "a row of late_repeats stands twice: 1, "),
+    "table: a measure": (in_table("postgres_end", changed(back=9)), "postgres_end is not what silver's final windows"),
+    "table: a row dropped": (in_table("postgres_end", without()), "postgres_end is not what silver's final windows"),
+    "table: a session": (in_table("postgres_bronze", changed(events=9)), "postgres_bronze is not what silver's final"),
+    "table: a late row": (
+        late_file_of("postgres_end", changed(last="x")),
+        "late_postgres_end holds a row that is not silver's: 1, (0, 11)",
+    ),
+}
+
+
+@pytest.mark.parametrize("tamper", TAMPERS)
+def test_every_tamper_is_named(output: Output, tamper: str) -> None:
+    change, expected = TAMPERS[tamper]
+    change(output)
+    report = found(output)
+    assert expected in "\n".join(report.wrong), report.wrong
+    assert report.exit_code == 1
+
+
+def lines(report: Report) -> str:
+    return "\n".join((*report.wrong, *report.not_audited))
+
+
+REST = '"ts": "%s", "order": 1, "first": "a", "last": "b"'
+ODD = {
+    "its key twice, the last one counts": f"""{{"user's id": "new", "user's id": "r0", {REST}}}""",
+    "half a character where nobody reads": f"""{{"user's id": "r0", {REST}, "z": "\\ud800"}}""",
+    "its key by escapes": f"""{{"user's id": "\\u00720", {REST}}}""",
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_repeat_is_one_however_it_is_spelled(output: Output, odd: str) -> None:
+    output.take([Record((ODD[odd] % at(92).isoformat()).encode(), at(92))], at(93))
+    before = len(output.silver)
+    report = found(output)
+    assert (report.wrong, report.counts["repeats"], before) == ([], 3, 13)
+    edit(output.paths("silver")[-2], without(0))  # the row of r0 that it repeats
+    assert LOST in lines(found(output))
+
+
+def test_a_table_that_no_database_shows_is_not_audited(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    report = found(output)
+    assert report.wrong == []
+    assert [line.partition(":")[0] for line in report.not_audited] == ["main.postgres_end", "main.postgres_bronze"]
+    assert report.exit_code == 3
+
+
+def with_a_rule(output: Output) -> Flow:
+    declared = FEED.replace('type = "decimal(10,2)"', 'type = "decimal(10,2)"\nrange = [0, 12]')
+    feed = Feed.model_validate(tomllib.loads(declared, parse_float=Decimal) | {"name": "main"})
+    return Flow(feed, Layer.BRONZE, output.root)
+
+
+def test_verdicts_of_other_rules_are_not_audited(output: Output) -> None:
+    """Before the next start, and after it: but those of batches to come are."""
+    bronze, settings = with_a_rule(output), app_settings(output.root)
+    other = "records that other rules judged than those that the feed has now"
+    for _ in range(2):
+        report = reconcile(bronze, settings)
+        assert (report.wrong, report.not_audited) == ([], [f"11 {other}"])
+        rules.agree(bronze.feed, output.root)
+    output.take([record(20, 92, order=13), record(21, 92, order=1)], at(93))
+    report = reconcile(bronze, settings)
+    assert report.wrong == ["in silver, though the contract refuses it: 1, (0, 19)"]
+    assert report.not_audited == [f"11 {other}"]
+
+
+def prune(output: Output, sink: str, up_to: int) -> None:
+    """Delete the files of the batches up to one, as RETENTION=prune does."""
+    flow = output.flows[sink]
+    chain.let_go(flow, up_to)
+    for file in flow.files(up_to=up_to):
+        file.path.unlink()
+
+
+PRUNED = ("bronze", "silver", "quarantine", "raw_csv", "csv", "due", "repeats", "own")
+
+
+@pytest.mark.parametrize("pruned", [*((sink,) for sink in PRUNED), PRUNED, PRUNED[:2], ("silver", "csv")])
+@pytest.mark.parametrize("up_to", [0, 2])
+def test_what_was_pruned_is_not_audited_and_what_is_left_is(
+    output: Output, pruned: tuple[str, ...], up_to: int
+) -> None:
+    for sink in pruned:
+        prune(output, sink, up_to)
+    report = found(output, retention="prune")
+    assert report.wrong == []
+    assert report.exit_code == 3
+    assert {line.partition(":")[0] for line in report.not_audited} >= {*pruned}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (file_of("silver", -1, changed(last="x")), UNLIKE_SILVER),
+        (file_of("silver", -1, changed(offset=999)), "in silver, not in bronze: 1, (0, 999)"),
+        (deleted("silver", 0), "silver has lost the file of batch"),
+        (deleted("silver", -1), "silver has lost the file of batch 5"),
+        (deleted("bronze", -1), "bronze has lost the file of batch 5"),
+        (file_of("bronze", -1, changed(value=b"x")), "in silver, though the contract refuses it"),
+        (file_of("csv", -1, changed(back=9)), "csv is not what silver's final windows"),
+        (file_of("csv", -1, doubled), "a window of csv stands twice"),
+        (file_of("repeats", -1, changed(events=9)), "repeats is not what silver's final sessions"),
+        (file_of("own", -1, changed(last="x")), "own is not silver"),
+        (file_of("own", -1, without(0)), "own lacks rows of silver"),
+        (cell("r11,", "rX,"), "csv is not silver"),
+        (deleted("raw_csv", -1), "csv is not silver"),
+    ],
+)
+def test_of_pruned_outputs_a_tamper_is_named(output: Output, change: Callable[[Output], object], expected: str) -> None:
+    for sink in PRUNED:
+        prune(output, sink, 2)
+    change(output)
+    report = found(output, retention="prune")
+    assert expected in "\n".join(report.wrong), lines(report)
+    assert report.exit_code == 1
+
+
+def test_an_output_path_that_is_not_there_or_empty_is_refused(output: Output, tmp_path: Path) -> None:
+    made = flows([output.feed], tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"^OUTPUT_PATH: there is no folder .*elsewhere"):
+        audit(app_settings(tmp_path / "elsewhere"), made)
+    (tmp_path / "elsewhere" / "other_feed").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"^OUTPUT_PATH: .*elsewhere holds nothing of main"):
+        audit(app_settings(tmp_path / "elsewhere"), made)
+
+
+WORDS = """order group table all end case default select from where limit show check column main temp system user union
+values memory public json due missing repeats repeat replayed csv for_csv for_w own gold bar back first last ended
+window rows file batch count sum key value headers timestamp reasons warnings"""
+
+
+@pytest.mark.parametrize("first", range(0, len(WORDS.split()), 9))
+def test_feeds_may_call_things_as_they_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int) -> None:
+    """Each word is the name of a field, a window, a session, a lake and a measure of some feed."""
+    words = WORDS.split()
+    names = [words[(first + number) % len(words)] for number in range(9)]
+    assert all(IDENTIFIER.fullmatch(name) for name in names)
+    ident, number, key, end, window, slide, session, lake, measure = names
+    declared = FEED
+    for old, new in (
+        ("[windows.csv]", f"[windows.{window}]"),
+        ("[windows.due]", f"[windows.{slide}]"),
+        ("[sessions.repeats]", f"[sessions.{session}]"),
+        ("[lakes.own]", f"[lakes.{lake}]"),
+        ("[topics.table]", "[topics.sent]"),
+        ('of = "csv"', f'of = "{window}"'),
+        ('of = "repeats"', f'of = "{session}"'),
+        ("[fields.id]", f"[fields.{ident}]"),
+        ('key = "id"', f'key = "{ident}"'),
+        ("[fields.order]", f'[fields.{number}]\nwire = "order"'),
+        ("(order)", f"({number})"),
+        ("[fields.first]", f'[fields.{key}]\nwire = "first"'),
+        ('"first"', f'"{key}"'),
+        ("(first)", f"({key})"),
+        (f'wire = "{key}"', 'wire = "first"'),
+        ("[fields.last]", f'[fields.{end}]\nwire = "last"'),
+        ("{ last =", f"{{ {end} ="),
+        ("{ back =", f"{{ {measure} ="),
+    ):
+        assert old in declared, old
+        declared = declared.replace(old, new)
+    output = made(declared, measure, tmp_path)
+    with_tables(output, monkeypatch)
+    report = found(output)
+    assert report.wrong == [], declared
+    edit(output.paths(window)[0], changed(0, **{measure: 99}))
+    assert f"{window} is not what silver's final windows" in lines(found(output))
+
+
+def merge(output: Output, sink: str, first: int, last: int) -> None:
+    """Merge the files of those batches into one, as RETENTION=compact does."""
+    flow = output.flows[sink]
+    files = [file for file in flow.files() if first <= file.first and file.last <= last]
+    if len(files) < 2:
+        return
+    time_ms = int(files[0].time.timestamp() * 1000)
+    path = batch_file(flow.output, sink, flow.layer.extension, time_ms, files[0].first, files[-1].last).path
+    if flow.layer is Layer.RAW_CSV:
+        path.write_bytes(files[0].path.read_bytes())
+        csv.merge(flow.feed, [file.path for file in files], path, headed=True)
+    else:
+        says = merged([pq.read_metadata(file.path) for file in files])
+        rows = pa.concat_tables([pq.read_table(file.path).replace_schema_metadata(None) for file in files])
+        pq.write_table(rows.replace_schema_metadata(says), path)
+    for file in files:
+        file.path.unlink()
+
+
+def merge_all(output: Output, first: int = 0, last: int = 3) -> None:
+    for sink in ("bronze", "silver", "quarantine", "raw_csv", "csv", "due", "repeats"):
+        merge(output, sink, first, last)
+
+
+def test_merged_files_are_right_and_tampers_in_them_are_named(output: Output) -> None:
+    merge_all(output)
+    report = found(output)
+    assert (report.wrong, report.not_audited) == ([], [])
+    edit(output.paths("silver")[0], changed(last="x"))
+    edit(output.paths("quarantine")[0], without(1))
+    wrong = lines(found(output))
+    assert UNLIKE_SILVER + "(0, 0, last)" in wrong
+    assert LOST + "1, (0, 7)" in wrong
+
+
+def test_a_key_that_is_used_again_after_the_merged_files_is_missed(output: Output) -> None:
+    """Of a merged file the clocks are bounds, yet the row after it is no repeat of one in it: an hour has passed."""
+    merge_all(output)
+    tampered = TAMPERS["silver: a key used again"]
+    edit(output.paths("silver")[1], without(0))
+    assert tampered[1] in lines(found(output))
+
+
+def test_many_records_are_judged_by_several_processes(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "_FEW_RECORDS", 0)
+    assert found(output).wrong == []
+    edit(output.paths("quarantine")[0], changed(reasons=["empty"]))
+    assert "quarantine's reasons are not the contract's: 1, (0, 2)" in lines(found(output))
