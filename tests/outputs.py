@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import chain, rules, schema
+from stream_app import began, chain, rules, schema
 from stream_app.contract import Contract
 from stream_app.declared import Window
 from stream_app.feed import Feed
@@ -56,6 +56,8 @@ class Output:
 
     feed: Feed
     root: Path
+    says_batches: bool = True
+    """Whether silver's files say what older versions did not (began.py)."""
     flows: dict[str, Flow] = field(init=False)
     silver: list[Row] = field(default_factory=list)
     tables: dict[str, list[Row]] = field(default_factory=dict)
@@ -91,7 +93,8 @@ class Output:
             self._write(self.flows[Layer.QUARANTINE], time_ms, pa.Table.from_batches([refused]))
             clocked = pa.schema([*self._columns, ("_clock", TIME)])
             rows = self._kept(valid_rows(contract, clocked, self._clock)(batch).to_pylist())
-        self._write(self.flows[Layer.SILVER], time_ms, pa.Table.from_pylist(rows, self._columns))
+        says = began.pinned(number, self._clock) if self.says_batches else {}
+        self._write(self.flows[Layer.SILVER], time_ms, pa.Table.from_pylist(rows, self._columns), says)
         clock = self._clock
         if records:
             newest = max(microseconds(record.time - EPOCH) for record in records)

@@ -6,7 +6,7 @@ dedupe keys and their clocks. The driver reads these, and writes the rows that a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
@@ -16,7 +16,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import schema
+from stream_app import began, schema
 from stream_app.chain import link
 from stream_app.checkpoint import PlannedBatch
 from stream_app.flow import Flow
@@ -43,12 +43,14 @@ class KeptRows:
         """Run the batch; a part for each task that has rows to keep, in order."""
         folder.mkdir(parents=True, exist_ok=True)
         cores = splits.sparkSession.sparkContext.defaultParallelism
-        tasks = splits.coalesce(cores).mapInArrow(self._task(folder), "file string").collect()
+        clock = self._flow.start(batch.batch_id)["clock"]
+        make = self._task(folder, began.pinned(batch.batch_id, clock))
+        tasks = splits.coalesce(cores).mapInArrow(make, "file string").collect()
         sources = [folder / task.file for task in tasks]
         entries = [np.load(_entries_of(source)) for source in sources]
         ends = np.cumsum([len(own) for own in entries])
         rows = np.concatenate([*entries, np.empty(0, ENTRY)])  # a query's first batch may have no tasks
-        kept = self.seen.take(batch, self._flow.start(batch.batch_id)["clock"], rows)
+        kept = self.seen.take(batch, clock, rows)
         self.repeats = len(rows) - len(kept)
 
         def write(task: int) -> Part:
@@ -60,9 +62,10 @@ class KeptRows:
         with ThreadPoolExecutor(cores) as pool:  # Arrow does not hold Python's lock
             return [part for part in pool.map(write, range(len(sources))) if part.rows]
 
-    def _task(self, folder: Path) -> Callable[[Batches], Batches]:
+    def _task(self, folder: Path, says: Mapping[bytes, bytes]) -> Callable[[Batches], Batches]:
         key, read = self._flow.feed.dedupe.key, self._rows.read
-        columns = to_arrow_schema(schema.silver(self._flow.feed), timezone="UTC").with_metadata(link(self._flow))
+        columns = to_arrow_schema(schema.silver(self._flow.feed), timezone="UTC")
+        columns = columns.with_metadata({**link(self._flow), **says})
 
         def task(splits: Batches) -> Batches:
             source = folder / f"rows-{attempt()}"

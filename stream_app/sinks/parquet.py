@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stream_app import began
 from stream_app.planned import merged
 from stream_app.sinks.hadoop import Hadoop
 
@@ -42,7 +43,7 @@ def _writer(target: Path, schema: pa.Schema) -> pq.ParquetWriter:
 def merge(hadoop: Hadoop, parts: Sequence[Path], target: Path) -> None:
     """All rows of the parts in one file, in order: large row groups are copied as they are, small ones written anew."""
     found = [pq.read_metadata(part) for part in parts]
-    says = merged(found)
+    says = {**merged(found), **began.merged(found)}
     if _row_groups_can_be_copied(found):
         hadoop.concat_parquet(parts, target, says)
     else:

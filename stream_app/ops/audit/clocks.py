@@ -1,10 +1,12 @@
 """Bounds of the clock by which silver told repeats, and of the watermark that had come when a row of silver was read.
 
 Silver's batch drops a row if one of its key was kept before, whose clock is not behind the clock at the start of the
-batch by more than `within` (layers/silver.py, sinks/seen.py, sources/reader.py). Which records were one batch, files
-say that are not merged, and the newest entries of silver's offset log; there the bounds meet, or nearly. Of merged
-files it is only known that a batch took whole files of bronze: its clock had come at least as far as the records up to
-the end of silver's file before, and no further than the records before its own.
+batch by more than `within` (layers/silver.py, sinks/seen.py, sources/reader.py). Which rows were one batch, and its
+clock, silver's files say themselves (began.py); then all is exact, but for records between the rows of two batches,
+which may be of either. Files of older versions do not say it. There a batch is known by a file that is not merged, and
+by the newest entries of silver's offset log. Of other merged files it is only known that a batch took whole files of
+bronze: its clock had come at least as far as the records up to the end of silver's batch before, and no further than
+the records before its own.
 """
 
 from __future__ import annotations
@@ -40,20 +42,25 @@ class Clocks:
         gone = read_by_us(files[0]) if pruned and files else 0
         self._least = running(capped, 0)
         self._most = running(np.where(self._merged[of_file], times, capped), gone)
-        self._firsts, self._ends = _spans(silver, rows)
+        self._silver = silver
+        found = np.array(list(_spans(silver, rows)), np.int64).reshape(-1, 3)
+        self._firsts = np.minimum.accumulate(found[::-1, 0])[::-1]
+        self._ends, self._began = np.maximum.accumulate(found[:, 1]), np.maximum.accumulate(found[:, 2])
         self._batches = [batch for batch in batches if "clock" in batch.end]
         self._first_batch = np.array([file.first for file in files], np.int64)
         self._last_batch = np.array([file.last for file in files], np.int64)
 
     def least(self, rows: Numbers) -> Numbers:
         """Return the earliest that it can have been for each of those rows of bronze."""
-        # what comes behind the last row of a file of silver may be of that file's batch, but of no batch before
-        earlier = np.searchsorted(self._firsts, rows, side="right") - 2
+        # what comes behind the last row of a batch of silver may be of that batch or a later one, but of none before
+        own = np.searchsorted(self._firsts, rows, side="right") - 1
+        earlier = own - 1
         ends = np.append(self._ends, 0)[earlier]
         file = self._bronze.file_of(ends)
         # the batch had taken the rest of the file, too, which is several if it is merged
         taken = np.where(self._merged[file], ends + 1, self._bronze.file_firsts[file + 1])
         found = np.where(earlier >= 0, self._least[taken], 0)
+        found = np.maximum(found, np.where(own >= 0, np.append(self._began, 0)[own], 0))
         for batch in self._batches:
             after = self._first_batch[self._bronze.file_of(rows)] > batch.end["batch"]
             found = np.where(after, np.maximum(found, batch.end["clock"]), found)
@@ -68,6 +75,11 @@ class Clocks:
             found = np.where(taken, np.minimum(found, before.end["clock"]), found)
         return found
 
+    def began(self, rows: Numbers) -> Numbers:
+        """Return it for rows of silver as their files say, -1 where these do not."""
+        clocks = [-1 if one.batch is None or one.clock is None else one.clock for one in self._silver.batches]
+        return np.array([*clocks, -1], np.int64)[self._silver.batch_of(rows)]
+
     def ever(self) -> int:
         """Return the latest that it can have been."""
         return int(self._most[-1])
@@ -79,13 +91,13 @@ class EventTimes:
     def __init__(self, silver: Stored, column: str, gone: int | None) -> None:
         """Take silver and its column; `gone` is the newest that rows can have which were pruned, None if none were."""
         self._silver = silver
-        self._merged = np.array([held.file.is_compacted for held in silver.files], bool)
+        self._several = np.array([one.batch is None for one in silver.batches], bool)
         self._newest = running(silver.column(column), -(2**62) if gone is None else gone)
 
     def before(self, rows: Numbers) -> Numbers:
-        """Return the newest event time before each of those rows: a batch takes whole files, and rows in order."""
-        file = self._silver.file_of(rows)
-        return self._newest[np.where(self._merged[file], rows, self._silver.file_firsts[file])]
+        """Return the newest event time before each of those rows: a batch takes whole ones of silver, in order."""
+        batch = self._silver.batch_of(rows)
+        return self._newest[np.where(self._several[batch], rows, self._silver.batch_firsts[batch])]
 
 
 def read_by_us(file: BatchFile) -> int:
@@ -99,22 +111,17 @@ def running(values: Numbers, start: int) -> Numbers:
     return found
 
 
-def spans(silver: Stored, rows: Numbers) -> Iterator[tuple[int, int]]:
-    """Yield the first and the last row of bronze in each file of silver that has any."""
-    for first, end in pairwise(silver.file_firsts.tolist()):
+def one_batch(silver: Stored, rows: Numbers) -> Numbers:
+    """Return a number for each row of silver that is the same for two only if these were one batch."""
+    batch = silver.batch_of(rows)
+    several: Flags = np.array([one.batch is None for one in silver.batches], bool)
+    return np.where(several[batch], -1 - rows, batch)
+
+
+def _spans(silver: Stored, rows: Numbers) -> Iterator[tuple[int, int, int]]:
+    """The first and the last row of bronze in each batch of silver that has any, and its clock, 0 if unknown."""
+    for (first, end), one in zip(pairwise(silver.batch_firsts.tolist()), silver.batches, strict=True):
         own = rows[first:end]
         own = own[own != NOWHERE]
         if len(own):
-            yield int(own.min()), int(own.max())
-
-
-def _spans(silver: Stored, rows: Numbers) -> tuple[Numbers, Numbers]:
-    found = np.array(list(spans(silver, rows)), np.int64).reshape(-1, 2)
-    return np.minimum.accumulate(found[::-1, 0])[::-1], np.maximum.accumulate(found[:, 1])
-
-
-def one_batch(silver: Stored, rows: Numbers) -> Numbers:
-    """Return a number for each row of silver that is the same for two only if these were one batch."""
-    file = silver.file_of(rows)
-    merged: Flags = np.array([held.file.is_compacted for held in silver.files], bool)
-    return np.where(merged[file], -1 - rows, file)
+            yield int(own.min()), int(own.max()), one.clock or 0

@@ -2,7 +2,7 @@
 
 Spark drops a row whose window ended, or a session's that happened, by the watermark that earlier batches had brought:
 the newest event time of their rows less the declared watermark, in milliseconds, and never before 1970. Which rows were
-earlier batches, files of silver say that are not merged; of a merged one all rows count that are before the row itself.
+earlier batches of silver, its files say; of a merged one that does not, all rows count that are before the row itself.
 So what is refused here was not late; what is let through may have been read early enough to count, and then a window
 lacks it that gold was right to show with it, which the comparison of gold finds.
 """

@@ -87,7 +87,8 @@ class Repeats:
         own = self.places.find(*place)
         row, time = self.rows[own], kept["_time"].cast(pa.int64()).to_numpy()
         known, at = row != NOWHERE, np.maximum(row, 0)
-        least, most = self.clocks.least(at), self.clocks.most(at)
+        began = self.clocks.began(own)
+        least, most = (np.where(began >= 0, began, bound) for bound in (self.clocks.least(at), self.clocks.most(at)))
         found = {
             "_row": row,
             "_batch": one_batch(self.silver, own),

@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stream_app import began
+from stream_app.began import Began
 from stream_app.errors import StreamAppError
 from stream_app.files import BatchFile
 from stream_app.ops.audit.places import Numbers
@@ -28,6 +30,8 @@ class Held:
     path: str
     groups: tuple[int, ...]
     """The rows of each of its row groups."""
+    batches: tuple[Began, ...]
+    """Its batches, as far as it tells (began.py); a file that is not merged is one."""
 
     @property
     def rows(self) -> int:
@@ -48,6 +52,9 @@ class Stored:
         self._firsts = np.array([0, *accumulate(rows for held in self.files for rows in held.groups)], np.int64)
         self.file_firsts = np.array([0, *accumulate(held.rows for held in self.files)], np.int64)
         """The number of each file's first row, and of the row after the last."""
+        self.batches = [one for held in self.files for one in held.batches]
+        self.batch_firsts = np.array([0, *accumulate(one.rows for one in self.batches)], np.int64)
+        """The same of what the files tell of batches."""
 
     @property
     def rows(self) -> int:
@@ -67,6 +74,10 @@ class Stored:
     def file_of(self, rows: Numbers) -> Numbers:
         """Return the number of the file that each row is in."""
         return np.searchsorted(self.file_firsts, rows, side="right") - 1
+
+    def batch_of(self, rows: Numbers) -> Numbers:
+        """Return the place in `batches` of each row's."""
+        return np.searchsorted(self.batch_firsts, rows, side="right") - 1
 
     def take(self, rows: Numbers) -> pa.Table:
         """Return those rows, in that order."""
@@ -107,11 +118,16 @@ def opened(held: Held) -> Iterator[pq.ParquetFile]:
 
 def held(file: BatchFile, path: object) -> Held:
     """Return the file with its row groups."""
-    found = Held(file, str(path), ())
+    found = Held(file, str(path), (), ())
     with opened(found) as parquet:
         metadata = parquet.metadata
         groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-    return replace(found, groups=groups)
+        batches = began.of(metadata)
+    if not file.is_compacted:
+        batches = [replace(batches[0], batch=file.first, rows=sum(groups))]
+    elif sum(one.rows for one in batches) != sum(groups):  # it was written anew by somebody
+        batches = [Began(None, sum(groups), None)]
+    return replace(found, groups=groups, batches=tuple(batches))
 
 
 def strange_columns(held: Held, columns: pa.Schema) -> str:
