@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stream_app import chain, rules
+from stream_app import began, chain, rules, unread
 from stream_app.declared import IDENTIFIER
 from stream_app.errors import ConfigError
 from stream_app.feed import Feed
@@ -108,9 +108,10 @@ def batches() -> Iterable[tuple[float, list[Record]]]:
     yield 90, [record(11, 89, first="b"), record(12, 89.2)]
 
 
-def made(declared: str, name: str, root: Path) -> Output:
+def made(declared: str, name: str, root: Path, *, says_batches: bool = True) -> Output:
     """The output of those records by a feed."""
-    output = Output(Feed.model_validate(tomllib.loads(declared, parse_float=Decimal) | {"name": name}), root)
+    feed = Feed.model_validate(tomllib.loads(declared, parse_float=Decimal) | {"name": name})
+    output = Output(feed, root, says_batches)
     for minutes, records in batches():
         output.take(records, at(minutes))
     output.end(at(91))
@@ -418,6 +419,13 @@ def test_a_table_that_no_database_shows_is_not_audited(output: Output, monkeypat
     assert report.exit_code == 3
 
 
+def test_offsets_that_could_not_be_read_are_not_audited(output: Output) -> None:
+    unread.note(output.flows[Layer.BRONZE], 2, [unread.Unread(0, 100, 110, "failed CRC32C check")])
+    report = found(output)
+    assert report.not_audited == ["bronze: batch 2 stepped over partition 0, offsets 100 to 109: failed CRC32C check"]
+    assert (report.wrong, report.exit_code) == ([], 3)
+
+
 def with_a_rule(output: Output) -> Flow:
     declared = FEED.replace('type = "decimal(10,2)"', 'type = "decimal(10,2)"\nrange = [0, 12]')
     feed = Feed.model_validate(tomllib.loads(declared, parse_float=Decimal) | {"name": "main"})
@@ -482,7 +490,7 @@ def test_what_was_pruned_is_not_audited_and_what_is_left_is(
 )
 def test_of_pruned_outputs_a_tamper_is_named(output: Output, change: Callable[[Output], object], expected: str) -> None:
     for sink in PRUNED:
-        prune(output, sink, 2)
+        prune(output, sink, 1)
     change(output)
     report = found(output, retention="prune")
     assert expected in "\n".join(report.wrong), lines(report)
@@ -553,7 +561,8 @@ def merge(output: Output, sink: str, first: int, last: int) -> None:
         path.write_bytes(files[0].path.read_bytes())
         csv.merge(flow.feed, [file.path for file in files], path, headed=True)
     else:
-        says = merged([pq.read_metadata(file.path) for file in files])
+        parts = [pq.read_metadata(file.path) for file in files]
+        says = {**merged(parts), **began.merged(parts)}
         rows = pa.concat_tables([pq.read_table(file.path).replace_schema_metadata(None) for file in files])
         pq.write_table(rows.replace_schema_metadata(says), path)
     for file in files:
@@ -576,12 +585,21 @@ def test_merged_files_are_right_and_tampers_in_them_are_named(output: Output) ->
     assert LOST + "1, (0, 7)" in wrong
 
 
-def test_a_key_that_is_used_again_after_the_merged_files_is_missed(output: Output) -> None:
-    """Of a merged file the clocks are bounds, yet the row after it is no repeat of one in it: an hour has passed."""
+def test_a_key_that_is_used_again_is_missed_though_it_stood_in_a_merged_file(output: Output) -> None:
+    """An hour has passed since the row that it would repeat: the file says so of its batches."""
+    merge_all(output, last=4)
+    (row,) = [n for n, row in enumerate(pq.read_table(output.paths("silver")[0]).to_pylist()) if row["offset"] == 14]
+    edit(output.paths("silver")[0], without(row))
+    assert LOST + "1, (0, 14)" in lines(found(output))
+
+
+def test_files_of_older_versions_do_not_say_it_and_are_audited_by_bounds(tmp_path: Path) -> None:
+    output = made(FEED, "main", tmp_path, says_batches=False)
+    assert found(output).wrong == []
     merge_all(output)
-    tampered = TAMPERS["silver: a key used again"]
-    edit(output.paths("silver")[1], without(0))
-    assert tampered[1] in lines(found(output))
+    assert found(output).wrong == []
+    edit(output.paths("silver")[1], without(0))  # after the merged files
+    assert LOST + "1, (0, 14)" in lines(found(output))
 
 
 def test_many_records_are_judged_by_several_processes(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:

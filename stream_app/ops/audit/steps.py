@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from stream_app import rules
+from stream_app import rules, unread
 from stream_app.errors import StreamAppError
 from stream_app.flow import Flow, Layer
 from stream_app.ops.audit import judge as judges
@@ -218,6 +218,10 @@ class Audit:
         for layer in ("silver", "quarantine"):
             what = f"records, whose batches were pruned from {layer}"
             self._not_audited(found.counts[f"pruned from {layer}"], what)
+
+        for batch, ranges in sorted(unread.read(self._state.bronze).items()):
+            for one in ranges:
+                self._report.not_audited.append(f"bronze: batch {batch} stepped over {one}")
 
     def _not_audited(self, count: int, what: str) -> None:
         if count:
