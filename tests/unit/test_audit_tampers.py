@@ -587,7 +587,7 @@ def test_merged_files_are_right_and_tampers_in_them_are_named(output: Output) ->
 
 def test_a_key_that_is_used_again_is_missed_though_it_stood_in_a_merged_file(output: Output) -> None:
     """An hour has passed since the row that it would repeat: the file says so of its batches."""
-    merge_all(output, last=4)
+    merge(output, "silver", 0, 4)
     (row,) = [n for n, row in enumerate(pq.read_table(output.paths("silver")[0]).to_pylist()) if row["offset"] == 14]
     edit(output.paths("silver")[0], without(row))
     assert LOST + "1, (0, 14)" in lines(found(output))

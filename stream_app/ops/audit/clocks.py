@@ -2,11 +2,11 @@
 
 Silver's batch drops a row if one of its key was kept before, whose clock is not behind the clock at the start of the
 batch by more than `within` (layers/silver.py, sinks/seen.py, sources/reader.py). Which rows were one batch, and its
-clock, silver's files say themselves (began.py); then all is exact, but for records between the rows of two batches,
-which may be of either. Files of older versions do not say it. There a batch is known by a file that is not merged, and
-by the newest entries of silver's offset log. Of other merged files it is only known that a batch took whole files of
-bronze: its clock had come at least as far as the records up to the end of silver's batch before, and no further than
-the records before its own.
+clock, silver's files say themselves (began.py); then all is exact, but for records in merged files of bronze that are
+between the rows of two batches, and may be of either. Files of older versions do not say it. There a batch is known by
+a file that is not merged, and by the newest entries of silver's offset log. Of other merged files it is only known that
+a batch took whole files of bronze: its clock had come at least as far as the records up to the end of silver's batch
+before, and no further than the records before its own.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ class Clocks:
         self._most = running(np.where(self._merged[of_file], times, capped), gone)
         self._silver = silver
         found = np.array(list(_spans(silver, rows)), np.int64).reshape(-1, 3)
-        self._firsts = np.minimum.accumulate(found[::-1, 0])[::-1]
+        # what is in one file of bronze is in one batch, unless it is merged
+        file = bronze.file_of(found[:, 0])
+        firsts = np.where(self._merged[file], found[:, 0], bronze.file_firsts[file])
+        self._firsts = np.minimum.accumulate(firsts[::-1])[::-1]
         self._ends, self._began = np.maximum.accumulate(found[:, 1]), np.maximum.accumulate(found[:, 2])
         self._batches = [batch for batch in batches if "clock" in batch.end]
         self._first_batch = np.array([file.first for file in files], np.int64)
