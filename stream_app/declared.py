@@ -245,7 +245,12 @@ class Table(Frozen):
 
 
 class Lake(Frozen):
-    """Silver's rows as Parquet in folders `event_date=YYYY-MM-DD`, by the UTC date of the event time."""
+    """Silver's rows as Parquet in folders `event_date=YYYY-MM-DD`, by the UTC date of the event time.
+
+    dates: how old a date may be, when its batch is written, to have a folder of its own (sinks/dates.py).
+    """
+
+    dates: Duration = timedelta(days=400)
 
 
 class TopicSink(Frozen):

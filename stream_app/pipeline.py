@@ -26,6 +26,7 @@ from stream_app.rows import count_rows
 from stream_app.settings import Settings
 from stream_app.sinks import table, topic
 from stream_app.sinks.batch import BatchSink, PartsWriter, Written
+from stream_app.sinks.dates import by_date
 from stream_app.sinks.hadoop import Hadoop
 from stream_app.sinks.kept import KeptRows
 from stream_app.sinks.late import write_late
@@ -146,6 +147,8 @@ class Pipeline:
         if flow.layer in _READ_BY_SINK:
             rows = Rows(flow)
             step = Step(rows.columns, rows.read)
+        if flow.layer is Layer.LAKE:
+            return lambda frame, batch, folder: write_parts(flow, step, frame, folder, divided=by_date(flow, batch))
         return lambda frame, _batch, folder: write_parts(flow, step, frame, folder)
 
     def _write_records(self, flow: Flow, frame: DataFrame, batch: PlannedBatch, folder: Path) -> list[Part]:

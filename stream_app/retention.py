@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ from stream_app.sinks.hadoop import Hadoop
 
 _INTERVAL_SECONDS = 2.0
 _PATIENCE_SECONDS = 10.0
+# How long ago a folder must have changed for its time to tell of every change: a file system's clock has ticks.
+_TICK_NS = 3_000_000_000
 _MOST_COMPACTED = 12
 # A merged file is the smallest piece that a reset reads at once: a batch of some million rows, which must end in time.
 _LARGEST_BYTES = 256 << 20
@@ -39,6 +42,8 @@ class Retention:
         self._mode = settings.retention
         self._most = settings.max_files_per_sink
         self._ended = threading.Event()
+        self._tidy_since: dict[Path, int] = {}
+        """When each folder changed last, where there was nothing to do then: a lake has hundreds."""
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -69,11 +74,16 @@ class Retention:
             self.run_once()
 
     def _tidy(self, flow: Flow, folder: Path, prefix: str) -> None:
+        changed = folder.stat().st_mtime_ns if folder.is_dir() else 0
+        if self._tidy_since.get(folder) == changed:
+            return
         files = batch_files(folder, prefix)
         kept = standing(files)
         if len(kept) < len(files):
             self._delete(flow, covered(flow, files))
         if self._mode == "keep" or len(kept) <= self._most:
+            if changed < time.time_ns() - _TICK_NS:
+                self._tidy_since[folder] = changed
             return
         free_up_to = _committed_by_all(flow)
         free = list(itertools.takewhile(lambda file: file.last <= free_up_to, kept))

@@ -8,7 +8,8 @@ may stand already when the batch runs again: the others join them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,6 +69,8 @@ class BatchSink:
         self._hadoop = hadoop
         self._write_parts = write_parts
         self._before_publish = before_publish
+        self._may_run_again = True
+        """The first batch of a start may have died before; those that follow are new."""
 
     def write(self, frame: DataFrame, batch_id: int) -> Written:
         """Write the batch's files, but for those that stand and where there are no rows."""
@@ -99,6 +102,9 @@ class BatchSink:
         if staged:
             self._before_publish()
             reach(flow.name, "staged", batch_id)
+        if flow.layer is Layer.LAKE and self._may_run_again:
+            self._agree(batch_id, parts)
+        self._may_run_again = False
         for target, merged in staged.items():
             if flow.layer is Layer.LAKE and target.exists():  # an earlier run of the batch has got this far
                 continue
@@ -107,6 +113,19 @@ class BatchSink:
         self._hadoop.delete(folder)
         size = sum(target.stat().st_size for target in staged)
         return Written(batch_id, sum(part.rows for part in parts), max(staged, default=None), size)
+
+    def _agree(self, batch_id: int, parts: Sequence[Part]) -> None:
+        """Delete what an earlier run of the batch wrote, if that divided its rows over the dates in another way.
+
+        As after a change of `dates`: what stands and what joins it would not be each row once.
+        """
+        rows = Counter[Path]()
+        for part in parts:
+            rows[self._flow.output / part.partition] += part.rows
+        found = [file.path for file in self._flow.files_of(batch_id)]
+        if any(count_rows(path) != rows[path.parent] for path in found):
+            for path in found:
+                self._hadoop.delete(path)
 
     def _merge(self, parts: list[Path], merged: Path) -> Path:
         if self._flow.layer is Layer.RAW_CSV:

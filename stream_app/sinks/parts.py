@@ -6,13 +6,12 @@ Spark's own writers would cost a commit protocol, and a second copy of each row,
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark import TaskContext
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -49,23 +48,27 @@ class Step:
 
 
 def write_parts(
-    flow: Flow, step: Step | None, frame: DataFrame, folder: Path, says: Mapping[bytes, bytes] | None = None
+    flow: Flow,
+    step: Step | None,
+    frame: DataFrame,
+    folder: Path,
+    says: Mapping[bytes, bytes] | None = None,
+    divided: Callable[[Batches], Iterable[tuple[str, Batches]]] = lambda batches: [("", batches)],
 ) -> list[Part]:
     """Run the batch; the parts in the order of its tasks, none for a task without rows.
 
-    `says` is what their metadata has beside the link of the flow's files.
+    `says` is what their metadata has beside the link of the flow's files; `divided` tells which folder rows are for.
     """
     folder.mkdir(parents=True, exist_ok=True)
     columns = to_arrow_schema(step.columns if step else frame.schema, timezone="UTC")
     columns = columns.with_metadata({**link(flow), **(says or {})})
     write = csv.write if flow.layer is Layer.RAW_CSV else _parquet(columns)
-    time = flow.feed.event_time.field if flow.layer is Layer.LAKE else None
 
     def task(batches: Batches) -> Batches:
         if step:
             batches = step.function(batches)
         stem, wrote = f"part-{attempt()}", False
-        for partition, own in _by_date(batches, time) if time else [("", batches)]:
+        for partition, own in divided(batches):
             path = folder / f"{stem}-{partition}"
             if count := write((batch for batch in own if batch.num_rows), path):
                 told = pickle.dumps(step.told() if step else None)
@@ -92,13 +95,3 @@ def attempt() -> str:
 
 def _parquet(schema: pa.Schema) -> Callable[[Batches, Path], int]:
     return lambda batches, path: parquet.write((batch.cast(schema) for batch in batches), schema, path)
-
-
-def _by_date(batches: Batches, time: str) -> Iterator[tuple[str, Batches]]:
-    """The rows of each UTC date. A batch of the stream is bounded, so a task may hold its share at once."""
-    held: dict[str, list[pa.RecordBatch]] = {}
-    for batch in batches:
-        dates = pc.strftime(batch[time], "%Y-%m-%d")
-        for date in sorted(dates.unique().to_pylist()):
-            held.setdefault(f"event_date={date}", []).append(batch.filter(pc.equal(dates, date)))
-    yield from ((partition, iter(rows)) for partition, rows in sorted(held.items()))

@@ -1,0 +1,52 @@
+"""A lake as Spark writes and reads it: silver's rows in folders by date."""
+
+from __future__ import annotations
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql.types import DateType
+
+from stream_app.declared import Lake
+from stream_app.feed import Feed, load_feeds
+from stream_app.files import partitions
+from stream_app.flow import Layer
+from stream_app.settings import PROJECT
+from tests.helpers import START_MS, Row, at, write_layer
+from tests.spark.conftest import Service
+
+DATES = 5_000
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def feed() -> Feed:
+    return load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])[0]
+
+
+def row(day: int) -> Row:
+    fields = {"event_id": f"e{day}", "user_id": "u", "event_type": "click", "page_url": "/", "session_id": "s"}
+    more = {"event_time": at(-day * 86_400), "device": "mobile", "country": "DE"}
+    return fields | more | {"kafka_ts": at(0), "topic": "user_activity", "partition": 0, "offset": day}
+
+
+def test_five_thousand_dates_are_few_folders_and_another_span_divides_a_batch_anew(
+    spark: SparkSession, service: Service, feed: Feed
+) -> None:
+    lake = service.flows[Layer.LAKE]
+    write_layer(service.flows[Layer.SILVER], 0, [row(day) for day in range(DATES)])
+    service.drain(Layer.LAKE)
+    today = lake.checkpoint.planned(0).time_ms // DAY_MS
+    near = 400 + 1 - (today - START_MS // DAY_MS)
+    assert len(partitions(lake.output)) == near + 1
+    found = spark.read.parquet(str(lake.output))
+    assert found.schema["event_date"].dataType == DateType()
+    assert found.select("offset").distinct().count() == found.count() == DATES
+    assert found.where("event_date = DATE'0001-01-01'").count() == DATES - near
+    # as after a death before the commit, and a feed file that was changed meanwhile
+    for path in (lake.checkpoint.path / "commits").iterdir():
+        path.unlink()
+    lakes = {"lake": Lake.model_validate({"dates": "10 days"})}
+    Service(spark, feed.model_copy(update={"lakes": lakes}), service.root).drain(Layer.LAKE)
+    found = spark.read.parquet(str(lake.output))
+    assert found.select("offset").distinct().count() == found.count() == DATES
+    assert found.where("event_date = DATE'0001-01-01'").count() == DATES - (near - 390)

@@ -1,0 +1,123 @@
+"""A lake has a folder a date, for dates near the batch's own time; all others share one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream_app.checkpoint import PlannedBatch
+from stream_app.declared import Lake
+from stream_app.feed import Feed, load_feeds
+from stream_app.flow import Flow, Layer
+from stream_app.ops import views
+from stream_app.settings import PROJECT
+from stream_app.sinks.dates import by_date
+from tests.helpers import START_MS
+
+SHIPPED = load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])[0]
+DAY = 86_400_000_000
+FIRST, LAST = (int(pd.Timestamp(year, 1, 1).timestamp()) * 1_000_000 for year in (1700, 2250))
+OTHER = "event_date=0001-01-01"
+
+
+def lake(root: Path, days: int = 400, tolerance: timedelta = timedelta(minutes=1)) -> Flow:
+    time = SHIPPED.event_time.model_copy(update={"future_tolerance": tolerance})
+    lakes = {"lake": Lake.model_validate({"dates": f"{days} days"})}
+    return Flow(SHIPPED.model_copy(update={"lakes": lakes, "event_time": time}), Layer.LAKE, root, "lake")
+
+
+def divided(flow: Flow, micros: list[int], planned_ms: int = START_MS) -> dict[str, list[int]]:
+    """The times in each folder, of a batch in pieces."""
+    column = pa.array(micros, pa.int64()).cast(pa.timestamp("us", "UTC"))
+    table = pa.table({"event_time": column, "n": range(len(micros))})
+    batch = PlannedBatch(0, planned_ms, 0, {})
+    found: dict[str, list[int]] = {}
+    for folder, rows in by_date(flow, batch)(iter(table.to_batches(max_chunksize=7))):
+        assert folder not in found
+        found[folder] = [time for piece in rows for time in piece["event_time"].cast(pa.int64()).to_pylist()]
+    return found
+
+
+def date(micros: int) -> str:
+    return f"event_date={(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)).date()}"
+
+
+@given(
+    st.lists(st.one_of(st.integers(FIRST, LAST), st.integers(START_MS * 1000 - 9 * DAY, START_MS * 1000 + 9 * DAY))),
+    st.integers(1, 5),
+    st.integers(0, 9),
+)
+def test_each_row_is_in_one_folder_its_dates_or_the_one_for_others(micros: list[int], days: int, ahead: int) -> None:
+    flow = lake(Path(), days, timedelta(days=ahead))
+    found = divided(flow, micros)
+    assert Counter(time for times in found.values() for time in times) == Counter(micros)
+    today = START_MS * 1000 // DAY
+    for folder, times in found.items():
+        for time in times:
+            is_near = today - days <= time // DAY <= today + min(ahead, days) + 1
+            assert folder == (date(time) if is_near else OTHER)
+    assert divided(flow, micros) == found
+
+
+@pytest.mark.parametrize("future", [False, True])
+def test_a_client_that_sends_every_date_makes_no_more_folders_than_the_span_has(future: bool) -> None:
+    sign = 1 if future else -1
+    micros = [START_MS * 1000 + sign * day * DAY for day in range(5_000)]
+    flow = lake(Path(), tolerance=timedelta(days=999_999) if future else timedelta(minutes=1))
+    found = divided(flow, micros)
+    assert len(found) <= 403
+    assert len(found[OTHER]) >= 4_597
+    assert date(START_MS * 1000) in found
+
+
+def test_the_span_can_be_declared(tmp_path: Path) -> None:
+    text = (PROJECT / "conf" / "feeds" / "user_activity.toml").read_text()
+    assert SHIPPED.lakes["lake"].dates == timedelta(days=400)
+    (tmp_path / "other.toml").write_text(text.replace("[lakes.lake]", '[lakes.lake]\ndates = "7 days"'))
+    assert load_feeds(tmp_path, ["other"])[0].lakes["lake"].dates == timedelta(days=7)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Flow:
+    """A lake with a folder of a date and the one for others."""
+    flow = lake(tmp_path)
+    row = dict.fromkeys(flow.feed.fields, "x") | {"topic": "t", "partition": 0, "offset": 1}
+    for at in (START_MS * 1000, START_MS * 1000 - 4_000 * DAY):
+        time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)
+        (folder,) = divided(flow, [at])
+        path = flow.output / folder / "lake_20261121_010000_0000000000.parquet"
+        path.parent.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist([row | {"event_time": time, "kafka_ts": time}]), path)
+    return flow
+
+
+def readings(folder: Path) -> Iterator[list[str]]:
+    """The dates of the rows, by each reader."""
+    yield [str(row[0]) for row in duckdb.sql(f"SELECT event_date FROM '{folder}/*/*.parquet' ORDER BY 1").fetchall()]
+    yield sorted(map(str, pd.read_parquet(folder)["event_date"]))
+    yield sorted(map(str, ds.dataset(folder, partitioning="hive").to_table()["event_date"].to_pylist()))
+
+
+def test_every_reader_reads_all_of_it(written: Flow) -> None:
+    expected = ["0001-01-01", date(START_MS * 1000).removeprefix("event_date=")]
+    assert list(readings(written.output)) == [expected] * 3
+    found = views.connect([written]).sql("SELECT event_date FROM lake ORDER BY 1")
+    assert [str(kind) for kind in found.types] == ["DATE"]
+    own = date(START_MS * 1000 - 4_000 * DAY).removeprefix("event_date=")
+    assert [str(row[0]) for row in found.fetchall()] == [own, expected[1]], "make query tells the true date"
+
+
+def test_the_feed_is_shown_what_is_wrong_with_it() -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        Feed.model_validate(SHIPPED.model_dump(exclude={"lakes"}) | {"lakes": {"lake": {"dates": 5}}})
