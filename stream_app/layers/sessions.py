@@ -13,11 +13,11 @@ time counts to the session that ended.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import and_
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
@@ -31,6 +31,7 @@ from pyspark.sql.types import BooleanType, LongType, StringType, StructField, St
 
 from stream_app.declared import Session
 from stream_app.feed import Feed
+from stream_app.layers.runs import ChunksInState, Record, Run, Runs, from_bytes, to_bytes
 
 # Columns of our own beside a feed's, whose names never begin so.
 _TIME, _ENDS = "_time", "_ends"
@@ -56,7 +57,7 @@ class Kept(NamedTuple):
     """The state of one key: its open sessions.
 
     Records behind the watermark are added up, because no end will ever come between them. Those ahead of it are kept
-    one by one; there are as many as come within `watermark`.
+    one by one, or where they are many as runs (layers/runs.py); there are as many as come within `watermark`.
     """
 
     settled: Found | None
@@ -64,44 +65,68 @@ class Kept(NamedTuple):
     ends: list[int]
     wake_ms: int
     """When the first of the sessions will be final: the key's only timer."""
+    runs: Sequence[Run] = ()
 
 
 def settle(
-    kept: Kept | None, records: Iterable[tuple[int, bool]], watermark: int, gap: int
+    kept: Kept | None, records: Iterable[Record], watermark: int, gap: int
 ) -> tuple[list[Found], list[Found], Kept | None]:
     """Add a batch's records, as (time, whether it ends a session), to a key's state; all in microseconds.
 
     Returns the sessions that are final at that watermark, the open ones, and the new state, None if nothing is open.
+    No record lies in a run.
     """
-    settled, times, ends, _ = kept or Kept(None, [], [], 0)
+    settled, times, ends, _, runs = kept or Kept(None, [], [], 0)
     new = list(records)
     times = sorted([*times, *(time for time, _ in new)])
     ends = sorted({*ends, *(time for time, is_end in new if is_end)})
-    found = _split(settled, times, set(ends), gap)
+    steps = [(time, time, events) for time, events in Counter(times).items()]
+    if runs:
+        steps = sorted([*steps, *runs])
+    found = _split(settled, steps, set(ends), gap)
     final = [session for session in found if session.final_at(gap) <= watermark]
     still_open = found[len(final) :]  # on the time line all final ones come first
     if not still_open:
         return final, [], None
     first = still_open[0]
-    behind = [time for time in times if first.first <= time <= watermark]
+    behind = [step for step in steps if first.first <= step[0] and step[1] <= watermark]
     ahead = [time for time in times if time > watermark]
     # what is behind belongs to the first open session: the next one begins after that is final
     added_up = _split(None if final else settled, behind, (), gap)
     ends_ahead = [time for time in ends if time > watermark]
+    runs_ahead = [run for run in runs if run.last > watermark]
     wake_ms = -(-first.final_at(gap) // 1000)
-    return final, still_open, Kept(added_up[0] if added_up else None, ahead, ends_ahead, wake_ms)
+    return final, still_open, Kept(added_up[0] if added_up else None, ahead, ends_ahead, wake_ms, runs_ahead)
 
 
-def _split(settled: Found | None, times: Iterable[int], ends: Collection[int], gap: int) -> list[Found]:
-    """The sessions of a time line that begins with `settled`, in their order."""
+def _split(
+    settled: Found | None, steps: Iterable[tuple[int, int, int]], ends: Collection[int], gap: int
+) -> list[Found]:
+    """The sessions of a time line that begins with `settled`, in their order; a step is of one time, or a run."""
     found = [settled] if settled else []
-    for time, events in Counter(times).items():
+    for first, last, events in steps:
         latest = found[-1] if found else None
-        if latest is None or latest.ended or time - latest.last > gap:
-            found.append(Found(time, time, events, time in ends))
+        if latest is None or latest.ended or first - latest.last > gap:
+            found.append(Found(first, last, events, last in ends))
         else:
-            found[-1] = Found(latest.first, time, latest.events + events, time in ends)
+            found[-1] = Found(latest.first, last, latest.events + events, last in ends)
     return found
+
+
+def advance(
+    kept: Kept | None, records: Sequence[Record], watermark: int, gap: int, runs: Runs
+) -> tuple[list[Found], list[Found], Kept | None]:
+    """As `settle`, with a state of which only as much is looked at as the records concern."""
+    if kept and kept.runs:
+        placed, outside = runs.place(kept.runs, records)
+        ends = sorted({*kept.ends, *(time for time, is_end in records if is_end)})
+        kept, records = kept._replace(runs=placed, ends=ends), outside
+    final, still_open, after = settle(kept, records, watermark, gap)
+    runs.forget(kept.runs if kept else (), after.runs if after else ())
+    if after:
+        gathered, alone = runs.gather(after.runs, after.times, after.ends, gap)
+        after = after._replace(runs=gathered, times=alone)
+    return final, still_open, after
 
 
 def sessions(rows: DataFrame, feed: Feed, declared: Session, *, fresh: bool) -> DataFrame:
@@ -151,6 +176,8 @@ class _Sessions(StatefulProcessor):
         self._handle = handle
         schema = "first long, last long, events long, times array<long>, ends array<long>, wake_ms long"
         self._state = handle.getValueState("open", schema)
+        self._directory = handle.getValueState("runs", "runs binary")
+        self._runs = Runs(ChunksInState(handle.getMapState("chunks", "first long", "times binary")))
 
     def handleInputRows(self, key: Any, rows: Iterator[Any], timerValues: TimerValues) -> Iterator[Any]:  # noqa: N802, N803
         """All records of a key in a batch; Spark drops those behind the watermark of the batch before."""
@@ -170,8 +197,9 @@ class _Sessions(StatefulProcessor):
         self, key: Any, records: list[tuple[int, bool]], timers: TimerValues, fired_ms: int | None
     ) -> Iterator[Row]:
         before = self._load()
-        final, still_open, after = settle(before, records, timers.getCurrentWatermarkInMs() * 1000, self._gap)
-        self._save(after)
+        watermark = timers.getCurrentWatermarkInMs() * 1000
+        final, still_open, after = advance(before, records, watermark, self._gap, self._runs)
+        self._save(before, after)
         old_ms, new_ms = before.wake_ms if before else None, after.wake_ms if after else None
         if old_ms is not None and old_ms not in {new_ms, fired_ms}:  # Spark deletes one that has fired
             self._handle.deleteTimer(old_ms)
@@ -187,13 +215,22 @@ class _Sessions(StatefulProcessor):
         if found is None:
             return None
         first, last, events, times, ends, wake_ms = found
-        return Kept(Found(first, last, events, False) if events else None, list(times), list(ends), wake_ms)
+        # the sign says that there are runs: to ask for them costs as much as all else that is done for most keys
+        runs: list[Run] = []
+        if events < 0:
+            events, runs = -1 - events, from_bytes(cast("tuple[bytes]", self._directory.get())[0])
+        return Kept(Found(first, last, events, False) if events else None, list(times), list(ends), wake_ms, runs)
 
-    def _save(self, kept: Kept | None) -> None:
+    def _save(self, before: Kept | None, kept: Kept | None) -> None:
+        if kept and kept.runs:
+            self._directory.update((to_bytes(kept.runs),))
+        elif before and before.runs:
+            self._directory.clear()
         if kept is None:
             self._state.clear()
         else:
             first, last, events, _ = kept.settled or Found(0, 0, 0, False)
+            events = -1 - events if kept.runs else events
             self._state.update((first, last, events, kept.times, kept.ends, kept.wake_ms))
 
     def _row(self, key: Any, session: Found, final: bool) -> Row:

@@ -2,16 +2,20 @@
 
 import random
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.stateful_processor import StatefulProcessorHandle
 
 from stream_app.feed import Feed, load_feeds
 from stream_app.files import data_paths
 from stream_app.flow import Flow, Layer
+from stream_app.layers import sessions as layer
+from stream_app.layers.runs import Runs
 from stream_app.layers.sessions import sessions
 from stream_app.ops import recompute, views
 from stream_app.ops.sql import text
@@ -171,6 +175,31 @@ def test_a_batch_that_is_run_again_makes_the_same_rows(activity: Activity) -> No
         (commits / name).unlink(missing_ok=True)
     activity.service.drain(Layer.SESSIONS, max_offsets_per_trigger=25)
     assert rows_by_batch(activity.flow) == before
+
+
+class Before(layer._Sessions):
+    """The processor of commit c6c8daf, whose state had one variable."""
+
+    def init(self, handle: StatefulProcessorHandle) -> None:
+        self._handle = handle
+        schema = "first long, last long, events long, times array<long>, ends array<long>, wake_ms long"
+        self._state = handle.getValueState("open", schema)
+        self._runs = Runs({}, most_alone=sys.maxsize)  # so that there are none
+
+
+def test_a_long_session_goes_on_from_a_checkpoint_of_before(
+    activity: Activity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It becomes runs with the first record that comes; they outlive restarts and are divided by an end."""
+    with monkeypatch.context() as patch:
+        patch.setattr(layer, "_Sessions", Before)
+        activity.drain(*(("a", n / 100) for n in range(3_000)), ("b", 7))
+    assert activity.drain(("a", 9.995), ("b", 8)) == []
+    assert activity.drain(*(("a", 30 + n / 100) for n in range(2_500))) == []
+    assert activity.drain(("a", 20.005, END), ("a", 20.005)) == []
+    found = activity.drain(("x", 5000), ("x", 9000)) + activity.drain(("x", 9001))
+    assert activity.expected() == views.connect([activity.flow]).sql("FROM sessions ORDER BY ALL").fetchall()
+    assert {(name, *rest) for name, _, _, *rest in found} >= {("a", 2_004, "ended"), ("a", 3_499, "timed_out")}
 
 
 def test_the_order_of_records_within_a_batch_makes_no_difference(
