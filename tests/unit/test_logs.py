@@ -50,7 +50,7 @@ def test_text_is_one_line_with_the_fields(lines: Callable[[str], list[str]]) -> 
 
 def test_a_preview_may_have_any_column(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever a feed calls its columns, none takes the place of another or of what each line has."""
-    columns = {"message": "hello", "level": 3, "time": 4, "time_": 5, "level_": 6, "fields": 7, "msg": 8, "extra": 9}
+    columns = {"message": "hello", "time_": 5, "time__": 6, "time": 4, "level": 3, "fields": 7, "msg": 8, "extra": 9}
     logs.configure("json")
     logs.info("preview", **columns)
     found = json.loads(capsys.readouterr().err)
