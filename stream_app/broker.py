@@ -9,7 +9,9 @@ from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from stream_app import logs
@@ -110,6 +112,15 @@ class Broker:
         """The first offset of each partition that is not older than that time; its end where there is none."""
         found, ends = self._offsets(topic, OffsetSpec.for_timestamp(time_ms)), self.end_offsets(topic)
         return {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
+
+    def largest_batch(self, topic: str) -> int | None:
+        """The bytes of a producer's batch that the topic takes; None where the broker does not tell us."""
+        asked = ConfigResource(ResourceType.TOPIC, topic)
+        try:
+            found = self._admin.describe_configs([asked], request_timeout=self._timeout)[asked].result()
+        except KafkaException:  # to ask takes a right of its own
+            return None
+        return int(found["max.message.bytes"].value)
 
     def set_group_offsets(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """Set what a consumer group has consumed of the topic. Raises StreamAppError where the broker refuses."""

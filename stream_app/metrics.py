@@ -23,6 +23,7 @@ _COUNTERS: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {
     "file_bytes": ("Bytes of the files written", lambda s: s.bytes),
     "restarts": ("Restarts of the query after a failure", lambda s: s.restarts),
     "repeats_dropped": ("Records dropped as repeats of one that silver holds", lambda s: s.repeats),
+    "records_refused": ("Rows that the topic of the sink refused", lambda s: s.refused),
     "rows_dropped_by_watermark": ("Rows that came after their window was final", lambda s: s.late),
 }
 _GAUGES: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {

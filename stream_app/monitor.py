@@ -52,6 +52,8 @@ class FlowStatus:
     repeats: int = 0
     late: int = 0
     """Rows that came after their window was final."""
+    refused: int = 0
+    """Rows that the sink's topic refused."""
     reasons: Counter[str] = field(default_factory=Counter)
     written: dict[int, Written] = field(default_factory=dict)
     """What the sink did, until the progress report of the batch comes."""

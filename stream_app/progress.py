@@ -93,6 +93,7 @@ def _count(status: FlowStatus, progress: dict[str, Any], written: Written) -> No
     status.rows_out += written.rows
     status.bytes += written.bytes
     status.late += written.late
+    status.refused += written.refused
     status.reasons.update(written.reasons)
     watermark = progress.get("eventTime", {}).get("watermark")
     if watermark:

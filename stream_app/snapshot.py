@@ -31,6 +31,7 @@ def write(root: Path, monitor: Monitor) -> None:
             "batch_id": status.batch_id,
             "batch_at": status.batch_at,
             "behind": sum(status.behind.values()),
+            "refused": status.refused,
         }
         for name, status in monitor.statuses.items()
     }

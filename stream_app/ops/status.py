@@ -45,6 +45,7 @@ class SinkStatus:
     rows: int
     bytes: int
     behind: int | None
+    refused: int
     newest_file: str | None
     newest_file_age: float | None
     last_error: str
@@ -79,7 +80,9 @@ def table(root: Path, flows: Sequence[Flow]) -> RenderableType:
             _age(row.newest_file_age),
         )
     errors = [foreign(f"{row.feed}.{row.sink}: {row.last_error}") for row in rows if row.last_error]
-    return Group(result, *errors)
+    told = "{}.{}: its topic refused {:,} records since the start, see the log"
+    refused = [foreign(told.format(row.feed, row.sink, row.refused)) for row in rows if row.refused]
+    return Group(result, *errors, *refused)
 
 
 def foreign(text: object) -> Text:
@@ -113,6 +116,7 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
         rows=sum(_rows(file.path) for file, _ in files),
         bytes=sum(size for _, size in files),
         behind=behind,
+        refused=int(str(told.get("refused", 0))),
         newest_file=newest[0].path.name if newest else None,
         newest_file_age=round(now - newest[0].path.stat().st_mtime, 1) if newest else None,
         last_error=str(told.get("last_error", "")),

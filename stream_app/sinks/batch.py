@@ -45,6 +45,8 @@ class Written:
     """The memory that these take."""
     late: int = 0
     """Rows of the batch that came after their window was final."""
+    refused: int = 0
+    """Rows of the batch that the topic of the sink refused."""
 
 
 PartsWriter = Callable[[DataFrame, PlannedBatch, Path], list[Part]]

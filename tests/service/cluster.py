@@ -13,6 +13,7 @@ from confluent_kafka.cimpl import NewTopic
 from local.ports import any_free
 from stream_app.settings import PROJECT
 from tests.service.harness import wait_for
+from tests.service.servers import KafkaBroker
 
 BROKERS = (1, 2, 3)
 _CONTROLLER = 9
@@ -83,6 +84,12 @@ class Cluster:
 
     def in_sync(self, topic: str, partition: int = 0) -> set[int]:
         return set(self.admin.list_topics(topic, timeout=10).topics[topic].partitions[partition].isrs)
+
+    def by_address(self) -> KafkaBroker:
+        """The cluster for what asks a broker for no more than its address."""
+        one = KafkaBroker(self._folder, 0)
+        one.address = self.address
+        return one
 
     def _alive(self) -> set[int]:
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -15,8 +17,9 @@ from stream_app.sources import epochs
 from stream_app.sources.partition import OffsetRange
 from stream_app.sources.records import Records
 from stream_app.sources.split import encoded
-from tests.service.cluster import Cluster, running
+from tests.service.cluster import BROKERS, Cluster, running
 from tests.service.harness import Service, jvm_options, transaction, wait_for
+from tests.service.test_random_kills import TRANSACTIONS, Sender, check_oracle
 
 
 @pytest.fixture
@@ -42,6 +45,59 @@ def send(cluster: Cluster, topic: str, numbers: range) -> None:
         key, value, at = transaction(number, time.time() - 60)
         producer.produce(topic, value, key=key, timestamp=at, partition=0)
     assert producer.flush(60) == 0
+
+
+COPY = """
+[topics.copied]
+topic = "copied"
+key = "card_id"
+headers = ["txn_id"]
+"""
+
+
+@pytest.mark.timeout(1200)
+def test_brokers_that_restart_one_after_another_cost_no_restart_of_a_query(
+    cluster: Cluster, service: Service, tmp_path: Path
+) -> None:
+    """Leaders move, partitions are unknown for a moment: all that is waited for, in bronze and in the topic sink."""
+    service.feeds_path = tmp_path / "feeds"
+    service.feeds_path.mkdir()
+    declared = (PROJECT / "conf" / "feeds" / "transactions.toml").read_text()
+    (service.feeds_path / "transactions.toml").write_text(declared + COPY)
+    placed = [[1, 2, 3], [2, 3, 1], [3, 1, 2]]
+    for topic in (service.feed.topic, "copied"):
+        cluster.create_topic(topic, placed, **{"min.insync.replicas": "2"})
+    kafka = cluster.by_address()
+    sender = Sender(kafka, service.feed.topic, TRANSACTIONS)
+    sender.start()
+    try:
+        service.start()
+        wait_for(lambda: service.count("silver") > 0, "the first records")
+        for node in BROKERS:
+            cluster.stop_node(node)
+            _comes_on(service, sender)
+            cluster.start_node(node)
+            wait_for(lambda: all(cluster.in_sync(service.feed.topic, p) == {*BROKERS} for p in range(3)), "replicas")
+            _comes_on(service, sender)
+    finally:
+        sender.end()
+    restarts = {row["sink"]: (row["restarts"], row["last_error"]) for row in _status(service)}
+    assert set(restarts.values()) == {(0, "")}, restarts
+    service.stop()
+    service.drain()
+    check_oracle(service, kafka.records(service.feed.topic), sender.acknowledged, 1)
+    copied = {json.loads(value)["txn_id"] for value in kafka.records("copied").values()}
+    assert copied == {str(row[0]) for row in service.query("SELECT txn_id FROM silver")}
+
+
+def _comes_on(service: Service, sender: Sender) -> None:
+    """Wait until a record has come through that is sent from now on."""
+    newest = f"t{max(sender.acknowledged, default=0):08d}"
+    wait_for(lambda: service.query(f"SELECT max(txn_id) > '{newest}' FROM silver") == [(True,)], "progress")
+
+
+def _status(service: Service) -> list[dict[str, Any]]:
+    return list(json.loads(service.op("status", FORMAT="json")))
 
 
 @pytest.mark.timeout(900)
