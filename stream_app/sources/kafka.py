@@ -34,7 +34,7 @@ def group(feed: Feed) -> str:
 
 
 def connection(settings: Settings) -> dict[str, str]:
-    """The KAFKA_* settings, security included, as options of Spark's Kafka source and sink.
+    """The KAFKA_* settings, security included, as options of Spark's Kafka source.
 
     They hold the password; spark-defaults.conf keeps options named *jaas* out of the Spark UI.
     """

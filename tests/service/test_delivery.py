@@ -31,10 +31,12 @@ def new_topic(broker: KafkaBroker) -> Callable[..., str]:
 def sent(servers: str, topic: str, rows: Sequence[Row], batch_rows: int = 1000) -> list[dict[str, object]]:
     """Send rows as a task does, their numbers as offsets of partition 7; what was refused."""
     settings = Settings(kafka_bootstrap_servers=servers)
-    columns = pa.schema(
+    schema = pa.schema(
         [("k", pa.binary()), ("v", pa.binary()), ("p", pa.int32()), ("o", pa.int64()), ("id", pa.binary())]
     )
-    table = pa.table([*zip(*((k, v, 7, i, str(i).encode()) for i, (k, v) in enumerate(rows)), strict=True)], columns)
+    columns = zip(*((k, v, 7, i, str(i).encode()) for i, (k, v) in enumerate(rows)), strict=True)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    table = pa.table(arrays, schema=schema)
     told = Delivery(topic, ("id",), settings).send(iter(table.to_batches(batch_rows)))
     return [row for batch in told for row in batch.to_pylist()]
 

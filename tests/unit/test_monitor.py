@@ -128,6 +128,7 @@ def test_metrics_name_every_family_by_feed_and_sink(monitor: Monitor, silver: Fl
     monitor.statuses["transactions.bronze"].behind = {"0": 40, "2": 3}
     monitor.statuses["transactions.quarantine"].reasons = Counter({"late": 3})
     monitor.statuses["transactions.gold"].late = 6
+    monitor.statuses["transactions.gold"].refused = 7
     metrics = Metrics(monitor, PATIENCE)
     metrics.observe(silver, 0.3)
     port = free_port()
@@ -148,6 +149,7 @@ def test_metrics_name_every_family_by_feed_and_sink(monitor: Monitor, silver: Fl
         f"stream_app_batches_behind{{{sink}}} 2.0",
         'stream_app_records_behind{feed="transactions",partition="0",sink="bronze",topic="transactions"} 40.0',
         'stream_app_quarantined_total{feed="transactions",reason="late",sink="quarantine"} 3.0',
+        'stream_app_records_refused_total{feed="transactions",sink="gold"} 7.0',
         'stream_app_batch_seconds_bucket{feed="transactions",le="0.5",sink="silver"} 1.0',
     ):
         assert line in text, line
@@ -230,10 +232,11 @@ def test_records_behind_are_told_by_partition(listener: ProgressListener, monito
 
 def test_reasons_and_late_rows_add_up(listener: ProgressListener, silver: FlowStatus) -> None:
     for batch in range(2):
-        silver.written[batch] = Written(batch, 3, None, reasons={"late": 2, "empty": 1}, late=4)
+        silver.written[batch] = Written(batch, 3, None, reasons={"late": 2, "empty": 1}, late=4, refused=3)
         listener.onQueryProgress(progress("transactions.silver", batch))
     assert silver.reasons == {"late": 4, "empty": 2}
     assert silver.late == 8
+    assert silver.refused == 6
 
 
 def test_an_idle_query_makes_progress_too(listener: ProgressListener, silver: FlowStatus) -> None:

@@ -143,12 +143,14 @@ def test_the_snapshot_is_written_at_once_kept_and_written_a_last_time(made: tupl
 def test_the_table_has_a_row_a_sink_and_the_errors_under_it(made: tuple[Flow, ...]) -> None:
     monitor = Monitor(made)
     monitor[made[3]].last_error = "ValueError: no"
+    monitor[made[2]].refused = 1200
     snapshot.write(made[0].root, monitor)
     console = Console(width=200)
     with console.capture() as capture:
         console.print(status.table(made[0].root, made))
     assert all(flow.name in capture.get() for flow in made)
     assert "transactions.gold: ValueError: no" in capture.get()
+    assert f"{made[2].name}: its topic refused 1,200 records" in capture.get()
 
 
 @pytest.mark.parametrize(
