@@ -77,8 +77,8 @@ class KafkaBroker:
 
     def records(self, topic: str) -> dict[tuple[int, int], bytes]:
         """The value of every record that the topic holds, by partition and offset."""
-        config = {"bootstrap.servers": self.address, "group.id": "test", "enable.auto.commit": False}
-        consumer = Consumer({**config, "enable.partition.eof": True})
+        config = {"bootstrap.servers": self.address, "group.id": "test", "receive.message.max.bytes": 1_000_000_000}
+        consumer = Consumer({**config, "enable.auto.commit": False, "enable.partition.eof": True})
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(PARTITIONS)])
         found: dict[tuple[int, int], bytes] = {}
         ended: set[int | None] = set()
