@@ -34,12 +34,14 @@ def messages(rows: DataFrame, declared: TopicSink, time_ms: int) -> DataFrame:
     time, so that a replay is identical; the headers hold their columns as UTF-8 text.
     """
     processed = F.timestamp_millis(F.lit(time_ms)).alias("processing_time")
+    # one column may be the key and a header, or twice a header
+    headers = [F.col(name).cast("binary").alias(f"header_{number}") for number, name in enumerate(declared.headers)]
     return rows.select(
-        F.col(declared.key).cast("binary"),
-        F.to_json(F.struct("*", processed), {"timestampFormat": _TIME}).cast("binary"),
+        F.col(declared.key).cast("binary").alias("key"),
+        F.to_json(F.struct("*", processed), {"timestampFormat": _TIME}).cast("binary").alias("value"),
         "partition",
         "offset",
-        *(F.col(name).cast("binary") for name in declared.headers),
+        *headers,
     )
 
 

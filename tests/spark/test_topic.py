@@ -28,9 +28,9 @@ def test_the_message_of_a_row(spark: SparkSession, feed: Feed) -> None:
     places = {"lat": 50.900011428571425, "lon": -8e-7, "event_time": datetime(1969, 12, 31, 23, 59, 59, 1, UTC)}
     row = silver_row(7, 0.25, **changed, **places)
     table = pa.Table.from_pylist([row], to_arrow_schema(schema.silver(feed), timezone="UTC"))
-    declared = TopicSink(topic="t", key="card_id", headers=("txn_id", "merchant"))
+    declared = TopicSink(topic="t", key="card_id", headers=("txn_id", "card_id", "merchant"))
     time_ms = round(datetime(2026, 11, 21, 1, 0, 30, 500_000, UTC).timestamp() * 1000)
     (found,) = messages(spark.createDataFrame(table), declared, time_ms).collect()
     key, value, partition, offset, *headers = found
     assert (bytes(key), bytes(value).decode(), partition, offset) == (b"card-1", VALUE, 0, 7)
-    assert [bytes(header).decode() for header in headers] == ["t7", changed["merchant"]]
+    assert [bytes(header).decode() for header in headers] == ["t7", "card-1", changed["merchant"]]
