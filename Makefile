@@ -3,6 +3,8 @@
 PYTHON := .venv/bin/python
 COMPOSE := docker compose --profile '*'
 .DEFAULT_GOAL := help
+# Paths and files are UTF-8, whatever the locale.
+export PYTHONUTF8 := 1
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup venv run broker postgres app produce up down logs ps status show query psql audit replay reset \

@@ -18,6 +18,7 @@ from local import java, lock, ports
 from local.console import say
 from local.places import JARS, ROOT, Places, shown
 from local.process import Child, lock_path
+from stream_app import jvm
 from stream_app.broker import PARTITIONS, create_missing
 from stream_app.errors import ConfigError, StreamAppError
 
@@ -25,6 +26,8 @@ NAME = "broker"
 _PARTITIONED = f" ({PARTITIONS} partitions)"
 _TEMPLATE = ROOT / "conf" / "kafka.properties"
 _LOG4J = ROOT / "conf" / "kafka-log4j2.properties"
+# Relative to where Kafka runs: the path of a home may have a colon.
+_CLASS_PATH = f"{JARS.relative_to(ROOT) / 'kafka'}/*"
 # For one machine's records the first compiler and the simplest collector are enough: up in 3.7 s of a quiet machine
 # instead of 4.5, with 2.6 s of CPU instead of 4.2.
 _JVM = ("-Xms256m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
@@ -42,7 +45,7 @@ class Broker(Child):
         self._port = port
         self._topics = topics
         self._properties = places.run / "kafka.properties"
-        super().__init__(NAME, _command("kafka.Kafka", str(self._properties)), places, _STOP_SECONDS)
+        super().__init__(NAME, _command("kafka.Kafka", str(self._properties)), places, _STOP_SECONDS, jvm.environment())
 
     def claim(self) -> None:
         """Take the folder, and tell others the address."""
@@ -137,17 +140,16 @@ def _address_file(places: Places) -> Path:
 
 
 def _command(main: str, *arguments: str) -> list[str]:
-    jars = JARS / "kafka"
-    if not any(jars.glob("kafka_*.jar")):
-        problem = f"there are no jars in {shown(jars)}; fetch them with: make setup"
+    if not any((JARS / "kafka").glob("kafka_*.jar")):
+        problem = f"there are no jars in {shown(JARS / 'kafka')}; fetch them with: make setup"
         raise ConfigError(problem)
-    return [java.find(), *_JVM, f"-Dlog4j2.configurationFile={_LOG4J}", "-cp", f"{jars}/*", main, *arguments]
+    return [java.find(), *_JVM, jvm.log_option(_LOG4J), "-cp", _CLASS_PATH, main, *arguments]
 
 
 def _storage_tool(*arguments: str) -> str:
     done = subprocess.run(
         _command("kafka.tools.StorageTool", *arguments), cwd=ROOT, capture_output=True, text=True, check=False,
-        start_new_session=True,
+        start_new_session=True, env=os.environ | jvm.environment(),
     )  # fmt: skip
     if done.returncode:
         problem = f"Kafka cannot format its storage: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]}"

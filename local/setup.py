@@ -17,6 +17,7 @@ from pathlib import Path
 from local import java, lock
 from local.console import say
 from local.places import JARS, ROOT, VENV, Places, shown
+from stream_app import jvm
 from stream_app.errors import ConfigError
 
 _REQUIREMENTS = ROOT / "requirements-dev.lock"
@@ -76,7 +77,8 @@ def _fetch_jars(log: Path) -> None:
     fresh = JARS.with_name(".jars.new")
     shutil.rmtree(fresh, ignore_errors=True)
     command = [program, "-jar", str(ivy), "-ivy", str(_IVY), "-confs", "spark", "kafka"]
-    command += ["-retrieve", f"{fresh}/[conf]/[artifact]-[revision].[ext]"]
+    # relative to where Ivy runs: in a pattern, brackets have a meaning
+    command += ["-retrieve", f"{fresh.relative_to(ROOT)}/[conf]/[artifact]-[revision].[ext]"]
     for line in lines(command, log, "fetching the jars failed"):
         if match := _IVY_NEWS.match(line):
             say("setup", f"  {match[1]}")
@@ -111,9 +113,16 @@ def lines(command: list[str], log: Path, failure: str) -> Iterator[str]:
     """Run a command, its output to the log and to the caller. Raises ConfigError with what it said last."""
     said = ""
     with (
-        log.open("a") as copy,
+        log.open("a", encoding="utf-8") as copy,
         subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=os.environ | jvm.environment(),
         ) as process,
     ):
         for line in process.stdout or ():

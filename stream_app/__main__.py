@@ -17,7 +17,7 @@ from pathlib import Path
 if __package__ in {None, ""}:  # run by spark-submit as a file: its folder would shadow other packages
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from stream_app import logs
+from stream_app import jvm, logs
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feed import load_feeds
 from stream_app.flow import flows
@@ -52,6 +52,13 @@ def main() -> int:
 
 def _become_spark_submit(settings: Settings) -> None:
     """Replace this process: the pid stays, so whoever started it signals spark-submit itself."""
+    in_process = settings.spark_master.partition("[")[0] == "local"
+    # what the executors fetch is a list with commas, of URIs
+    if sign := jvm.unfit(PROJECT, "" if in_process else ",#"):
+        problem = (
+            f"the project's folder, {plain(PROJECT)}, has {sign!r} in its name, where a path ends for Java; move it"
+        )
+        raise ConfigError(problem)
     jars = sorted(map(str, (PROJECT / ".jars" / "spark").glob("*.jar")))
     if not jars:
         problem = f"there are no jars in {PROJECT / '.jars' / 'spark'}; fetch them with: make setup"
@@ -65,24 +72,31 @@ def _become_spark_submit(settings: Settings) -> None:
         raise ConfigError(problem)
     home = Path(spark.origin).parent
     conf = PROJECT / "conf"
-    log_options = f'"-Dlog4j2.configurationFile={conf / "log4j2.properties"}"'
-    environment = {
+    log_option = jvm.log_option(conf / "log4j2.properties")
+    environment = jvm.environment() | {
         "SPARK_HOME": str(home),
         "LOG_FORMAT": settings.log_format,  # log4j2.properties asks for it
         # Not conf: it would be on the class path, where class data sharing wants no folders (README, "Faster starts").
         "SPARK_CONF_DIR": str(home / "conf"),
-        "SPARK_SUBMIT_OPTS": " ".join(filter(None, [log_options, os.environ.get("SPARK_SUBMIT_OPTS")])),
+        "SPARK_SUBMIT_OPTS": " ".join(filter(None, [log_option, os.environ.get("SPARK_SUBMIT_OPTS")])),
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH"), str(PYTHON_START)])),
     }
-    if settings.spark_master.startswith("local"):
+    if in_process:
         # Nobody else needs to reach the driver; in a container its UI must listen where the port is published.
         environment["SPARK_LOCAL_IP"] = os.environ.get("SPARK_LOCAL_IP") or "127.0.0.1"
     command = [str(home / "bin" / "spark-submit"), "--master", settings.spark_master]
     command += ["--properties-file", str(conf / "spark-defaults.conf")]
-    command += ["--driver-memory", settings.spark_driver_memory, "--jars", ",".join(jars)]
+    command += ["--driver-memory", settings.spark_driver_memory]
     command += ["--driver-class-path", os.pathsep.join(jars)]  # the file system among them is needed before --jars act
+    if not in_process:
+        command += ["--jars", ",".join(jars)]  # for the executors
+        command += [
+            part
+            for name, value in jvm.environment().items()
+            for part in ("--conf", f"spark.executorEnv.{name}={value}")
+        ]
     command += ["--conf", f"spark.sql.shuffle.partitions={settings.spark_sql_shuffle_partitions}"]
     command += [str(Path(__file__).resolve())]
     os.execve(command[0], command, os.environ | environment)  # noqa: S606 - no shell is wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -52,6 +53,9 @@ def _path(value: Path) -> Path:
         raise ValueError(problem) from None
     if re.search("[\0\r\n\ud800-\udfff]", str(path)):
         problem = "a path with a line break, or one that is not UTF-8, is none that all programs can read"
+        raise ValueError(problem)
+    if not str(path).isascii() and sys.getfilesystemencoding() != "utf-8":
+        problem = "a path with letters beyond ASCII needs a locale of UTF-8: set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
         raise ValueError(problem)
     # DuckDB takes * ? and [ for a pattern unless they are in brackets, and then splits names at a backslash.
     if "\\" in str(path) and {*"*?["} & {*str(path)}:

@@ -48,6 +48,8 @@ class Service:
     environment: dict[str, str] = field(default_factory=dict)
     feed_name: str = "transactions"
     process: subprocess.Popen[bytes] | None = None
+    project: Path = PROJECT
+    """The checkout that it runs from."""
 
     @property
     def settings(self) -> Settings:
@@ -74,8 +76,8 @@ class Service:
         # where the tests run in the background, Ctrl-C's signal is ignored, and a JVM leaves that so
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                ["env", "--default-signal=INT", sys.executable, "-m", "stream_app"],
-                cwd=PROJECT,
+                ["env", "--default-signal=INT", self._python, "-m", "stream_app"],
+                cwd=self.project,
                 env=self._environment(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -115,8 +117,8 @@ class Service:
     def op(self, name: str, expected: int = 0, **environment: str) -> str:
         """Run one of the operations as make does; its output."""
         done = subprocess.run(
-            [sys.executable, "-m", f"stream_app.ops.{name}"],
-            cwd=PROJECT,
+            [self._python, "-m", f"stream_app.ops.{name}"],
+            cwd=self.project,
             env=self._environment(environment),
             capture_output=True,
             text=True,
@@ -161,6 +163,10 @@ class Service:
     def contents(self, layer: str) -> list[tuple[object, ...]]:
         """All rows of a layer in an order of their own."""
         return self.query(f"SELECT * FROM {layer} ORDER BY ALL")
+
+    @property
+    def _python(self) -> str:
+        return sys.executable if self.project == PROJECT else str(self.project / ".venv" / "bin" / "python")
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         own = {

@@ -1,0 +1,47 @@
+"""Java programs start from any folder, in any locale; where none can, one line says why."""
+
+import locale
+import os
+from pathlib import Path
+
+import pytest
+
+from stream_app import __main__ as launcher
+from stream_app import jvm
+from stream_app.errors import ConfigError
+from stream_app.settings import load_settings
+
+
+def test_java_gets_a_locale_of_utf_8_and_this_program_keeps_its_own() -> None:
+    before = locale.setlocale(locale.LC_CTYPE)
+    assert jvm.environment()["LC_ALL"] in {"C.UTF-8", "en_US.UTF-8"}
+    assert locale.setlocale(locale.LC_CTYPE) == before
+
+
+def test_log4j_is_told_a_uri_in_which_no_sign_has_a_meaning_for_it_or_for_a_shell() -> None:
+    option = jvm.log_option(Path("/a b,c#?%20+&'\"$/ü/log4j2.properties"))
+    expected = "file:///a%20b%2Cc%23%3F%2520%2B%26%27%22%24/%C3%BC/log4j2.properties"
+    assert option == f"-Dlog4j2.configurationFile={expected}"
+
+
+@pytest.mark.parametrize(
+    ("folder", "master", "sign"),
+    [
+        ("/a:b", "local[*]", ":"),
+        ("/a\nb", "local[2]", "\\n"),
+        (os.fsdecode(b"/\xff"), "local", "\\udcff"),
+        ("/a,b", "spark://host:7077", ","),
+        ("/a#b", "spark://host:7077", "#"),
+    ],
+)
+def test_a_checkout_from_which_java_cannot_run_is_refused(
+    folder: str, master: str, sign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "PROJECT", Path(folder))
+    with pytest.raises(ConfigError, match="in its name, where a path ends for Java; move it") as refused:
+        launcher._become_spark_submit(load_settings(_env_file=None, spark_master=master))
+    assert f"'{sign}'" in str(refused.value)
+
+
+def test_what_only_a_cluster_cannot_take_is_no_hindrance_here() -> None:
+    assert jvm.unfit(Path("/a b,c#[d] {e} *?%'ü/x")) == ""
