@@ -12,7 +12,7 @@ from stream_app.flow import Flow, Layer
 from stream_app.ops.command import option, run
 from stream_app.ops.sql import name
 from stream_app.ops.tables import copy_tables
-from stream_app.ops.views import connect
+from stream_app.ops.views import connected
 from stream_app.settings import Settings
 
 _MOST_ROWS = 1000
@@ -25,11 +25,11 @@ def query(settings: Settings, flows: tuple[Flow, ...]) -> int:
         names = ", ".join(_as_typed(flow) for flow in flows if flow.layer is not Layer.TOPIC)
         problem = f'SQL: give a query over {names}, such as: make query SQL="SELECT * FROM silver LIMIT 5"'
         raise ConfigError(problem)
-    connection = connect(flows)
-    copy_tables(connection, [flow for flow in flows if flow.layer is Layer.TABLE and flow.sink in sql], settings)
-    result = connection.sql(sql)
-    if result is not None:
-        result.show(max_rows=_MOST_ROWS, max_width=200)
+    with connected(flows) as connection:
+        copy_tables(connection, [flow for flow in flows if flow.layer is Layer.TABLE and flow.sink in sql], settings)
+        result = connection.sql(sql)
+        if result is not None:
+            result.show(max_rows=_MOST_ROWS, max_width=200)
     return 0
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import duckdb
+
 from stream_app.errors import StreamAppError
 from stream_app.flow import Flow, Layer
 from stream_app.ops.command import run
 from stream_app.ops.sql import name, view
 from stream_app.ops.tables import copy_tables
-from stream_app.ops.views import connect
+from stream_app.ops.views import connected
 from stream_app.plain import plain
 from stream_app.settings import Settings
 
@@ -16,24 +18,25 @@ _NEWEST_ROWS = 5
 
 def show(settings: Settings, flows: tuple[Flow, ...]) -> int:
     """Print them, layer by layer; of a table that cannot be read, why."""
-    connection = connect(flows)
-    for flow in flows:
-        if flow.layer is Layer.TOPIC:
-            continue
-        if flow.layer is Layer.TABLE:
-            try:
-                copy_tables(connection, [flow], settings)
-            except StreamAppError as error:
-                print(f"\n{plain(error)}")
-                continue
-        table = view(flow.feed.name, flow.sink)
-        (count,) = connection.sql(f"SELECT count(*) FROM {table}").fetchall()[0]
-        print(f"\n{flow.name}: {count:,} rows in {plain(_place(flow))}")
-        rows = connection.sql(
-            f"SELECT {_columns(flow)} FROM {table} ORDER BY {_newest_first(flow)} LIMIT {_NEWEST_ROWS}"
-        )
-        rows.show(max_width=200)
+    with connected(flows) as connection:
+        for flow in flows:
+            if flow.layer is not Layer.TOPIC:
+                _print(connection, flow, settings)
     return 0
+
+
+def _print(connection: duckdb.DuckDBPyConnection, flow: Flow, settings: Settings) -> None:
+    if flow.layer is Layer.TABLE:
+        try:
+            copy_tables(connection, [flow], settings)
+        except StreamAppError as error:
+            print(f"\n{plain(error)}")
+            return
+    table = view(flow.feed.name, flow.sink)
+    (count,) = connection.sql(f"SELECT count(*) FROM {table}").fetchall()[0]
+    print(f"\n{flow.name}: {count:,} rows in {plain(_place(flow))}")
+    rows = connection.sql(f"SELECT {_columns(flow)} FROM {table} ORDER BY {_newest_first(flow)} LIMIT {_NEWEST_ROWS}")
+    rows.show(max_width=200)
 
 
 def _place(flow: Flow) -> str:

@@ -6,14 +6,15 @@ import math
 import os
 import resource
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 import duckdb
 
 from stream_app.declared import Measure
+from stream_app.errors import StreamAppError
 from stream_app.feed import Feed
 from stream_app.files import BatchFile, batch_files, standing
 from stream_app.flow import Flow, Layer
@@ -32,13 +33,29 @@ _TYPES = {
 
 Opened = Callable[[Path], Path]
 _DESCRIPTORS = Path("/proc/self/fd")
+_ATTEMPTS = 5
 
 
 class FilesChangedError(Exception):
     """Retention has merged files since the position up to which they were to be read."""
 
 
-def connect(flows: Sequence[Flow]) -> duckdb.DuckDBPyConnection:
+@contextmanager
+def connected(flows: Sequence[Flow]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """As `connect`; what retention deletes meanwhile can be read until the end."""
+    with OpenFiles() as files:
+        yield _connect_to_all(flows, files)
+
+
+def _connect_to_all(flows: Sequence[Flow], files: OpenFiles) -> duckdb.DuckDBPyConnection:
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):  # a file went between the listing and the opening
+            return connect(flows, files.path)
+    problem = f"the files changed {_ATTEMPTS} times while they were looked up; try again"
+    raise StreamAppError(problem)
+
+
+def connect(flows: Sequence[Flow], opened: Opened = Path) -> duckdb.DuckDBPyConnection:
     """An in-memory database with a view for each flow that writes files, over those that stand now.
 
     Files that a compacted file has taken the place of are left out, so each batch counts once.
@@ -48,9 +65,9 @@ def connect(flows: Sequence[Flow]) -> duckdb.DuckDBPyConnection:
         feed = flow.feed.name
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name(feed)}")
         if flow.layer not in {Layer.TOPIC, Layer.TABLE}:
-            connection.execute(f"CREATE VIEW {view(feed, flow.sink)} AS {select(flow)}")
+            connection.execute(f"CREATE VIEW {view(feed, flow.sink)} AS {select(flow, opened=opened)}")
         if flow.layer in {Layer.GOLD, Layer.SESSIONS}:
-            connection.execute(f"CREATE VIEW {view(feed, flow.late_name)} AS {select_late(flow)}")
+            connection.execute(f"CREATE VIEW {view(feed, flow.late_name)} AS {select_late(flow, opened=opened)}")
     connection.execute(f"SET search_path = '{flows[0].feed.name},main'")
     return connection
 

@@ -212,6 +212,28 @@ def test_show_names_every_layer_with_its_rows(
     assert "Bar & Söhne" in shown
 
 
+def test_what_is_merged_while_it_is_read_can_be_read_to_the_end(
+    made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention deletes a file after it was listed: before it is opened, or before it is read."""
+    rows = [silver_row(n) for n in range(3)]
+    parts = [write_layer(made[2], batch, [rows[batch]]) for batch in range(2)]
+    opening = views.OpenFiles.path
+
+    def merged(files: views.OpenFiles, path: Path) -> Path:
+        if parts:
+            write_layer(made[2], 0, rows[:2], last=1)
+            parts.pop().path.unlink()
+            parts.pop().path.unlink()
+        return opening(files, path)
+
+    monkeypatch.setattr(views.OpenFiles, "path", merged)
+    with views.connected(made) as connection:
+        for file in made[2].files():
+            file.path.unlink()
+        assert connection.sql("SELECT count(*) FROM silver").fetchone() == (2,)
+
+
 def test_query_asks_for_sql(made: tuple[Flow, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SQL", raising=False)
     with pytest.raises(ConfigError, match=r"^SQL: .*transactions\.silver"):
