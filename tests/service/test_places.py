@@ -62,7 +62,8 @@ def test_outputs_and_commands_are_the_same_everywhere(
     declared.write_text(declared.read_text() + BEYOND)
     now = time.time() - 7200
     broken = {"amount": -1, "merchant": "[/red]"}
-    broker.send(plain.feed.topic, [transaction(i, now + i * 0.6, **({} if i % 50 else broken)) for i in range(3000)])
+    kinds = [broken if not i % 50 else {"status": "declined" if not i % 7 else "approved"} for i in range(3000)]
+    broker.send(plain.feed.topic, [transaction(i, now + i * 0.6, **kind) for i, kind in enumerate(kinds)])
     expected = _drained(plain)
     assert {sink: len(rows) > 0 for sink, rows in expected.items()} == dict.fromkeys(expected, True)
     for place in _places(plain, checkout, turkish, tmp_path):
