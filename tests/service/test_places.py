@@ -20,7 +20,7 @@ from stream_app.settings import PROJECT
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import Database, KafkaBroker
 
-SIGNS = "a b [c] {d,e} st*r ? 50% %20 #1 ü's & ~=x"
+SIGNS = "a b [c] {d,e} st*r ? 50% %20 #1 ü's & ~"
 BEYOND = """
 [lakes.lake]
 
@@ -77,9 +77,8 @@ def _places(plain: Service, checkout: Path, turkish: dict[str, str], folder: Pat
     (folder / "link").symlink_to(folder / "far" / "away")
     feeds = folder / "feeds" / SIGNS
     shutil.copytree(plain.feeds_path, feeds)
-    root = folder / "far" / SIGNS / "out"
-    (root.parent / "decoy").mkdir(parents=True)
-    in_new_york = {"LC_ALL": "C", "TZ": "America/New_York", "OUTPUT_PATH": f"{folder}/link/../{SIGNS}/out/"}
+    root = folder / "far" / SIGNS / "env=prod"
+    in_new_york = {"LC_ALL": "C", "TZ": "America/New_York", "OUTPUT_PATH": f"{folder}/link/../{SIGNS}/env=prod/"}
     yield Service(root, feeds, plain.servers, plain.environment | in_new_york)
     in_istanbul = {**turkish, "TZ": "Europe/Istanbul", "OUTPUT_PATH": "", "LOG_FORMAT": "json"}
     root = checkout / "data" / "output"
