@@ -110,14 +110,14 @@ def _spill() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="duckdb-")
 
 
-def select(flow: Flow) -> str:
+def select(flow: Flow, opened: Opened = Path) -> str:
     """The SQL that reads the flow's files that stand now."""
-    return read(flow, flow.files())
+    return read(flow, flow.files(), opened)
 
 
-def select_late(flow: Flow) -> str:
+def select_late(flow: Flow, opened: Opened = Path) -> str:
     """The same for the rows that came after their window or session was final."""
-    return read_late(flow, standing(batch_files(flow.late, flow.late_name)))
+    return read_late(flow, standing(batch_files(flow.late, flow.late_name)), opened)
 
 
 def up_to(found: Sequence[BatchFile], batch: float) -> list[BatchFile]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from stream_app.plain import plain
 
 RIGHT, WRONG, NOT_AUDITED = 0, 1, 3
 
@@ -35,12 +38,12 @@ class Report:
         """Print the counts, then a line for each finding, then the verdict."""
         table = Table(title=f"audit of {self.feed}", title_justify="left", box=SIMPLE, show_header=False)
         for counted, count in self.counts.items():
-            table.add_row(counted, f"{count:,}")
+            table.add_row(Text(plain(counted)), f"{count:,}")
         Console().print(table)
         for line in self.wrong:
-            print(f"WRONG {line}")
+            print(f"WRONG {plain(line)}")
         for line in (*self.not_audited, *self.beyond):
-            print(f"NOT AUDITED {line}")
+            print(f"NOT AUDITED {plain(line)}")
         print(self._verdict())
 
     def _verdict(self) -> str:
