@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from stream_app import chain, logs, ownership, restart
 from stream_app.broker import Broker, Topic
 from stream_app.checkpoint import PlannedBatch
-from stream_app.errors import ConfigError
+from stream_app.errors import ConfigError, UnavailableError
 from stream_app.files import BatchFile, batch_files
 from stream_app.flow import Flow, Layer
 from stream_app.settings import Settings
@@ -38,6 +38,7 @@ class Admission:
         if topic:
             self._check_epochs(flow)
             self._check_offsets(flow, topic)
+            self._check_transactions(flow, topic)
         if flow.upstream:
             committed, planned = flow.checkpoint.last_committed(), flow.checkpoint.last_planned()
             read, end = (batch.end["batch"] if batch else -1 for batch in (committed, planned))
@@ -100,6 +101,23 @@ class Admission:
             return
         problem = f"topic {topic.name} no longer holds what {flow.name} would read next ({'; '.join(gaps)})"
         self._refuse_loss(problem, f"begin anew with: {ownership.reset_command(flow)}, or go on")
+
+    def _check_transactions(self, flow: Flow, topic: Topic) -> None:
+        """Wait where bronze was read past a transaction that is open, as by read_uncommitted.
+
+        A batch that was planned to the end of what is decided would end before it begins.
+        """
+        planned = flow.checkpoint.last_planned()
+        if planned is None or self._settings.kafka_isolation_level == "read_uncommitted":
+            return
+        stable, end = self._broker.stable_offsets(topic), self._broker.end_offsets(topic)
+        held = [
+            f"partition {p} was read to offset {at}, by read_uncommitted, and can be to {stable[p]}"
+            for p, at in _by_partition(planned.end[topic.name]).items()
+            if p in stable and stable[p] < at <= end[p]
+        ]
+        if held:
+            raise UnavailableError(f"topic {topic.name}: a transaction is open ({'; '.join(held)}); waits for its end")
 
     def _refuse_loss(self, problem: str, advice: str) -> None:
         if self._settings.fail_on_data_loss:

@@ -68,13 +68,20 @@ class _Statuses(Collector):
         batches = GaugeMetricFamily(
             "stream_app_batches_behind", "Batches of the layer before not read yet", labels=_SINK
         )
+        held = GaugeMetricFamily(
+            "stream_app_records_in_open_transactions",
+            "Records of the topic that wait for open transactions",
+            labels=(*_SINK, "topic", "partition"),
+        )
         for status in self._statuses:
+            for part, count in status.held.items():
+                held.add_metric([*_labels(status), status.flow.feed.topic, part], count)
             for part, count in status.behind.items():
                 if status.flow.upstream is None:
                     records.add_metric([*_labels(status), status.flow.feed.topic, part], count)
                 else:
                     batches.add_metric(_labels(status), count)
-        yield from (records, batches)
+        yield from (records, batches, held)
 
     def _watermarks(self) -> Iterator[Metric]:
         at = GaugeMetricFamily("stream_app_watermark_seconds", "The watermark, since the epoch", labels=_SINK)

@@ -46,6 +46,8 @@ class FlowStatus:
     bytes: int = 0
     behind: Mapping[str, int] = field(default_factory=dict)
     """What is not read yet: records by partition of the topic, or batches of the layer before."""
+    held: Mapping[str, int] = field(default_factory=dict)
+    """Records that wait for open transactions, by partition of the topic."""
     watermark: float = 0.0
     state_rows: int = 0
     state_bytes: int = 0

@@ -26,6 +26,17 @@ _COMMIT_SECONDS = 5.0
 _SOURCE_SECONDS = 20.0
 _INITIALIZING = "Initializing sources"
 _LONGEST_BACKOFF_SECONDS = 60.0
+# Our own errors as Python shows them at the end of a stack, be it a task's: what was raised first is above.
+_OWN = re.compile(
+    r"^(?:[\w.]+: )?(?:stream_app\.errors\.)?(StreamAppError|ConfigError|UnavailableError): (.+)$", re.MULTILINE
+)
+# What Kafka's client in Spark's driver fails with while leaders move or brokers are away. If it is for good, the next
+# start of the query finds what a person must do.
+_MOVING = re.compile(
+    r"org\.apache\.kafka\.common\.errors\.(?:Timeout|UnknownTopicOrPartition|UnknownTopicId|LeaderNotAvailable"
+    r"|NotLeaderOrFollower|ReplicaNotAvailable|BrokerNotAvailable|Network|Disconnect|KafkaStorage|OffsetNotAvailable"
+    r"|FencedLeaderEpoch|UnknownLeaderEpoch|NotController|CoordinatorNotAvailable|NotCoordinator)Exception"
+)
 
 
 class _Draining(Exception):  # noqa: N818 - not an error: it ends a batch that must not begin
@@ -85,13 +96,8 @@ class Runner:
         except ConfigError as error:
             status.state, status.last_error = State.FAILED, str(error)[:LONGEST_ERROR]
             raise
-        except UnavailableError as error:
-            if self._settings.drains:  # which must end
-                self._failed(flow, str(error))
-            else:
-                self._retry(flow, str(error), status.restarts + 1)
         except Exception as error:
-            self._failed(flow, str(error))
+            self._failed(flow, f"{type(error).__name__}: {error}")
         else:
             status.state = State.RUNNING
 
@@ -129,6 +135,9 @@ class Runner:
 
     def _failed(self, flow: Flow, error: str) -> None:
         status = self._monitor[flow]
+        if _passes(error) and not self._settings.drains:  # which must end
+            self._retry(flow, error, status.restarts + 1)
+            return
         status.failures += 1
         status.last_error = _one_line(error)
         if status.failures >= self._settings.max_failures:
@@ -217,8 +226,16 @@ def _end_with_what_stands(flow: Flow, query: StreamingQuery) -> None:
             return
 
 
+def _passes(error: str) -> bool:
+    """Whether a query failed with what is away for now, which is no failure of its own."""
+    own = _OWN.findall(error)
+    return own[-1][0] == UnavailableError.__name__ if own else _MOVING.search(error) is not None
+
+
 def _one_line(error: str) -> str:
-    """The cause of a failure without its stack: the innermost of Python's or Java's errors, else the first line."""
+    """The cause of a failure without its stack: an error of ours as it says itself, else the innermost, else a line."""
+    if own := _OWN.findall(error):
+        return str(own[-1][1])[:LONGEST_ERROR]
     python = re.findall(r"^[\w.]*(?:Error|Expired): .+$", error, re.MULTILINE)
     # py4j shows the Java error behind a colon, and what caused that further down
     java = re.findall(r"^(?:Caused by)?: (.+)$", error, re.MULTILINE)

@@ -14,10 +14,10 @@ from pyspark import SparkContext
 from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
 
-from stream_app import logs, rules
+from stream_app import held, logs, rules
 from stream_app.admission import Admission
 from stream_app.broker import Broker
-from stream_app.errors import StreamAppError, no_room_is_expected
+from stream_app.errors import StreamAppError, UnavailableError, no_room_is_expected
 from stream_app.flow import Flow, Layer
 from stream_app.groups import mirrored
 from stream_app.lock import sole_user
@@ -32,6 +32,8 @@ from stream_app.snapshot import kept
 
 _LOCK_PATIENCE_SECONDS = 10.0
 _BROKER_PATIENCE_SECONDS = 60.0
+# While leaders move, and shorter than a batch has to end in before a stop.
+_LEADER_PATIENCE_SECONDS = 30.0
 # A query counts as stuck after this many triggers and this long without a sign of progress.
 _STUCK_TRIGGERS = 3
 _STUCK_SECONDS = 120.0
@@ -69,13 +71,16 @@ def _run(
         metrics = Metrics(monitor, _STUCK_TRIGGERS * settings.trigger_seconds + _STUCK_SECONDS)
         if settings.metrics_port:
             metrics.serve(settings.metrics_host, settings.metrics_port)
-        broker = Broker(settings)
+        broker = Broker(settings, patience_seconds=_LEADER_PATIENCE_SECONDS)
         admission = Admission(broker, settings)
         for flow in all_flows:
             if flow.layer is Layer.BRONZE:
                 for topic in sorted(flow.feed.all_topics):
                     broker.wait_for_topic(topic, _BROKER_PATIENCE_SECONDS)
-            admission.admit(flow)
+            try:
+                admission.admit(flow)
+            except UnavailableError as error:  # its query is tried again, for as long as it takes
+                logs.warning(f"{flow.name} waits", error=error)
         for flow in all_flows:
             admission.check_output(flow)
             if flow.layer is Layer.SILVER:
@@ -91,6 +96,8 @@ def _run(
         beside.enter_context(retention.running())
         if settings.commit_group_offsets:
             beside.enter_context(mirrored(all_flows, broker))
+        if settings.kafka_isolation_level == "read_committed":
+            beside.enter_context(held.watched(all_flows, broker, monitor))
         try:
             runner.run(all_flows)
         except StreamAppError as error:

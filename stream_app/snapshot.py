@@ -32,6 +32,7 @@ def write(root: Path, monitor: Monitor) -> None:
             "batch_at": status.batch_at,
             "behind": sum(status.behind.values()),
             "refused": status.refused,
+            "held": sum(status.held.values()),
         }
         for name, status in monitor.statuses.items()
     }

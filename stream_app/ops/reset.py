@@ -104,7 +104,7 @@ def _first_offsets(settings: Settings, bronze: Flow, start: dict[str, str]) -> s
         if "startingTimestamp" in start:
             offsets = broker.offsets_at(topic, int(start["startingTimestamp"]))
         elif (start.get("startingOffsets") or settings.starting_offsets) == "latest":
-            offsets = broker.end_offsets(topic)
+            offsets = broker.stable_offsets(topic)
         else:
             offsets = broker.earliest_offsets(topic)
     except StreamAppError:

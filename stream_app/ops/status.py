@@ -49,6 +49,8 @@ class SinkStatus:
     newest_file: str | None
     newest_file_age: float | None
     last_error: str
+    held: int | None = None
+    """Records of the topic that wait for open transactions."""
 
 
 def statuses(root: Path, flows: Sequence[Flow]) -> list[SinkStatus]:
@@ -79,10 +81,11 @@ def table(root: Path, flows: Sequence[Flow]) -> RenderableType:
             _show(row.newest_file),
             _age(row.newest_file_age),
         )
+    held = [f"{row.feed}.{row.sink}: {row.held:,} records wait for open transactions" for row in rows if row.held]
     errors = [foreign(f"{row.feed}.{row.sink}: {row.last_error}") for row in rows if row.last_error]
     told = "{}.{}: its topic refused {:,} records since the start, see the log"
     refused = [foreign(told.format(row.feed, row.sink, row.refused)) for row in rows if row.refused]
-    return Group(result, *errors, *refused)
+    return Group(result, *held, *errors, *refused)
 
 
 def foreign(text: object) -> Text:
@@ -120,6 +123,7 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
         newest_file=newest[0].path.name if newest else None,
         newest_file_age=round(now - newest[0].path.stat().st_mtime, 1) if newest else None,
         last_error=str(told.get("last_error", "")),
+        held=_held(told) if running and flow.upstream is None else None,
     )
 
 
@@ -138,6 +142,11 @@ def _records_behind(flow: Flow, told: dict[str, object], running: bool) -> int |
         return sum(_rows(file.path) for file in flow.untaken())
     behind = told.get("behind") if running else None
     return behind if isinstance(behind, int) else None
+
+
+def _held(told: dict[str, object]) -> int | None:
+    held = told.get("held")
+    return held if isinstance(held, int) else None
 
 
 def _size(path: Path) -> int | None:

@@ -115,13 +115,15 @@ class PartitionReader:
                     polled = max(1, min(_POLLED_RECORDS, _POLLED_BYTES * len(came) // max(1, size)))
                     yield from _portions(came, size, at, part.end)
                     at = max(at, offset_of(came[-1]) + 1)
-                if event and _error(event).code() == KafkaError._PARTITION_EOF:
+                if event is None:
+                    continue
+                if _error(event).code() == KafkaError._PARTITION_EOF:
                     at = ended = max(at, offset_of(event))
-                elif event and self._breaks(event):
+                elif self._breaks(event):
                     at = self._mended(part, at, event)
                     break  # what came after it is of a place that was left
             if at < part.end and time.monotonic() - self._heard > PATIENCE_SECONDS:
-                if ended < 0:
+                if ended < 0 or self._is_undecided(part):
                     raise UnavailableError(self._silence(part, at))
                 self._lose(Unread(part.partition, at, part.end, f"the partition ends at offset {ended}"))
                 return
@@ -197,6 +199,12 @@ class PartitionReader:
             self._error = error.args[0]
             raise UnavailableError(self._silence(part, part.start)) from None
         return low, high
+
+    def _is_undecided(self, part: OffsetRange) -> bool:
+        """Whether the partition holds the range, and ends for us before it since a transaction is open."""
+        # as the last response told it: asked for, it would be the last stable offset
+        place = TopicPartition(self._topic, part.partition)
+        return self._consumer.get_watermark_offsets(place, cached=True)[1] >= part.end
 
     def _silence(self, part: OffsetRange, at: int) -> str:
         cause = f" ({self._error.str()})" if self._error else ""

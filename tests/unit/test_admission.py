@@ -11,7 +11,7 @@ import pytest
 from stream_app import chain, logs, restart
 from stream_app.admission import Admission
 from stream_app.broker import Broker, Topic, client_config
-from stream_app.errors import ConfigError, StreamAppError
+from stream_app.errors import ConfigError, StreamAppError, UnavailableError
 from stream_app.feed import Feed
 from stream_app.files import batch_file
 from stream_app.flow import Flow, Layer
@@ -28,6 +28,8 @@ class OneTopic:
 
     def __init__(self) -> None:
         self.id, self.earliest, self.end = "topic-1", {0: 0, 1: 0}, {0: 100, 1: 100}
+        self.open: dict[int, int] = {}
+        """Where the first open transaction of a partition begins."""
 
     def topic(self, name: str) -> Topic:
         return Topic(name, self.id, (0, 1))
@@ -37,6 +39,9 @@ class OneTopic:
 
     def end_offsets(self, _topic: Topic) -> dict[int, int]:
         return self.end
+
+    def stable_offsets(self, _topic: Topic) -> dict[int, int]:
+        return self.end | self.open
 
 
 @pytest.fixture
@@ -76,6 +81,24 @@ def test_offsets_that_are_gone_are_refused_or_by_setting_a_warning(
         admission(bronze, broker).admit(bronze)
     assert "FAIL_ON_DATA_LOSS=false" in str(error.value)
     admission(bronze, broker, fail_on_data_loss=False).admit(bronze)
+
+
+def test_what_was_read_past_an_open_transaction_is_waited_for(bronze: Flow, broker: OneTopic) -> None:
+    """By read_uncommitted; it is there, so it is neither lost nor a matter of FAIL_ON_DATA_LOSS."""
+    broker.open = {1: 50}
+    admission(bronze, broker).admit(bronze)
+    broker.open = {1: 49}
+    said = "topic transactions: a transaction is open .partition 1 was read to offset 50, .* can be to 49.; waits"
+    for fail_on_data_loss in (True, False):
+        with pytest.raises(UnavailableError, match=said):
+            admission(bronze, broker, fail_on_data_loss=fail_on_data_loss).admit(bronze)
+    admission(bronze, broker, kafka_isolation_level="read_uncommitted").admit(bronze)
+    broker.open = {}
+    plan(bronze, 1, {"transactions": {"0": 70, "1": 60}})
+    admission(bronze, broker).admit(bronze)
+    broker.open = {0: 69}  # the batch was planned beyond it
+    with pytest.raises(UnavailableError, match="partition 0 was read to offset 70"):
+        admission(bronze, broker).admit(bronze)
 
 
 def test_a_topic_made_again_is_refused_at_start_and_before_a_batch(bronze: Flow, broker: OneTopic) -> None:

@@ -109,6 +109,9 @@ class OneTopic:
     def end_offsets(self, _topic: Topic) -> dict[int, int]:
         return {0: 90}
 
+    def stable_offsets(self, _topic: Topic) -> dict[int, int]:
+        return {0: 90}
+
     def offsets_at(self, _topic: Topic, at_ms: int) -> dict[int, int]:
         assert at_ms == START_MS
         return {0: 40}

@@ -154,6 +154,31 @@ def test_a_query_that_cannot_start_is_restarted_alone(service: Service) -> None:
     assert len(service.queries.active) == 5
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        "PythonException: \nTraceback:\nstream_app.errors.UnavailableError: topic t: nothing came for 60 s",
+        "[STREAM_FAILED] Query\nCaused by: org.apache.kafka.common.errors.UnknownTopicOrPartitionException: no",
+        "[STREAM_FAILED]\nx.ExecutionException: org.apache.kafka.common.errors.TimeoutException: a node",
+    ],
+)
+def test_leaders_that_move_and_brokers_that_are_away_are_no_failures(service: Service, error: str) -> None:
+    """Neither in a task, nor where Spark plans a batch: after six of them, of three that may be, it runs."""
+    service.queries.script[Layer.BRONZE] = [*failures(*[error] * 6)]
+    service.begin()
+    wait_until(lambda: len(service.queries.started[Layer.BRONZE]) == 7)
+    wait_until(lambda: service.state(Layer.BRONZE) is State.RUNNING)
+    assert service.error is None
+    assert service.monitor.statuses["transactions.bronze"].failures == 0
+
+
+def test_a_drain_does_not_wait_for_a_broker_for_ever(service: Service, made: tuple[Flow, ...]) -> None:  # noqa: ARG001 - sets the pace
+    drain = Service(made, trigger_interval="available-now")
+    drain.queries.script[Layer.BRONZE] = [*failures(*["UnavailableError: no answer"] * 3)]
+    drain.begin().wait()
+    assert str(drain.error).endswith("failed 3 times in a row, the last time with: no answer")
+
+
 def test_after_max_failures_in_a_row_the_others_are_drained_and_the_service_fails(service: Service) -> None:
     service.queries.script[Layer.SILVER] = [*failures("one", "two", "three")]
     service.begin().wait()
@@ -415,6 +440,13 @@ def test_a_failing_batch_is_told_by_its_own_error(service: Service) -> None:
             "java.io.IOException: No space left",
         ),
         ("x" * 10_000, "x" * 500),
+        (
+            "PythonException: \n  An exception was thrown\nTraceback (most recent call last):\n"
+            "stream_app.errors.StreamAppError: topic t, offsets 3 to 9: the batch is damaged (CRC); go on\n"
+            "\nJVM stacktrace:\norg.apache.spark.SparkException: [x] y\nCaused by: java.io.IOException: none of it",
+            "topic t, offsets 3 to 9: the batch is damaged (CRC); go on",
+        ),
+        ("UnavailableError: KAFKA_BOOTSTRAP_SERVERS: no answer", "KAFKA_BOOTSTRAP_SERVERS: no answer"),
     ],
 )
 def test_a_stack_becomes_the_line_that_matters(error: str, expected: str) -> None:

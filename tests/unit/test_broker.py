@@ -1,0 +1,119 @@
+"""What we ask the broker: what passes while leaders move is asked again, the rest is told at once."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+
+from stream_app import broker as module
+from stream_app import held
+from stream_app.broker import Broker, Topic
+from stream_app.errors import ConfigError, StreamAppError, UnavailableError
+from stream_app.feed import Feed
+from stream_app.flow import Layer, flows
+from stream_app.monitor import Monitor
+from tests.helpers import app_settings, wait_until
+
+TOPIC = Topic("t", "id", (0, 1))
+
+
+def _future(answer: object) -> "Future[Any]":
+    made: Future[Any] = Future()
+    if isinstance(answer, int):
+        made.set_exception(KafkaException(KafkaError(answer)))
+    else:
+        made.set_result(answer)
+    return made
+
+
+class Admin:
+    """Fails with each of the codes, once, and answers then. Stands in for AdminClient."""
+
+    def __init__(self, *codes: int) -> None:
+        self.codes = list(codes)
+        self.offsets = {IsolationLevel.READ_UNCOMMITTED: 100, IsolationLevel.READ_COMMITTED: 90}
+
+    def __call__(self, _config: dict[str, object]) -> "Admin":
+        return self
+
+    def describe_topics(self, _topics: object, **_how: object) -> dict[str, "Future[Any]"]:
+        found = SimpleNamespace(topic_id="id", partitions=[SimpleNamespace(id=0), SimpleNamespace(id=1)])
+        return {"t": _future(self.codes.pop(0) if self.codes else found)}
+
+    def list_offsets(self, asked: dict[TopicPartition, object], isolation_level: IsolationLevel, **_how: object) -> Any:
+        offset = SimpleNamespace(offset=self.offsets[isolation_level])
+        return {place: _future(self.codes.pop(0) if self.codes else offset) for place in asked}
+
+    def poll(self, _seconds: float) -> None:
+        pass
+
+
+def ask(
+    monkeypatch: pytest.MonkeyPatch, root: Path, *codes: int, patience_seconds: float = 20, **settings: Any
+) -> Broker:
+    monkeypatch.setattr(module, "AdminClient", Admin(*codes))
+    monkeypatch.setattr(module, "_ASK_AGAIN_SECONDS", 0.001)
+    return Broker(app_settings(root, **settings), patience_seconds=patience_seconds)
+
+
+QUESTIONS: list[Callable[[Broker], object]] = [
+    lambda broker: broker.topic("t"),
+    lambda broker: broker.earliest_offsets(TOPIC),
+    lambda broker: broker.end_offsets(TOPIC),
+    lambda broker: broker.stable_offsets(TOPIC),
+]
+PASSING = [
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_what_passes_is_asked_again(
+    question: Callable[[Broker], object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert question(ask(monkeypatch, tmp_path, *PASSING)) == question(ask(monkeypatch, tmp_path))
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_what_does_not_pass_is_told_by_what_it_is(
+    question: Callable[[Broker], object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for code, kind in (
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, ConfigError),
+        (KafkaError.LEADER_NOT_AVAILABLE, UnavailableError),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, StreamAppError),
+    ):
+        with pytest.raises(StreamAppError) as error:
+            question(ask(monkeypatch, tmp_path, code, code, patience_seconds=0))
+        assert type(error.value) is kind
+
+
+def test_what_can_be_read_is_what_is_decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broker = ask(monkeypatch, tmp_path)
+    assert (broker.stable_offsets(TOPIC), broker.end_offsets(TOPIC)) == ({0: 90, 1: 90}, {0: 100, 1: 100})
+    assert ask(monkeypatch, tmp_path, kafka_isolation_level="read_uncommitted").stable_offsets(TOPIC) == {
+        0: 100,
+        1: 100,
+    }
+
+
+def test_what_open_transactions_hold_back_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, feed: Feed) -> None:
+    every = flows([feed.model_copy(update={"topic": "t"})], tmp_path)
+    monitor = Monitor(every)
+    bronze = next(status for status in monitor.statuses.values() if status.flow.layer is Layer.BRONZE)
+    monkeypatch.setattr(held, "_INTERVAL_SECONDS", 0.001)
+    broker = ask(monkeypatch, tmp_path)
+    with held.watched(every, broker, monitor):
+        wait_until(lambda: bronze.held == {"0": 10, "1": 10})
+        broker._admin.offsets = dict.fromkeys(IsolationLevel, 100)  # type: ignore[attr-defined]
+        wait_until(lambda: bronze.held == {})
+    assert not any(status.held for status in monitor.statuses.values())
