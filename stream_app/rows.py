@@ -9,8 +9,9 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-# Said rather than left to DuckDB, which guesses it from the first rows and fails at the first quote after those.
-CSV_DIALECT = """header = true, delim = ',', quote = '"', escape = '"', max_line_size = 67108864"""
+# Said rather than left to DuckDB, which guesses it from the first rows and fails at the first quote after those. A line
+# is as long as its record; a large bound costs nothing for short ones.
+CSV_DIALECT = """header = true, delim = ',', quote = '"', escape = '"', max_line_size = 1073741824"""
 
 
 def literal(path: Path) -> str:
