@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from stream_app.ops.status import statuses
 from tests.service.harness import Service, transaction
-from tests.service.servers import KafkaBroker
+from tests.service.servers import PARTITIONS, KafkaBroker
 
 MEGABYTE = 1_000_000
 SIZES = [5, 30, 60, 99]
@@ -14,7 +14,7 @@ SIZES = [5, 30, 60, 99]
 def test_large_records_go_through(new_service: Callable[..., Service], broker: KafkaBroker) -> None:
     """Valid ones, whose text is what is large, others that are no JSON, and some KB that become 120 MB."""
     topic = f"large-{time.time_ns()}"
-    broker.create_topic(topic, **{"max.message.bytes": "104000000"})
+    broker.create_topic(topic, PARTITIONS, **{"max.message.bytes": "104000000"})
     service = new_service(broker, topic)
     feed = service.feeds_path / "transactions.toml"
     declared = feed.read_text().replace(
