@@ -17,7 +17,9 @@ from tests.service.test_operations import _get
 
 def begun(broker: KafkaBroker, topic: str, numbers: range, partition: int = 0) -> Producer:
     """A transaction with those records, acknowledged and not ended."""
-    producer = Producer({"bootstrap.servers": broker.address, "transactional.id": f"{topic}-{numbers.start}"})
+    # or the broker would end it by itself
+    lasts = {"transactional.id": f"{topic}-{numbers.start}", "transaction.timeout.ms": 900_000}
+    producer = Producer({"bootstrap.servers": broker.address, **lasts})
     producer.init_transactions(60)
     producer.begin_transaction()
     for number in numbers:
