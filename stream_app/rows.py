@@ -9,8 +9,8 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
-# Said rather than left to DuckDB, which guesses it from the first rows and fails at the first quote after those. It takes
-# sixteen times the longest line as a buffer: with 1 GiB an audit was out of memory.
+# Said rather than left to DuckDB, which guesses it from the first rows and fails at the first quote after those.
+# It takes sixteen times the longest line as a buffer: with 1 GiB an audit was out of memory.
 CSV_DIALECT = """header = true, delim = ',', quote = '"', escape = '"', max_line_size = 67108864"""
 
 
