@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from stream_app import chain, logs, ownership, restart
+from stream_app import ahead, chain, logs, ownership, restart
 from stream_app.broker import Broker, Topic
 from stream_app.checkpoint import PlannedBatch
 from stream_app.errors import ConfigError, UnavailableError
@@ -35,6 +35,7 @@ class Admission:
             logs.warning(f"{flow.name} deleted an entry of its checkpoint that a power cut left empty", path=path)
         topic = self._broker.topic(flow.feed.topic) if flow.layer is Layer.BRONZE else None
         ownership.claim(flow, topic.id if topic else None)
+        ahead.refuse(flow)
         if topic:
             self._check_epochs(flow)
             self._check_offsets(flow, topic)
@@ -49,6 +50,7 @@ class Admission:
         """Refuse an output that another query wrote to, or of whose files one has gone. Before any query runs."""
         if path := chain.stranger(flow):
             raise ownership.stranger(flow, path)
+        ahead.refuse_clock(flow)
         for folder, prefix in flow.folders:
             covered(flow, batch_files(folder, prefix))
         while (lost := chain.lost(flow)) is not None:

@@ -153,6 +153,8 @@ def test_a_new_sink_begins_with_what_is_left_and_says_so(
     """RETENTION=prune deletes the oldest files; but what a sink has planned to read must be there."""
     logs.configure("text")
     files = [linked(bronze, batch) for batch in range(4)]
+    for batch in range(1, 4):
+        plan(bronze, batch, {"transactions": {"0": 40 + batch, "1": 50}})
     for file in files[:2]:
         file.path.unlink()
     silver = Flow(bronze.feed, Layer.SILVER, bronze.root)
@@ -169,6 +171,7 @@ def gold(feed: Feed, tmp_path: Path, broker: OneTopic) -> Flow:
     flow = Flow(feed, Layer.GOLD, tmp_path)
     admission(flow, broker).admit(flow)
     for batch in range(7):
+        plan(Flow(feed, Layer.SILVER, tmp_path), batch, {"batch": batch})
         plan(flow, batch, {"batch": batch})
         commit(flow, batch)
         if batch % 2 == 0:
