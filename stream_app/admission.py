@@ -33,6 +33,7 @@ class Admission:
             raise ConfigError(problem)
         for path in flow.checkpoint.mend():
             logs.warning(f"{flow.name} deleted an entry of its checkpoint that a power cut left empty", path=path)
+        flow.checkpoint.settle()
         topic = self._broker.topic(flow.feed.topic) if flow.layer is Layer.BRONZE else None
         ownership.claim(flow, topic.id if topic else None)
         ahead.refuse(flow)

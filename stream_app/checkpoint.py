@@ -11,6 +11,7 @@ entry in `offsets/` is whole (`flush`); an empty one was of a batch that never r
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from stream_app.errors import StreamAppError
-from stream_app.files import sync
+from stream_app.files import replace_text, sync
 
 BEFORE_ALL_FILES = {"batch": -1, "clock": 0, "replay": -1}
 """The offset of a layer's files before the first of them (sources/reader.py)."""
 
 _FIRST_OFFSETS = "sources/0"
 """The log in which Spark's Kafka source notes where it begins, as entry 0."""
+
+_SCHEMA_FILE = re.compile(r'"file:[^"]*(/state/\d+/_stateSchema/[^"/]+/[^"/]+)"')
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,17 @@ class Checkpoint:
             if (self.path / name).exists():
                 shutil.rmtree(self.path / name)
 
+    def settle(self) -> None:
+        """Have the state of a checkpoint that was moved name its files where they are now.
+
+        Spark notes whole paths of the state's schemas, for transformWithState alone (measured on 4.2.0).
+        """
+        for path in (self.path / "state").glob("*/_metadata/v2/*"):
+            text = path.read_text()
+            settled = _SCHEMA_FILE.sub(lambda found: _json(f"file:{self.path.absolute()}{found[1]}"), text)
+            if settled != text:
+                replace_text(path, settled)
+
     def _newest(self, log: str) -> PlannedBatch | None:
         for path in self._entries(log):
             if not _is_empty(path) and not _is_empty(self.path / "offsets" / path.name):
@@ -138,6 +152,10 @@ class Checkpoint:
         folder = self.path / log
         ids = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
         return [folder / str(i) for i in sorted(ids, reverse=True)]
+
+
+def _json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _damaged(path: Path) -> StreamAppError:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from stream_app.answers import Answer, answer_forever, listen
 from stream_app.errors import ConfigError
 from stream_app.monitor import FlowStatus, Monitor, State
 
@@ -125,38 +124,24 @@ class Metrics:
     def serve(self, host: str, port: int) -> None:
         """Answer for as long as the process lives. Raises ConfigError where the port is taken or the host not ours."""
         answers = {"/metrics": self._metrics, "/healthz": self._health, "/readyz": self._readiness}
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                answer = answers.get(self.path)
-                code, kind, body = answer() if answer else (404, "text/plain", b"/metrics /healthz /readyz\n")
-                self.send_response(code)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_args: object) -> None:
-                """A request a second is no news."""
-
         try:
-            server = ThreadingHTTPServer((host, port), Handler)
+            listener = listen(host, port)
         except OSError as error:
             problem = f"METRICS_PORT: cannot listen on {host}:{port}: {error.strerror}"
             raise ConfigError(problem) from None
-        threading.Thread(target=server.serve_forever, daemon=True, name="metrics").start()
+        answer_forever(listener, answers)
 
-    def _metrics(self) -> tuple[int, str, bytes]:
+    def _metrics(self) -> Answer:
         return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
 
-    def _health(self) -> tuple[int, str, bytes]:
+    def _health(self) -> Answer:
         return _json(self._monitor.problems(self._patience))
 
-    def _readiness(self) -> tuple[int, str, bytes]:
+    def _readiness(self) -> Answer:
         return _json({} if self._monitor.ready else {"service": "its queries are not all started"})
 
 
-def _json(problems: dict[str, str]) -> tuple[int, str, bytes]:
+def _json(problems: dict[str, str]) -> Answer:
     body = json.dumps({"ok": not problems, "problems": problems}).encode()
     return 503 if problems else 200, "application/json", body + b"\n"
 

@@ -109,3 +109,22 @@ def test_where_a_topic_was_to_be_read_from_is_asked_again_if_a_power_cut_took_it
     assert flow.checkpoint.mend() == []
     with pytest.raises(StreamAppError, match="sources/0/0 cannot be read; begin its sink anew with make reset"):
         flow.checkpoint.first_offsets()
+
+
+@pytest.mark.parametrize("folder", ["moved", "my out+put: 100%, ü's", "state/0/_stateSchema"])
+def test_the_state_of_a_checkpoint_that_was_moved_names_its_files_where_they_are(
+    feed: Feed, tmp_path: Path, folder: str
+) -> None:
+    """As Spark 4.2.0 writes the metadata of transformWithState, and of windows without such files."""
+    moved, old = Flow(feed, Layer.SESSIONS, tmp_path / folder).checkpoint, tmp_path / "old/state/chk"
+    file = "state/0/_stateSchema/default/0_5e5263ed"
+    written = 'v2\n{"operatorInfo":{"operatorId":0},"stateStoreInfo":[{"stateSchemaFilePaths":["file:%s/%s"]}]}'
+    metadata = moved.path / "state" / "0" / "_metadata" / "v2" / "0"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text(written % (old, file))
+    for _ in range(2):
+        moved.settle()
+        assert metadata.read_text() == written % (moved.path, file)
+    metadata.write_text(windows := 'v2\n{"operatorInfo":{"operatorName":"stateStoreSave"}}')
+    moved.settle()
+    assert metadata.read_text() == windows

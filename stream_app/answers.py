@@ -1,0 +1,91 @@
+"""A small HTTP server that no client can keep busy: one thread, a bound on connections, a few seconds for each.
+
+A connection that says nothing costs no thread. Where there are too many, the oldest that still waits makes way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Mapping
+
+from stream_app import logs
+
+Answer = tuple[int, str, bytes]
+"""Status, media type and body."""
+
+_SECONDS = 5.0
+_LONGEST_REQUEST = 8192
+# More than are accepted at once: a client whose request has come is answered before it could make way.
+_MOST_CONNECTIONS = 256
+_BACKLOG = 64
+_STATUS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there. Raises OSError where the port is taken or the host not ours."""
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def answer_forever(listener: socket.socket, answers: Mapping[str, Callable[[], Answer]]) -> None:
+    """Answer GET of each path for as long as the process lives."""
+    server = _Server(answers)
+    threading.Thread(target=asyncio.run, args=[server.serve(listener)], daemon=True, name="metrics").start()
+
+
+class _Server:
+    def __init__(self, answers: Mapping[str, Callable[[], Answer]]) -> None:
+        self._answers = answers
+        self._open: dict[asyncio.StreamWriter, None] = {}
+        """The connections, the oldest first."""
+
+    async def serve(self, listener: socket.socket) -> None:
+        server = await asyncio.start_server(self._client, sock=listener, limit=_LONGEST_REQUEST, backlog=_BACKLOG)
+        await server.serve_forever()
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open[writer] = None
+        if len(self._open) > _MOST_CONNECTIONS:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
+            async with asyncio.timeout(_SECONDS):
+                request = await reader.readuntil(b"\r\n\r\n")
+                writer.transport.set_write_buffer_limits(0)  # `drain` waits until all is sent
+                writer.write(self._response(request))
+                await writer.drain()
+                writer.close()
+        if not writer.is_closing():
+            writer.transport.abort()
+        self._open.pop(writer, None)
+
+    def _response(self, request: bytes) -> bytes:
+        status, media, body = self._answer(request)
+        head = f"HTTP/1.1 {status} {_STATUS[status]}\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n"
+        return f"{head}Connection: close\r\n\r\n".encode() + body
+
+    def _answer(self, request: bytes) -> Answer:
+        method, _, rest = request.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+        path, _, version = rest.partition(" ")
+        if not version.startswith("HTTP/"):
+            return 400, "text/plain", b"this is no HTTP request\n"
+        if method != "GET":
+            return 405, "text/plain", b"GET is answered\n"
+        if path not in self._answers:
+            return 404, "text/plain", f"{' '.join(self._answers)}\n".encode()
+        try:
+            return self._answers[path]()
+        except Exception as error:  # what is asked changes meanwhile; the next request may find it whole
+            logs.warning(f"{path} was not answered", error=f"{type(error).__name__}: {error}")
+            return 503, "text/plain", b"not now\n"
