@@ -8,6 +8,7 @@ may stand already when the batch runs again: the others join them.
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from stream_app.rows import count_rows
 from stream_app.sinks import csv, parquet
 from stream_app.sinks.hadoop import Hadoop
 from stream_app.sinks.parts import Part
+
+# A task of a driver that was killed lives on in its worker of a cluster, and numbers its files as ours do.
+_DRIVER = secrets.token_hex(4)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class BatchSink:
         return written
 
     def _write(self, frame: DataFrame, batch_id: int) -> Written:
-        flow, folder = self._flow, self._flow.staging / str(batch_id)
+        flow, folder = self._flow, self._flow.staging / f"{batch_id}-{_DRIVER}"
         batch = flow.checkpoint.planned(batch_id)
         self._hadoop.delete(folder)
         parts = self._write_parts(frame, batch, folder.absolute())

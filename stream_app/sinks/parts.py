@@ -87,7 +87,7 @@ def write_parts(
 
 
 def attempt() -> str:
-    """What a task names its files by: one that was given up may still write when the next one does."""
+    """What a task names its files by, in its driver's folder: one given up may still write when the next one does."""
     context = TaskContext.get()
     assert context is not None  # noqa: S101 - Spark calls this in a task
     return f"{context.partitionId():05d}-{context.taskAttemptId()}"

@@ -51,10 +51,15 @@ def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_statu
     obstacle = _obstacle(service)
     for sink in service.flows:  # which nobody reads back, or the first records would be passed over
         _set_group_offsets(broker.admin, service, sink, 20)
-    service.start(METRICS_PORT=str(port), LOG_FORMAT="json", COMMIT_GROUP_OFFSETS="1", SHOW_PREVIEWS="1", **UNENDING)
+    settings = {"LOG_FORMAT": "json", "COMMIT_GROUP_OFFSETS": "1", "SHOW_PREVIEWS": "1", **UNENDING}
+    options = f"{service.environment['SPARK_SUBMIT_OPTS']} -Dspark.ui.port={(ui := any_free())}"
+    service.start(METRICS_PORT=str(port), SPARK_SUBMIT_OPTS=options, **settings)
     wait_for(lambda: _get(port, "readyz")[0] == 200, "readiness")
     _send(broker, service, 0, 100)
-    wait_for(lambda: service.count("raw_csv") == 100, "the first records")
+    asked = 0
+    while service.count("raw_csv") < 100:  # no sink is restarted by that, as is shown below
+        asked += _ask_for_an_end(ui)
+    assert asked
     now = time.time()
     broker.send(service.feed.topic, [("k", b"no json", int(now * 1000)), transaction(0, now), transaction(1, now)])
     assert _get(port, "healthz")[0] == 200
@@ -97,6 +102,17 @@ def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_statu
     log = [json.loads(line) for line in service.stop(signal.SIGINT).splitlines() if "incubator modules" not in line]
     assert {"transactions.silver", "transactions.silver preview"} <= {entry["message"] for entry in log}
     assert service.audit().wrong == []
+
+
+def _ask_for_an_end(ui: int) -> int:
+    """Ask Spark's UI by a GET to kill what runs, as a link would; how many jobs and stages that were."""
+    (app,) = json.loads(_get(ui, "api/v1/applications")[1])
+    asked = 0
+    for kind, status, key in (("jobs", "running", "jobId"), ("stages", "active", "stageId")):
+        for running in json.loads(_get(ui, f"api/v1/applications/{app['id']}/{kind}?status={status}")[1]):
+            _get(ui, f"{kind}/{kind[:-1]}/kill/?id={running[key]}&terminate=true")
+            asked += 1
+    return asked
 
 
 def _obstacle(service: Service) -> Path:

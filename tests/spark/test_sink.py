@@ -155,6 +155,31 @@ def test_a_failure_before_the_rename_leaves_nothing_and_the_next_run_completes(
     assert not list(silver.flow.staging.iterdir())
 
 
+def test_a_task_of_a_driver_that_was_killed_cannot_write_among_ours(
+    spark: SparkSession, silver: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster its worker lives on, and its files are numbered as ours, as each driver counts tasks from 0."""
+    folders: list[Path] = []
+
+    def parts(frame: DataFrame, _batch: PlannedBatch, folder: Path) -> list[Part]:
+        folders.append(folder)
+        written = write_parts(silver.flow, None, frame, folder)
+        if len(folders) == 1:
+            raise KeyboardInterrupt  # the driver is killed
+        for part in written:
+            with pytest.raises(FileNotFoundError):
+                (folders[0] / part.path.name).write_text("of the task that lives on")
+        return written
+
+    plan(silver.flow, 4, {"batch": 4})
+    with pytest.raises(KeyboardInterrupt):
+        BatchSink(silver.flow, silver.hadoop, parts, lambda: None).write(numbers(spark, 10, 2), 4)
+    silver.hadoop.delete(silver.flow.staging)  # as a start does
+    monkeypatch.setattr("stream_app.sinks.batch._DRIVER", "the next")
+    written = BatchSink(silver.flow, silver.hadoop, parts, lambda: None).write(numbers(spark, 10, 2), 4)
+    assert pq.read_table(written.file)["id"].to_pylist() == list(range(10))
+
+
 def test_a_failure_in_a_task_leaves_nothing(spark: SparkSession, silver: Sink) -> None:
     broken = numbers(spark, 10, 2).select(F.assert_true(F.col("id") < 7), "id")
     with pytest.raises(Exception, match="is not true"):
