@@ -5,6 +5,10 @@ COMPOSE := docker compose --profile '*'
 .DEFAULT_GOAL := help
 # Paths and files are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
+# What is given on the command line is an option that the target's line below names, a setting, or a mistake.
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+MISTAKE := $(if $(strip $(GIVEN)),$(shell sh local/options.sh "$(MAKECMDGOALS)" $(GIVEN)))
+$(if $(MISTAKE),$(error $(MISTAKE)))
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup venv run broker postgres app produce up down logs ps status show query psql audit replay reset \
@@ -48,19 +52,19 @@ logs: ## follow the containers' logs; SERVICE=stream-app for one
 ps: ## list the containers
 	@$(COMPOSE) ps --all
 
-status: ## a row a sink: state, last batch, rows, lag, newest file
+status: ## a row a sink: state, last batch, rows, lag, newest file; FEED= FORMAT=json
 	@exec sh local/ops.sh status
 
-show: ## the newest rows of each output
+show: ## the newest rows of each output; FEED=
 	@exec sh local/ops.sh show
 
-query: ## SQL="..." over the outputs by DuckDB, a view per feed and layer
+query: ## SQL="..." over the outputs by DuckDB, a view per feed and layer; FEED=
 	@exec sh local/ops.sh query
 
 psql: ## a shell on the database; SQL="..." runs a statement
 	@exec sh local/psql.sh
 
-audit: ## reconcile every output with bronze: nothing lost, nothing twice
+audit: ## reconcile every output with bronze: nothing lost, nothing twice; FEED=
 	@exec sh local/ops.sh audit
 
 replay: ## append quarantined records that pass by now; FEED= REASON= ALLOW= DRY_RUN=1
@@ -78,7 +82,7 @@ check: venv ## linters and types
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m mypy
 
-bench: setup ## throughput against the usual design and the machine's limit; BENCH_RECORDS= BENCH_ROUNDS= PLOT=1
+bench: setup ## throughput against the usual design and the machine's limit; BENCH_RECORDS= BENCH_ROUNDS= BENCH_JSON= PLOT=1
 	@exec $(PYTHON) -m tests.bench
 
 soak: setup ## many small batches, then many random kills; SOAK_BATCHES=2000 SOAK_KILLS=200

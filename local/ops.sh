@@ -10,9 +10,11 @@ name=$1
 state=$(docker compose ps --all --format '{{.State}}' stream-app 2>/dev/null)
 
 in_image() {
-    docker compose --progress quiet run --rm --no-deps \
-        -e FEED -e SINK -e TO -e YES -e SQL -e FORMAT -e REASON -e ALLOW -e DRY_RUN \
-        stream-app python3 -m "stream_app.ops.$name"
+    set --
+    for option in $(sh local/options.sh "$name"); do
+        [ -z "$(printenv "$option")" ] || set -- "$@" -e "$option"
+    done
+    docker compose --progress quiet run --rm --no-deps "$@" stream-app python3 -m "stream_app.ops.$name"
 }
 
 # Compose's database, or for who does not say, the one that `make run` or `make postgres` started.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -20,12 +21,14 @@ Command = Callable[[Settings, tuple[Flow, ...]], int]
 
 def run(name: str, command: Command) -> None:
     """Call the command with the settings and every flow of FEEDS (of FEED alone where it is given), and exit."""
+    usage = sys.modules["__main__"].__doc__ or ""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(sys.modules["__main__"].__doc__)
+        print(usage)
         sys.exit(0)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # for a terminal that has not every letter
     try:
+        _refuse_arguments(usage)
         settings = load_settings()
         feed = option("FEED")
         chosen = load_feeds(settings.feeds_path, (feed,) if feed else settings.feeds)
@@ -39,9 +42,27 @@ def run(name: str, command: Command) -> None:
         sys.exit(1)
 
 
+def options(usage: str) -> list[str]:
+    """The options of a command, as the first line of its help names them."""
+    return re.findall(r"([A-Z_]+)=", usage.partition("\n")[0])
+
+
+def _refuse_arguments(usage: str) -> None:
+    """Options are variables: an argument would be passed over."""
+    if sys.argv[1:]:
+        given = " ".join(sys.argv[1:])
+        takes = " ".join(f"{name}=" for name in options(usage))
+        raise ConfigError(
+            f'"{given}": there are no arguments; before the command, or after that of make, it takes {takes}'
+        )
+
+
 def option(name: str, *allowed: str) -> str:
     """An option of a make target, which comes as an environment variable; "" where it is not given."""
-    value = os.environ.get(name, "").strip()
+    given = os.environ.get(name)
+    value = (given or "").strip()
+    if given is not None and not value:
+        raise ConfigError(f"{name}: is given, but empty; leave it out, or give it a value")
     if value and allowed and value not in allowed:
         problem = f'{name}: "{value}" is none of {", ".join(allowed)}'
         raise ConfigError(problem)

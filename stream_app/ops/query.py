@@ -1,4 +1,4 @@
-"""make query SQL="..." - DuckDB over the outputs: `<feed>.<sink>`, or `<sink>` alone for the first feed.
+"""make query SQL="..." [FEED=] - DuckDB over the outputs: `<feed>.<sink>`, or `<sink>` alone for the first feed.
 
 Tables of PostgreSQL are `<feed>.postgres_<table>`; make psql asks PostgreSQL itself.
 """

@@ -1,4 +1,4 @@
-"""make show - the newest rows of each output, and how many there are."""
+"""make show [FEED=] - the newest rows of each output, and how many there are."""
 
 from __future__ import annotations
 

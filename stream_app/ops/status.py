@@ -1,4 +1,4 @@
-"""make status - a row a sink: state, restarts, last batch, rows, what is behind, newest file, last error.
+"""make status [FEED=] [FORMAT=json] - a row a sink: state, restarts, last batch, rows, lag, newest file, last error.
 
 From the files and from what the service last wrote of itself, so it works beside a running service, in Docker or
 not, and after it has stopped. FORMAT=json prints the same as JSON.

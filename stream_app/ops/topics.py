@@ -1,10 +1,11 @@
-"""python -m stream_app.ops.topics - create the topics of FEEDS, and KAFKA_TOPIC, where they are missing.
+"""[FEED=] python -m stream_app.ops.topics - create the topics of FEEDS, and KAFKA_TOPIC, where they are missing.
 
 What Compose runs once before the service. A topic that exists is left as it is.
 """
 
 from __future__ import annotations
 
+import os
 import time
 
 from confluent_kafka import KafkaException
@@ -13,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from stream_app.broker import PARTITIONS, client_config, create_missing
 from stream_app.errors import StreamAppError
 from stream_app.flow import Flow
-from stream_app.ops.command import option, run
+from stream_app.ops.command import run
 from stream_app.settings import Settings
 
 _PATIENCE_SECONDS = 60.0
@@ -21,7 +22,9 @@ _PATIENCE_SECONDS = 60.0
 
 def topics(settings: Settings, flows: tuple[Flow, ...]) -> int:
     """Create them, once a broker answers. Raises StreamAppError where none does in time, or refuses."""
-    wanted = {topic for flow in flows for topic in flow.feed.all_topics} | {option("KAFKA_TOPIC")} - {""}
+    wanted = {topic for flow in flows for topic in flow.feed.all_topics} | {
+        os.environ.get("KAFKA_TOPIC", "").strip()
+    } - {""}
     admin = AdminClient(client_config(settings) | {"log_level": 0})  # 0: no line for each try to connect
     created = create_missing(admin, _existing(admin, settings.kafka_bootstrap_servers), sorted(wanted))
     for topic in sorted(wanted):
