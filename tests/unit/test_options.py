@@ -45,9 +45,11 @@ def asked_for(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", OPS)
 def test_make_the_command_s_help_and_its_code_name_the_same_options(name: str) -> None:
-    path = PROJECT / "stream_app" / "ops" / f"{name}.py"
-    usage = ast.get_docstring(ast.parse(path.read_text())) or ""
-    assert listed(name) == set(options(usage)) == asked_for(path) | {"FEED"}
+    ops = PROJECT / "stream_app" / "ops"
+    files = sorted((ops / name).glob("*.py")) or [ops / f"{name}.py"]
+    main = ops / name / "__main__.py" if len(files) > 1 else files[0]
+    usage = ast.get_docstring(ast.parse(main.read_text())) or ""
+    assert listed(name) == set(options(usage)) == {"FEED"}.union(*map(asked_for, files))
 
 
 @pytest.mark.parametrize("target", TARGETS)
