@@ -42,7 +42,7 @@ def refuse_clock(flow: Flow) -> None:
     Then the layer before has written other batches under their ids since. It reads the footer of each file.
     """
     upstream, clock = flow.upstream, _read(flow, "clock")
-    if upstream is None or clock <= 0 or chain.has_let_go(upstream):
+    if upstream is None or clock <= 0 or chain.gone(upstream) >= 0:
         return
     files = upstream.files(up_to=_read(flow, "batch"))
     if files and all((newest := _newest(file.path)) is not None and newest < clock for file in files):

@@ -80,11 +80,6 @@ def gone(flow: Flow) -> int:
         return -1
 
 
-def has_let_go(flow: Flow) -> bool:
-    """Whether files of the flow may be missing."""
-    return _gone(flow) >= 0
-
-
 def lost(flow: Flow) -> int | None:
     """The first batch of the flow's own whose file was deleted, but for those that were let go; None if there is none.
 
