@@ -15,6 +15,9 @@ if [ $# -eq 0 ]; then
 fi
 # What the Makefile and the programs beneath take beside the settings.
 known=" $options PYTHON COMPOSE SHELL SPARK_SUBMIT_OPTS SPARK_LOCAL_IP $(sed -n 's/^#*\([A-Z][A-Z0-9_]*\)=.*/\1/p' .env.example | xargs) "
+for target in $targets; do
+    grep -q "^$target:.*##" Makefile || exit 0 # make itself says what is wrong with that
+done
 for name in "$@"; do
     case $name in JAVA_* | DOCKER_* | COMPOSE_* | PIP_* | PYTEST_*) continue ;; esac
     case $known in

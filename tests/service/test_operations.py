@@ -57,8 +57,13 @@ def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_statu
     wait_for(lambda: _get(port, "readyz")[0] == 200, "readiness")
     _send(broker, service, 0, 100)
     asked = 0
-    while service.count("raw_csv") < 100:  # no sink is restarted by that, as is shown below
+
+    def has_come_all_the_same() -> bool:  # no sink is restarted by that, as is shown below
+        nonlocal asked
         asked += _ask_for_an_end(ui)
+        return service.count("raw_csv") == 100
+
+    wait_for(has_come_all_the_same, "the first records, though Spark's UI is asked to kill what reads them")
     assert asked
     now = time.time()
     broker.send(service.feed.topic, [("k", b"no json", int(now * 1000)), transaction(0, now), transaction(1, now)])
