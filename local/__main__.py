@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 
 from local.console import say
-from local.places import Places
+from local.places import ROOT, Places
 from local.setup import set_up
 from stream_app.errors import StreamAppError
 
@@ -49,6 +50,8 @@ def _run(command: str) -> int:
     from local.stack import load_stack  # noqa: PLC0415 - set-up runs before what these import is installed
     from local.supervise import follow  # noqa: PLC0415
 
+    if command != "psql":
+        subprocess.run(["sh", str(ROOT / "local" / "private_env.sh"), command], check=False)
     stack = load_stack(Places(), os.environ.get("FEED", "").strip() if command == "produce" else "")
     match command:
         case "run":

@@ -53,6 +53,15 @@ if [ "$APP_UID" = 0 ]; then
 fi
 export APP_UID APP_GID
 
+# keep_new NAME: makes a secret, writes it to .env and says it.
+keep_new() {
+    made=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+    [ -e .env ] || (umask 077 && : >.env && chown "$APP_UID:$APP_GID" .env)
+    [ -z "$(tail -c 1 .env)" ] || echo >>.env
+    echo "$1=$made" >>.env
+    echo "$made"
+}
+
 # The database's password: of .env, or made once and written there.
 if has "$profiles" activity; then
     password=$(setting POSTGRES_PASSWORD)
@@ -61,10 +70,7 @@ if has "$profiles" activity; then
         ! docker volume inspect "${project}_postgres" >/dev/null 2>&1 ||
             fail "POSTGRES_PASSWORD: not set, but the database was made with one; put it into .env, or" \
                 "remove the database: make down; docker volume rm ${project}_postgres"
-        password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-        [ -e .env ] || (umask 077 && : >.env && chown "$APP_UID:$APP_GID" .env)
-        [ -z "$(tail -c 1 .env)" ] || echo >>.env
-        echo "POSTGRES_PASSWORD=$password" >>.env
+        password=$(keep_new POSTGRES_PASSWORD)
         echo "up: POSTGRES_PASSWORD is made, and stands in .env"
     fi
     case $password in
@@ -72,6 +78,17 @@ if has "$profiles" activity; then
     esac
     export POSTGRES_PASSWORD="$password"
 fi
+
+# What driver, master and workers of the cluster share, likewise.
+if has "$profiles" cluster; then
+    secret=$(setting SPARK_AUTH_SECRET)
+    if [ -z "$secret" ]; then
+        secret=$(keep_new SPARK_AUTH_SECRET)
+        echo "up: SPARK_AUTH_SECRET is made, and stands in .env"
+    fi
+    export SPARK_AUTH_SECRET="$secret"
+fi
+sh local/private_env.sh up
 
 # What ran in another profile has no place in this one.
 for service in $(docker compose --profile '*' ps --services); do

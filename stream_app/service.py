@@ -86,7 +86,7 @@ def _run(
             if flow.layer is Layer.SILVER:
                 rules.agree(flow.feed, flow.root)
         has_begun.set()
-        spark = SparkSession.builder.getOrCreate()
+        spark = SparkSession.builder.config(map=dict(settings.spark_security)).getOrCreate()
         beside.callback(spark.stop)
         ProgressListener(monitor, metrics).listen(spark)
         pipeline = Pipeline(spark, admission, settings)

@@ -127,6 +127,7 @@ class Settings(BaseSettings):
     metrics_host: str = "127.0.0.1"
 
     spark_master: str = "local[*]"
+    spark_auth_secret: SecretStr = SecretStr("")
     spark_driver_memory: str = Field(default="1g", pattern=r"^[1-9]\d*[mg]$")
     spark_sql_shuffle_partitions: int = Field(default=4, ge=1)
 
@@ -141,6 +142,28 @@ class Settings(BaseSettings):
             problem = f"KAFKA_SSL_CA_LOCATION: there is no file {self.kafka_ssl_ca_location}"
             raise ValueError(problem)
         return self
+
+    @model_validator(mode="after")
+    def _cluster_is_closed(self) -> Settings:
+        secrets = {"KAFKA_SASL_PASSWORD": self.kafka_sasl_password, "DATABASE_URL": self.database_url}
+        carried = [name for name, secret in secrets.items() if secret.get_secret_value()]
+        if self.spark_master.startswith("spark:") and carried and not self.spark_auth_secret.get_secret_value():
+            problem = f"is not set, and tasks carry {' and '.join(carried)} to {self.spark_master}, for all to read"
+            raise ValueError(f"SPARK_AUTH_SECRET: {problem}; give driver, master and workers one (README, Scale)")
+        return self
+
+    @property
+    def spark_security(self) -> dict[str, str]:
+        """What Spark needs so that nobody else reads what driver and workers of a cluster say, or has tasks run.
+
+        For the driver's own process alone: the arguments of a process are for all users to read. Yarn and Kubernetes
+        make a secret of their own.
+        """
+        secret, standalone = self.spark_auth_secret.get_secret_value(), self.spark_master.startswith("spark:")
+        if self.spark_master.startswith("local") or (standalone and not secret):
+            return {}
+        closed = ("spark.authenticate", "spark.network.crypto.enabled", "spark.io.encryption.enabled")
+        return dict.fromkeys(closed, "true") | ({"spark.authenticate.secret": secret} if standalone else {})
 
     @property
     def drains(self) -> bool:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from local.places import ROOT
+from producer.settings import Settings as ProducerSettings
+from stream_app.settings import Settings
 
 DOCKER = """#!/bin/sh
 case "$*" in
@@ -28,7 +30,8 @@ Up = Callable[..., subprocess.CompletedProcess[str]]
 def up(tmp_path: Path) -> Up:
     """Run local/compose_up.sh in a project of its own, with those settings alone."""
     (tmp_path / "local").mkdir()
-    shutil.copy(ROOT / "local" / "compose_up.sh", tmp_path / "local")
+    for script in ("compose_up.sh", "private_env.sh"):
+        shutil.copy(ROOT / "local" / script, tmp_path / "local")
     shutil.copytree(ROOT / "conf" / "feeds", tmp_path / "conf" / "feeds")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "docker").write_text(DOCKER)
@@ -93,6 +96,40 @@ def test_a_made_password_gets_a_line_of_its_own(up: Up, tmp_path: Path) -> None:
 def test_without_a_database_there_is_no_password(up: Up, tmp_path: Path) -> None:
     assert up().returncode == 0
     assert not (tmp_path / ".env").exists()
+
+
+def test_a_cluster_s_secret_is_made_once_and_the_database_s_beside_it(up: Up, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert up(PROFILE="cluster,activity").returncode == 0
+    names = [line.partition("=")[0] for line in (tmp_path / ".env").read_text().splitlines()]
+    assert names == ["POSTGRES_PASSWORD", "SPARK_AUTH_SECRET"]
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+
+
+SECRETS = [
+    name.upper() for settings in (Settings, ProducerSettings) for name, field in settings.model_fields.items()
+    if "SecretStr" in repr(field.annotation)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted({*SECRETS, "POSTGRES_PASSWORD"}))
+@pytest.mark.parametrize("line", ["{}=x", "export {} = 'x'", "A=1\n  {}=x"])
+def test_an_env_with_a_secret_is_made_its_owner_s_alone(up: Up, tmp_path: Path, name: str, line: str) -> None:
+    env = tmp_path / ".env"
+    env.write_text(line.format(name))
+    env.chmod(0o644)
+    assert "up: .env holds a password, and others could read it: its mode is 0600 now" in up().stdout
+    assert stat.S_IMODE(env.stat().st_mode) == 0o600
+    assert "up: .env" not in up().stdout
+
+
+@pytest.mark.parametrize("text", ["RETENTION=keep", "#POSTGRES_PASSWORD=x", "DATABASE_URL=", "# SECRET=x"])
+def test_an_env_without_one_is_left_as_it_is(up: Up, tmp_path: Path, text: str) -> None:
+    env = tmp_path / ".env"
+    env.write_text(text)
+    env.chmod(0o644)
+    assert "up: .env" not in up().stdout
+    assert stat.S_IMODE(env.stat().st_mode) == 0o644
 
 
 def test_a_database_whose_password_was_lost_is_not_given_another(up: Up, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError
 
+from local import __main__ as command_line
 from local import broker, lock, ports, postgres
 from local.places import JARS, ROOT, Places
 from local.process import Child, WhenDone, lock_path
@@ -321,3 +324,21 @@ def test_only_missing_topics_are_made_and_another_may_have_been_quicker(
 def test_wrong_settings_are_one_line(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"^MSGS_PER_SEC: [^\n]*$"):
         stack(places, monkeypatch, MSGS_PER_SEC="x")
+
+
+@pytest.mark.parametrize("command", ["run", "app", "produce"])
+def test_an_env_with_a_password_is_made_its_owner_s_alone(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object) -> Stack:
+        raise ConfigError("enough")
+
+    (tmp_path / "local").mkdir()
+    shutil.copy(ROOT / "local" / "private_env.sh", tmp_path / "local")
+    (tmp_path / ".env").write_text("KAFKA_SASL_PASSWORD=x")
+    (tmp_path / ".env").chmod(0o644)
+    monkeypatch.setattr(command_line, "ROOT", tmp_path)
+    monkeypatch.setattr("local.stack.load_stack", refused)
+    assert command_line.main([command]) == 2
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    assert f"{command}: .env holds a password" in capfd.readouterr().out

@@ -150,6 +150,27 @@ def test_spark_s_kafka_source_gets_the_password_where_it_is_redacted_and_quoted(
     assert "jaas" in (PROJECT / "conf" / "spark-defaults.conf").read_text()
 
 
+@pytest.mark.parametrize("carried", [SASL, {"DATABASE_URL": "postgresql://app:x@db/shop"}], ids=["kafka", "database"])
+def test_a_cluster_whose_tasks_carry_a_password_needs_a_secret(load: Load, carried: dict[str, str]) -> None:
+    """On one machine nothing is sent; Yarn and Kubernetes make a secret of their own."""
+    assert load(**carried).spark_security == {}
+    assert "spark.authenticate.secret" not in load(SPARK_MASTER="yarn").spark_security
+    with pytest.raises(ConfigError, match=r"^SPARK_AUTH_SECRET: is not set, and tasks carry [A-Z_]+ to spark://m:7077"):
+        load(SPARK_MASTER="spark://m:7077")
+    settings = load(SPARK_AUTH_SECRET=HIDDEN)
+    assert settings.spark_security == {
+        "spark.authenticate": "true",
+        "spark.authenticate.secret": HIDDEN,
+        "spark.network.crypto.enabled": "true",
+        "spark.io.encryption.enabled": "true",
+    }
+    assert HIDDEN not in repr(settings)
+
+
+def test_a_cluster_without_passwords_needs_none(load: Load) -> None:
+    assert load(SPARK_MASTER="spark://m:7077").spark_security == {}
+
+
 def test_a_secret_may_be_a_file_of_its_name(load: Load, tmp_path: Path) -> None:
     """Where Docker and Kubernetes put secrets; the environment goes before it."""
     (tmp_path / "kafka_sasl_password").write_text("of-the-file\n")
