@@ -50,7 +50,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     recovery = options("MASTER")["SPARK_MASTER_OPTS"].replace("/tmp/recovery", str(tmp_path / "recovery"))  # noqa: S108 - of a container
     own = {
         "SPARK_HOME": str(SPARK),
-        "SPARK_AUTH_SECRET": SECRET,
+        "_SPARK_AUTH_SECRET": SECRET,
         "SPARK_DAEMON_MEMORY": "512m",
         "SPARK_LOCAL_IP": "127.0.0.1",
         "PYTHONPATH": os.pathsep.join([str(PROJECT), str(PYTHON_START)]),
