@@ -9,6 +9,8 @@ export PYTHONUTF8 := 1
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 MISTAKE := $(if $(strip $(GIVEN)),$(shell sh local/options.sh "$(MAKECMDGOALS)" $(GIVEN)))
 $(if $(MISTAKE),$(error $(MISTAKE)))
+# As of SINK=$$sink where that was not set: it would be all of them.
+$(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is given, but empty; leave it out)))
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup venv run broker postgres app produce up down logs ps status show query psql audit replay reset \

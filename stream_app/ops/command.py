@@ -16,8 +16,6 @@ from stream_app.flow import Flow, flows
 from stream_app.plain import plain
 from stream_app.settings import Settings, load_settings
 
-_CHOICES = {"FEED", "SINK"}
-"""What chooses one of several: given without a value, it would be all of them."""
 Command = Callable[[Settings, tuple[Flow, ...]], int]
 
 
@@ -62,8 +60,6 @@ def _refuse_arguments(usage: str) -> None:
 def option(name: str, *allowed: str) -> str:
     """An option of a make target, which comes as an environment variable; "" where it is not given."""
     value = os.environ.get(name, "").strip()
-    if name in _CHOICES and name in os.environ and not value:
-        raise ConfigError(f"{name}: is given, but empty; leave it out, or give it a value")
     if value and allowed and value not in allowed:
         problem = f'{name}: "{value}" is none of {", ".join(allowed)}'
         raise ConfigError(problem)
