@@ -628,7 +628,9 @@ def test_a_batch_looks_at_each_value_of_a_key_that_comes_twice(wire: str, first:
 
 @pytest.mark.parametrize("wire", [rb'"\xff"', b"[" * 100 + b"]" * 100])
 def test_what_no_decoder_may_skip_is_no_json(wire: bytes) -> None:
-    assert reasons(b'{"amount": ' + wire.replace(rb"\xff", b"\xff") + b", " + record()[1:]) == ("not_json",)
+    value = b'{"amount": ' + wire.replace(rb"\xff", b"\xff") + b", " + record()[1:]
+    assert reasons(value) == ("not_json",)
+    assert_total(CONTRACT, [value], [KAFKA_TS])
 
 
 @pytest.mark.parametrize("far", [-(2**63), -62_135_596_800_000_001, 253_402_300_800_000_000, 2**63 - 1])

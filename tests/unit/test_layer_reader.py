@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -17,11 +18,12 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows
 
 from stream_app.feed import Feed
+from stream_app.files import BatchFile
 from stream_app.flow import Flow, Layer
 from stream_app.sources import reader as source
 from stream_app.sources.reader import LayerReader, LayerSource, Offset, Options
 from stream_app.sources.rows import Rows
-from stream_app.sources.split import SPLIT
+from stream_app.sources.split import SPLIT, encoded
 from tests.helpers import START_MS, Row, bronze_row, silver_row, value, write_layer
 
 
@@ -229,6 +231,43 @@ def test_silver_and_quarantine_split_bronze_exactly(feed: Feed, records: list[by
             assert row["value"] == record
             assert row["value_text"] == (None if record is None else record.decode("utf-8", "replace"))
             assert row["reasons"]
+
+
+HOUR = 3600
+
+
+def rewritten(file: BatchFile, says: dict[bytes, bytes], kafka_us: dict[int, int]) -> None:
+    """That file with other metadata, and in some rows another kafka_ts."""
+    table = pq.read_table(file.path)
+    times = table["kafka_ts"].cast(pa.int64()).to_pylist()
+    changed = pa.array([kafka_us.get(i, time) for i, time in enumerate(times)]).view(table["kafka_ts"].type)
+    at_column = table.column_names.index("kafka_ts")
+    table = table.set_column(at_column, table.field(at_column), changed).replace_schema_metadata(says)
+    pq.write_table(table, file.path, row_group_size=3)
+
+
+def test_each_record_is_judged_by_the_plan_of_its_own_batch(flow: dict[Layer, Flow]) -> None:
+    """Seven records that say they are an hour ahead; a merged file says that four of them came an hour too early."""
+    rows = [bronze_row(n, value(n, HOUR), HOUR) for n in range(7)]
+    file = write_layer(flow[Layer.BRONZE], 0, rows, last=1)
+    rewritten(file, {b"planned": f"[[4, {START_MS}], [3, {START_MS + HOUR * 1000}]]".encode()}, {})
+    assert [row["offset"] for row in read_all(flow[Layer.SILVER])] == [4, 5, 6]
+    refused = [(row["offset"], row["reasons"]) for row in read_all(flow[Layer.QUARANTINE])]
+    assert refused == [(n, ["future"]) for n in range(4)]
+
+
+def test_times_that_older_versions_kept_stop_and_move_nothing(flow: dict[Layer, Flow]) -> None:
+    """Wrapped, or of no calendar: the record is refused, its neighbours are not, and the clock stays behind ours."""
+    file = write_layer(flow[Layer.BRONZE], 0, [bronze_row(n, value(n)) for n in range(5)])
+    rewritten(file, {}, {0: -(2**63), 1: -62_135_596_800_000_001, 3: 253_402_300_800_000_000, 4: 2**63 - 1})
+    assert [row["offset"] for row in read_all(flow[Layer.SILVER])] == [2]
+    reader = reader_of(flow[Layer.SILVER])
+    assert reader.latestOffset(reader.initialOffset(), ReadAllAvailable())["clock"] == (START_MS + 1000) * 1000
+    start = reader.initialOffset()
+    (task,) = reader.partitions(start, start | {"batch": 0})
+    batches = list(Rows(flow[Layer.QUARANTINE]).read(iter([encoded([task.split])])))
+    found = {n: why for b in batches for n, why in zip(*(b[c].to_pylist() for c in ("offset", "reasons")), strict=True)}
+    assert found == {0: ["future"], 1: ["future"], 3: ["late"], 4: ["late"]}
 
 
 def test_a_valid_record_becomes_a_typed_row_with_its_place_and_the_clock(flow: dict[Layer, Flow]) -> None:
