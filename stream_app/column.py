@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -60,11 +61,18 @@ def _string(field: Field) -> Column:
     def fits(texts: Sequence[str]) -> pa.Array:  # by RE2 both ways, whose time is linear in the text
         return pc.match_substring_regex(pa.array(texts, pa.string()), pattern)
 
+    @lru_cache(maxsize=1_000)  # one alone costs as much as a hundred at once
+    def short_one_fits(text: str) -> bool:
+        return bool(fits([text])[0].as_py())
+
+    def one_fits(text: str) -> bool:
+        return short_one_fits(text) if len(text) <= _SHORT else bool(fits([text])[0].as_py())
+
     def judge(text: str) -> str | tuple[str, ...]:
         if _SURROGATE.search(text):
             return ("bad_type",)
         reasons: tuple[str, ...] = () if shortest <= len(text) <= longest else ("out_of_range",)
-        if (field.allowed is not None and text not in field.allowed) or (pattern and not fits([text])[0].as_py()):
+        if (field.allowed is not None and text not in field.allowed) or (pattern and not one_fits(text)):
             reasons += ("not_allowed",)
         return reasons or text
 
@@ -77,6 +85,7 @@ def _string(field: Field) -> Column:
     return Column(decoded, finish_all if pattern else None, str, judge)
 
 
+_SHORT = 64
 # Half of a pair is legal in JSON but is no character: neither UTF-8 nor Arrow can hold it.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
