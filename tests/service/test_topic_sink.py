@@ -37,14 +37,14 @@ key = "id"
 headers = ["id"]
 """
 LARGE = {"max.message.bytes": "104857600"}
-# The record of 1,048,300 bytes fits into a topic as it is made by default, and with its coordinates does not.
+SMALL = {"max.message.bytes": "1040000"}
 SIZES = [100, 1_048_300, 100, 1_000_000, 2_000_000, 8_000_000, *[300] * 500]
 
 
 @pytest.fixture
 def service(broker: KafkaBroker, new_service: Callable[..., Service]) -> Service:
     topic = f"tbig-{time.time_ns()}"
-    for name, config in ((topic, LARGE), (f"{topic}-takes", LARGE), (f"{topic}-refuses", {})):
+    for name, config in ((topic, LARGE), (f"{topic}-takes", LARGE), (f"{topic}-refuses", SMALL)):
         broker.create_topic(name, PARTITIONS, **config)
     service = new_service(broker, topic=topic)
     service.feed_name = "tbig"
@@ -81,7 +81,7 @@ def test_large_records_go_where_they_are_taken(broker: KafkaBroker, service: Ser
     told = re.findall(r"tbig.refuses: topic \S+ refused a record of topic (\S+) partition=(\d+) offset=(\d+)", log)
     stood = service.query(f'SELECT topic, partition, "offset" FROM silver WHERE id IN {tuple(sorted(left_out))}')
     assert sorted(told) == sorted((str(topic), str(partition), str(offset)) for topic, partition, offset in stood)
-    assert re.search(r"bytes=80\d{5} cause=MSG_SIZE_TOO_LARGE limit=1048588", log), log
+    assert re.search(r"bytes=80\d{5} cause=MSG_SIZE_TOO_LARGE limit=1040000", log), log
     (status,) = [row for row in json.loads(service.op("status", FORMAT="json")) if row["sink"] == "refuses"]
     assert (status["refused"], status["restarts"], status["last_error"]) == (3, 0, "")
     assert service.audit().wrong == []
