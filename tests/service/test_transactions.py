@@ -33,6 +33,11 @@ def keys(service: Service, layer: str = "silver") -> set[int]:
     return {int(str(key)[1:]) for (key,) in service.query(f"SELECT txn_id FROM {layer}")}
 
 
+def _bronze(service: Service) -> tuple[int | None, str]:
+    (bronze,) = [row for row in statuses(service.root, tuple(service.flows.values())) if row.sink == Layer.BRONZE]
+    return bronze.held, bronze.state
+
+
 def test_an_output_of_read_uncommitted_goes_on_and_aborted_records_are_left_out(
     service: Service, broker: KafkaBroker
 ) -> None:
@@ -57,8 +62,7 @@ def test_an_output_of_read_uncommitted_goes_on_and_aborted_records_are_left_out(
         f'stream_app_records_in_open_transactions{{feed="transactions",partition="0",sink="bronze",topic="{topic}"}}'
     )
     wait_for(lambda: f"{metric} 13.0" in _get(port, "metrics")[1], "what waits, the last marker with it")
-    (bronze,) = [row for row in statuses(service.root, tuple(service.flows.values())) if row.sink == Layer.BRONZE]
-    assert (bronze.held, bronze.state) == (13, "running")
+    wait_for(lambda: _bronze(service) == (13, "running"), "the status, which is of a second ago")
     assert "transactions.bronze: 13 records wait for open transactions" in service.op("status")
     held.commit_transaction(60)
     expected |= {*range(60, 67), *range(70, 75), *range(80, 90)}
