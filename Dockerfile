@@ -31,5 +31,5 @@ COPY stream_app stream_app
 # chmod: a checkout made under a strict umask is root's alone.
 RUN chmod -R a+rX conf producer stream_app && python3 -m compileall -q producer stream_app
 USER ${APP_UID}:${APP_GID}
-ENV PYTHONUNBUFFERED=1 PYTHONPATH=/app:/app/stream_app/start PYSPARK_PYTHON=python3
+ENV PYTHONUNBUFFERED=1 PYTHONPATH=/app:/app/stream_app/runtime/start PYSPARK_PYTHON=python3
 CMD ["python3", "-m", "stream_app"]

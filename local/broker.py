@@ -18,9 +18,9 @@ from local import java, lock, ports
 from local.console import say
 from local.places import JARS, ROOT, Places, shown
 from local.process import Child, lock_path
-from stream_app import jvm
-from stream_app.broker import PARTITIONS, create_missing
 from stream_app.errors import ConfigError, StreamAppError
+from stream_app.kafka.broker import PARTITIONS, create_missing
+from stream_app.runtime import jvm
 
 NAME = "broker"
 _PARTITIONED = f" ({PARTITIONS} partitions)"

@@ -17,12 +17,12 @@ from local.console import say
 from local.process import Child
 from local.stack import Stack
 from local.supervise import supervise
-from stream_app import snapshot
 from stream_app.errors import ConfigError
-from stream_app.flow import flows
-from stream_app.lock import sole_user
+from stream_app.flows.flow import flows
+from stream_app.observe import status_file
 from stream_app.ops import status
 from stream_app.plain import plain
+from stream_app.storage.lock import sole_user
 
 _LOCK_PATIENCE_SECONDS = 2.0
 _LIVE_SECONDS = 2.0
@@ -76,7 +76,7 @@ class _Clock:
     def time_is_up(self) -> bool:
         if self._seconds is None:
             return False
-        if self._up is None and snapshot.read(self._output)["at"] > self._made:
+        if self._up is None and status_file.read(self._output)["at"] > self._made:
             self._up = time.monotonic()
             say("app", f"up; all stop in {self._seconds:.0f} s")
         return self._up is not None and time.monotonic() - self._up >= self._seconds

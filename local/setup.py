@@ -17,8 +17,8 @@ from pathlib import Path
 from local import java, lock
 from local.console import say
 from local.places import JARS, ROOT, VENV, Places, shown
-from stream_app import jvm
 from stream_app.errors import ConfigError
+from stream_app.runtime import jvm
 
 _REQUIREMENTS = ROOT / "requirements-dev.lock"
 _IVY = ROOT / "conf" / "ivy.xml"

@@ -17,11 +17,12 @@ from pathlib import Path
 if __package__ in {None, ""}:  # run by spark-submit as a file: its folder would shadow other packages
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from stream_app import jvm, logs
+from stream_app import logs
 from stream_app.errors import ConfigError, StreamAppError
-from stream_app.feed import load_feeds
-from stream_app.flow import flows
+from stream_app.feeds.feed import load_feeds
+from stream_app.flows.flow import flows
 from stream_app.plain import plain
+from stream_app.runtime import jvm
 from stream_app.settings import PROJECT, PYTHON_START, Settings, load_settings
 
 
@@ -37,7 +38,7 @@ def main() -> int:
         all_flows = flows(load_feeds(settings.feeds_path, settings.feeds), settings.output_path)
         if "PYSPARK_GATEWAY_PORT" not in os.environ:
             _become_spark_submit(settings)
-        from stream_app.service import serve  # noqa: PLC0415 - Spark's second, which a wrong setting need not wait for
+        from stream_app.runtime.service import serve  # noqa: PLC0415 - Spark's second, which a wrong setting need not wait for
 
         serve(settings, all_flows)
     except StreamAppError as error:

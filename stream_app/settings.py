@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from stream_app.errors import ConfigError
 
 PROJECT = Path(__file__).resolve().parents[1]
-PYTHON_START = PROJECT / "stream_app" / "start"
+PYTHON_START = PROJECT / "stream_app" / "runtime" / "start"
 """Holds what each Python that Spark starts runs first; in the Dockerfile likewise."""
 AVAILABLE_NOW = "available-now"
 # Where Docker and Kubernetes put secrets: a file for each, named as the setting.

@@ -7,7 +7,7 @@ from hypothesis import settings
 
 from local import postgres
 from local.ports import any_free
-from stream_app.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed, load_feeds
 from stream_app.settings import PROJECT
 
 # No test depends on speed.

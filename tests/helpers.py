@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from stream_app import schema
-from stream_app.files import BatchFile, batch_file
-from stream_app.flow import Flow, Layer
+from stream_app.feeds import schema
+from stream_app.flows.flow import Flow, Layer
 from stream_app.settings import Settings, load_settings
+from stream_app.storage.batch_files import BatchFile, batch_file
 
 START = datetime(2026, 11, 21, 1, 0, tzinfo=UTC)
 START_MS = int(START.timestamp() * 1000)

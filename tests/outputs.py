@@ -20,18 +20,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import began, chain, rules, schema
-from stream_app.contract import Contract
-from stream_app.declared import Window
-from stream_app.feed import Feed
-from stream_app.files import batch_file
-from stream_app.flow import Flow, Layer, flows
+from stream_app.admission import rule_versions
+from stream_app.contract.contract import Contract
+from stream_app.contract.wire import microseconds
+from stream_app.feeds import schema
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.parts import Window
+from stream_app.flows import lineage
+from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.layers import raw_csv
 from stream_app.layers.quarantine import invalid_records
 from stream_app.layers.sessions import Kept, settle
 from stream_app.layers.silver import valid_rows
-from stream_app.planned import Planned, pinned
-from stream_app.wire import microseconds
+from stream_app.storage import began
+from stream_app.storage.batch_files import batch_file
+from stream_app.storage.planned import Planned, pinned
 from tests.helpers import Row, commit, plan
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,7 +60,7 @@ class Output:
     feed: Feed
     root: Path
     says_batches: bool = True
-    """Whether silver's files say what older versions did not (began.py)."""
+    """Whether silver's files say what older versions did not (storage/began.py)."""
     flows: dict[str, Flow] = field(init=False)
     silver: list[Row] = field(default_factory=list)
     tables: dict[str, list[Row]] = field(default_factory=dict)
@@ -76,7 +79,7 @@ class Output:
         for flow in self.flows.values():
             flow.checkpoint.path.mkdir(parents=True)
             (flow.checkpoint.path / "metadata").write_text(f'{{"id": "query of {flow.sink}"}}')
-        rules.agree(self.feed, self.root)
+        rule_versions.agree(self.feed, self.root)
 
     def take(self, records: Sequence[Record], at: datetime) -> None:
         """Have a batch that was planned at that time go through every flow."""
@@ -276,10 +279,10 @@ class Output:
             return None
         path = batch_file(folder or flow.output, prefix or flow.sink, "parquet", time_ms, self._batch).path
         path.parent.mkdir(parents=True, exist_ok=True)
-        link = chain.signature(flow) if prefix else chain.link(flow)
+        link = lineage.signature(flow) if prefix else lineage.link(flow)
         pq.write_table(rows.replace_schema_metadata({**link, **(says or {})}), path)
         if not prefix:
-            chain.remember(flow, path)
+            lineage.remember(flow, path)
         return path
 
     def _log(self, flow: Flow, end: Mapping[str, Any], time_ms: int, watermark: int) -> None:

@@ -4,7 +4,7 @@ import re
 
 import duckdb
 
-from stream_app.declared import IDENTIFIER
+from stream_app.feeds.parts import IDENTIFIER
 
 _COMMON = """
 order group table all end case default select from where limit show check column main temp system user union values

@@ -10,7 +10,7 @@ import pyarrow as pa
 from confluent_kafka import Message
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import schema
+from stream_app.feeds import schema
 
 _COLUMNS = to_arrow_schema(schema.BRONZE, timezone="UTC")
 _HEADERS = _COLUMNS.field("headers").type

@@ -7,8 +7,8 @@ from datetime import timedelta
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from stream_app.declared import Measure, Window
-from stream_app.feed import Feed
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.parts import Measure, Window
 
 _WINDOW = "_window"  # as no column of a feed can be called
 _FUNCTIONS = {"sum": F.sum, "avg": F.avg, "min": F.min, "max": F.max}

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from stream_app.contract import Contract
-from stream_app.schema import PLANNED
+from stream_app.contract.contract import Contract
+from stream_app.feeds.schema import PLANNED
 
 # Of each byte that is not UTF-8 the text has three, and Arrow's array holds 2 GB. The value itself stays whole.
 _LONGEST_TEXT = 500_000_000

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql.types import StringType, StructField, StructType
 
-from stream_app.feed import Feed
+from stream_app.feeds.feed import Feed
 
 LINE = "line"
 LINE_SEPARATOR = "\r\n"

@@ -29,8 +29,8 @@ from pyspark.sql.streaming.stateful_processor import (
 )
 from pyspark.sql.types import BooleanType, LongType, StringType, StructField, StructType
 
-from stream_app.declared import Session
-from stream_app.feed import Feed
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.parts import Session
 from stream_app.layers.runs import ChunksInState, Record, Run, Runs, from_bytes, to_bytes
 
 # Columns of our own beside a feed's, whose names never begin so.

@@ -7,16 +7,16 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stream_app.contract import Contract
-from stream_app.schema import COORDINATES, PLANNED
+from stream_app.contract.contract import Contract
+from stream_app.feeds.schema import COORDINATES, PLANNED
 
 CLOCK = "_clock"
 """The time that repeats are measured by: Kafka's timestamp, never behind the clock of earlier batches, which is their
 newest timestamp that is not after they were read.
 
-What is older than the span in which repeats are looked for is forgotten (sinks/seen.py). By event time or the bare
-Kafka timestamp, a repeat would slip through whose partition is read an hour after the others; on this clock no record
-is ever behind. It is derived from the offsets alone (sources/reader.py), so a replay sees the same.
+What is older than the span in which repeats are looked for is forgotten (sinks/dedupe/index.py). By event time or
+the bare Kafka timestamp, a repeat would slip through whose partition is read an hour after the others; on this clock
+no record is ever behind. It is derived from the offsets alone (sources/layer_reader.py), so a replay sees the same.
 """
 
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]

@@ -9,13 +9,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stream_app.feed import Feed
-from stream_app.flow import Flow, Layer
+from stream_app.contract.wire import EPOCH, microseconds
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.schema import PLANNED
+from stream_app.flows.flow import Flow, Layer
 from stream_app.ops.sql import paths
 from stream_app.ops.views import select
-from stream_app.planned import Planned
-from stream_app.schema import PLANNED
-from stream_app.wire import EPOCH, microseconds
+from stream_app.storage.planned import Planned
 
 __all__ = ["PLANNED", "with_plans"]
 
@@ -24,7 +24,7 @@ _TIMES = pa.schema([("_name", pa.string()), ("_time", pa.int64())])
 
 
 def with_plans(database: duckdb.DuckDBPyConnection, feed: Feed, root: Path) -> str:
-    """The SQL for the records of quarantine with PLANNED, in microseconds, which bronze's files say (planned.py).
+    """Return the SQL for quarantine's records with PLANNED, in microseconds, from bronze's files (storage/planned.py).
 
     Where RETENTION=prune has taken bronze's row, it is the time of quarantine's own file, which is later: nothing
     that is ahead of our clock passes by that either.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import duckdb
 
 from stream_app.errors import ConfigError
-from stream_app.flow import Flow, Layer
+from stream_app.flows.flow import Flow, Layer
 from stream_app.ops.command import option, run
 from stream_app.ops.sql import name
 from stream_app.ops.tables import copy_tables

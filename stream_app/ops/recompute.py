@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from stream_app.declared import Measure, Session, Window
-from stream_app.feed import Feed
-from stream_app.flow import Flow
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.parts import Measure, Session, Window
+from stream_app.flows.flow import Flow
 from stream_app.ops.sql import name, names, text
 
 
@@ -50,7 +50,7 @@ def windows(declared: Window, time: str, rows: str, late: str, watermark: float)
 
 
 def as_stored(table: Flow, rows: str) -> str:
-    """Windows or sessions with their keys as PostgreSQL holds them (sinks/identity.py)."""
+    """Windows or sessions with their keys as PostgreSQL holds them (sinks/postgres_identity.py)."""
     keys = (table.window if table.is_windowed else table.session).keys
     replaced = ", ".join(f"replace({name(key)}, chr(0), chr(65533)) AS {name(key)}" for key in keys)
     return f"SELECT * REPLACE ({replaced}) FROM ({rows})" if keys else rows

@@ -22,19 +22,20 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from stream_app import lock, schema
-from stream_app.column import typed
-from stream_app.contract import Contract, Rejected
+from stream_app.contract.columns import typed
+from stream_app.contract.contract import Contract, Rejected
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed
-from stream_app.files import REPLAY, batch_file, batch_files, replace
-from stream_app.flow import Flow, Layer
+from stream_app.feeds import schema
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, Layer
 from stream_app.ops.command import flag, option, run
 from stream_app.ops.plans import PLANNED, with_plans
 from stream_app.ops.sql import name, read_parquet, view
 from stream_app.ops.status import foreign
 from stream_app.ops.views import connect
 from stream_app.settings import Settings
+from stream_app.storage import lock
+from stream_app.storage.batch_files import REPLAY, batch_file, batch_files, replace
 
 _BATCH_ROWS = 10_000
 

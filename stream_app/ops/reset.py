@@ -2,7 +2,7 @@
 
 Shows what will be deleted and what will be read again, asks, then removes the checkpoints with their outputs: silver
 takes gold and raw_csv along, bronze takes all; silver and quarantine take each other along where the rules were changed
-since they began (stream_app/rules.py). TO says where bronze reads Kafka from; the others begin at the first
+since they began (admission/rule_versions.py). TO says where bronze reads Kafka from; the others begin at the first
 file of the layer before. Refuses while the service runs. A reset that was cut short is finished by the next one, which
 does nothing else where neither SINK nor TO is given.
 """
@@ -15,16 +15,16 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from stream_app import restart, rules
-from stream_app.broker import Broker
+from stream_app.admission import reset_journal, rule_versions
 from stream_app.errors import ConfigError, StreamAppError
-from stream_app.files import REPLAY, batch_files
-from stream_app.flow import Flow, Layer
-from stream_app.lock import sole_user
+from stream_app.flows.flow import Flow, Layer
+from stream_app.kafka.broker import Broker
 from stream_app.ops.command import flag, option, run
 from stream_app.ops.status import statuses
-from stream_app.rows import count_rows
 from stream_app.settings import Settings
+from stream_app.storage.batch_files import REPLAY, batch_files
+from stream_app.storage.lock import sole_user
+from stream_app.storage.row_counts import count_rows
 
 _BROKER_SECONDS = 5.0
 
@@ -34,20 +34,20 @@ def reset(settings: Settings, flows: tuple[Flow, ...]) -> int:
     sink = option("SINK", *dict.fromkeys(flow.sink for flow in flows)) or Layer.BRONZE
     start = _start(option("TO"), sink)
     with sole_user(settings.output_path, patience_seconds=0):
-        finished = [f"{flow.feed.name}.{name}" for flow in flows for name in restart.finish(flow.feed, flow.root)]
+        finished = [f"{flow.feed.name}.{name}" for flow in flows for name in reset_journal.finish(flow.feed, flow.root)]
         if finished:
             print(f"finished the reset that was cut short: {', '.join(finished)} begin anew with the next start")
             if not option("SINK") and not option("TO"):
                 return 0
-        chosen = [flow for first in flows if first.sink == sink for flow in rules.begun_anew_with(first)]
+        chosen = [flow for first in flows if first.sink == sink for flow in rule_versions.begun_anew_with(first)]
         _preview(settings, chosen, start)
         if not flag("YES") and not _agreed():
             print("nothing was changed")
             return 1
         for first in chosen:
             if first.sink == sink:
-                restart.begin(first, start)
-                restart.finish(first.feed, settings.output_path)
+                reset_journal.begin(first, start)
+                reset_journal.finish(first.feed, settings.output_path)
     print(f"done: {', '.join(flow.name for flow in chosen)} begin anew with the next start")
     return 0
 

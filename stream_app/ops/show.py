@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from stream_app.errors import StreamAppError
-from stream_app.flow import Flow, Layer
+from stream_app.flows.flow import Flow, Layer
 from stream_app.ops.command import run
 from stream_app.ops.sql import name, view
 from stream_app.ops.tables import copy_tables

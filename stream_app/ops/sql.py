@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from stream_app.rows import literal
+from stream_app.storage.row_counts import literal
 
 
 def name(column: str) -> str:

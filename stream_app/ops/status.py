@@ -19,13 +19,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from stream_app import lock, snapshot
-from stream_app.flow import Flow
-from stream_app.monitor import State
+from stream_app.flows.flow import Flow
+from stream_app.observe import status_file
+from stream_app.observe.monitor import State
 from stream_app.ops.command import option, run
 from stream_app.plain import plain
-from stream_app.rows import count_rows
 from stream_app.settings import Settings
+from stream_app.storage import lock
+from stream_app.storage.row_counts import count_rows
 
 # Where the output is no terminal, or a narrow one, lines are longer rather than names folded.
 _NARROWEST = 150
@@ -55,7 +56,7 @@ class SinkStatus:
 
 def statuses(root: Path, flows: Sequence[Flow]) -> list[SinkStatus]:
     """The status of every flow, from the files under `root` and the service's last word."""
-    snap = snapshot.read(root)
+    snap = status_file.read(root)
     running = lock.is_held(root)
     return [_status(flow, snap["flows"].get(flow.name, {}), running) for flow in flows]
 

@@ -12,12 +12,12 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
-from stream_app.database import connected
 from stream_app.errors import ConfigError, StreamAppError
-from stream_app.flow import Flow
+from stream_app.flows.flow import Flow
 from stream_app.ops.sql import name, view
 from stream_app.settings import Settings
-from stream_app.sinks.identity import KEY
+from stream_app.sinks.postgres_connection import connected
+from stream_app.sinks.postgres_identity import KEY
 
 _ROWS_AT_ONCE = 50_000
 _COPIED = "_copied"

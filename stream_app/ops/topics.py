@@ -11,9 +11,10 @@ import time
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from stream_app.broker import PARTITIONS, client_config, create_missing
 from stream_app.errors import StreamAppError
-from stream_app.flow import Flow
+from stream_app.flows.flow import Flow
+from stream_app.kafka.broker import PARTITIONS, create_missing
+from stream_app.kafka.client import client_config
 from stream_app.ops.command import run
 from stream_app.settings import Settings
 

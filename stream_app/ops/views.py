@@ -13,13 +13,13 @@ from pathlib import Path
 
 import duckdb
 
-from stream_app.declared import Measure
 from stream_app.errors import StreamAppError
-from stream_app.feed import Feed
-from stream_app.files import BatchFile, batch_files, standing
-from stream_app.flow import Flow, Layer
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.parts import Measure
+from stream_app.flows.flow import Flow, Layer
 from stream_app.ops.sql import name, paths, read_parquet, text, view
-from stream_app.rows import CSV_DIALECT
+from stream_app.storage.batch_files import BatchFile, batch_files, standing
+from stream_app.storage.row_counts import CSV_DIALECT
 
 COORDINATES = {"kafka_ts": "TIMESTAMPTZ", "topic": "VARCHAR", "partition": "INTEGER", "offset": "BIGINT"}
 _TYPES = {

@@ -16,14 +16,15 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame
 
-from stream_app.checkpoint import PlannedBatch
 from stream_app.failpoints import reach
-from stream_app.files import batch_file
-from stream_app.flow import Flow, Layer
-from stream_app.rows import count_rows
-from stream_app.sinks import csv, parquet
-from stream_app.sinks.hadoop import Hadoop
+from stream_app.flows.flow import Flow, Layer
+from stream_app.layers import raw_csv
 from stream_app.sinks.parts import Part
+from stream_app.storage import csv_files, parquet
+from stream_app.storage.batch_files import batch_file
+from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.row_counts import count_rows
 
 # A task of a driver that was killed lives on in its worker of a cluster, and numbers its files as ours do.
 _DRIVER = secrets.token_hex(4)
@@ -135,7 +136,7 @@ class BatchSink:
 
     def _merge(self, parts: list[Path], merged: Path) -> Path:
         if self._flow.layer is Layer.RAW_CSV:
-            csv.merge(self._flow.feed, parts, merged, headed=False)
+            csv_files.merge(raw_csv.header(self._flow.feed).encode(), parts, merged, headed=False)
             return merged
         if len(parts) == 1:
             return parts[0]

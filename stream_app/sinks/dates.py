@@ -12,9 +12,9 @@ from datetime import timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stream_app.checkpoint import PlannedBatch
-from stream_app.flow import Flow
-from stream_app.sources.rows import Batches
+from stream_app.flows.flow import Flow
+from stream_app.sources.split_rows import Batches
+from stream_app.storage.checkpoint import PlannedBatch
 
 # A date, so that every reader takes the folders' names for dates; pandas cannot read Hive's name for none among them.
 _OTHER = "0001-01-01"

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from stream_app.broker import client_config
 from stream_app.errors import StreamAppError, UnavailableError
+from stream_app.kafka.client import client_config
 from stream_app.settings import Settings
-from stream_app.sources.rows import Batches
+from stream_app.sources.split_rows import Batches
 
 LARGEST_BYTES = 104_857_600 - 2_048
 """What fits into the largest request that a broker takes by default (socket.request.max.bytes), beside a topic's name.

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stream_app.chain import signature
-from stream_app.checkpoint import PlannedBatch
 from stream_app.failpoints import reach
-from stream_app.files import BatchFile, batch_file
-from stream_app.flow import Flow
-from stream_app.sinks import parquet
-from stream_app.sinks.hadoop import Hadoop
+from stream_app.flows.flow import Flow
+from stream_app.flows.lineage import signature
+from stream_app.storage import parquet
+from stream_app.storage.batch_files import BatchFile, batch_file
+from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.storage.filesystem import Hadoop
 
 _MICROS = 1_000_000
 

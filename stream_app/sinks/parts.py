@@ -17,10 +17,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from stream_app.chain import link
-from stream_app.flow import Flow, Layer
-from stream_app.sinks import csv, parquet
-from stream_app.sources.rows import Batches
+from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.lineage import link
+from stream_app.sinks import csv
+from stream_app.sources.split_rows import Batches
+from stream_app.storage import parquet
 
 _PART = pa.schema([("partition", pa.string()), ("path", pa.string()), ("rows", pa.int64()), ("told", pa.binary())])
 

@@ -13,14 +13,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from stream_app import logs
-from stream_app.broker import Broker
-from stream_app.declared import TopicSink
 from stream_app.failpoints import reach
-from stream_app.flow import Flow
-from stream_app.rows import count_rows
+from stream_app.feeds.parts import TopicSink
+from stream_app.flows.flow import Flow
+from stream_app.kafka.broker import Broker
 from stream_app.settings import Settings
 from stream_app.sinks.batch import Written
 from stream_app.sinks.delivery import LARGEST_BYTES, TOLD, Delivery
+from stream_app.storage.row_counts import count_rows
 
 _TOLD_RECORDS = 20
 """How many refused records of a batch have a line of their own in the log."""

@@ -2,9 +2,10 @@
 
 Unlike Spark's file source it keeps no list of the paths it has seen, so checkpoints stay small for years; the
 committed offset says exactly what a reader has taken, which retention needs; and a compacted file is read as the
-batches that it holds (sources/reader.py).
+batches that it holds (sources/layer_reader.py).
 
-A row of the stream is no record but a split, a share of the files: the task that gets it reads them (sources/rows.py).
+A row of the stream is no record but a split, a share of the files: the task that gets it reads them
+(sources/split_rows.py).
 So a record does not travel from Python to the JVM and back where only Python has something to do with it.
 """
 
@@ -12,9 +13,9 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame, SparkSession
 
-from stream_app.flow import Flow, Layer
+from stream_app.flows.flow import Flow, Layer
 from stream_app.settings import Settings
-from stream_app.sources.reader import LayerSource, Options
+from stream_app.sources.layer_reader import LayerSource, Options
 from stream_app.sources.split import SPLIT
 
 _PATIENCE_SECONDS = 1.0
@@ -23,7 +24,7 @@ _PATIENCE_IN_DRAIN_SECONDS = 0.2
 
 
 def read_layer(spark: SparkSession, flow: Flow, settings: Settings) -> DataFrame:
-    """A stream of splits (sources/rows.py) of the layer before the flow's, about MAX_OFFSETS_PER_TRIGGER rows a batch.
+    """Return a stream of splits of the layer before (sources/split_rows.py), some MAX_OFFSETS_PER_TRIGGER rows a batch.
 
     Files are taken whole, so a batch has at least one.
     """

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import duckdb
 
-from stream_app.flow import Layer
+from stream_app.flows.flow import Layer
 from stream_app.ops.sql import paths
-from stream_app.rows import CSV_DIALECT
+from stream_app.storage.row_counts import CSV_DIALECT
 from tests.bench.contenders import LAYERS, files
 
 REPEATS_STAY = "baseline"

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream_app.files import data_paths
-from stream_app.flow import Layer
+from stream_app.flows.flow import Layer
 from stream_app.settings import PROJECT, Settings
+from stream_app.storage.batch_files import data_paths
 
 FEED = "transactions"
 CORES = 2

@@ -14,10 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import schema
-from stream_app.contract import Contract
-from stream_app.feed import load_feeds
-from stream_app.planned import UNBOUNDED
+from stream_app.contract.contract import Contract
+from stream_app.feeds import schema
+from stream_app.feeds.feed import load_feeds
+from stream_app.storage.planned import UNBOUNDED
 
 KAFKA_TS = int(datetime(2026, 11, 21, 1, 47, 10, tzinfo=UTC).timestamp()) * 1_000_000
 COUNT, BATCH = 50_000, 10_000

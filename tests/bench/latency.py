@@ -16,8 +16,8 @@ from pathlib import Path
 import duckdb
 from confluent_kafka import Producer
 
-from stream_app.flow import Flow, Layer
-from stream_app.rows import CSV_DIALECT
+from stream_app.flows.flow import Flow, Layer
+from stream_app.storage.row_counts import CSV_DIALECT
 from tests.service.harness import broker_and_service, transaction, wait_for
 from tests.service.servers import KafkaBroker
 

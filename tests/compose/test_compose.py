@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from local.ports import any_free
-from stream_app.feed import load_feeds
-from stream_app.flow import Layer, flows
+from stream_app.feeds.feed import load_feeds
+from stream_app.flows.flow import Layer, flows
 from stream_app.ops.views import connect
 from stream_app.settings import PROJECT
 

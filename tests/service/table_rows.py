@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import psycopg
 
-from stream_app.flow import Flow
-from stream_app.sinks.table import Batch
+from stream_app.flows.flow import Flow
+from stream_app.sinks.postgres import Batch
 from tests.helpers import commit, plan
 from tests.service.servers import Database
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from stream_app.admission import topic_epochs
 from stream_app.errors import StreamAppError
 from stream_app.settings import PROJECT
-from stream_app.sources import epochs
-from stream_app.sources.partition import OffsetRange
-from stream_app.sources.records import Records
 from stream_app.sources.split import encoded
+from stream_app.sources.topic_partition import OffsetRange
+from stream_app.sources.topic_records import Records
 from tests.service.cluster import BROKERS, Cluster, running
 from tests.service.harness import Service, jvm_options, transaction, wait_for
 from tests.service.test_random_kills import TRANSACTIONS, Sender, check_oracle
@@ -135,7 +135,7 @@ def _a_task_names_it(service: Service, said: str) -> None:
     flow = service.flows["bronze"]
     planned = flow.checkpoint.last_committed()
     assert planned
-    position = epochs.before(flow, planned.batch_id + 1)[0]
+    position = topic_epochs.before(flow, planned.batch_id + 1)[0]
     assert (position.offset, position.epoch >= 0) == (300, True)
     share = encoded([[OffsetRange(0, 300, 350, position)]])
     with pytest.raises(StreamAppError, match=f"{said} offset 200: offsets 200 to 300 are"):

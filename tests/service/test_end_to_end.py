@@ -10,9 +10,9 @@ import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
 
-from stream_app.files import data_paths
-from stream_app.flow import Layer
+from stream_app.flows.flow import Layer
 from stream_app.ops.sql import text
+from stream_app.storage.batch_files import data_paths
 from tests.service.harness import Service, produce, transaction, wait_for
 from tests.service.servers import KafkaBroker
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from stream_app.files import data_paths
+from stream_app.storage.batch_files import data_paths
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import KafkaBroker
 

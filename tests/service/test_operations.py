@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from local.ports import any_free
-from stream_app.flow import Layer
+from stream_app.flows.flow import Layer
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import PARTITIONS, KafkaBroker
 

@@ -11,14 +11,14 @@ from confluent_kafka import Producer, TopicPartition
 
 from local.ports import any_free
 from stream_app.errors import StreamAppError
-from stream_app.feed import Feed
-from stream_app.flow import Flow, Layer
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.unread import Unread
 from stream_app.settings import Settings
-from stream_app.sources import partition as module
-from stream_app.sources.partition import OffsetRange
-from stream_app.sources.records import Records
+from stream_app.sources import topic_partition as module
 from stream_app.sources.split import encoded
-from stream_app.unread import Unread
+from stream_app.sources.topic_partition import OffsetRange
+from stream_app.sources.topic_records import Records
 from tests.service.servers import KafkaBroker
 
 NOW = int(time.time() * 1000)

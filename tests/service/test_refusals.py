@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from local.ports import any_free
-from stream_app.flow import Layer
+from stream_app.flows.flow import Layer
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import PARTITIONS, KafkaBroker
 

@@ -16,15 +16,15 @@ from psycopg import sql
 from pydantic import SecretStr
 from pyspark.sql.types import BooleanType, DoubleType, LongType, StringType, StructType, TimestampType
 
-from stream_app import ownership
-from stream_app.database import connect
+from stream_app.admission import ownership
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed, load_feeds
-from stream_app.flow import Flow, flows
+from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.flows.flow import Flow, flows
 from stream_app.ops.tables import copy_tables
 from stream_app.settings import PROJECT, Settings
-from stream_app.sinks.identity import Identity, digest
-from stream_app.sinks.table import prepare
+from stream_app.sinks.postgres import prepare
+from stream_app.sinks.postgres_connection import connect
+from stream_app.sinks.postgres_identity import Identity, digest
 from tests.helpers import app_settings, at, commit, plan
 from tests.service.servers import Database
 from tests.service.table_rows import write

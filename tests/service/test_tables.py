@@ -10,12 +10,12 @@ import pytest
 from pydantic import SecretStr
 from pyspark.sql.types import LongType, StructType, TimestampType
 
-from stream_app import ownership
+from stream_app.admission import ownership
 from stream_app.errors import ConfigError, UnavailableError
-from stream_app.feed import load_feeds
-from stream_app.flow import Flow, flows
+from stream_app.feeds.feed import load_feeds
+from stream_app.flows.flow import Flow, flows
 from stream_app.settings import PROJECT, Settings
-from stream_app.sinks.table import prepare
+from stream_app.sinks.postgres import prepare
 from tests.helpers import app_settings, commit, plan
 from tests.service.servers import Database
 from tests.service.table_rows import run

@@ -10,8 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from stream_app.broker import Broker
-from stream_app.flow import Layer
+from stream_app.flows.flow import Layer
+from stream_app.kafka.broker import Broker
 from tests.fixtures.make_outputs import (
     ENRICHED,
     FEEDS,

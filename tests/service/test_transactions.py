@@ -7,8 +7,8 @@ import pytest
 from confluent_kafka import Producer
 
 from local.ports import any_free
-from stream_app import unread
-from stream_app.flow import Layer
+from stream_app.flows import unread
+from stream_app.flows.flow import Layer
 from stream_app.ops.status import statuses
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import KafkaBroker

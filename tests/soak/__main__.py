@@ -14,9 +14,9 @@ import subprocess
 import sys
 import time
 
-from stream_app.files import batch_files
-from stream_app.flow import Flow
+from stream_app.flows.flow import Flow
 from stream_app.settings import PROJECT
+from stream_app.storage.batch_files import batch_files
 from tests.bench import meter
 from tests.service.harness import Service, broker_and_service, transaction
 

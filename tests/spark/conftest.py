@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from stream_app.admission import Admission
-from stream_app.broker import Broker
-from stream_app.feed import Feed
-from stream_app.flow import Layer, flows
-from stream_app.pipeline import Pipeline
+from stream_app.admission.admit import Admission
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Layer, flows
+from stream_app.kafka.broker import Broker
+from stream_app.runtime.pipeline import Pipeline
 from stream_app.settings import PROJECT, PYTHON_START
 from stream_app.sinks.batch import Written
 from tests.helpers import UNUSUAL, app_settings

@@ -6,11 +6,11 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql.types import DateType
 
-from stream_app.declared import Lake
-from stream_app.feed import Feed, load_feeds
-from stream_app.files import partitions
-from stream_app.flow import Layer
+from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.parts import Lake
+from stream_app.flows.flow import Layer
 from stream_app.settings import PROJECT
+from stream_app.storage.batch_files import partitions
 from tests.helpers import START_MS, Row, at, write_layer
 from tests.spark.conftest import Service
 

@@ -9,9 +9,9 @@ import duckdb
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import DecimalType, LongType, StringType, TimestampType
 
-from stream_app import schema
-from stream_app.feed import Feed
-from stream_app.flow import Flow, Layer
+from stream_app.feeds import schema
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, Layer
 from stream_app.layers.gold import gold
 from stream_app.ops import views
 from tests.helpers import START, Row, at, silver_row

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stream_app.feed import Feed, load_feeds
-from stream_app.flow import Flow, Layer, flows
+from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.ops import views
 from stream_app.ops.sql import view
 from tests.helpers import at, bronze_row, commit, plan, write_layer

@@ -18,7 +18,7 @@ from stream_app.settings import PYTHON_START
 def test_a_worker_is_forked_from_our_daemon_with_frozen_imports(spark: SparkSession) -> None:
     def look(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for _ in batches:
-            imported = "stream_app.sinks.kept" in sys.modules
+            imported = "stream_app.sinks.dedupe.staging" in sys.modules
             row = {"imported": [imported], "frozen": [gc.get_freeze_count()], "pyspark": [pyspark.__file__]}
             yield pa.RecordBatch.from_pydict(row)
 

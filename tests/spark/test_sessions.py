@@ -11,9 +11,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.stateful_processor import StatefulProcessorHandle
 
-from stream_app.feed import Feed, load_feeds
-from stream_app.files import data_paths
-from stream_app.flow import Flow, Layer
+from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.flows.flow import Flow, Layer
 from stream_app.layers import sessions as layer
 from stream_app.layers.runs import Runs
 from stream_app.layers.sessions import sessions
@@ -21,7 +20,8 @@ from stream_app.ops import recompute, views
 from stream_app.ops.sql import text
 from stream_app.settings import PROJECT
 from stream_app.sources.layer import read_layer
-from stream_app.sources.rows import Rows
+from stream_app.sources.split_rows import Rows
+from stream_app.storage.batch_files import data_paths
 from tests.helpers import Row, app_settings, at, write_layer
 from tests.spark.conftest import Service
 

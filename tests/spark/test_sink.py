@@ -11,17 +11,17 @@ import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from stream_app.checkpoint import PlannedBatch
-from stream_app.feed import Feed
-from stream_app.files import data_paths
-from stream_app.flow import Flow, Layer
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, Layer
 from stream_app.layers import raw_csv
 from stream_app.ops.sql import text
-from stream_app.planned import UNBOUNDED, Planned, pinned
-from stream_app.sinks import parquet
 from stream_app.sinks.batch import BatchSink, Written
-from stream_app.sinks.hadoop import Hadoop
 from stream_app.sinks.parts import Part, write_parts
+from stream_app.storage import parquet
+from stream_app.storage.batch_files import data_paths
+from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.planned import UNBOUNDED, Planned, pinned
 from tests.helpers import plan
 
 NAMES = {

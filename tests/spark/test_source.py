@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.errors import StreamingQueryException
 
-from stream_app import ownership
+from stream_app.admission import ownership
 from stream_app.errors import ConfigError
-from stream_app.flow import LATE, Flow, Layer
+from stream_app.flows.flow import LATE, Flow, Layer
 from stream_app.ops import views
 from tests.helpers import START, Row, at, bronze_row, silver_row, value, write_layer
 from tests.spark.conftest import Service

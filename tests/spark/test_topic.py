@@ -7,9 +7,9 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import schema
-from stream_app.declared import TopicSink
-from stream_app.feed import Feed
+from stream_app.feeds import schema
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.parts import TopicSink
 from stream_app.sinks.topic import messages
 from tests.helpers import silver_row
 

@@ -8,15 +8,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stream_app import chain, logs, restart
-from stream_app.admission import Admission
-from stream_app.broker import Broker, Topic, client_config
+from stream_app import logs
+from stream_app.admission import reset_journal
+from stream_app.admission.admit import Admission
 from stream_app.errors import ConfigError, StreamAppError, UnavailableError
-from stream_app.feed import Feed
-from stream_app.files import batch_file
-from stream_app.flow import Flow, Layer
-from stream_app.groups import consumed
+from stream_app.feeds.feed import Feed
+from stream_app.flows import lineage
+from stream_app.flows.flow import Flow, Layer
+from stream_app.kafka.broker import Broker, Topic
+from stream_app.kafka.client import client_config
 from stream_app.layers import raw_csv
+from stream_app.observe.consumer_groups import consumed
+from stream_app.storage.batch_files import batch_file
 from tests.helpers import START_MS, app_settings, commit, plan
 from tests.unit.test_chain import linked
 
@@ -112,7 +115,7 @@ def test_a_topic_made_again_is_refused_at_start_and_before_a_batch(bronze: Flow,
 
 
 def test_a_reset_cut_short_keeps_every_flow_out(bronze: Flow, broker: OneTopic) -> None:
-    restart.begin(bronze, {})
+    reset_journal.begin(bronze, {})
     for flow in bronze.with_downstream():
         with pytest.raises(ConfigError, match="make reset FEED=transactions"):
             admission(flow, broker).admit(flow)
@@ -196,7 +199,7 @@ def test_a_file_of_its_own_that_was_deleted_is_missed(gold: Flow, broker: OneTop
 
 def test_a_name_of_the_newest_file_that_a_power_cut_made_old_is_no_loss(gold: Flow, broker: OneTopic) -> None:
     """It is not flushed; by then its batch and the next may be merged."""
-    chain.remember(gold, gold.files_of(4)[0].path)
+    lineage.remember(gold, gold.files_of(4)[0].path)
     merged = batch_file(gold.output, gold.sink, "parquet", START_MS, 0, 6).path
     gold.files_of(0)[0].path.rename(merged)
     for file in gold.files(0):
@@ -216,8 +219,8 @@ def test_of_bronze_there_may_be_no_other_copy(bronze: Flow, broker: OneTopic) ->
 def test_what_was_pruned_is_not_missed(gold: Flow, broker: OneTopic) -> None:
     for batch in (0, 2):
         gold.files_of(batch)[0].path.unlink()
-    chain.let_go(gold, 2)
-    chain.let_go(gold, 1)
+    lineage.let_go(gold, 2)
+    lineage.let_go(gold, 1)
     admission(gold, broker).check_output(gold)
     gold.files_of(4)[0].path.unlink()
     with pytest.raises(ConfigError, match="has lost the file of batch 4"):
@@ -260,7 +263,7 @@ def test_a_merge_of_files_from_before_they_named_their_query(gold: Flow, broker:
 def test_a_file_of_another_query_among_the_late_rows(gold: Flow, broker: OneTopic) -> None:
     gold.late.mkdir()
     late = batch_file(gold.late, gold.late_name, "parquet", START_MS, 3).path
-    pq.write_table(pa.table({"n": [1]}).replace_schema_metadata(chain.signature(gold)), late)
+    pq.write_table(pa.table({"n": [1]}).replace_schema_metadata(lineage.signature(gold)), late)
     admission(gold, broker).check_output(gold)
     pq.write_table(pa.table({"n": [1]}).replace_schema_metadata({b"query_id": b"of-another"}), late)
     with pytest.raises(ConfigError, match=f"{late.name} was not written by transactions.gold"):

@@ -8,14 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stream_app import ahead, chain
-from stream_app.admission import Admission
-from stream_app.broker import Broker, Topic
+from stream_app.admission import ahead
+from stream_app.admission.admit import Admission
 from stream_app.errors import ConfigError
-from stream_app.feed import load_feeds
-from stream_app.files import REPLAY, batch_file
-from stream_app.flow import Flow, Layer, flows
+from stream_app.feeds.feed import load_feeds
+from stream_app.flows import lineage
+from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.kafka.broker import Broker, Topic
 from stream_app.settings import PROJECT
+from stream_app.storage.batch_files import REPLAY, batch_file
 from tests.helpers import START_MS, app_settings, commit, plan
 from tests.unit.test_admission import OneTopic
 
@@ -53,8 +54,8 @@ def write(flow: Flow, batch: int) -> None:
         return
     file = batch_file(flow.output, flow.sink, "parquet", START_MS, batch)
     times = pa.array([(START_MS + batch) * 1000], pa.timestamp("us", "UTC"))
-    pq.write_table(pa.table({"kafka_ts": times}).replace_schema_metadata(chain.link(flow)), file.path)
-    chain.remember(flow, file.path)
+    pq.write_table(pa.table({"kafka_ts": times}).replace_schema_metadata(lineage.link(flow)), file.path)
+    lineage.remember(flow, file.path)
 
 
 def restored(flow: Flow, batches: int) -> None:
@@ -66,7 +67,7 @@ def restored(flow: Flow, batches: int) -> None:
     for batch in range(batches - 1, BATCHES):
         (flow.checkpoint.path / "commits" / str(batch)).unlink()
     if files := flow.files():
-        chain.remember(flow, files[-1].path)
+        lineage.remember(flow, files[-1].path)
 
 
 def start(root: Path) -> None:
@@ -153,7 +154,7 @@ def test_a_clock_tells_nothing_where_files_were_pruned(ran: dict[str, Flow]) -> 
     bronze = ran["transactions.bronze"]
     for file in bronze.files():
         file.path.unlink()
-        chain.let_go(bronze, file.last)
+        lineage.let_go(bronze, file.last)
     ahead.refuse_clock(ran["transactions.silver"])
 
 

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from stream_app import answers
+from stream_app.observe import answers
 from tests.helpers import wait_until
 
 BODY = b"stream_app_up 1\n" * 100_000  # more than a socket buffers

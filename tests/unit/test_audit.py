@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import schema
 from stream_app.errors import StreamAppError
-from stream_app.feed import Feed
-from stream_app.files import BatchFile, batch_file
-from stream_app.flow import LATE, Flow, Layer
+from stream_app.feeds import schema
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import LATE, Flow, Layer
 from stream_app.ops import views
 from stream_app.ops.audit import Report, audit, reconcile
 from stream_app.ops.audit.steps import Audit
+from stream_app.storage.batch_files import BatchFile, batch_file
 from tests.helpers import START_MS, Row, app_settings, at, bronze_row, commit, plan, silver_row, value, write_layer
 
 Flows = dict[Layer, Flow]

@@ -16,16 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stream_app import began, chain, rules, unread
-from stream_app.declared import IDENTIFIER
+from stream_app.admission import rule_versions
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed
-from stream_app.files import batch_file
-from stream_app.flow import Flow, Layer, flows
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.parts import IDENTIFIER
+from stream_app.flows import lineage, unread
+from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.layers import raw_csv
 from stream_app.ops.audit import audit, reconcile, steps, work
 from stream_app.ops.audit.report import Report
-from stream_app.planned import merged
-from stream_app.sinks import csv
+from stream_app.storage import began, csv_files
+from stream_app.storage.batch_files import batch_file
+from stream_app.storage.planned import merged
 from tests.helpers import Row, app_settings
 from tests.outputs import Output, Record
 
@@ -451,7 +453,7 @@ def test_verdicts_of_other_rules_are_not_audited(output: Output) -> None:
     for _ in range(2):
         report = reconcile(bronze, settings)
         assert (report.wrong, report.not_audited) == ([], [f"13 {other}"])
-        rules.agree(bronze.feed, output.root)
+        rule_versions.agree(bronze.feed, output.root)
     output.take([record(20, 92, order=13), record(21, 92, order=1)], at(93))
     report = reconcile(bronze, settings)
     assert report.wrong == ["in silver, though the contract refuses it: 1, (0, 19)"]
@@ -461,7 +463,7 @@ def test_verdicts_of_other_rules_are_not_audited(output: Output) -> None:
 def prune(output: Output, sink: str, up_to: int) -> None:
     """Delete the files of the batches up to one, as RETENTION=prune does."""
     flow = output.flows[sink]
-    chain.let_go(flow, up_to)
+    lineage.let_go(flow, up_to)
     for file in flow.files(up_to=up_to):
         file.path.unlink()
 
@@ -574,7 +576,7 @@ def merge(output: Output, sink: str, first: int, last: int) -> None:
     path = batch_file(flow.output, sink, flow.layer.extension, time_ms, files[0].first, files[-1].last).path
     if flow.layer is Layer.RAW_CSV:
         path.write_bytes(files[0].path.read_bytes())
-        csv.merge(flow.feed, [file.path for file in files], path, headed=True)
+        csv_files.merge(raw_csv.header(flow.feed).encode(), [file.path for file in files], path, headed=True)
     else:
         parts = [pq.read_metadata(file.path) for file in files]
         says = {**merged(parts), **began.merged(parts)}

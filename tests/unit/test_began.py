@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app import began
-from stream_app.began import Began
+from stream_app.storage import began
+from stream_app.storage.began import Began
 
 
 def file(folder: Path, name: str, rows: int, says: dict[bytes, bytes]) -> pq.FileMetaData:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 
-from stream_app import broker as module
-from stream_app import held
-from stream_app.broker import Broker, Topic
 from stream_app.errors import ConfigError, StreamAppError, UnavailableError
-from stream_app.feed import Feed
-from stream_app.flow import Layer, flows
-from stream_app.monitor import Monitor
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Layer, flows
+from stream_app.kafka import broker as module
+from stream_app.kafka.broker import Broker, Topic
+from stream_app.observe import held
+from stream_app.observe.monitor import Monitor
 from tests.helpers import app_settings, wait_until
 
 TOPIC = Topic("t", "id", (0, 1))

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from stream_app import checkpoint
 from stream_app.errors import StreamAppError
-from stream_app.feed import Feed
-from stream_app.flow import Flow, Layer
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, Layer
+from stream_app.storage import checkpoint
 from tests.helpers import START_MS, commit, plan
 
 

@@ -21,15 +21,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import schema
-from stream_app import wire as wire_module
-from stream_app.column import column_of
-from stream_app.contract import Contract, Rejected, Row
-from stream_app.declared import Field
+from stream_app.contract import wire as wire_module
+from stream_app.contract.columns import column_of
+from stream_app.contract.contract import Contract, Rejected, Row
+from stream_app.contract.wire import Number, is_too_deep
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed, load_feeds
-from stream_app.planned import UNBOUNDED
-from stream_app.wire import Number, is_too_deep
+from stream_app.feeds import schema
+from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.parts import Field
+from stream_app.storage.planned import UNBOUNDED
 
 FEED = load_feeds(Path(__file__).parents[2] / "conf" / "feeds", ["transactions"])[0]
 CONTRACT = Contract(FEED)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from stream_app.declared import Field, Measure
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.parts import Field, Measure
 
 FEEDS = Path(__file__).parents[2] / "conf" / "feeds"
 TRANSACTIONS = (FEEDS / "transactions.toml").read_text()

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.declared import IDENTIFIER
-from stream_app.files import BatchFile, batch_file, batch_files, data_paths, parse, standing
+from stream_app.feeds.parts import IDENTIFIER
+from stream_app.storage.batch_files import BatchFile, batch_file, batch_files, data_paths, parse, standing
 
 FOLDER = Path("folder")
 IDS = st.integers(0, 10**12)

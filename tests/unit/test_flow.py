@@ -4,9 +4,9 @@ from pathlib import Path
 
 from pyspark.sql.types import DecimalType, IntegerType, LongType, StringType, TimestampType
 
-from stream_app import schema
-from stream_app.feed import Feed
-from stream_app.flow import Flow, Layer, flows
+from stream_app.feeds import schema
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, Layer, flows
 
 COORDINATES = ["kafka_ts", "topic", "partition", "offset"]
 TEXTS = ["currency", "status", "city", "country"]

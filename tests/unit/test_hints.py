@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app import logs
-from stream_app.feed import Feed
-from stream_app.flow import Flow, Layer
-from stream_app.hints import Hints, form_of
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, Layer
+from stream_app.observe.hints import Hints, form_of
 from tests.helpers import Row, bronze_row, value, write_layer
 
 FRAMED = b"\0\0\0\1\0" + value(0)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from stream_app import __main__ as launcher
-from stream_app import jvm
 from stream_app.errors import ConfigError
+from stream_app.runtime import jvm
 from stream_app.settings import load_settings
 
 

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.checkpoint import PlannedBatch
-from stream_app.declared import Lake
-from stream_app.feed import Feed, load_feeds
-from stream_app.flow import Flow, Layer
+from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.parts import Lake
+from stream_app.flows.flow import Flow, Layer
 from stream_app.ops import views
 from stream_app.settings import PROJECT
 from stream_app.sinks.dates import by_date
+from stream_app.storage.checkpoint import PlannedBatch
 from tests.helpers import START_MS
 
 SHIPPED = load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])[0]

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows
 
-from stream_app.feed import Feed
-from stream_app.files import BatchFile
-from stream_app.flow import Flow, Layer
-from stream_app.sources import reader as source
-from stream_app.sources.reader import LayerReader, LayerSource, Offset, Options
-from stream_app.sources.rows import Rows
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, Layer
+from stream_app.sources import layer_reader as source
+from stream_app.sources.layer_reader import LayerReader, LayerSource, Offset, Options
 from stream_app.sources.split import SPLIT, encoded
+from stream_app.sources.split_rows import Rows
+from stream_app.storage.batch_files import BatchFile
 from tests.helpers import START_MS, Row, bronze_row, silver_row, value, write_layer
 
 

@@ -19,8 +19,8 @@ from local.places import ROOT, Places
 from local.postgres import Postgres
 from local.process import lock_path
 from stream_app.errors import ConfigError, StreamAppError
-from stream_app.feed import load_feeds
-from stream_app.flow import flows
+from stream_app.feeds.feed import load_feeds
+from stream_app.flows.flow import flows
 from stream_app.ops.query import query
 from stream_app.settings import PROJECT
 from tests.helpers import app_settings

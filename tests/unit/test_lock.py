@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from stream_app.errors import ConfigError
-from stream_app.lock import is_held, sole_user
 from stream_app.settings import PROJECT
+from stream_app.storage.lock import is_held, sole_user
 from tests.helpers import wait_until
 
 HOLDER = """
 import pathlib, sys
-from stream_app.lock import sole_user
+from stream_app.storage.lock import sole_user
 with sole_user(pathlib.Path(sys.argv[1]), 0):
     print("held", flush=True)
     sys.stdin.read()

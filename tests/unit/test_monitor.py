@@ -14,11 +14,11 @@ import pytest
 
 from stream_app import logs
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed
-from stream_app.flow import Flow, flows
-from stream_app.metrics import Metrics
-from stream_app.monitor import FlowStatus, Monitor, State
-from stream_app.progress import ProgressListener
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, flows
+from stream_app.observe.metrics import Metrics
+from stream_app.observe.monitor import FlowStatus, Monitor, State
+from stream_app.observe.progress import ProgressListener
 from stream_app.sinks.batch import Written
 
 PATIENCE = 10.0

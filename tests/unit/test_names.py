@@ -13,11 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stream_app.declared import IDENTIFIER
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed, load_feeds
-from stream_app.files import REPLAY, batch_files
-from stream_app.flow import Flow, Layer, flows
+from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.parts import IDENTIFIER
+from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.ops import replay as replays
 from stream_app.ops import reset as resets
 from stream_app.ops import views
@@ -29,6 +28,7 @@ from stream_app.ops.sql import name as quoted
 from stream_app.ops.sql import names, view
 from stream_app.ops.status import statuses
 from stream_app.sources.layer import _source_of
+from stream_app.storage.batch_files import REPLAY, batch_files
 from tests import words
 from tests.helpers import Row, app_settings, at, bronze_row, write_layer
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.flow import Layer
+from stream_app.flows.flow import Layer
 from stream_app.settings import PROJECT
 from tests.helpers import START_MS, Row, at, bronze_row, commit, plan, silver_row, value, write_layer
 from tests.service.harness import Service

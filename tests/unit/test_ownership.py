@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from stream_app import chain, ownership
-from stream_app.declared import Field
+from stream_app.admission import ownership
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed, load_feeds
-from stream_app.files import replace_text
-from stream_app.flow import Flow, Layer, flows
+from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.parts import Field
+from stream_app.flows import lineage
+from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.settings import PROJECT
+from stream_app.storage.batch_files import replace_text
 from tests.helpers import commit, plan, tree, write_file
 
 SINKS = [(Layer.BRONZE, "topic-1"), (Layer.SILVER, None), (Layer.GOLD, None), (Layer.RAW_CSV, None)]
@@ -27,7 +28,7 @@ def ran(flow: Flow, topic_id: str | None, batches: int = 3) -> Flow:
         flow.seen.mkdir()
     for batch in range(batches):
         plan(flow, batch, {"batch": batch})
-        chain.remember(flow, write_file(flow, batch))
+        lineage.remember(flow, write_file(flow, batch))
         commit(flow, batch)
     return flow
 

@@ -10,9 +10,9 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 from hypothesis import given
 
 from stream_app.errors import StreamAppError, UnavailableError
-from stream_app.sources import partition
-from stream_app.sources.partition import OffsetRange, PartitionReader
-from stream_app.unread import Unread
+from stream_app.flows.unread import Unread
+from stream_app.sources import topic_partition
+from stream_app.sources.topic_partition import OffsetRange, PartitionReader
 
 PASSING = [
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -78,13 +78,13 @@ class Log:
 
 @pytest.fixture(autouse=True)
 def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(topic_partition, "PATIENCE_SECONDS", 0.05)
 
 
 def read(log: Log, start: int, end: int) -> tuple[list[int], list[Unread]]:
     lost: list[Unread] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(partition, "Consumer", log)
+        patch.setattr(topic_partition, "Consumer", log)
         reader = PartitionReader("t", {}, lost.append, lambda _part, _at: None)
         found = [message.offset() for messages in reader.read(OffsetRange(0, start, end)) for message in messages]
     return [offset for offset in found if offset is not None], lost

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.planned import UNBOUNDED, Planned, merged, newest_kafka_ts, pinned
+from stream_app.storage.planned import UNBOUNDED, Planned, merged, newest_kafka_ts, pinned
 
 TIME = pa.timestamp("us", "UTC")
 ANY = 2**63 - 1

@@ -4,9 +4,9 @@ import pyarrow as pa
 import pytest
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import schema
-from stream_app.contract import Contract
-from stream_app.feed import Feed
+from stream_app.contract.contract import Contract
+from stream_app.feeds import schema
+from stream_app.feeds.feed import Feed
 from stream_app.layers import quarantine
 from tests.helpers import bronze_row
 

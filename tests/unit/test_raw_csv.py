@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import schema
-from stream_app.feed import Feed
-from stream_app.flow import Flow, Layer
+from stream_app.feeds import schema
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, Layer
 from stream_app.layers.raw_csv import LINE, header, lines
 from stream_app.ops import views
-from stream_app.rows import count_rows
 from stream_app.sinks import csv as csv_files
+from stream_app.storage.row_counts import count_rows
 from tests.helpers import Row, silver_row, write_layer
 
 FORMULA_STARTS = "=+-@\t\r\n"

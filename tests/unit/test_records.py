@@ -12,14 +12,14 @@ from confluent_kafka import Message
 from hypothesis import given
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import schema
 from stream_app.errors import StreamAppError
-from stream_app.feed import Feed
-from stream_app.flow import Flow, Layer
+from stream_app.feeds import schema
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, Layer
 from stream_app.layers.bronze import records
 from stream_app.settings import Settings
-from stream_app.sources.partition import OffsetRange
-from stream_app.sources.records import offset_ranges, shares
+from stream_app.sources.topic_partition import OffsetRange
+from stream_app.sources.topic_records import offset_ranges, shares
 from tests.helpers import at, plan
 
 EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed
-from stream_app.files import REPLAY, batch_files
-from stream_app.flow import Flow, Layer, flows
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.ops.replay import replay
-from stream_app.planned import merged, pinned
+from stream_app.storage.batch_files import REPLAY, batch_files
+from stream_app.storage.planned import merged, pinned
 from tests.helpers import START_MS, Row, app_settings, bronze_row, silver_row, tree, value, write_layer
 
 TOO_LATE = 600  # seconds after its event that Kafka took a record; the feed allows three minutes

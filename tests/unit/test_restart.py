@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from stream_app import lock, ownership, restart
-from stream_app.broker import Broker, Topic
+from stream_app.admission import ownership, reset_journal
 from stream_app.errors import ConfigError, UnavailableError
-from stream_app.feed import Feed
-from stream_app.files import batch_file
-from stream_app.flow import Flow, Layer, flows
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.kafka.broker import Broker, Topic
 from stream_app.ops import reset as ops
+from stream_app.storage import lock
+from stream_app.storage.batch_files import batch_file
 from tests.helpers import START, START_MS, app_settings, bronze_row, commit, plan, tree, write_file, write_layer
 
 Reset = Callable[..., int]
@@ -91,7 +92,7 @@ def test_to_says_where_bronze_reads_again(
 ) -> None:
     run(TO="latest", YES="1")  # an earlier reset's choice is forgotten
     assert run(TO=to, YES="1") == 0
-    assert restart.first_offsets(all_flows[0].feed, all_flows[0].root, "earliest") == expected
+    assert reset_journal.first_offsets(all_flows[0].feed, all_flows[0].root, "earliest") == expected
 
 
 class OneTopic:
@@ -151,7 +152,9 @@ def test_the_preview_says_what_goes_and_from_where_it_is_read_again(
 def test_a_reset_of_silver_leaves_where_bronze_began(run: Reset, all_flows: tuple[Flow, ...]) -> None:
     run(TO="latest", YES="1")
     run(SINK="silver", YES="1")
-    assert restart.first_offsets(all_flows[0].feed, all_flows[0].root, "earliest") == {"startingOffsets": "latest"}
+    assert reset_journal.first_offsets(all_flows[0].feed, all_flows[0].root, "earliest") == {
+        "startingOffsets": "latest"
+    }
 
 
 @pytest.mark.parametrize(
@@ -211,17 +214,17 @@ def test_a_reset_cut_short_anywhere_is_finished_by_the_next(
         with pytest.raises(KeyboardInterrupt):
             run(TO="latest", YES="1")
     with pytest.raises(ConfigError, match="make reset FEED=transactions"):
-        restart.check_finished(feed, root)
+        reset_journal.check_finished(feed, root)
     assert run(**options) == 0
-    restart.check_finished(feed, root)
+    reset_journal.check_finished(feed, root)
     assert left(all_flows) == []
-    assert restart.first_offsets(feed, root, "earliest") == {"startingOffsets": "latest"}
+    assert reset_journal.first_offsets(feed, root, "earliest") == {"startingOffsets": "latest"}
 
 
 def test_to_finish_a_reset_deletes_no_more_than_that_was_to(run: Reset, all_flows: tuple[Flow, ...]) -> None:
     """What the service's line says to type has no SINK, which means bronze anywhere else."""
     gold = next(flow for flow in all_flows if flow.layer is Layer.GOLD)
-    restart.begin(gold, {})
+    reset_journal.begin(gold, {})
     assert run() == 0
     assert left(all_flows) == ["bronze", "quarantine", "silver", "raw_csv"]
 
@@ -236,7 +239,7 @@ def test_the_ledger_of_replays_goes_with_silver(run: Reset, all_flows: tuple[Flo
 
 
 def test_what_was_noted_is_whole_or_not_there(all_flows: tuple[Flow, ...]) -> None:
-    restart.begin(all_flows[2], {})
+    reset_journal.begin(all_flows[2], {})
     folder = all_flows[0].root / "transactions"
     assert json.loads((folder / "_reset.json").read_text())["sinks"] == ["silver", "gold", "raw_csv"]
     assert not list(folder.glob("*.tmp"))
@@ -244,8 +247,8 @@ def test_what_was_noted_is_whole_or_not_there(all_flows: tuple[Flow, ...]) -> No
 
 def test_that_a_reset_is_done_is_on_the_disk(all_flows: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a power cut brings it back, to be done to what was written since."""
-    restart.begin(all_flows[0], {})
+    reset_journal.begin(all_flows[0], {})
     folder, synced = all_flows[0].root / "transactions", list[tuple[Path, bool]]()
-    monkeypatch.setattr(restart, "sync", lambda path: synced.append((path, (folder / "_reset.json").exists())))
-    restart.finish(all_flows[0].feed, all_flows[0].root)
+    monkeypatch.setattr(reset_journal, "sync", lambda path: synced.append((path, (folder / "_reset.json").exists())))
+    reset_journal.finish(all_flows[0].feed, all_flows[0].root)
     assert synced == [(folder, False)]

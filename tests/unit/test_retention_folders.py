@@ -9,13 +9,14 @@ from typing import cast
 
 import pytest
 
-from stream_app import files, retention
-from stream_app.feed import load_feeds
-from stream_app.files import BatchFile
-from stream_app.flow import Flow, Layer
-from stream_app.retention import Retention
+from stream_app.feeds.feed import load_feeds
+from stream_app.flows.flow import Flow, Layer
+from stream_app.runtime import retention
+from stream_app.runtime.retention import Retention
 from stream_app.settings import PROJECT
-from stream_app.sinks.hadoop import Hadoop
+from stream_app.storage.batch_files import BatchFile
+from stream_app.storage.batch_files import batch_files as all_files
+from stream_app.storage.filesystem import Hadoop
 from tests.helpers import app_settings
 
 FOLDERS = 50
@@ -27,11 +28,11 @@ def test_a_folder_that_has_not_changed_is_not_listed(tmp_path: Path, monkeypatch
     folders = [lake.output / f"event_date=2026-01-{day:02d}" for day in range(FOLDERS)]
     listed: list[Path] = []
 
-    def batch_files(folder: Path, prefix: str) -> list[BatchFile]:
+    def listing(folder: Path, prefix: str) -> list[BatchFile]:
         listed.append(folder)
-        return files.batch_files(folder, prefix)
+        return all_files(folder, prefix)
 
-    monkeypatch.setattr(retention, "batch_files", batch_files)
+    monkeypatch.setattr(retention, "batch_files", listing)
     for folder in folders:
         folder.mkdir(parents=True)
     tidy = Retention((lake,), cast(Hadoop, None), app_settings(tmp_path))

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from stream_app import chain, ownership, restart, rules
+from stream_app.admission import ownership, reset_journal, rule_versions
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed, load_feeds
-from stream_app.flow import Flow, Layer
+from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.flows import lineage
+from stream_app.flows.flow import Flow, Layer
 from stream_app.settings import PROJECT
 from tests.helpers import commit, plan, write_file
 
@@ -33,56 +34,56 @@ def judge(flow: Flow, batch: int, *, dies: str = "") -> None:
     """Take batch `batch` of bronze; die before the file is there, or before the commit."""
     plan(flow, batch, {"batch": batch, "replay": -1, "clock": 0})
     if dies != "before the file":
-        chain.remember(flow, write_file(flow, batch))
+        lineage.remember(flow, write_file(flow, batch))
         if dies != "before the commit":
             commit(flow, batch)
 
 
 def test_mended_rules_take_effect_where_both_have_judged_as_far(feed: Feed, mended: Feed, tmp_path: Path) -> None:
     quarantine, silver = halves(feed, tmp_path)
-    rules.agree(feed, tmp_path)
+    rule_versions.agree(feed, tmp_path)
     judge(quarantine, 0)
     judge(silver, 0)
-    rules.agree(mended, tmp_path)
+    rule_versions.agree(mended, tmp_path)
     judge(silver, 1)
-    rules.agree(mended, tmp_path)
+    rule_versions.agree(mended, tmp_path)
 
 
 def test_mended_rules_are_refused_while_one_is_ahead(feed: Feed, mended: Feed, tmp_path: Path) -> None:
     """What silver has judged by the old rules, quarantine would judge by the new: a record in both, or in none."""
     quarantine, silver = halves(feed, tmp_path)
-    rules.agree(feed, tmp_path)
+    rule_versions.agree(feed, tmp_path)
     judge(quarantine, 0)
     for _ in range(2):
         with pytest.raises(
             ConfigError, match=r"quarantine up to 0 and silver up to -1; .*make reset FEED=transactions SINK=silver"
         ):
-            rules.agree(mended, tmp_path)
-    rules.agree(feed, tmp_path)
+            rule_versions.agree(mended, tmp_path)
+    rule_versions.agree(feed, tmp_path)
     judge(silver, 0)
-    rules.agree(mended, tmp_path)
+    rule_versions.agree(mended, tmp_path)
 
 
 @pytest.mark.parametrize("dies", ["before the file", "before the commit"])
 def test_a_batch_that_died_counts_if_its_file_stands(feed: Feed, mended: Feed, tmp_path: Path, dies: str) -> None:
     quarantine, silver = halves(feed, tmp_path)
-    rules.agree(feed, tmp_path)
+    rule_versions.agree(feed, tmp_path)
     judge(quarantine, 0)
     judge(silver, 0, dies=dies)
     if dies == "before the commit":
-        rules.agree(mended, tmp_path)
+        rule_versions.agree(mended, tmp_path)
     else:
         with pytest.raises(ConfigError, match="silver up to -1"):
-            rules.agree(mended, tmp_path)
+            rule_versions.agree(mended, tmp_path)
 
 
 def test_one_is_begun_anew_without_the_other_under_the_same_rules(feed: Feed, tmp_path: Path) -> None:
     quarantine, silver = halves(feed, tmp_path)
-    rules.agree(feed, tmp_path)
+    rule_versions.agree(feed, tmp_path)
     judge(quarantine, 0)
     judge(silver, 0)
-    assert [flow.sink for flow in rules.begun_anew_with(silver)] == ["silver", "gold", "raw_csv"]
-    assert [flow.sink for flow in rules.begun_anew_with(quarantine)] == ["quarantine"]
+    assert [flow.sink for flow in rule_versions.begun_anew_with(silver)] == ["silver", "gold", "raw_csv"]
+    assert [flow.sink for flow in rule_versions.begun_anew_with(quarantine)] == ["quarantine"]
 
 
 @pytest.mark.parametrize("was_known", [True, False])
@@ -92,21 +93,21 @@ def test_each_takes_the_other_along_under_other_rules(
     """Also where it was judged before rules were noted at all."""
     quarantine, silver = halves(feed, tmp_path)
     if was_known:
-        rules.agree(feed, tmp_path)
+        rule_versions.agree(feed, tmp_path)
     judge(quarantine, 0)
     judge(silver, 0)
-    rules.agree(mended, tmp_path)
+    rule_versions.agree(mended, tmp_path)
     quarantine, silver = (Flow(mended, flow.layer, tmp_path) for flow in (quarantine, silver))
     both = {"silver", "quarantine", "gold", "raw_csv"}
-    assert {flow.sink for flow in rules.begun_anew_with(silver)} == both
-    assert {flow.sink for flow in rules.begun_anew_with(quarantine)} == both
-    restart.begin(silver, {})
-    restart.finish(mended, tmp_path)
+    assert {flow.sink for flow in rule_versions.begun_anew_with(silver)} == both
+    assert {flow.sink for flow in rule_versions.begun_anew_with(quarantine)} == both
+    reset_journal.begin(silver, {})
+    reset_journal.finish(mended, tmp_path)
     assert not quarantine.output.exists()
     assert not silver.checkpoint.path.exists()
     halves(mended, tmp_path)
-    rules.agree(mended, tmp_path)
-    assert [flow.sink for flow in rules.begun_anew_with(quarantine)] == ["quarantine"]
+    rule_versions.agree(mended, tmp_path)
+    assert [flow.sink for flow in rule_versions.begun_anew_with(quarantine)] == ["quarantine"]
 
 
 # What commit c6c8daf, whose contract is 1, noted of the feeds that the project ships.
@@ -124,17 +125,17 @@ def judged_by_the_old_version(feed: Feed, root: Path) -> tuple[Flow, Flow]:
 def test_a_version_is_the_old_one_with_the_contract_s_number(feed: Feed) -> None:
     """Else each start after an upgrade would take the rules for changed."""
     for shipped in (feed, load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])[0]):
-        assert rules._version(shipped) == f"{OLD_VERSIONS[shipped.name]}-{rules.CONTRACT}"
+        assert rule_versions._version(shipped) == f"{OLD_VERSIONS[shipped.name]}-{rule_versions.CONTRACT}"
 
 
 def test_an_old_version_is_taken_over_where_both_have_judged_as_far(feed: Feed, tmp_path: Path) -> None:
     made = judged_by_the_old_version(feed, tmp_path)
-    rules.agree(feed, tmp_path)
+    rule_versions.agree(feed, tmp_path)
     for flow in made:
         noted = (flow.checkpoint.path / "rules").read_text().split()
-        assert noted == [OLD_VERSIONS[feed.name], rules._version(feed)]
+        assert noted == [OLD_VERSIONS[feed.name], rule_versions._version(feed)]
     judge(made[0], 1)
-    rules.agree(feed, tmp_path)
+    rule_versions.agree(feed, tmp_path)
 
 
 def test_a_new_contract_is_refused_while_one_is_ahead(feed: Feed, tmp_path: Path) -> None:
@@ -146,14 +147,14 @@ def test_a_new_contract_is_refused_while_one_is_ahead(feed: Feed, tmp_path: Path
         match=r"^this version judges .* transactions otherwise .* quarantine up to 0 and silver up to 1; let both get "
         r"as far with the old version by TRIGGER_INTERVAL=available-now, .*: make reset FEED=transactions SINK=silver$",
     ):
-        rules.agree(feed, tmp_path)
+        rule_versions.agree(feed, tmp_path)
     judge(quarantine, 1)
-    rules.agree(feed, tmp_path)
+    rule_versions.agree(feed, tmp_path)
 
 
 def test_each_takes_the_other_along_under_another_contract(feed: Feed, tmp_path: Path) -> None:
     quarantine, silver = judged_by_the_old_version(feed, tmp_path)
-    rules.agree(feed, tmp_path)
+    rule_versions.agree(feed, tmp_path)
     both = {"silver", "quarantine", "gold", "raw_csv"}
-    assert {flow.sink for flow in rules.begun_anew_with(silver)} == both
-    assert {flow.sink for flow in rules.begun_anew_with(quarantine)} == both
+    assert {flow.sink for flow in rule_versions.begun_anew_with(silver)} == both
+    assert {flow.sink for flow in rule_versions.begun_anew_with(quarantine)} == both

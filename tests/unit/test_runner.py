@@ -10,15 +10,16 @@ from unittest.mock import Mock
 
 import pytest
 
-from stream_app import logs, runner
-from stream_app.checkpoint import Checkpoint
+from stream_app import logs
 from stream_app.errors import ConfigError, StreamAppError, UnavailableError
-from stream_app.feed import Feed
-from stream_app.flow import Flow, Layer, flows
-from stream_app.monitor import Monitor, State
-from stream_app.pipeline import Pipeline
-from stream_app.runner import Runner
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.observe.monitor import Monitor, State
+from stream_app.runtime import runner
+from stream_app.runtime.pipeline import Pipeline
+from stream_app.runtime.runner import Runner
 from stream_app.sinks.batch import Written
+from stream_app.storage.checkpoint import Checkpoint
 from tests.helpers import app_settings, commit, plan, wait_until, write_file
 
 BatchFunction = Callable[[Any, int], None]

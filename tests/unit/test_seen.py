@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from stream_app import files as files_module
-from stream_app.checkpoint import PlannedBatch
-from stream_app.files import batch_files, standing
-from stream_app.sinks.seen import ENTRY, Seen
+from stream_app.sinks.dedupe.index import ENTRY, Seen
+from stream_app.storage import batch_files as files_module
+from stream_app.storage.batch_files import batch_files, standing
+from stream_app.storage.checkpoint import PlannedBatch
 
 WITHIN = 10
 Batch = Sequence[tuple[int, int]]
@@ -29,7 +29,7 @@ def take(seen: Seen, number: int, since: int, rows: Batch) -> list[int]:
 
 
 def starts(history: Sequence[Batch]) -> list[int]:
-    """The clock at the start of each batch: the newest of the rows before, as sources/reader.py has it."""
+    """The clock at the start of each batch: the newest of the rows before, as sources/layer_reader.py has it."""
     found = [0]
     for rows in history:
         found.append(max([found[-1], *(found[-1] + ahead for _, ahead in rows)]))

@@ -7,7 +7,8 @@ from unittest.mock import Mock
 import pytest
 from pyspark import SparkContext
 
-from stream_app import logs, service
+from stream_app import logs
+from stream_app.runtime import service
 from tests.helpers import wait_until
 
 

@@ -12,17 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import ownership, schema
-from stream_app.declared import Session
+from stream_app.admission import ownership
 from stream_app.errors import ConfigError
-from stream_app.feed import load_feeds
-from stream_app.files import batch_file
-from stream_app.flow import Flow, Layer, flows
+from stream_app.feeds import schema
+from stream_app.feeds.feed import load_feeds
+from stream_app.feeds.parts import Session
+from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.layers.sessions import Found, Kept, settle
 from stream_app.ops import recompute
 from stream_app.ops.audit import reconcile
 from stream_app.ops.show import show
 from stream_app.settings import PROJECT
+from stream_app.storage.batch_files import batch_file
 from tests.helpers import START_MS, Row, app_settings, at, commit, plan, write_layer
 
 SECOND = 1_000_000
@@ -113,8 +114,8 @@ BATCHES = st.lists(st.lists(RECORDS, max_size=6), min_size=1, max_size=12)
 @settings(max_examples=150)
 @given(batches=BATCHES)
 def test_batches_make_no_difference_and_duckdb_finds_the_same(batches: list[list[tuple[int, int, bool]]]) -> None:
-    """As Spark runs it: late by the watermark of the batch before, final by that of this one, which is a batch late."""
-    kept, late_by, watermark_ms, newest = None, -1, 0, 0
+    """As Spark runs it: late by the watermark of the batch before, at first 1970; final by this one's, a batch late."""
+    kept, late_by, watermark_ms, newest = None, 0, 0, 0
     found: list[Found] = []
     counted: list[Record] = []
     for batch in [*batches, []]:
@@ -122,7 +123,7 @@ def test_batches_make_no_difference_and_duckdb_finds_the_same(batches: list[list
         in_time = [record for record in new if record[0] > late_by]
         final, _, kept = settle(kept, in_time, watermark_ms * 1000, GAP)
         found, counted = found + final, counted + in_time
-        late_by = watermark_ms * 1000 if watermark_ms else -1
+        late_by = watermark_ms * 1000
         newest = max([newest, *(time for time, _ in new)])
         final_ms, watermark_ms = watermark_ms, max(watermark_ms, newest // 1000 - DELAY_MS)
     assert found == settle(None, counted, final_ms * 1000, GAP)[0]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from stream_app.errors import ConfigError
+from stream_app.kafka.client import connection
 from stream_app.settings import PROJECT, Settings, load_settings
-from stream_app.sources.kafka import connection
 
 HIDDEN = "zq'x\"y\\w"
 SASL = {

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from stream_app import lock, snapshot
-from stream_app.feed import Feed
-from stream_app.flow import Flow, flows
-from stream_app.monitor import Monitor, State
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow, flows
+from stream_app.observe import status_file
+from stream_app.observe.monitor import Monitor, State
 from stream_app.ops import status
 from stream_app.plain import plain
+from stream_app.storage import lock
 from tests.helpers import (
     START_MS,
     app_settings,
@@ -68,13 +69,13 @@ def test_a_full_disk_does_not_silence_the_service(made: tuple[Flow, ...], monkey
     """The snapshot is written on the blocks that it has; one that cannot be written is tried again."""
     monitor, root = Monitor(made), made[0].root
     monitor[made[0]].last_error = "x" * 100
-    snapshot.write(root, monitor)
+    status_file.write(root, monitor)
     size = (root / "_status.json").stat().st_size
     monitor[made[0]].last_error = "y" * 500
-    snapshot.write(root, monitor)
+    status_file.write(root, monitor)
     assert (root / "_status.json").stat().st_size == size
     assert [path.name for path in root.iterdir()] == ["_status.json"]
-    assert snapshot.read(root)["flows"]["transactions.bronze"]["last_error"] == "y" * 500
+    assert status_file.read(root)["flows"]["transactions.bronze"]["last_error"] == "y" * 500
 
     failures = iter([OSError("No space left on device")])
 
@@ -83,12 +84,12 @@ def test_a_full_disk_does_not_silence_the_service(made: tuple[Flow, ...], monkey
             raise error
         real(root, monitor)
 
-    real = snapshot.write
-    monkeypatch.setattr(snapshot, "_INTERVAL_SECONDS", 0.01)
-    monkeypatch.setattr(snapshot, "write", write)
+    real = status_file.write
+    monkeypatch.setattr(status_file, "_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(status_file, "write", write)
     monitor[made[0]].restarts = 7
-    with snapshot.kept(root, monitor):
-        wait_until(lambda: snapshot.read(root)["flows"]["transactions.bronze"]["restarts"] == 7)
+    with status_file.kept(root, monitor):
+        wait_until(lambda: status_file.read(root)["flows"]["transactions.bronze"]["restarts"] == 7)
 
 
 def test_a_compacted_file_counts_once(made: tuple[Flow, ...]) -> None:
@@ -112,7 +113,7 @@ def test_a_running_service_tells_its_states(made: tuple[Flow, ...]) -> None:
     silver.state, silver.restarts, silver.last_error = State.RESTARTING, 2, "OSError: disk full"
     monitor.statuses["transactions.bronze"].behind = {"0": 40, "1": 2}
     with lock.sole_user(root, 0):
-        snapshot.write(root, monitor)
+        status_file.write(root, monitor)
         found = row(made, "silver")
         assert (found.state, found.restarts, found.last_error) == ("restarting", 2, "OSError: disk full")
         assert (row(made, "bronze").state, row(made, "bronze").behind) == ("running", 42)
@@ -123,19 +124,19 @@ def test_a_service_that_gave_up_shows_why(made: tuple[Flow, ...]) -> None:
     monitor = Monitor(made)
     silver = monitor.statuses["transactions.silver"]
     silver.state, silver.last_error = State.FAILED, "OSError: disk full"
-    snapshot.write(made[0].root, monitor)
+    status_file.write(made[0].root, monitor)
     assert (row(made, "silver").state, row(made, "silver").last_error) == ("failed", "OSError: disk full")
 
 
 def test_the_snapshot_is_written_at_once_kept_and_written_a_last_time(made: tuple[Flow, ...]) -> None:
     monitor = Monitor(made)
     monitor[made[0]].state = State.RUNNING
-    snapshot.write(made[0].root, monitor)  # and then it was killed
+    status_file.write(made[0].root, monitor)  # and then it was killed
     monitor = Monitor(made)
-    with snapshot.kept(made[0].root, monitor):
-        assert snapshot.read(made[0].root)["flows"]["transactions.bronze"]["state"] == "starting"
+    with status_file.kept(made[0].root, monitor):
+        assert status_file.read(made[0].root)["flows"]["transactions.bronze"]["state"] == "starting"
         monitor[made[0]].state = State.DONE
-    assert snapshot.read(made[0].root)["flows"]["transactions.bronze"]["state"] == "done"
+    assert status_file.read(made[0].root)["flows"]["transactions.bronze"]["state"] == "done"
     assert row(made, "bronze").state == "stopped"
     assert not list(made[0].root.glob("*.tmp"))
 
@@ -144,7 +145,7 @@ def test_the_table_has_a_row_a_sink_and_the_errors_under_it(made: tuple[Flow, ..
     monitor = Monitor(made)
     monitor[made[3]].last_error = "ValueError: no"
     monitor[made[2]].refused = 1200
-    snapshot.write(made[0].root, monitor)
+    status_file.write(made[0].root, monitor)
     console = Console(width=200)
     with console.capture() as capture:
         console.print(status.table(made[0].root, made))
@@ -165,7 +166,7 @@ def test_what_others_wrote_is_shown_and_never_obeyed(
     monitor = Monitor(made)
     monitor[made[3]].last_error = f"ValueError: {written} end"
     monitor[made[3]].state = State.FAILED
-    snapshot.write(made[0].root, monitor)
+    status_file.write(made[0].root, monitor)
     monkeypatch.setenv("COLUMNS", "400")
     assert status.status(app_settings(made[0].root), made) == 0
     shown = capsys.readouterr().out

@@ -7,8 +7,8 @@ import pytest
 from confluent_kafka import KafkaError
 
 from stream_app.errors import StreamAppError
-from stream_app.feed import load_feeds
-from stream_app.flow import flows
+from stream_app.feeds.feed import load_feeds
+from stream_app.flows.flow import flows
 from stream_app.ops import topics
 from stream_app.settings import PROJECT
 from tests.fakes import FakeAdmin

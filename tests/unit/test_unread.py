@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from stream_app import unread
-from stream_app.feed import Feed
-from stream_app.flow import Flow, Layer
-from stream_app.unread import Unread
+from stream_app.feeds.feed import Feed
+from stream_app.flows import unread
+from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.unread import Unread
 from tests.helpers import tree
 
 CRC = "failed CRC32C check"

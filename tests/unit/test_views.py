@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import schema
 from stream_app.errors import ConfigError
-from stream_app.feed import Feed, load_feeds
-from stream_app.files import batch_file
-from stream_app.flow import Flow, Layer, flows
+from stream_app.feeds import schema
+from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.ops import views
 from stream_app.ops.query import query
 from stream_app.ops.show import show
-from stream_app.rows import count_rows
 from stream_app.settings import PROJECT
+from stream_app.storage.batch_files import batch_file
+from stream_app.storage.row_counts import count_rows
 from tests.helpers import app_settings, bronze_row, silver_row, value, write_file, write_layer
 
 COORDINATES = {

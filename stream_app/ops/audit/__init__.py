@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stream_app.errors import ConfigError, StreamAppError
-from stream_app.flow import Flow, Layer
+from stream_app.flows.flow import Flow, Layer
 from stream_app.ops.audit.report import RIGHT, WRONG, Report
 from stream_app.ops.audit.state import State
 from stream_app.ops.audit.steps import Audit

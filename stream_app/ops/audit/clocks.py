@@ -1,12 +1,12 @@
 """Bounds of the clock by which silver told repeats, and of the watermark that had come when a row of silver was read.
 
 Silver's batch drops a row if one of its key was kept before, whose clock is not behind the clock at the start of the
-batch by more than `within` (layers/silver.py, sinks/seen.py, sources/reader.py). Which rows were one batch, and its
-clock, silver's files say themselves (began.py); then all is exact, but for records in merged files of bronze that are
-between the rows of two batches, and may be of either. Files of older versions do not say it. There a batch is known by
-a file that is not merged, and by the newest entries of silver's offset log. Of other merged files it is only known that
-a batch took whole files of bronze: its clock had come at least as far as the records up to the end of silver's batch
-before, and no further than the records before its own.
+batch by more than `within` (layers/silver.py, sinks/dedupe/index.py, sources/layer_reader.py). Which rows were one
+batch, and its clock, silver's files say themselves (storage/began.py); then all is exact, but for records in merged
+files of bronze that are between the rows of two batches, and may be of either. Files of older versions do not say it.
+There a batch is known by a file that is not merged, and by the newest entries of silver's offset log. Of other merged
+files it is only known that a batch took whole files of bronze: its clock had come at least as far as the records up
+to the end of silver's batch before, and no further than the records before its own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from stream_app.checkpoint import PlannedBatch
-from stream_app.files import BatchFile
+from stream_app.contract.wire import EPOCH, microseconds
 from stream_app.ops.audit.places import NOWHERE, Flags, Numbers
 from stream_app.ops.audit.stored import Stored
-from stream_app.wire import EPOCH, microseconds
+from stream_app.storage.batch_files import BatchFile
+from stream_app.storage.checkpoint import PlannedBatch
 
 
 class Clocks:
@@ -104,7 +104,7 @@ class EventTimes:
 
 
 def read_by_us(file: BatchFile) -> int:
-    """Return the time by which all of a batch's records had come, by the file's name (sources/reader.py)."""
+    """Return the time by which all of a batch's records had come, by the file's name (sources/layer_reader.py)."""
     return microseconds(file.time - EPOCH) + 1_000_000
 
 

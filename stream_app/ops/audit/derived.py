@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import duckdb
 
-from stream_app.declared import Measure
-from stream_app.feed import Feed
-from stream_app.flow import Flow, Layer
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.parts import Measure
+from stream_app.flows.flow import Flow, Layer
 from stream_app.ops import recompute
 from stream_app.ops.audit.findings import Findings
 from stream_app.ops.sql import name, names

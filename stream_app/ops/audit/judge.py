@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stream_app.column import typed
-from stream_app.contract import FORGIVABLE, Contract, Rejected, Row
-from stream_app.feed import Feed
+from stream_app.contract.columns import typed
+from stream_app.contract.contract import FORGIVABLE, Contract, Rejected, Row
+from stream_app.feeds.feed import Feed
 from stream_app.ops.audit.findings import Findings
 from stream_app.ops.audit.places import NOWHERE, Flags, Numbers, Places
 from stream_app.ops.audit.stored import Held, Stored, opened
-from stream_app.planned import UNBOUNDED, Planned
+from stream_app.storage.planned import UNBOUNDED, Planned
 
 LOST = "lost: in bronze, not in silver or quarantine, and no repeat"
 SILVER, QUARANTINE, _LEDGER = "silver", "quarantine", "ledger"

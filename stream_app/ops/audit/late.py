@@ -16,12 +16,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from stream_app.flow import Flow
+from stream_app.contract.wire import microseconds
+from stream_app.flows.flow import Flow
 from stream_app.ops.audit.clocks import EventTimes
 from stream_app.ops.audit.findings import Findings
 from stream_app.ops.audit.places import NOWHERE, Places
 from stream_app.ops.sql import name, text
-from stream_app.wire import microseconds
 
 _PLACE = 'partition, "offset"'
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app import chain, schema
-from stream_app.checkpoint import PlannedBatch
-from stream_app.files import REPLAY, BatchFile, batch_files, standing
-from stream_app.flow import Flow, Layer
+from stream_app.feeds import schema
+from stream_app.flows import lineage
+from stream_app.flows.flow import Flow, Layer
 from stream_app.ops.audit.stored import Held, Stored, held, strange_columns
 from stream_app.ops.views import OpenFiles, read, read_late, up_to
+from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, standing
+from stream_app.storage.checkpoint import PlannedBatch
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class State:
             if flow.layer not in {Layer.BRONZE, Layer.TOPIC, Layer.TABLE}:
                 self._opened(self._files_of(flow))
         # after the files, since it is written before one is deleted
-        self.gone = {sink: chain.gone(flow) for sink, flow in self.flows.items()}
+        self.gone = {sink: lineage.gone(flow) for sink, flow in self.flows.items()}
 
     def sql(self, flow: Flow) -> str:
         """The SQL for the rows of the flow."""
@@ -107,9 +108,9 @@ class State:
         for flow in self.flows.values():
             if flow.layer in {Layer.TOPIC, Layer.TABLE}:
                 continue
-            newest = chain.last_file(flow)
-            batch = chain.lost(flow)
-            if batch is None and newest and newest.last > chain.gone(flow) and not flow.files_of(newest.last):
+            newest = lineage.last_file(flow)
+            batch = lineage.lost(flow)
+            if batch is None and newest and newest.last > lineage.gone(flow) and not flow.files_of(newest.last):
                 batch = newest.last
             if batch is not None:
                 found.append(f"{flow.output} has lost the file of batch {batch}")

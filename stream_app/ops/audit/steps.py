@@ -8,9 +8,11 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from stream_app import rules, unread
+from stream_app.admission import rule_versions
+from stream_app.contract.wire import microseconds
 from stream_app.errors import StreamAppError
-from stream_app.flow import Flow, Layer
+from stream_app.flows import unread
+from stream_app.flows.flow import Flow, Layer
 from stream_app.ops.audit import judge as judges
 from stream_app.ops.audit.clocks import Clocks, EventTimes, read_by_us
 from stream_app.ops.audit.derived import Derived, Gone
@@ -27,7 +29,6 @@ from stream_app.ops.sql import name
 from stream_app.ops.tables import copy_tables
 from stream_app.ops.views import database
 from stream_app.settings import Settings
-from stream_app.wire import microseconds
 
 _PLACE = ("partition", "offset")
 
@@ -93,7 +94,7 @@ class Audit:
         state = self._state
         refused = places["bronze"].find(*(state.quarantine.column(column) for column in _PLACE))
         taken = {layer: state.positions[layer].taken for layer in (Layer.SILVER, Layer.QUARANTINE)}
-        earlier = rules.judged_by_others(self._feed, state.bronze.root)
+        earlier = rule_versions.judged_by_others(self._feed, state.bronze.root)
         shares, first = [], 0
         for held in state.records.files:
             in_silver, in_quarantine = (held.file.last <= batch for batch in taken.values())

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stream_app import began
-from stream_app.began import Began
 from stream_app.errors import StreamAppError
-from stream_app.files import BatchFile
 from stream_app.ops.audit.places import Numbers
+from stream_app.storage import began
+from stream_app.storage.batch_files import BatchFile
+from stream_app.storage.began import Began
 
 # Bronze and the layer that follows have one order, so a share of bronze needs one or two of these.
 _KEPT_GROUPS = 4
@@ -31,7 +31,7 @@ class Held:
     groups: tuple[int, ...]
     """The rows of each of its row groups."""
     batches: tuple[Began, ...]
-    """Its batches, as far as it tells (began.py); a file that is not merged is one."""
+    """Its batches, as far as it tells (storage/began.py); a file that is not merged is one."""
 
     @property
     def rows(self) -> int:

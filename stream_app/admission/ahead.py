@@ -1,0 +1,73 @@
+"""A follower is never ahead of what it follows, or it would skip what comes next.
+
+It is ahead where the layer before, or silver's ledger, was restored from an older copy without it. Batches of the layer
+before that are planned count as read: a follower reads a file that has appeared, and its commit comes later.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stream_app.admission.ownership import reset_command
+from stream_app.errors import ConfigError
+from stream_app.flows import lineage
+from stream_app.flows.flow import Flow, Layer
+from stream_app.storage.batch_files import REPLAY, batch_files
+from stream_app.storage.checkpoint import BEFORE_ALL_FILES
+from stream_app.storage.planned import newest_kafka_ts
+
+
+def refuse(flow: Flow) -> None:
+    """Raise ConfigError where the flow has read, or planned to read, batches that the layer before has not planned."""
+    upstream = flow.upstream
+    if upstream is None:
+        return
+    has, read = _planned(upstream), _read(flow, "batch")
+    if read > has:
+        problem = f"has read {upstream.name} up to batch {read}, which by its checkpoint has come to {has} only"
+        raise _refusal(flow, problem, [one for one in upstream.downstream if _read(one, "batch") > has])
+    if flow.layer is Layer.SILVER:
+        ledger = max((file.last for file in batch_files(flow.replay, REPLAY)), default=-1)
+        if (taken := _read(flow, "replay")) > ledger:
+            problem = f"has read {flow.replay} up to file {taken}, which holds files up to {ledger} only"
+            raise _refusal(flow, problem, [flow])
+
+
+def refuse_clock(flow: Flow) -> None:
+    """Raise ConfigError where the flow has read a record that is newer than any of the batches it has read.
+
+    Then the layer before has written other batches under their ids since. It reads the footer of each file.
+    """
+    upstream, clock = flow.upstream, _read(flow, "clock")
+    if upstream is None or clock <= 0 or lineage.gone(upstream) >= 0:
+        return
+    files = upstream.files(up_to=_read(flow, "batch"))
+    if files and all((newest := _newest(file.path)) is not None and newest < clock for file in files):
+        problem = f"has read a newer record of {upstream.name} than its batches up to {files[-1].last} hold by now"
+        raise _refusal(flow, problem, [flow])
+
+
+def _newest(path: Path) -> int | None:
+    try:
+        return newest_kafka_ts(pq.read_metadata(path))
+    except (OSError, pa.ArrowInvalid):  # whoever reads a damaged file says so
+        return None
+
+
+def _read(flow: Flow, what: str) -> int:
+    """How far the newest batch goes that the flow has planned."""
+    planned = flow.checkpoint.last_planned()
+    return int((planned.end if planned else BEFORE_ALL_FILES).get(what, -1))
+
+
+def _planned(flow: Flow) -> int:
+    planned = flow.checkpoint.last_planned()
+    return planned.batch_id if planned else -1
+
+
+def _refusal(flow: Flow, problem: str, ahead: list[Flow]) -> ConfigError:
+    anew = " && ".join(map(reset_command, ahead))
+    return ConfigError(f"{flow.name} {problem}: one of both is from an older copy; put that back, or type: {anew}")

@@ -1,0 +1,1 @@
+"""What is declared: a feed, its parts, and the types of its columns."""

@@ -1,0 +1,67 @@
+"""The columns of the layers as Spark types; times are UTC, in microseconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    DataType,
+    IntegerType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+from stream_app.feeds.feed import Feed
+
+COORDINATES = StructType(
+    [
+        StructField("kafka_ts", TimestampType()),
+        StructField("topic", StringType()),
+        StructField("partition", IntegerType()),
+        StructField("offset", LongType()),
+    ]
+)
+
+_HEADER = StructType([StructField("key", StringType()), StructField("value", BinaryType())])
+
+PLANNED = "_planned"
+"""The column beside bronze's with the time at which a record's batch was planned, as int64 (storage/planned.py)."""
+
+BRONZE = StructType(
+    [
+        StructField("key", StringType()),
+        StructField("value", BinaryType()),
+        StructField("headers", ArrayType(_HEADER)),
+        *COORDINATES,
+    ]
+)
+
+QUARANTINE = StructType(
+    [
+        StructField("key", StringType()),
+        StructField("value", BinaryType()),
+        StructField("value_text", StringType()),
+        StructField("reasons", ArrayType(StringType())),
+        *COORDINATES,
+    ]
+)
+
+
+def fields(feed: Feed) -> StructType:
+    """The declared fields of a feed, in order. A feed file names types as Spark's JSON schemas do."""
+    return StructType([StructField(name, _type(field.type)) for name, field in feed.fields.items()])
+
+
+def silver(feed: Feed) -> StructType:
+    """The declared fields, then where each record stood in Kafka."""
+    return StructType([*fields(feed), *COORDINATES])
+
+
+def _type(name: str) -> DataType:
+    one: dict[str, Any] = {"name": "_", "type": name, "nullable": True, "metadata": {}}
+    return StructType.fromJson({"type": "struct", "fields": [one]})["_"].dataType

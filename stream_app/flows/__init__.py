@@ -1,0 +1,1 @@
+"""A flow: one streaming query, its names and paths, and the lineage of its files."""

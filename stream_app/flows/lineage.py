@@ -1,0 +1,126 @@
+"""What a file of Parquet says of itself: which query wrote it, and the batch of the file before it.
+
+So the files of a query are a chain. Ids alone do not tell that one was deleted, for a batch without rows has no file;
+nor that one was copied in, of a batch that had none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stream_app.flows.flow import Flow, Layer
+from stream_app.storage.batch_files import BatchFile, batch_files, parse, replace_text
+
+_LAST_FILE = "last_file"
+_LET_GO = "let_go"
+_QUERY = b"query_id"
+_FOLLOWS = b"follows_batch"
+
+
+def remember(flow: Flow, file: Path) -> None:
+    """Keep the name of the newest file beside the checkpoint: a start notices if it has gone, the next one names it."""
+    # not flushed, for each batch writes it: with an older name, neither would see a file that is missing
+    replace_text(flow.checkpoint.path / _LAST_FILE, file.name, flushed=False)
+
+
+def last_file(flow: Flow) -> BatchFile | None:
+    """The newest file, wherever its batch is now; None before the first."""
+    try:
+        return parse(flow.output / (flow.checkpoint.path / _LAST_FILE).read_text(), flow.sink)
+    except FileNotFoundError:
+        return None
+
+
+def signature(flow: Flow) -> dict[bytes, bytes]:
+    """Who writes a file, as its metadata says; a merged file keeps what its first one says, here and in `link`."""
+    return {_QUERY: (flow.checkpoint.query_id() or "").encode()}
+
+
+def link(flow: Flow) -> dict[bytes, bytes]:
+    """What the flow's next file says of itself. A lake's are in many folders, of which people delete the old ones."""
+    if flow.layer is Layer.LAKE:
+        return signature(flow)
+    last = last_file(flow)
+    return {**signature(flow), _FOLLOWS: str(last.last if last else -1).encode()}
+
+
+def missing(read: int, files: Sequence[BatchFile], end: int) -> int | None:
+    """The first batch whose file has gone from those after batch `read`, of which `end` is planned to be read.
+
+    None if all are there. Who has read nothing (-1) begins with what there is (`before`). Files that were written
+    without a link do not tell.
+    """
+    last = read if read >= 0 or not files else files[0].first - 1
+    for file in files:
+        if (follows := _follows(file)) > last:
+            return follows
+        last = file.last
+    return None if end <= read or any(file.last == end for file in files) else end
+
+
+def before(files: Sequence[BatchFile]) -> int | None:
+    """The batch before the first file, if that had one: RETENTION=prune deletes the oldest, or somebody did."""
+    return next((batch for file in files[:1] if (batch := _follows(file)) >= 0), None)
+
+
+def let_go(flow: Flow, batch: int) -> None:
+    """Note that files up to that batch may be missing from now on: they were pruned, or a person goes on without."""
+    replace_text(flow.checkpoint.path / _LET_GO, str(max(batch, gone(flow))))
+
+
+def gone(flow: Flow) -> int:
+    """The newest batch of which a file may be missing: it was pruned, or a person goes on without; -1 for none."""
+    try:
+        return int((flow.checkpoint.path / _LET_GO).read_text())
+    except FileNotFoundError:
+        return -1
+
+
+def lost(flow: Flow) -> int | None:
+    """The first batch of the flow's own whose file was deleted, but for those that were let go; None if there is none.
+
+    Not of the CSV and of lakes, whose files have no link; nor of the newest (`last_file`).
+    """
+    let_go = gone(flow)
+    files = flow.files(let_go)
+    if let_go < 0 and files and _QUERY in _metadata(files[0].path) and (first := before(files)) is not None:
+        return first
+    return missing(let_go, files, let_go)
+
+
+def unbroken(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
+    """The files in runs: a new one begins where one is missing before it, and with a file of another query."""
+    run: list[BatchFile] = []
+    for file in files:
+        if run and (_follows(file) > run[-1].last or not is_of_one_query(run[-1], file)):
+            yield run
+            run = []
+        run.append(file)
+    yield run
+
+
+def stranger(flow: Flow) -> Path | None:
+    """A file in the flow's folders that another query wrote."""
+    own = flow.checkpoint.query_id()
+    found = (file.path for folder, prefix in flow.folders for file in batch_files(folder, prefix))
+    return next((path for path in found if (writer := _metadata(path).get(_QUERY)) and writer.decode() != own), None)
+
+
+def is_of_one_query(one: BatchFile, other: BatchFile) -> bool:
+    """Whether one query wrote both, as far as they tell."""
+    return len({_metadata(file.path).get(_QUERY) for file in (one, other)} - {None}) <= 1
+
+
+def _follows(file: BatchFile) -> int:
+    return int(_metadata(file.path).get(_FOLLOWS, -1))
+
+
+def _metadata(path: Path) -> Mapping[bytes, bytes]:
+    try:
+        return pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):  # a CSV has none, and whoever reads a damaged file says so
+        return {}

@@ -1,0 +1,184 @@
+"""What we ask the broker ourselves, beside what Spark reads: topic ids, the offsets that exist, missing topics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from stream_app import logs
+from stream_app.errors import ConfigError, StreamAppError, UnavailableError
+from stream_app.kafka.client import client_config
+from stream_app.settings import Settings
+
+Answer = TypeVar("Answer")
+PARTITIONS = 3
+"""Of the topics that we create."""
+_TIMEOUT_SECONDS = 15.0
+_ASK_AGAIN_SECONDS = 0.5
+# No broker will take back what it says by these. All else passes: leaders move, and a broker knows of a topic late.
+_FINAL = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError._AUTHENTICATION,
+    KafkaError._SSL,
+}
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic as it is now. A topic that was deleted and made again has another id."""
+
+    name: str
+    id: str
+    partitions: tuple[int, ...]
+
+
+def create_missing(admin: AdminClient, existing: set[str], topics: Iterable[str]) -> list[str]:
+    """Create the topics that do not exist, replicated as the broker does by default; return them.
+
+    Raises StreamAppError where the broker refuses one.
+    """
+    missing = [topic for topic in topics if topic not in existing]
+    if not missing:
+        return []
+    for topic, created in admin.create_topics([NewTopic(topic, PARTITIONS) for topic in missing]).items():
+        try:
+            created.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another program of ours was quicker
+                raise StreamAppError(f"topic {topic} cannot be made: {error.args[0].str()}") from None
+    return missing
+
+
+class Broker:
+    """A connection for questions; it opens when the first one is asked."""
+
+    def __init__(
+        self, settings: Settings, timeout_seconds: float = _TIMEOUT_SECONDS, patience_seconds: float = 0.0
+    ) -> None:
+        """Wait for an answer for `timeout_seconds`, and ask again for `patience_seconds` what may pass."""
+        self._timeout, self._patience = timeout_seconds, patience_seconds
+        self._isolation = IsolationLevel[settings.kafka_isolation_level.upper()]
+        self._servers = settings.kafka_bootstrap_servers
+        self._refusal = ""
+        """Why the broker does not let us in, of which an answer that does not come says nothing."""
+        # librdkafka logs each failed connection; what matters of that is in the errors below.
+        config: dict[str, Any] = {**client_config(settings), "log_level": 0, "error_cb": self._on_error}
+        self._admin = AdminClient(config)
+
+    def topic(self, name: str) -> Topic:
+        """The topic. Raises ConfigError where there is none, UnavailableError where no broker answers."""
+        return self._patiently(name, lambda: self._topic(name))
+
+    def wait_for_topic(self, name: str, patience_seconds: float) -> Topic:
+        """The topic, once a broker answers and it exists; after `patience_seconds` without, the last error."""
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            try:
+                return self._topic(name)
+            except KafkaException as failed:
+                error = self._explain(name, failed)
+                if time.monotonic() > deadline:
+                    raise error from None
+                logs.info(f"waiting for Kafka: {error}")
+                time.sleep(2)
+
+    def earliest_offsets(self, topic: Topic) -> dict[int, int]:
+        """The first offset that each partition still holds."""
+        return self._offsets(topic, OffsetSpec.earliest())
+
+    def end_offsets(self, topic: Topic) -> dict[int, int]:
+        """The offset that each partition's next record will have."""
+        return self._offsets(topic, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
+
+    def stable_offsets(self, topic: Topic) -> dict[int, int]:
+        """How far each partition can be read now: with read_committed to the first transaction that is open."""
+        return self._offsets(topic, OffsetSpec.latest(), self._isolation)
+
+    def offsets_at(self, topic: Topic, time_ms: int) -> dict[int, int]:
+        """The first offset of each partition that is not older than that time; its end where there is none."""
+        found, ends = self._offsets(topic, OffsetSpec.for_timestamp(time_ms)), self.end_offsets(topic)
+        return {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
+
+    def largest_batch(self, topic: str) -> int | None:
+        """The bytes of a producer's batch that the topic takes; None where the broker does not tell us."""
+        asked = ConfigResource(ResourceType.TOPIC, topic)
+        try:
+            found = self._admin.describe_configs([asked], request_timeout=self._timeout)[asked].result()
+        except KafkaException:  # to ask takes a right of its own
+            return None
+        return int(found["max.message.bytes"].value)
+
+    def set_group_offsets(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
+        """Set what a consumer group has consumed of the topic. Raises StreamAppError where the broker refuses."""
+        partitions = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+        asked = [ConsumerGroupTopicPartitions(group, partitions)]
+        try:
+            self._admin.alter_consumer_group_offsets(asked, request_timeout=self._timeout)[group].result()
+        except KafkaException as error:
+            raise self._explain(topic, error) from None
+
+    def _topic(self, name: str) -> Topic:
+        future = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._timeout)[name]
+        found = future.result()
+        return Topic(name, str(found.topic_id), tuple(sorted(partition.id for partition in found.partitions)))
+
+    def _offsets(
+        self, topic: Topic, spec: OffsetSpec, isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED
+    ) -> dict[int, int]:
+        asked = {TopicPartition(topic.name, partition): spec for partition in topic.partitions}
+
+        def ask() -> dict[int, int]:
+            futures = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=self._timeout)
+            return {partition.partition: future.result().offset for partition, future in futures.items()}
+
+        return self._patiently(topic.name, ask)
+
+    def _patiently(self, topic: str, ask: Callable[[], Answer]) -> Answer:
+        """Ask again what fails while leaders move, for the patience that this connection was made with."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return ask()
+            except KafkaException as error:
+                explained = self._explain(topic, error)
+                if error.args[0].code() in _FINAL or time.monotonic() >= deadline:
+                    raise explained from None
+            time.sleep(_ASK_AGAIN_SECONDS)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in {KafkaError._AUTHENTICATION, KafkaError._SSL}:
+            self._refusal = error.str()
+
+    def _explain(self, topic: str, error: KafkaException) -> StreamAppError:
+        cause = error.args[0]
+        self._admin.poll(0)  # which calls _on_error
+        if self._refusal:
+            refusal, self._refusal = self._refusal, ""
+            return StreamAppError(f"KAFKA_SASL_*, KAFKA_SSL_*: {self._servers} does not let us in ({refusal})")
+        if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return ConfigError(
+                f"there is no topic {topic} at {self._servers}; create it, or correct the feed's `topic`"
+            )
+        kind = StreamAppError if cause.code() in _FINAL else UnavailableError
+        return kind(
+            f"KAFKA_BOOTSTRAP_SERVERS: no answer from {self._servers} ({cause.str()}); "
+            "start the broker (make broker, make up) or correct the setting"
+        )

@@ -1,0 +1,63 @@
+"""COMMIT_GROUP_OFFSETS=1: what each sink has consumed, mirrored to a consumer group `stream-app.<feed>.<layer>`.
+
+For lag tools to see, a few seconds behind and never read back: Spark's checkpoints alone say where a sink goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from stream_app import logs
+from stream_app.errors import StreamAppError
+from stream_app.flows.flow import Flow
+from stream_app.kafka.broker import Broker
+
+_INTERVAL_SECONDS = 5.0
+
+
+@contextmanager
+def mirrored(flows: Sequence[Flow], broker: Broker) -> Iterator[None]:
+    """Mirror every few seconds, in a thread of its own, and once more at the end."""
+    ended = threading.Event()
+
+    def loop() -> None:
+        told: dict[str, dict[int, int]] = {}
+        while True:
+            last = ended.wait(_INTERVAL_SECONDS)
+            for flow in flows:
+                _mirror(flow, broker, told)
+            if last:
+                return
+
+    thread = threading.Thread(target=loop, daemon=True, name="groups")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(_INTERVAL_SECONDS)
+
+
+def consumed(flow: Flow) -> dict[int, int] | None:
+    """The next offset of each partition that the flow has not consumed; None where the logs no longer tell."""
+    committed = flow.checkpoint.last_committed()
+    while committed is not None and flow.upstream is not None:
+        flow = flow.upstream
+        try:
+            committed = flow.checkpoint.planned(committed.end["batch"])
+        except FileNotFoundError:  # nothing taken yet, or so far behind that the entry was purged
+            return None
+    return {int(p): at for p, at in committed.end[flow.feed.topic].items()} if committed else None
+
+
+def _mirror(flow: Flow, broker: Broker, told: dict[str, dict[int, int]]) -> None:
+    try:
+        offsets = consumed(flow)
+        if offsets is None or told.get(flow.name) == offsets:
+            return
+        broker.set_group_offsets(f"stream-app.{flow.name}", flow.feed.topic, offsets)
+        told[flow.name] = offsets
+    except (StreamAppError, OSError) as error:
+        logs.warning(f"{flow.name} group offsets were not mirrored", error=error)

@@ -1,0 +1,150 @@
+"""/metrics for Prometheus, /healthz and /readyz, on METRICS_PORT."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from stream_app.errors import ConfigError
+from stream_app.observe.answers import Answer, answer_forever, listen
+from stream_app.observe.monitor import FlowStatus, Monitor, State
+
+_SINK = ("feed", "sink")
+_COUNTERS: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {
+    "batches": ("Micro-batches that ended", lambda s: s.batches),
+    "rows_in": ("Rows read", lambda s: s.rows_in),
+    "rows_out": ("Rows written", lambda s: s.rows_out),
+    "file_bytes": ("Bytes of the files written", lambda s: s.bytes),
+    "restarts": ("Restarts of the query after a failure", lambda s: s.restarts),
+    "repeats_dropped": ("Records dropped as repeats of one that silver holds", lambda s: s.repeats),
+    "records_refused": ("Rows that the topic of the sink refused", lambda s: s.refused),
+    "rows_dropped_by_watermark": ("Rows that came after their window was final", lambda s: s.late),
+}
+_GAUGES: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {
+    "up": ("1 while the query runs", lambda s: s.state is State.RUNNING),
+    "last_batch_id": ("The newest batch that ended", lambda s: s.batch_id),
+    "seconds_since_progress": (
+        "Since the query ended a batch or found nothing to do",
+        lambda s: time.time() - s.progress_at,
+    ),
+    "state_rows": ("Rows in the state store", lambda s: s.state_rows),
+    "state_memory_bytes": ("Memory of the state store", lambda s: s.state_bytes),
+}
+
+
+class _Statuses(Collector):
+    """Reads the monitor when Prometheus asks."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._statuses = monitor.statuses.values()
+
+    def collect(self) -> Iterator[Metric]:
+        for name, (text, value) in _COUNTERS.items():
+            counter = CounterMetricFamily(f"stream_app_{name}", text, labels=_SINK)
+            for status in self._statuses:
+                counter.add_metric(_labels(status), value(status))
+            yield counter
+        for name, (text, value) in _GAUGES.items():
+            gauge = GaugeMetricFamily(f"stream_app_{name}", text, labels=_SINK)
+            for status in self._statuses:
+                gauge.add_metric(_labels(status), value(status))
+            yield gauge
+        yield from self._behind()
+        yield from self._watermarks()
+        yield self._quarantined()
+
+    def _behind(self) -> Iterator[Metric]:
+        records = GaugeMetricFamily(
+            "stream_app_records_behind",
+            "Records of the topic not read yet",
+            labels=(*_SINK, "topic", "partition"),
+        )
+        batches = GaugeMetricFamily(
+            "stream_app_batches_behind", "Batches of the layer before not read yet", labels=_SINK
+        )
+        held = GaugeMetricFamily(
+            "stream_app_records_in_open_transactions",
+            "Records of the topic that wait for open transactions",
+            labels=(*_SINK, "topic", "partition"),
+        )
+        for status in self._statuses:
+            for part, count in status.held.items():
+                held.add_metric([*_labels(status), status.flow.feed.topic, part], count)
+            for part, count in status.behind.items():
+                if status.flow.upstream is None:
+                    records.add_metric([*_labels(status), status.flow.feed.topic, part], count)
+                else:
+                    batches.add_metric(_labels(status), count)
+        yield from (records, batches, held)
+
+    def _watermarks(self) -> Iterator[Metric]:
+        at = GaugeMetricFamily("stream_app_watermark_seconds", "The watermark, since the epoch", labels=_SINK)
+        age = GaugeMetricFamily("stream_app_watermark_age_seconds", "How old the watermark is", labels=_SINK)
+        for status in self._statuses:
+            if status.watermark:
+                at.add_metric(_labels(status), status.watermark)
+                age.add_metric(_labels(status), time.time() - status.watermark)
+        yield from (at, age)
+
+    def _quarantined(self) -> Metric:
+        family = CounterMetricFamily(
+            "stream_app_quarantined",
+            "Quarantined records by reason; one may have several",
+            labels=(*_SINK, "reason"),
+        )
+        for status in self._statuses:
+            for reason, count in status.reasons.items():
+                family.add_metric([*_labels(status), reason], count)
+        return family
+
+
+class Metrics:
+    """What is measured of each batch beside what the monitor holds, and the server of it all."""
+
+    def __init__(self, monitor: Monitor, patience_seconds: float) -> None:
+        """`patience_seconds`: for how long a running query may show no progress before it counts as stuck."""
+        self._monitor = monitor
+        self._patience = patience_seconds
+        self._registry = CollectorRegistry()
+        self._registry.register(_Statuses(monitor))
+        buckets = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+        self._seconds = Histogram(
+            "stream_app_batch_seconds", "Duration of a batch", _SINK, registry=self._registry, buckets=buckets
+        )
+
+    def observe(self, status: FlowStatus, seconds: float) -> None:
+        """Count one batch's duration."""
+        self._seconds.labels(*_labels(status)).observe(seconds)
+
+    def serve(self, host: str, port: int) -> None:
+        """Answer for as long as the process lives. Raises ConfigError where the port is taken or the host not ours."""
+        answers = {"/metrics": self._metrics, "/healthz": self._health, "/readyz": self._readiness}
+        try:
+            listener = listen(host, port)
+        except OSError as error:
+            problem = f"METRICS_PORT: cannot listen on {host}:{port}: {error.strerror}"
+            raise ConfigError(problem) from None
+        answer_forever(listener, answers)
+
+    def _metrics(self) -> Answer:
+        return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
+
+    def _health(self) -> Answer:
+        return _json(self._monitor.problems(self._patience))
+
+    def _readiness(self) -> Answer:
+        return _json({} if self._monitor.ready else {"service": "its queries are not all started"})
+
+
+def _json(problems: dict[str, str]) -> Answer:
+    body = json.dumps({"ok": not problems, "problems": problems}).encode()
+    return 503 if problems else 200, "application/json", body + b"\n"
+
+
+def _labels(status: FlowStatus) -> tuple[str, str]:
+    return status.flow.feed.name, status.flow.sink

@@ -1,0 +1,121 @@
+"""Spark's progress reports -> the monitor, and one log line for each batch of each sink."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+from typing import Any
+
+from pyspark.java_gateway import ensure_callback_server_started
+from pyspark.sql import SparkSession
+
+from stream_app import logs
+from stream_app.observe.metrics import Metrics
+from stream_app.observe.monitor import FlowStatus, Monitor
+from stream_app.sinks.batch import Written
+
+
+class ProgressListener:
+    """Called by Spark, one event at a time, apart from the queries' own threads.
+
+    Not pyspark's StreamingQueryListener: that turns each report into Python objects field by field, by hundreds of
+    calls to the JVM, which at a batch a second took a tenth of a core (docs/benchmark.md).
+    """
+
+    def __init__(self, monitor: Monitor, metrics: Metrics) -> None:
+        self._monitor = monitor
+        self._metrics = metrics
+        self._names: dict[str, str] = {}
+
+    def listen(self, spark: SparkSession) -> None:
+        """Have Spark call this object from now on."""
+        jvm: Any = spark._jvm
+        ensure_callback_server_started(spark.sparkContext._gateway)
+        wrapped = jvm.org.apache.spark.sql.streaming.PythonStreamingQueryListenerWrapper(self)
+        spark._jsparkSession.streams().addListener(wrapped)
+
+    def onQueryStarted(self, event: Any) -> None:  # noqa: N802 - Spark's name
+        """Learn which run is which flow's; idle events carry the run id alone."""
+        self._names[event.runId().toString()] = event.name()
+
+    def onQueryIdle(self, event: Any) -> None:  # noqa: N802 - Spark's name
+        """A query that found nothing to read is making progress, too."""
+        status = self._monitor.statuses.get(self._names.get(event.runId().toString(), ""))
+        if status:
+            _progressed(status)
+
+    def onQueryTerminated(self, event: Any) -> None:  # noqa: N802 - Spark's name
+        """The supervisor sees to queries that end; here their run is forgotten."""
+        self._names.pop(event.runId().toString(), None)
+
+    def onQueryProgress(self, event: Any) -> None:  # noqa: N802 - Spark's name
+        """Note what the batch did, and log it unless it did nothing."""
+        progress = json.loads(event.progress().json())
+        status = self._monitor.statuses.get(progress["name"])
+        if status is None:
+            return
+        _progressed(status)
+        status.behind = _behind(progress["sources"][0])
+        written = status.written.pop(progress["batchId"], None)
+        if written is None:  # nothing was read: the report repeats the last batch
+            return
+        seconds = progress["batchDuration"] / 1000
+        self._metrics.observe(status, seconds)
+        _count(status, progress, written)
+        if written.rows or written.rows_in:
+            logs.info(
+                status.flow.name,
+                batch=written.batch_id,
+                rows_in=written.rows_in,
+                rows_out=written.rows,
+                file=written.file.name if written.file else "-",
+                bytes=written.bytes,
+                seconds=round(seconds, 3),
+                **{f"{'batches' if status.flow.upstream else 'records'}_behind": sum(status.behind.values())},
+            )
+
+    class Java:
+        """What py4j asks for."""
+
+        implements = ("org.apache.spark.sql.streaming.PythonStreamingQueryListener",)
+
+
+def _progressed(status: FlowStatus) -> None:
+    status.progress_at = time.time()
+    status.failures, status.last_error = 0, ""
+
+
+def _count(status: FlowStatus, progress: dict[str, Any], written: Written) -> None:
+    status.batch_id, status.batch_at = written.batch_id, time.time()
+    status.batches += 1
+    status.rows_in += written.rows_in
+    status.rows_out += written.rows
+    status.bytes += written.bytes
+    status.late += written.late
+    status.refused += written.refused
+    status.reasons.update(written.reasons)
+    watermark = progress.get("eventTime", {}).get("watermark")
+    if watermark:
+        status.watermark = datetime.fromisoformat(watermark).timestamp()
+    status.repeats += written.repeats
+    status.state_rows, status.state_bytes = written.seen, written.seen_bytes
+    for operator in progress["stateOperators"]:
+        status.state_rows = operator["numRowsTotal"]
+        status.state_bytes = operator["memoryUsedBytes"]
+
+
+def _behind(source: dict[str, Any]) -> dict[str, int]:
+    """How much stands upstream that is not read: records by partition of a topic, or batches of a layer."""
+    end, latest = (_offset(source.get(key)) for key in ("endOffset", "latestOffset"))
+    if "batch" in end:
+        return {"": max(0, latest.get("batch", -1) - end["batch"])}
+    return {
+        partition: at - end.get(topic, {}).get(partition, 0)
+        for topic, partitions in latest.items()
+        for partition, at in partitions.items()
+    }
+
+
+def _offset(value: Any) -> dict[str, Any]:
+    return json.loads(value) if isinstance(value, str) else value or {}

@@ -1,0 +1,76 @@
+"""`<OUTPUT_PATH>/_status.json`: what the running service knows of its flows, for commands in other processes.
+
+It is written in place, on the blocks that it has had from the start: on a full disk it must still tell what failed.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from stream_app.observe.monitor import Monitor
+
+_NAME = "_status.json"
+_INTERVAL_SECONDS = 1.0
+_BYTES_FOR_A_FLOW = 1024
+_ATTEMPTS = 5
+
+
+def write(root: Path, monitor: Monitor) -> None:
+    """Overwrite the snapshot. Raises OSError where the disk has no room for the first one."""
+    flows = {
+        name: {
+            "state": str(status.state),
+            "restarts": status.restarts,
+            "last_error": status.last_error,
+            "batch_id": status.batch_id,
+            "batch_at": status.batch_at,
+            "behind": sum(status.behind.values()),
+            "refused": status.refused,
+            "held": sum(status.held.values()),
+        }
+        for name, status in monitor.statuses.items()
+    }
+    text = json.dumps({"at": time.time(), "flows": flows}).encode().ljust(_BYTES_FOR_A_FLOW * (len(flows) + 1))
+    path = root / _NAME
+    path.touch()
+    with path.open("r+b", buffering=0) as file:
+        file.write(text)
+        file.truncate()
+
+
+def read(root: Path) -> dict[str, Any]:
+    """The newest snapshot, of a service that may have ended; without one, one of no flows."""
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError, ValueError):  # a part may be of the second before
+            return dict(json.loads((root / _NAME).read_text()))
+    return {"at": 0.0, "flows": {}}
+
+
+@contextmanager
+def kept(root: Path, monitor: Monitor) -> Iterator[None]:
+    """Write a snapshot at once, one every second, and a last one at the end."""
+    ended = threading.Event()
+
+    def keep() -> None:
+        with suppress(OSError):  # the sinks tell of a full disk; the next second tries again
+            write(root, monitor)
+
+    def loop() -> None:
+        while not ended.wait(_INTERVAL_SECONDS):
+            keep()
+
+    keep()  # or those who ask during the start would be told what the service before this one was
+    thread = threading.Thread(target=loop, daemon=True, name="snapshot")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        keep()

@@ -1,0 +1,168 @@
+"""A flow becomes a running query: its source, its layer and its sink, put together in one place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from stream_app import logs
+from stream_app.admission import reset_journal, topic_epochs
+from stream_app.admission.admit import Admission
+from stream_app.feeds import schema
+from stream_app.flows import lineage, unread
+from stream_app.flows.flow import Flow, Layer
+from stream_app.layers.gold import gold
+from stream_app.layers.sessions import sessions
+from stream_app.observe.hints import Hints
+from stream_app.settings import Settings
+from stream_app.sinks import postgres, topic
+from stream_app.sinks.batch import BatchSink, PartsWriter, Written
+from stream_app.sinks.dates import by_date
+from stream_app.sinks.dedupe.staging import KeptRows
+from stream_app.sinks.late import write_late
+from stream_app.sinks.parts import Part, Step, write_parts
+from stream_app.sources.layer import read_layer
+from stream_app.sources.split_rows import Rows
+from stream_app.sources.topic import read_topic
+from stream_app.sources.topic_records import Records, offset_ranges, splits_of
+from stream_app.storage.batch_files import BatchFile
+from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.planned import pinned
+from stream_app.storage.row_counts import count_rows
+
+# What these layers do with a row, Python does alone: their queries' rows are splits, until the sink's tasks read them.
+_READ_BY_SINK = {Layer.QUARANTINE, Layer.SILVER, Layer.RAW_CSV, Layer.LAKE}
+_PREVIEWED = {Layer.SILVER, Layer.GOLD}
+_PREVIEW_ROWS = 5
+# Followers look at once again: their source waits for a file (sources/layer_reader.py).
+_FOLLOW_INTERVAL = "0 seconds"
+
+
+class Pipeline:
+    """Starts the query of a flow, and writes its batches."""
+
+    def __init__(self, spark: SparkSession, admission: Admission, settings: Settings) -> None:
+        self._spark = spark
+        self._admission = admission
+        self._settings = settings
+        self.hadoop = Hadoop(spark)
+        self._sinks: dict[Flow, BatchSink] = {}
+        self._kept: dict[Flow, KeptRows] = {}
+        self._hints = Hints()
+
+    def start(self, flow: Flow, batch_function: Callable[[DataFrame, int], None]) -> StreamingQuery:
+        """Check that the flow may go on from its checkpoint, then start its query.
+
+        Raises ConfigError where it may not; then nothing was changed.
+        """
+        read_from = self._admission.admit(flow)
+        self.hadoop.delete(flow.staging)
+        check = partial(self._admission.check_same_topic, flow, read_from)
+        self._sinks[flow] = BatchSink(flow, self.hadoop, self._parts_writer(flow), check)
+        frame = self._transform(flow)
+        if flow.layer is Layer.TABLE:
+            postgres.prepare(flow, self._settings, frame.schema)
+        writer = (
+            frame.writeStream.queryName(flow.name)
+            .outputMode("update" if flow.layer is Layer.TABLE else "append")
+            .option("checkpointLocation", f"file://{flow.checkpoint.path.absolute()}")  # Hadoop decodes no %20
+            .foreachBatch(batch_function)
+        )
+        if self._settings.drains and flow.upstream is None:
+            return writer.trigger(availableNow=True).start()
+        interval = self._settings.trigger_interval if flow.upstream is None else _FOLLOW_INTERVAL
+        return writer.trigger(processingTime=interval).start()
+
+    def write(self, flow: Flow, frame: DataFrame, batch_id: int) -> Written:
+        """Write a batch of the flow (sinks/batch.py has the guarantee)."""
+        planned = flow.checkpoint.planned(batch_id)
+        flow.checkpoint.flush(batch_id)
+        taken: list[BatchFile] = []
+        if flow.upstream:
+            taken = flow.taken(planned)
+            self._admission.check_files(flow, flow.start(batch_id)["batch"], taken, planned.end["batch"])
+        late = write_late(flow, self.hadoop, planned, taken) if flow.drops_late else 0
+        written = self._sink(flow)(frame, batch_id)
+        read = [*taken, *flow.replayed(planned)]
+        rows_in = sum(count_rows(file.path) for file in read) if flow.upstream else written.rows
+        written = replace(written, late=late, rows_in=rows_in)
+        if flow.layer is Layer.QUARANTINE and written.file:
+            reasons = pq.read_table(written.file, columns=["reasons"])["reasons"].combine_chunks().flatten()
+            self._hints.give(flow.name, written.file)
+            written = replace(written, reasons=Counter(reasons.to_pylist()))
+        if flow.layer is Layer.SILVER:
+            kept = self._kept[flow]
+            written = replace(written, repeats=kept.repeats, seen=kept.seen.rows, seen_bytes=kept.seen.bytes)
+        if written.file:
+            lineage.remember(flow, written.file)
+            if self._settings.show_previews and flow.layer in _PREVIEWED:
+                self._preview(flow, written.file)
+        return written
+
+    def _transform(self, flow: Flow) -> DataFrame:
+        feed = flow.feed
+        if flow.layer is Layer.BRONZE:
+            first_offsets = reset_journal.first_offsets(feed, flow.root, self._settings.starting_offsets)
+            return read_topic(self._spark, feed, self._settings, first_offsets)
+        splits = read_layer(self._spark, flow, self._settings)
+        if flow.layer in _READ_BY_SINK:
+            return splits
+        rows = Rows(flow).frame(splits)
+        if flow.layer is Layer.TOPIC:
+            return rows
+        if flow.is_windowed:
+            return gold(rows, feed, flow.window)
+        return sessions(rows, feed, flow.session, fresh=flow.layer is Layer.TABLE)
+
+    def _sink(self, flow: Flow) -> Callable[[DataFrame, int], Written]:
+        match flow.layer:
+            case Layer.TOPIC:
+                return partial(topic.send, flow, self._settings)
+            case Layer.TABLE:
+                return partial(postgres.upsert, flow, self._settings)
+            case _:
+                return self._sinks[flow].write
+
+    def _preview(self, flow: Flow, file: Path) -> None:
+        time = "kafka_ts" if flow.layer is Layer.SILVER else "window_start"
+        newest = pq.read_table(file).sort_by([(time, "descending")]).slice(0, _PREVIEW_ROWS)
+        shown = [c.cast(pa.string()) if pa.types.is_timestamp(c.type) else c for c in newest.columns]  # of any year
+        for row in pa.table(shown, newest.column_names).to_pylist():
+            logs.info(f"{flow.name} preview", **row)
+
+    def _parts_writer(self, flow: Flow) -> PartsWriter:
+        if flow.layer is Layer.SILVER:
+            self._kept[flow] = KeptRows(flow)
+            return self._kept[flow].write
+        if flow.layer is Layer.BRONZE:
+            return partial(self._write_records, flow)
+        step = None
+        if flow.layer in _READ_BY_SINK:
+            rows = Rows(flow)
+            step = Step(rows.columns, rows.read)
+        if flow.layer is Layer.LAKE:
+            return lambda frame, batch, folder: write_parts(flow, step, frame, folder, divided=by_date(flow, batch))
+        return lambda frame, _batch, folder: write_parts(flow, step, frame, folder)
+
+    def _write_records(self, flow: Flow, frame: DataFrame, batch: PlannedBatch, folder: Path) -> list[Part]:
+        reader, ranges = Records(flow, self._settings), offset_ranges(flow, batch, self._settings)
+        step, splits = Step(schema.BRONZE, reader.read, reader.told), splits_of(ranges, frame.sparkSession)
+        parts = write_parts(flow, step, splits, folder, pinned(batch.time_ms))
+        lost = unread.joined(one for part in parts for one in part.told.unread)
+        unread.note(flow, batch.batch_id, lost)
+        for one in lost:
+            logs.warning(f"{flow.name} stepped over {one}", batch=batch.batch_id, offsets=one.offsets)
+        start = {part.partition: part.start for part in ranges}
+        for partition, diverged in (found for part in parts for found in part.told.diverged.items()):
+            logs.warning(topic_epochs.problem(flow.feed.topic, partition, start[partition], diverged))
+        topic_epochs.keep(flow, batch.batch_id, [part.told.read for part in parts])
+        return [part for part in parts if part.rows]

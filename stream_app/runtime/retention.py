@@ -1,0 +1,185 @@
+"""Keeps the folders small: micro-batch files are merged into larger ones, or deleted, as RETENTION says.
+
+Guarantee: no file is touched before its own query and every query that follows it have committed its batches, so no
+reader ever sees an offset inside a merged file. A merged file appears by one rename and then takes the place of those
+it covers; dying in between leaves both, which `files.standing` reads as one, and the next run deletes the rest. Rows
+and the order of batches stay. Someone who reads the plain folder just then may see the rows of a merge twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from stream_app import logs
+from stream_app.admission.superseded import covered
+from stream_app.failpoints import reach
+from stream_app.flows import lineage
+from stream_app.flows.flow import Flow, Layer
+from stream_app.layers import raw_csv
+from stream_app.settings import Settings
+from stream_app.storage import csv_files, parquet
+from stream_app.storage.batch_files import BatchFile, batch_file, batch_files, standing
+from stream_app.storage.filesystem import Hadoop
+
+_INTERVAL_SECONDS = 2.0
+_PATIENCE_SECONDS = 10.0
+# How long ago a folder must have changed for its time to tell of every change: a file system's clock has ticks.
+_TICK_NS = 3_000_000_000
+_MOST_COMPACTED = 12
+# A merged file is the smallest piece that a reset reads at once: a batch of some million rows, which must end in time.
+_LARGEST_BYTES = 256 << 20
+
+
+class Retention:
+    """The RETENTION setting, carried out for all flows beside their batches."""
+
+    def __init__(self, flows: Sequence[Flow], hadoop: Hadoop, settings: Settings) -> None:
+        self._flows = flows
+        self._hadoop = hadoop
+        self._mode = settings.retention
+        self._most = settings.max_files_per_sink
+        self._ended = threading.Event()
+        self._tidy_since: dict[Path, int] = {}
+        """When each folder changed last, where there was nothing to do then: a lake has hundreds."""
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Look every two seconds, in a thread of its own, and once more at the end."""
+        thread = threading.Thread(target=self._loop, daemon=True, name="retention")
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join(_PATIENCE_SECONDS)
+            if not thread.is_alive():  # a merge that does not end is as safe as a killed one
+                self.run_once()
+
+    def run_once(self) -> None:
+        """Tidy every folder. One that fails is logged, left as it is and tried again the next time."""
+        for flow in self._flows:
+            for folder, prefix in flow.folders:
+                try:
+                    self._tidy(flow, folder, prefix)
+                except Exception as error:  # whatever it was: the batches must go on
+                    logs.warning(
+                        f"{flow.name} retention failed", folder=folder, error=f"{type(error).__name__}: {error}"
+                    )
+
+    def _loop(self) -> None:
+        while not self._ended.wait(_INTERVAL_SECONDS):
+            self.run_once()
+
+    def _tidy(self, flow: Flow, folder: Path, prefix: str) -> None:
+        changed = folder.stat().st_mtime_ns if folder.is_dir() else 0
+        if self._tidy_since.get(folder) == changed:
+            return
+        files = batch_files(folder, prefix)
+        kept = standing(files)
+        if len(kept) < len(files):
+            self._delete(flow, covered(flow, files))
+        if self._mode == "keep" or len(kept) <= self._most:
+            if changed < time.time_ns() - _TICK_NS:
+                self._tidy_since[folder] = changed
+            return
+        free_up_to = _committed_by_all(flow)
+        free = list(itertools.takewhile(lambda file: file.last <= free_up_to, kept))
+        micro = [file for file in free if not file.is_compacted]
+        standing_micro = sum(not file.is_compacted for file in kept)
+        if self._mode == "compact" and standing_micro <= self._most:
+            return
+        for each in (flow, *flow.downstream):  # a power cut must not take back what is relied on here
+            each.checkpoint.flush_last_commit()
+        if self._mode == "prune":
+            self._prune(flow, free[: len(kept) - self._most], prefix)
+        else:
+            # not over a gap: what a merged file says of itself would no longer tell of it
+            for run in lineage.unbroken(micro[: standing_micro - self._most // 2]):
+                for group in _bounded(run):
+                    self._merge(flow, prefix, group)
+            merged = [file for file in standing(batch_files(folder, prefix)) if file.last <= free_up_to]
+            *_, newest = lineage.unbroken([file for file in merged if file.is_compacted])
+            self._merge(flow, prefix, _dominated(newest))
+
+    def _merge(self, flow: Flow, prefix: str, files: Sequence[BatchFile]) -> None:
+        if len(files) < 2:
+            return
+        folder, first, last = files[0].path.parent, files[0], files[-1]
+        time_ms = int(first.time.timestamp() * 1000)
+        target = batch_file(folder, prefix, first.path.suffix[1:], time_ms, first.first, last.last)
+        staged = folder / "_staging" / "merge" / target.path.name
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        self._concat(flow, [file.path for file in files], staged)
+        reach(flow.name, "merged")
+        self._hadoop.publish(staged, target.path)
+        reach(flow.name, "swapped")
+        self._delete(flow, files)
+        logs.info(f"{flow.name} compacted", files=len(files), file=target.path.name, bytes=target.path.stat().st_size)
+
+    def _prune(self, flow: Flow, files: Sequence[BatchFile], prefix: str) -> None:
+        if files and prefix == flow.sink:
+            try:
+                lineage.let_go(flow, files[-1].last)
+            except OSError:  # a full disk, for which the oldest makes room
+                self._delete(flow, files[:1])
+                lineage.let_go(flow, files[-1].last)
+        self._delete(flow, files)
+
+    def _delete(self, flow: Flow, files: Sequence[BatchFile]) -> None:
+        for i, file in enumerate(files):
+            if i == len(files) // 2 and len(files) > 1:
+                reach(flow.name, "half_deleted")
+            self._hadoop.delete(file.path)
+
+    def _concat(self, flow: Flow, parts: Sequence[Path], target: Path) -> None:
+        if flow.layer is Layer.RAW_CSV:
+            csv_files.merge(raw_csv.header(flow.feed).encode(), parts, target, headed=True)
+        else:
+            parquet.merge(self._hadoop, parts, target)
+
+
+def _committed_by_all(flow: Flow) -> int:
+    """The newest batch that the flow itself and all that follow it have committed."""
+    own = flow.checkpoint.last_committed()
+    taken = [own.batch_id if own else -1]
+    for follower in flow.downstream:
+        committed = follower.checkpoint.last_committed()
+        taken.append(int(committed.end["batch"]) if committed else -1)
+    return min(taken)
+
+
+def _bounded(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
+    """The files in groups, of as many as a merged file may have bytes, or of two."""
+    group: list[BatchFile] = []
+    total = 0
+    for file in files:
+        size = file.path.stat().st_size
+        if len(group) > 1 and total + size > _LARGEST_BYTES:
+            yield group
+            group, total = [], 0
+        group.append(file)
+        total += size
+    yield group
+
+
+def _dominated(files: Sequence[BatchFile]) -> list[BatchFile]:
+    """The newest merged files of which each is no larger than all after it, once there are many.
+
+    What is left has each file larger than all after it: their number is the logarithm of their size.
+    """
+    if len(files) <= _MOST_COMPACTED:
+        return []
+    taken: list[BatchFile] = []
+    total = 0
+    for file in reversed(files):
+        size = file.path.stat().st_size
+        if taken and (size > total or total + size > _LARGEST_BYTES):
+            break
+        taken.insert(0, file)
+        total += size
+    return taken

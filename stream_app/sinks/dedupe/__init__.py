@@ -1,0 +1,1 @@
+"""How silver leaves out repeats."""

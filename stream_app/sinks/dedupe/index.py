@@ -1,0 +1,151 @@
+"""Which records silver holds already: a digest of each dedupe key, kept for as long as a repeat is looked for.
+
+Spark's own deduplication passes each key through the JVM, a shuffle and RocksDB, and after each batch, however small,
+it looks at its whole state: of an hour at 2,000 records/s, seven million keys (docs/benchmark.md). Here a batch costs
+what its own rows cost. The keys are sorted runs of 24 bytes each, in memory and in `<checkpoint>/seen`, of which the
+newest are merged once they have grown to half of the one before.
+
+Guarantee: a function of the batches before. A batch's keys are in a file of its own before its rows are published; one
+that runs again leaves out what it wrote the last time, because only the runs of earlier batches are merged. A merged
+file appears by one rename, and until the last of those that it covers is gone, `files.standing` knows it for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from stream_app.contract.wire import microseconds
+from stream_app.storage.batch_files import BatchFile, batch_file, batch_files, replace, standing
+from stream_app.storage.checkpoint import PlannedBatch
+
+KEY_BYTES = 16
+ENTRY = np.dtype([("key", f"S{KEY_BYTES}"), ("clock", "<i8")])
+"""A row's digest and its clock (layers/silver.py)."""
+Entries = np.ndarray[tuple[int], np.dtype[np.void]]
+Keys = np.ndarray[tuple[int], np.dtype[np.bytes_]]
+Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+_PREFIX = "seen"
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """The keys of some batches in order, and the clock of each."""
+
+    file: BatchFile
+    keys: Keys
+    clocks: Numbers
+
+    @cached_property
+    def newest(self) -> int:
+        """The newest clock."""
+        return int(self.clocks.max())
+
+    @staticmethod
+    def load(file: BatchFile) -> _Run:
+        """What was saved."""
+        with file.path.open("rb") as opened:
+            return _Run(file, np.load(opened), np.load(opened))
+
+    def save(self) -> None:
+        """Write the file, by one rename."""
+        path = self.file.path
+        partial = path.with_name(f"_{path.name}")
+        with partial.open("wb") as opened:
+            np.save(opened, self.keys)
+            np.save(opened, self.clocks)
+        replace(partial, path)
+
+
+class Seen:
+    """The keys of one query, from one start of it to the next."""
+
+    def __init__(self, folder: Path, within: timedelta) -> None:
+        self._folder = folder
+        self._within = microseconds(within)
+        self._runs: list[_Run] = []
+        self._next_batch: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many keys are held."""
+        return sum(len(run.keys) for run in self._runs)
+
+    @property
+    def bytes(self) -> int:
+        """The memory that they take."""
+        return self.rows * ENTRY.itemsize
+
+    def take(self, batch: PlannedBatch, since: int, rows: Entries) -> Numbers:
+        """The positions of the rows that are no repeats, in order, which from now on are seen.
+
+        `since`, in microseconds since the epoch, is the clock at the start of the batch, behind which no row's is. A
+        repeat follows a row that was kept by `within` or less; of a batch's own rows the first one stays.
+        """
+        if batch.batch_id != self._next_batch:
+            self._load(batch.batch_id)
+        horizon = since - self._within
+        self._merge(horizon)
+        distinct, first = np.unique(rows["key"], return_index=True)
+        new = ~self._holds(distinct, horizon)
+        if new.any():
+            file = batch_file(self._folder, _PREFIX, "npy", batch.time_ms, batch.batch_id)
+            self._add(_Run(file, distinct[new], rows["clock"][first[new]]))
+        self._next_batch = batch.batch_id + 1
+        return np.sort(first[new])
+
+    def _holds(self, keys: Keys, horizon: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        found = np.zeros(len(keys), bool)
+        for run in self._runs:
+            at = np.minimum(np.searchsorted(run.keys, keys), len(run.keys) - 1)
+            found |= (run.keys[at] == keys) & (run.clocks[at] >= horizon)
+        return found
+
+    def _load(self, before: int) -> None:
+        """Read the runs of the batches before; what others have left is deleted."""
+        files = batch_files(self._folder, _PREFIX)
+        kept = standing([file for file in files if file.last < before])
+        _delete([file for file in files if file not in kept])
+        self._runs = []
+        for file in kept:
+            self._runs.append(_Run.load(file))
+
+    def _merge(self, horizon: int) -> None:
+        """Drop the runs that no row can repeat any more, and merge the newest where they have grown."""
+        ended = [run for run in self._runs if run.newest < horizon]
+        _delete([run.file for run in ended])
+        self._runs = [run for run in self._runs if run not in ended]
+        first, size = len(self._runs), 0
+        while first and (not size or len(self._runs[first - 1].keys) < 2 * size):
+            first -= 1
+            size += len(self._runs[first].keys)
+        if len(self._runs) - first < 2:
+            return
+        # an hour may be gigabytes, so nothing is held for longer than it is needed
+        merged, self._runs = self._runs[first:], self._runs[:first]
+        files = [run.file for run in merged]
+        keys = np.concatenate([run.keys[run.clocks >= horizon] for run in merged])
+        clocks = np.concatenate([run.clocks[run.clocks >= horizon] for run in merged])
+        del merged
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        clocks = clocks[order]
+        time_ms = int(files[0].time.timestamp() * 1000)
+        self._add(_Run(batch_file(self._folder, _PREFIX, "npy", time_ms, files[0].first, files[-1].last), keys, clocks))
+        _delete(files)
+
+    def _add(self, run: _Run) -> None:
+        self._folder.mkdir(exist_ok=True)
+        run.save()
+        self._runs.append(run)
+
+
+def _delete(files: Sequence[BatchFile]) -> None:
+    for file in files:
+        file.path.unlink()

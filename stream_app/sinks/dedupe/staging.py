@@ -1,0 +1,109 @@
+"""Silver's parts: the typed rows stay where they were made while the driver finds out which of them are repeats.
+
+The rows wait in Arrow files of the staging folder, in the order of bronze, each beside a file with the digests of their
+dedupe keys and their clocks. The driver reads these, and writes the rows that are no repeats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from stream_app.feeds import schema
+from stream_app.flows.flow import Flow
+from stream_app.flows.lineage import link
+from stream_app.layers.silver import CLOCK
+from stream_app.sinks.dedupe.index import ENTRY, KEY_BYTES, Entries, Numbers, Seen
+from stream_app.sinks.parts import Part, attempt
+from stream_app.sources.split_rows import Batches, Rows
+from stream_app.storage import began, parquet
+from stream_app.storage.checkpoint import PlannedBatch
+
+_NO_KEY = bytes(KEY_BYTES)
+
+
+class KeptRows:
+    """What runs silver's batches, and leaves the rows that are no repeats in a folder."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self._rows = Rows(flow)
+        self.seen = Seen(flow.seen, flow.feed.dedupe.within)
+        self.repeats = 0
+        """How many rows of the last batch were repeats."""
+
+    def write(self, splits: DataFrame, batch: PlannedBatch, folder: Path) -> list[Part]:
+        """Run the batch; a part for each task that has rows to keep, in order."""
+        folder.mkdir(parents=True, exist_ok=True)
+        cores = splits.sparkSession.sparkContext.defaultParallelism
+        clock = self._flow.start(batch.batch_id)["clock"]
+        make = self._task(folder, began.pinned(batch.batch_id, clock))
+        tasks = splits.coalesce(cores).mapInArrow(make, "file string").collect()
+        sources = [folder / task.file for task in tasks]
+        entries = [np.load(_entries_of(source)) for source in sources]
+        ends = np.cumsum([len(own) for own in entries])
+        rows = np.concatenate([*entries, np.empty(0, ENTRY)])  # a query's first batch may have no tasks
+        kept = self.seen.take(batch, clock, rows)
+        self.repeats = len(rows) - len(kept)
+
+        def write(task: int) -> Part:
+            first, end = ends[task - 1] if task else 0, ends[task]
+            own = kept[slice(*np.searchsorted(kept, (first, end)))] - first
+            target = folder / f"part-{sources[task].name}"
+            return Part("", target, _filtered(sources[task], own, target) if len(own) else 0)
+
+        with ThreadPoolExecutor(cores) as pool:  # Arrow does not hold Python's lock
+            return [part for part in pool.map(write, range(len(sources))) if part.rows]
+
+    def _task(self, folder: Path, says: Mapping[bytes, bytes]) -> Callable[[Batches], Batches]:
+        key, read = self._flow.feed.dedupe.key, self._rows.read
+        columns = to_arrow_schema(schema.silver(self._flow.feed), timezone="UTC")
+        columns = columns.with_metadata({**link(self._flow), **says})
+
+        def task(splits: Batches) -> Batches:
+            source = folder / f"rows-{attempt()}"
+            entries = [np.empty(0, ENTRY)]
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            with pa.ipc.new_file(str(source), columns, options=options) as writer:
+                for batch in read(splits):
+                    writer.write_batch(batch.select(columns.names))
+                    entries.append(_entries(batch[key], batch[CLOCK]))
+            np.save(_entries_of(source), np.concatenate(entries))
+            yield pa.RecordBatch.from_pydict({"file": [source.name]})
+
+        return task
+
+
+def _entries(keys: pa.Array, clock: pa.Array) -> Entries:
+    """What identifies each row, and its clock in microseconds since the epoch."""
+    entries = np.empty(len(keys), ENTRY)
+    texts = keys.cast(pa.string()).cast(pa.binary()).to_pylist()
+    entries["key"] = [_NO_KEY if text is None else blake2b(text, digest_size=KEY_BYTES).digest() for text in texts]
+    entries["clock"] = clock.cast(pa.int64()).to_numpy()
+    return entries
+
+
+def _entries_of(source: Path) -> Path:
+    """The file of a task's entries, beside that of its rows."""
+    return source.with_suffix(".npy")
+
+
+def _filtered(source: Path, kept: Numbers, target: Path) -> int:
+    with pa.memory_map(str(source)) as file, pa.ipc.open_file(file) as reader:
+        return parquet.write(_batches(reader, kept), reader.schema, target)
+
+
+def _batches(reader: pa.RecordBatchFileReader, kept: Numbers) -> Iterator[pa.RecordBatch]:
+    first = 0
+    for index in range(reader.num_record_batches):
+        batch = reader.get_batch(index)
+        begin, end = np.searchsorted(kept, (first, first + batch.num_rows))
+        yield batch if end - begin == batch.num_rows else batch.take(pa.array(kept[begin:end] - first))
+        first += batch.num_rows

@@ -1,0 +1,46 @@
+"""The connection to PostgreSQL, for the sink that writes its tables and the commands that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from stream_app.errors import ConfigError, UnavailableError
+from stream_app.flows.flow import Flow
+from stream_app.settings import Settings
+
+_CONNECT_SECONDS = 5
+"""How long to wait for a database that does not answer; psycopg's own default is two minutes."""
+_ENCODING = "UTF8"
+
+Connection = psycopg.Connection[TupleRow]
+
+
+def connect(url: str) -> Connection:
+    """Return a connection. Raises psycopg's errors, and ConfigError for a database that cannot hold every text."""
+    connection = psycopg.connect(url, connect_timeout=_CONNECT_SECONDS, client_encoding=_ENCODING)
+    encoding, name = connection.info.parameter_status("server_encoding"), connection.info.dbname
+    if encoding != _ENCODING:
+        connection.close()
+        problem = f"DATABASE_URL: the encoding of database {name} is {encoding}, not {_ENCODING}"
+        raise ConfigError(f"{problem}; name one made with ENCODING 'UTF8', which can hold every text")
+    return connection
+
+
+@contextmanager
+def connected(flow: Flow, settings: Settings) -> Iterator[Connection]:
+    """A connection to DATABASE_URL, one transaction, for the table of that flow.
+
+    Raises UnavailableError, one line without the password, where no database answers or it goes away meanwhile, and
+    ConfigError for a database of another encoding than UTF8.
+    """
+    url = settings.database_url.get_secret_value()
+    try:
+        with connect(url) as connection:
+            yield connection
+    except psycopg.OperationalError as error:
+        problem = f"{flow.name}: no database answers at DATABASE_URL: {' '.join(str(error).split())}"
+        raise UnavailableError(problem) from None

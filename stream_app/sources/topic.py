@@ -1,0 +1,29 @@
+"""Kafka as a stream: the topic of a feed, followed once, by bronze."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession
+
+from stream_app.feeds.feed import Feed
+from stream_app.kafka.client import connection, group
+from stream_app.settings import Settings
+
+
+def read_topic(spark: SparkSession, feed: Feed, settings: Settings, first_offsets: dict[str, str]) -> DataFrame:
+    """The topic, for the offsets of each batch; its records are read by the sink's tasks (sources/topic_records.py).
+
+    `first_offsets` says where a new checkpoint begins (Spark's startingOffsets or startingTimestamp); one that
+    stands goes on from where it was. Offsets are never committed to Kafka by Spark.
+    """
+    options = {
+        "subscribe": feed.topic,
+        "failOnDataLoss": str(settings.fail_on_data_loss).lower(),
+        "groupIdPrefix": group(feed),
+        # a batch ends at the last stable offset: what is before that is decided
+        "kafka.isolation.level": settings.kafka_isolation_level,
+        **first_offsets,
+        **connection(settings),
+    }
+    if settings.max_offsets_per_trigger:
+        options["maxOffsetsPerTrigger"] = str(settings.max_offsets_per_trigger)
+    return spark.readStream.format("kafka").options(**options).load()

@@ -1,0 +1,1 @@
+"""Bytes on disk: files, checkpoints, locks. Knows no feed."""
