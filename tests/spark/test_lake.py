@@ -11,7 +11,8 @@ from stream_app.feeds.parts import Lake
 from stream_app.flows.flow import Layer
 from stream_app.settings import PROJECT
 from stream_app.storage.batch_files import partitions
-from tests.helpers import START_MS, Row, at, write_layer
+from stream_app.storage.checkpoint import BEFORE_ALL_FILES
+from tests.helpers import START_MS, Row, at, plan, write_layer
 from tests.spark.conftest import Service
 
 DATES = 5_000
@@ -33,7 +34,9 @@ def test_five_thousand_dates_are_few_folders_and_another_span_divides_a_batch_an
     spark: SparkSession, service: Service, feed: Feed
 ) -> None:
     lake = service.flows[Layer.LAKE]
-    write_layer(service.flows[Layer.SILVER], 0, [row(day) for day in range(DATES)])
+    silver = service.flows[Layer.SILVER]
+    plan(silver, 0, BEFORE_ALL_FILES)
+    write_layer(silver, 0, [row(day) for day in range(DATES)])
     service.drain(Layer.LAKE)
     today = lake.checkpoint.planned(0).time_ms // DAY_MS
     near = 400 + 1 - (today - START_MS // DAY_MS)
