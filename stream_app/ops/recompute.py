@@ -33,13 +33,17 @@ def windows(declared: Window, time: str, rows: str, late: str, watermark: float)
     """The windows that are final at a watermark (seconds since the epoch): start and end, the keys, the measures.
 
     `rows` is a view of silver's rows, `time` their event time, `late` a view of those that came too late, each with the
-    window_start that it missed.
+    window_start that it missed. Sums and averages have their `size` beside them.
     """
     length, every = declared.window.total_seconds(), declared.every.total_seconds()
     newest = f"time_bucket(INTERVAL '{every} seconds', {name(time)}, TIMESTAMPTZ '1970-01-01 00:00:00+00')"
     start = f"{newest} - _back * INTERVAL '{every} seconds'"
     matching = " AND ".join(["true", *(f"{name(column)} = {text(value)}" for column, value in declared.where.items())])
-    measures = ", ".join(f"{_aggregate(one)} AS {name(column)}" for column, one in declared.measures.items())
+    measures = ", ".join(
+        f"{function} AS {output}"
+        for column, one in declared.measures.items()
+        for output, function in _columns(column, one)
+    )
     return (
         f"SELECT {names(('window_start', 'window_end', *declared.keys))}, {measures} FROM (SELECT * FROM "
         f"(SELECT *, {start} AS window_start, window_start + INTERVAL '{length} seconds' AS window_end "
@@ -47,6 +51,11 @@ def windows(declared: Window, time: str, rows: str, late: str, watermark: float)
         f'ANTI JOIN {late} USING (partition, "offset", window_start)) '
         f"GROUP BY ALL HAVING epoch(window_end) <= {watermark}"
     )
+
+
+def size(column: str) -> str:
+    """The column that has a sum or an average without the signs: what is lost to rounding is a part of that."""
+    return name(f"_size_{column}")
 
 
 def as_stored(table: Flow, rows: str) -> str:
@@ -70,6 +79,13 @@ def csv_texts(feed: Feed) -> str:
         f"{_present(name(column))} AS {name(column)}" if field.type == "string" else name(column)
         for column, field in feed.fields.items()
     )
+
+
+def _columns(column: str, measure: Measure) -> list[tuple[str, str]]:
+    columns = [(name(column), _aggregate(measure))]
+    if measure.function in {"sum", "avg"}:
+        columns.append((size(column), f"{measure.function}(abs({name(measure.field or '')}::DOUBLE))"))
+    return columns
 
 
 def _aggregate(measure: Measure) -> str:

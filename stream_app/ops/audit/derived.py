@@ -138,17 +138,22 @@ class Derived:
             self.findings.query(self.database, f"a {what} of {flow.sink} stands twice", twice)
 
     def _differs(self, column: str, measure: Measure) -> str:
-        """Whether a measure differs: a sum of doubles depends on their order, an average of decimals is rounded."""
+        """Whether a measure differs: a sum of doubles depends on their order, an average of decimals is rounded.
+
+        Numbers of both signs leave little of a sum, and the rounding of the largest is no smaller for that. Where even
+        the sizes add up to infinity, any sum can be right.
+        """
         actual, expected = f"_a.{name(column)}", f"_e.{name(column)}"
         field = self.feed.fields.get(measure.field or "")
         decimals = field.precision_scale[1] if field and field.precision_scale else None
         if field and measure.function == "avg" and decimals is not None:
             within = f"1e-{decimals + 4} + 1e-12 * abs({expected})"
         elif field and (measure.function == "avg" or (measure.function, field.type) == ("sum", "double")):
-            within = f"1e-9 * greatest(1, abs({expected}))"
+            within = f"1e-9 * greatest(1, _e.{recompute.size(column)})"
         else:
             return f"{actual} IS DISTINCT FROM {expected}"
-        return f"coalesce(abs({actual} - {expected}) > {within}, true)"  # a null is neither
+        differs = f"{actual} IS NULL OR (isfinite({within}) AND abs({actual} - {expected}) > {within})"
+        return f"coalesce({differs}, true)"
 
     def _looked_at(self, actual: str, expected: str, start: str, final: str, gone: Gone) -> tuple[str, str, int]:
         """Both without what may lack rows, or was in a file that was pruned; and how many that leaves out.
