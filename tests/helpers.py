@@ -17,6 +17,7 @@ from stream_app.feeds import schema
 from stream_app.flows.flow import Flow, Layer
 from stream_app.settings import Settings, load_settings
 from stream_app.storage.batch_files import BatchFile, batch_file
+from stream_app.storage.checkpoint import BEFORE_ALL_FILES
 
 START = datetime(2026, 11, 21, 1, 0, tzinfo=UTC)
 START_MS = int(START.timestamp() * 1000)
@@ -72,6 +73,12 @@ def write_layer(
     flow.output.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows), arrow), file.path, row_group_size=row_group)
     return file
+
+
+def write_planned(flow: Flow, batch: int, rows: Sequence[Row], last: int | None = None) -> BatchFile:
+    """Such a file, with the plan that its newest batch came from: whoever follows it may not be ahead of that."""
+    plan(flow, batch if last is None else last, BEFORE_ALL_FILES)
+    return write_layer(flow, batch, rows, last)
 
 
 def write_file(flow: Flow, batch: int, last: int | None = None) -> Path:

@@ -9,7 +9,7 @@ from stream_app.feeds.feed import Feed, load_feeds
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.ops import recompute, views
 from stream_app.settings import PROJECT
-from tests.helpers import Row, write_layer
+from tests.helpers import Row, write_planned
 from tests.spark.conftest import Service
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,7 +49,7 @@ def test_every_row_is_counted_or_late_and_never_neither(service: Service) -> Non
     times = [seconds for batch in BATCHES for seconds in batch]
     for batch, own in enumerate(BATCHES):
         first = sum(map(len, BATCHES[:batch]))
-        write_layer(silver, batch, [row(first + n, seconds) for n, seconds in enumerate(own)])
+        write_planned(silver, batch, [row(first + n, seconds) for n, seconds in enumerate(own)])
     for flow in flows([silver.feed], service.root):
         if flow.layer not in {Layer.GOLD, Layer.SESSIONS}:
             continue

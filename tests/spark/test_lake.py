@@ -11,8 +11,7 @@ from stream_app.feeds.parts import Lake
 from stream_app.flows.flow import Layer
 from stream_app.settings import PROJECT
 from stream_app.storage.batch_files import partitions
-from stream_app.storage.checkpoint import BEFORE_ALL_FILES
-from tests.helpers import START_MS, Row, at, plan, write_layer
+from tests.helpers import START_MS, Row, at, write_planned
 from tests.spark.conftest import Service
 
 DATES = 5_000
@@ -35,8 +34,7 @@ def test_five_thousand_dates_are_few_folders_and_another_span_divides_a_batch_an
 ) -> None:
     lake = service.flows[Layer.LAKE]
     silver = service.flows[Layer.SILVER]
-    plan(silver, 0, BEFORE_ALL_FILES)
-    write_layer(silver, 0, [row(day) for day in range(DATES)])
+    write_planned(silver, 0, [row(day) for day in range(DATES)])
     service.drain(Layer.LAKE)
     today = lake.checkpoint.planned(0).time_ms // DAY_MS
     near = 400 + 1 - (today - START_MS // DAY_MS)

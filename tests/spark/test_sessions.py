@@ -22,7 +22,7 @@ from stream_app.settings import PROJECT
 from stream_app.sources.layer import read_layer
 from stream_app.sources.split_rows import Rows
 from stream_app.storage.batch_files import data_paths
-from tests.helpers import Row, app_settings, at, write_layer
+from tests.helpers import Row, app_settings, at, write_planned
 from tests.spark.conftest import Service
 
 GAP = 15 * 60
@@ -48,7 +48,7 @@ class Activity:
 
     def write(self, *records: tuple[str, float, str] | tuple[str, float]) -> None:
         """One file of silver, of (session_id, seconds after START, event type if it is no click)."""
-        write_layer(self._silver, self._batches, [self._row(*record) for record in records])
+        write_planned(self._silver, self._batches, [self._row(*record) for record in records])
         self._batches += 1
 
     def drain(self, *records: tuple[str, float, str] | tuple[str, float], **settings: Any) -> list[Session]:

@@ -15,7 +15,7 @@ from stream_app.admission import ownership
 from stream_app.errors import ConfigError
 from stream_app.flows.flow import LATE, Flow, Layer
 from stream_app.ops import views
-from tests.helpers import START, Row, at, bronze_row, silver_row, value, write_layer
+from tests.helpers import START, Row, at, bronze_row, silver_row, value, write_planned
 from tests.spark.conftest import Service
 
 MINUTE = 60
@@ -29,11 +29,11 @@ def ids(flow: Flow) -> list[str]:
 
 def bronze(service: Service, batch: int, records: Sequence[bytes | None], seconds: float = 0, offset: int = 0) -> None:
     rows = [bronze_row(offset + n, record, seconds) for n, record in enumerate(records)]
-    write_layer(service.flows[Layer.BRONZE], batch, rows)
+    write_planned(service.flows[Layer.BRONZE], batch, rows)
 
 
 def silver(service: Service, batch: int, rows: list[Row], last: int | None = None) -> Path:
-    return write_layer(service.flows[Layer.SILVER], batch, rows, last).path
+    return write_planned(service.flows[Layer.SILVER], batch, rows, last).path
 
 
 def minutes(gold: Flow) -> list[int]:
