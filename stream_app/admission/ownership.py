@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from stream_app.errors import ConfigError
@@ -27,7 +28,7 @@ def claim(flow: Flow, topic_id: str | None) -> None:
 
     Raises ConfigError, naming what is wrong and the command to type.
     """
-    if not _is_new(flow):
+    if not is_new(flow):
         _check(flow, topic_id)
     elif _is_bound(flow, topic_id):
         flow.checkpoint.clear()
@@ -51,11 +52,27 @@ def stranger(flow: Flow, path: Path) -> ConfigError:
     return ConfigError(f"{path} was not written by {flow.name}; move it out of the folder")
 
 
-def _is_new(flow: Flow) -> bool:
+def strays(flow: Flow) -> Iterator[ConfigError]:
+    """Yield what to raise for each path that a reader of the flow's folders would open and the flow has not written."""
+    found = [(path, prefix) for folder, prefix in flow.folders for path in data_paths(folder)]
+    if flow.layer is Layer.LAKE:
+        found += [(path, flow.sink) for path in data_paths(flow.output) if path not in flow.data_folders]
+    planned = flow.checkpoint.last_planned()  # after the listing: no file appears before its batch is planned
+    newest = planned.batch_id if planned else -1
+    written: dict[tuple[Path, int, int], Path] = {}
+    for path, prefix in found:
+        file = parse(path, prefix)
+        if file is None or file.path.suffix != f".{flow.layer.extension}" or file.last > newest:
+            yield stranger(flow, path)
+        elif (other := written.setdefault((path.parent, file.first, file.last), path)) != path:
+            yield ConfigError(f"{other} and {path} are of one batch; move out what {flow.name} has not written")
+
+
+def is_new(flow: Flow) -> bool:
     """Whether the query has never run. Raises ConfigError if it has, and its checkpoint does not say so any more."""
+    files = data_paths(flow.output)  # before the plan is looked for: no file appears before that
     if flow.checkpoint.last_planned() is not None:
         return False
-    files = data_paths(flow.output)
     if files:
         problem = f"{flow.output} holds {files[0].name}, but its checkpoint {flow.checkpoint.path} has gone or is empty"
         raise _refusal(flow, problem)
@@ -123,16 +140,8 @@ def _check_upstream(flow: Flow) -> None:
 
 
 def _check_files(flow: Flow) -> None:
-    planned = flow.checkpoint.last_planned()
-    newest = planned.batch_id if planned else -1
-    for folder, prefix in flow.folders:
-        written: dict[tuple[int, int], Path] = {}
-        for path in data_paths(folder):
-            file = parse(path, prefix)
-            if file is None or file.path.suffix != f".{flow.layer.extension}" or file.last > newest:
-                raise stranger(flow, path)
-            if (other := written.setdefault((file.first, file.last), path)) != path:
-                raise ConfigError(f"{other} and {path} are of one batch; move out what {flow.name} has not written")
+    for problem in strays(flow):
+        raise problem
     last = lineage.last_file(flow)
     if last is None:
         return

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from stream_app.flows.flow import Flow, Layer
 from stream_app.storage.batch_files import BatchFile, batch_files, parse, replace_text
+from stream_app.storage.checkpoint import damaged
 
 _LAST_FILE = "last_file"
 _LET_GO = "let_go"
@@ -31,7 +32,7 @@ def last_file(flow: Flow) -> BatchFile | None:
     """The newest file, wherever its batch is now; None before the first."""
     try:
         return parse(flow.output / (flow.checkpoint.path / _LAST_FILE).read_text(), flow.sink)
-    except FileNotFoundError:
+    except (FileNotFoundError, UnicodeDecodeError):  # of another text `parse` says the same
         return None
 
 
@@ -74,10 +75,13 @@ def let_go(flow: Flow, batch: int) -> None:
 
 def gone(flow: Flow) -> int:
     """The newest batch of which a file may be missing: it was pruned, or a person goes on without; -1 for none."""
+    path = flow.checkpoint.path / _LET_GO
     try:
-        return int((flow.checkpoint.path / _LET_GO).read_text())
+        return int(path.read_text())
     except FileNotFoundError:
         return -1
+    except ValueError:
+        raise damaged(path) from None
 
 
 def lost(flow: Flow) -> int | None:
@@ -116,7 +120,10 @@ def is_of_one_query(one: BatchFile, other: BatchFile) -> bool:
 
 
 def _follows(file: BatchFile) -> int:
-    return int(_metadata(file.path).get(_FOLLOWS, -1))
+    try:
+        return int(_metadata(file.path).get(_FOLLOWS, -1))
+    except ValueError:  # it tells nothing
+        return -1
 
 
 def _metadata(path: Path) -> Mapping[bytes, bytes]:

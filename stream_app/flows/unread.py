@@ -20,6 +20,7 @@ from pathlib import Path
 
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import replace_text
+from stream_app.storage.checkpoint import damaged
 
 _NAME = "unread.jsonl"
 
@@ -49,12 +50,13 @@ def read(bronze: Flow) -> dict[int, list[Unread]]:
     """Return the ranges that each batch of bronze stepped over, in order."""
     found: dict[int, list[Unread]] = {}
     try:
-        lines = _path(bronze).read_text().splitlines()
+        for line in _path(bronze).read_text().splitlines():
+            noted = json.loads(line)
+            found.setdefault(noted.pop("batch"), []).append(Unread(**noted))
     except FileNotFoundError:
-        return found
-    for line in lines:
-        noted = json.loads(line)
-        found.setdefault(noted.pop("batch"), []).append(Unread(**noted))
+        return {}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise damaged(_path(bronze)) from None
     return found
 
 

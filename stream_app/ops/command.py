@@ -37,6 +37,9 @@ def run(name: str, command: Command) -> None:
     except StreamAppError as error:
         print(f"{name}: {plain(error)}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"{name}: {plain(error)}", file=sys.stderr)
+        sys.exit(1)
     except duckdb.Error as error:
         print(f"{name}: {plain(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stream_app.contract.wire import microseconds
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Measure, Session, Window
 from stream_app.flows.flow import Flow
@@ -101,3 +102,12 @@ def _present(column: str) -> str:
 def _harmless(column: str) -> str:
     runs = f"regexp_matches({column}, '^[=+\\-@\\t\\r\\n]')"
     return f"CASE WHEN {runs} THEN chr(39) || {column} ELSE {column} END"
+
+
+def final(table: Flow, watermark_ms: int) -> str:
+    """The SQL for the rows of a table's copy that were final at that watermark; the table may be ahead of it."""
+    ended = "epoch_us(window_end)"
+    if not table.is_windowed:
+        ended = f"epoch_us(session_end) + CASE outcome WHEN 'ended' THEN 0 ELSE {microseconds(table.session.gap)} END"
+    copied = f"{name(table.feed.name)}.{name(table.sink)}"
+    return f"SELECT * EXCLUDE (final) FROM {copied} WHERE final AND {ended} <= {watermark_ms * 1000}"

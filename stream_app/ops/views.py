@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import duckdb
@@ -103,6 +104,18 @@ class OpenFiles(ExitStack):
             # by the process's number, so that those that it starts can read the file, too
             self._opened[path] = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
         return self._opened.get(path, path)
+
+    def named(self, error: str) -> str:
+        """Return what was said of the files as of their real paths."""
+        for path, opened in sorted(self._opened.items(), key=lambda item: len(str(item[1])), reverse=True):
+            error = error.replace(str(opened), str(path))
+        return error
+
+
+def one_line(error: duckdb.Error) -> str:
+    """Return what is wrong, without DuckDB's advice and the SQL."""
+    lines = takewhile(lambda line: line and not line.startswith(("LINE ", "Possible ")), str(error).splitlines())
+    return " ".join(" ".join(lines).split())
 
 
 @cache

@@ -18,6 +18,9 @@ from stream_app.storage.checkpoint import PlannedBatch
 
 # A date, so that every reader takes the folders' names for dates; pandas cannot read Hive's name for none among them.
 _OTHER = "0001-01-01"
+_FOLDER = "event_date="
+SHARED = f"{_FOLDER}{_OTHER}"
+"""The folder of the dates that have none of their own."""
 _DAY = timedelta(days=1)
 _MICROS = 86_400_000_000
 
@@ -38,7 +41,7 @@ def by_date(flow: Flow, planned: PlannedBatch) -> Callable[[Batches], Iterator[t
             is_near = pc.and_(pc.greater_equal(micros, first), pc.less(micros, end))
             dates = pc.if_else(is_near, pc.strftime(batch[time], "%Y-%m-%d"), _OTHER)
             for date in sorted(dates.unique().to_pylist()):
-                held.setdefault(f"event_date={date}", []).append(batch.filter(pc.equal(dates, date)))
+                held.setdefault(f"{_FOLDER}{date}", []).append(batch.filter(pc.equal(dates, date)))
         yield from ((folder, iter(rows)) for folder, rows in sorted(held.items()))
 
     return divided

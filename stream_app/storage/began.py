@@ -36,9 +36,12 @@ def pinned(batch: int, clock: int) -> dict[bytes, bytes]:
 
 
 def of(metadata: pq.FileMetaData) -> list[Began]:
-    """Return what a file says."""
-    written = json.loads((metadata.metadata or {}).get(_KEY, b"[[null, null, null]]"))
-    return [Began(batch, metadata.num_rows if rows is None else rows, clock) for batch, rows, clock in written]
+    """Return what a file says; what somebody else has written there says nothing."""
+    try:
+        written = json.loads((metadata.metadata or {}).get(_KEY, b"[[null, null, null]]"))
+        return [Began(batch, metadata.num_rows if rows is None else rows, clock) for batch, rows, clock in written]
+    except (ValueError, TypeError):
+        return [Began(None, metadata.num_rows, None)]
 
 
 def merged(parts: Sequence[pq.FileMetaData]) -> dict[bytes, bytes]:

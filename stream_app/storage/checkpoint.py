@@ -62,12 +62,10 @@ class Checkpoint:
         path = self.path / "offsets" / str(batch_id)
         try:
             _version, metadata, *offsets = path.read_text().splitlines()
-            meta = json.loads(metadata)
-        except ValueError:
-            raise _damaged(path) from None
-        return PlannedBatch(
-            batch_id, int(meta["batchTimestampMs"]), int(meta["batchWatermarkMs"]), json.loads(offsets[0])
-        )
+            meta, end = json.loads(metadata), dict(json.loads(offsets[0]))
+            return PlannedBatch(batch_id, int(meta["batchTimestampMs"]), int(meta["batchWatermarkMs"]), end)
+        except (ValueError, LookupError, TypeError):
+            raise damaged(path) from None
 
     def first_offsets(self) -> dict[str, Any]:
         """Where the first batch of a topic begins, as Spark noted it. Raises StreamAppError if that cannot be read."""
@@ -76,7 +74,7 @@ class Checkpoint:
             _version, offsets = path.read_text().splitlines()
             return dict(json.loads(offsets))
         except (FileNotFoundError, ValueError):
-            raise _damaged(path) from None
+            raise damaged(path) from None
 
     def all_planned(self) -> list[PlannedBatch]:
         """The entries that Spark has kept of the offset log, oldest first."""
@@ -143,7 +141,10 @@ class Checkpoint:
 
     def _newest(self, log: str) -> PlannedBatch | None:
         for path in self._entries(log):
-            if not _is_empty(path) and not _is_empty(self.path / "offsets" / path.name):
+            planned = self.path / "offsets" / path.name
+            if not planned.exists():
+                raise damaged(planned)
+            if not _is_empty(path) and not _is_empty(planned):
                 return self.planned(int(path.name))
         return None
 
@@ -158,7 +159,8 @@ def _json(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _damaged(path: Path) -> StreamAppError:
+def damaged(path: Path) -> StreamAppError:
+    """What to raise where a file of a checkpoint is not there, or not what we have written."""
     return StreamAppError(f"{path} cannot be read; begin its sink anew with make reset")
 
 

@@ -52,7 +52,8 @@ def reconcile(bronze: Flow, settings: Settings, console: Console | None = None) 
         except (FilesChangedError, FileNotFoundError) as error:
             changed = error
     problem = (
-        f"the files of {bronze.feed.name} changed {_ATTEMPTS} times while they were looked up; try again ({changed})"
+        f"the files of {bronze.feed.name} changed {_ATTEMPTS} times while they were looked up; try again. "
+        f"If no service runs, its start says what to type ({changed})"
     )
     raise StreamAppError(problem)
 

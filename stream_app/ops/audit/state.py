@@ -15,6 +15,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from stream_app.feeds import schema
 from stream_app.flows import lineage
 from stream_app.flows.flow import Flow, Layer
+from stream_app.ops.audit import folders
 from stream_app.ops.audit.stored import Held, Stored, held, strange_columns
 from stream_app.ops.views import OpenFiles, read, read_late, up_to
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, standing
@@ -51,7 +52,7 @@ class State:
     """By sink, upstream first."""
     positions: dict[str, Position] = field(init=False)
     strange: dict[Path, str] = field(default_factory=dict)
-    """Files that are left out, for they have not the columns of their layer, and which of those."""
+    """Files that are left out, and what is wrong with each: they have not the columns of their layer, say."""
 
     def __post_init__(self) -> None:
         self.flows = {flow.sink: flow for flow in self.bronze.with_downstream()}
@@ -70,13 +71,13 @@ class State:
         ledger = batch_files(silver.replay, REPLAY, up_to=self.positions[Layer.SILVER].replayed)
         self.ledger = self._stored(ledger, columns)
         self._late = {
-            sink: self._opened(up_to(standing(batch_files(flow.late, flow.late_name)), self.positions[sink].own))
+            sink: self._opened(flow, self._late_of(flow), late=True)
             for sink, flow in self.flows.items()
             if flow.drops_late
         }
         for flow in self.flows.values():
-            if flow.layer not in {Layer.BRONZE, Layer.TOPIC, Layer.TABLE}:
-                self._opened(self._files_of(flow))
+            if flow.layer.upstream is Layer.SILVER and flow.layer not in {Layer.TOPIC, Layer.TABLE}:
+                self._opened(flow, self._files_of(flow))
         # after the files, since it is written before one is deleted
         self.gone = {sink: lineage.gone(flow) for sink, flow in self.flows.items()}
 
@@ -84,7 +85,7 @@ class State:
         """The SQL for the rows of the flow."""
         if flow.layer is Layer.SILVER:
             return self._silver(self._standing[Layer.SILVER], self.positions[Layer.SILVER].own)
-        return read(flow, self._files_of(flow), self.files.path)
+        return read(flow, self.sound_files(flow), self.files.path)
 
     def due_sql(self, flow: Flow) -> str:
         """The SQL for the rows of silver that the flow has taken."""
@@ -92,7 +93,7 @@ class State:
 
     def late_sql(self, flow: Flow) -> str:
         """The SQL for the rows that came too late for it."""
-        return read_late(flow, self._late[flow.sink], self.files.path)
+        return read_late(flow, self._sound(self._late[flow.sink]), self.files.path)
 
     def late_files(self, flow: Flow) -> list[BatchFile]:
         """The files of those."""
@@ -101,6 +102,11 @@ class State:
     def planned_batches(self) -> list[PlannedBatch]:
         """The entries of silver's offset log, oldest first, of which Spark keeps some twenty."""
         return self.flows[Layer.SILVER].checkpoint.all_planned()
+
+    def strange_files(self) -> list[str]:
+        """Files that the flows have not written, or not so, as readers of the plain folders find them."""
+        foreign = [line for flow in self.flows.values() for line in folders.strays(flow)]
+        return [*foreign, *(f"{path} {what}" for path, what in self.strange.items())]
 
     def lost_files(self) -> list[str]:
         """Files that somebody deleted, by what the others say of themselves."""
@@ -116,24 +122,35 @@ class State:
                 found.append(f"{flow.output} has lost the file of batch {batch}")
         return found
 
-    def _silver(self, files: Sequence[BatchFile], batch: int) -> str:
-        whole = [file for file in up_to(files, batch) if file.path not in self.strange]
-        return read(self.flows[Layer.SILVER], whole, self.files.path)
+    def sound_files(self, flow: Flow) -> list[BatchFile]:
+        """The files of the flow's committed batches that have the columns of their layer."""
+        return self._sound(self._files_of(flow))
 
     def _files_of(self, flow: Flow) -> list[BatchFile]:
         return up_to(self._standing[flow.sink], self.positions[flow.sink].own)
+
+    def _sound(self, files: Sequence[BatchFile]) -> list[BatchFile]:
+        return [file for file in files if file.path not in self.strange]
+
+    def _silver(self, files: Sequence[BatchFile], batch: int) -> str:
+        return read(self.flows[Layer.SILVER], self._sound(up_to(files, batch)), self.files.path)
 
     def _stored(self, files: Sequence[BatchFile], columns: pa.Schema) -> Stored:
         found: list[Held] = []
         for file in files:
             one = held(file, self.files.path(file.path))
             if strange := strange_columns(one, columns):
-                self.strange[file.path] = strange
+                self.strange[file.path] = f"lacks, or has of another type: {strange}"
             else:
                 found.append(one)
         return Stored(found, columns)
 
-    def _opened(self, files: list[BatchFile]) -> list[BatchFile]:
+    def _late_of(self, flow: Flow) -> list[BatchFile]:
+        return up_to(standing(batch_files(flow.late, flow.late_name)), self.positions[flow.sink].own)
+
+    def _opened(self, flow: Flow, files: list[BatchFile], *, late: bool = False) -> list[BatchFile]:
         for file in files:
             self.files.path(file.path)
+        found = folders.strange(flow, files, self.files.path, late=late)
+        self.strange |= {path: self.files.named(what) for path, what in found.items()}
         return files

@@ -6,6 +6,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+import duckdb
 from rich.progress import Progress
 
 from stream_app.admission import rule_versions
@@ -13,6 +14,8 @@ from stream_app.contract.wire import microseconds
 from stream_app.errors import StreamAppError
 from stream_app.flows import unread
 from stream_app.flows.flow import Flow, Layer
+from stream_app.ops import recompute
+from stream_app.ops.audit import folders
 from stream_app.ops.audit import judge as judges
 from stream_app.ops.audit.clocks import Clocks, EventTimes, read_by_us
 from stream_app.ops.audit.derived import Derived, Gone
@@ -27,7 +30,7 @@ from stream_app.ops.audit.stored import Stored
 from stream_app.ops.audit.work import judged
 from stream_app.ops.sql import name
 from stream_app.ops.tables import copy_tables
-from stream_app.ops.views import database
+from stream_app.ops.views import database, one_line
 from stream_app.settings import Settings
 
 _PLACE = ("partition", "offset")
@@ -56,21 +59,23 @@ class Audit:
         places["ledger"] = _places_of(state.ledger)
         counts = self._report.counts
         counts.update({layer: rows.rows for layer, rows in stored.items()}, replayed=state.ledger.rows)
-        for layer in stored:
-            self._findings.note(f"doubled in {layer}", places[layer].doubled())
+        for layer, held in places.items():
+            self._findings.note(f"doubled in {layer}", held.doubled())
         rows = self._rows_of_silver(places)
-        counts["pending"] = sum(held.rows for held in state.records.files if held.file in state.pending)
+        counts["pending"] = sum(one.rows for one in state.records.files if one.file in state.pending)
         counts["offsets without a record in bronze"] = places["bronze"].gaps()
-        for layer in ("silver", "quarantine"):
+        for layer in ("silver", "quarantine", "ledger"):
             self._not_of_bronze(layer, places)
         found = self._judged(places, rows)
         self._findings.add(found.findings)
         self._check_repeats(found, places["silver"], rows)
         for flow in self._derived:
-            self._check_follower(flow, places["silver"])
+            try:
+                self._check_follower(flow, places["silver"])
+            except duckdb.Error as error:
+                self._report.wrong.append(f"{flow.output} cannot be read: {state.files.named(one_line(error))}")
         self._say_what_was_not_audited(found)
-        self._report.wrong += [f"{path} lacks, or has of another type: {what}" for path, what in state.strange.items()]
-        self._report.wrong += [*state.lost_files(), *self._findings.lines()]
+        self._report.wrong += [*state.strange_files(), *state.lost_files(), *self._findings.lines()]
         return self._report
 
     def _rows_of_silver(self, places: dict[str, Places]) -> Numbers:
@@ -148,7 +153,8 @@ class Audit:
             self._db.execute(f"CREATE VIEW {name(f'_late_{flow.sink}')} AS {state.late_sql(flow)}")
         if _is_table(flow) and not self._has_copied(flow):
             return
-        self._db.execute(f"CREATE VIEW {actual} AS {self._final_rows(flow) if _is_table(flow) else state.sql(flow)}")
+        rows = recompute.final(flow, state.positions[flow.sink].watermark_ms) if _is_table(flow) else state.sql(flow)
+        self._db.execute(f"CREATE VIEW {actual} AS {rows}")
         self._report.counts[counted] = self._number(actual)
         if (pending := self._state.silver.rows - self._number(due)) > 0:
             self._report.counts[f"pending in {flow.sink}"] = pending
@@ -172,6 +178,9 @@ class Audit:
 
     def _check_mirror(self, flow: Flow) -> None:
         derived = Derived(self._db, self._feed, self._findings)
+        if flow.layer is Layer.LAKE:
+            elsewhere = folders.misplaced(flow, self._state.sound_files(flow), self._state.files.path)
+            self._findings.query(self._db, f"{flow.sink} has rows in the folder of another date", elsewhere)
         silver, own = self._pruned(Layer.SILVER), self._pruned(flow.sink)
         if not silver and not own:
             derived.mirror(flow)
@@ -202,24 +211,15 @@ class Audit:
             return False
         return True
 
-    def _final_rows(self, table: Flow) -> str:
-        """What was final at the batch that is audited; the table may be ahead of that."""
-        ended, watermark = "epoch_us(window_end)", self._state.positions[table.sink].watermark_ms * 1000
-        if not table.is_windowed:
-            gap = microseconds(table.session.gap)
-            ended = f"epoch_us(session_end) + CASE outcome WHEN 'ended' THEN 0 ELSE {gap} END"
-        copied = f"{name(self._feed.name)}.{name(table.sink)}"
-        return f"SELECT * EXCLUDE (final) FROM {copied} WHERE final AND {ended} <= {watermark}"
-
     def _say_what_was_not_audited(self, found: Judged) -> None:
         for sink, batch in self._state.gone.items():
             if batch >= 0:
                 self._report.not_audited.append(f"{sink}: files up to that of batch {batch} were deleted or given up")
+        self._report.not_audited += filter(None, map(folders.uncommitted, self._state.flows.values()))
         self._not_audited(found.counts["earlier"], "records that other rules judged than those that the feed has now")
         for layer in ("silver", "quarantine"):
             what = f"records, whose batches were pruned from {layer}"
             self._not_audited(found.counts[f"pruned from {layer}"], what)
-
         for batch, ranges in sorted(unread.read(self._state.bronze).items()):
             for one in ranges:
                 self._report.not_audited.append(f"bronze: batch {batch} stepped over {one}")
