@@ -21,7 +21,7 @@ _COMMANDS = {
     "psql": "a shell on the database; SQL is run instead if given",
     "setup": "make the virtual environment and fetch the jars, where their pins changed",
 }
-_EPILOG = """Settings are environment variables or .env, as the README lists them; here these matter most:
+_EPILOG = """Settings are environment variables or .env, as docs/settings.md lists them; here these matter most:
   KAFKA_BOOTSTRAP_SERVERS  where Kafka is, or is to be if that is a free port of this machine [localhost:9094]
   DATABASE_URL             the database of feeds with tables [a PostgreSQL that is started here]
   FEEDS                    which feeds, with commas between [transactions]

@@ -29,7 +29,7 @@ from stream_app.settings import PROJECT, PYTHON_START, Settings, load_settings
 def main() -> int:
     """Run the service; the exit code is as above."""
     parser = argparse.ArgumentParser(prog="python -m stream_app", description=__doc__.split("\n\n")[0])
-    parser.epilog = "Settings are environment variables or .env; README.md lists them."
+    parser.epilog = "Settings are environment variables or .env; docs/settings.md lists them."
     parser.parse_args()
     log_format = os.environ.get("LOG_FORMAT", "")
     try:
@@ -77,7 +77,8 @@ def _become_spark_submit(settings: Settings) -> None:
     environment = jvm.environment() | {
         "SPARK_HOME": str(home),
         "LOG_FORMAT": settings.log_format,  # log4j2.properties asks for it
-        # Not conf: it would be on the class path, where class data sharing wants no folders (README, "Faster starts").
+        # Not conf: it would be on the class path, where class data sharing wants no folders
+        # (docs/operations.md#faster-starts).
         "SPARK_CONF_DIR": str(home / "conf"),
         "SPARK_SUBMIT_OPTS": " ".join(filter(None, [log_option, os.environ.get("SPARK_SUBMIT_OPTS")])),
         "PYSPARK_PYTHON": sys.executable,

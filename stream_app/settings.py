@@ -88,7 +88,10 @@ _FromRoot = Annotated[Path, AfterValidator(_path)]
 
 
 class Settings(BaseSettings):
-    """Deployment values only; each field is the environment variable of its name in capitals."""
+    """Deployment values only. Each field is the environment variable of its name in capitals.
+
+    docs/settings.md is made of the fields and their docstrings: `python -m tests.docs`.
+    """
 
     # .env is shared with the producer, the containers and make
     model_config = SettingsConfigDict(
@@ -97,39 +100,73 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         env_ignore_empty=True,
+        use_attribute_docstrings=True,
     )
 
     kafka_bootstrap_servers: str = "localhost:9094"
+    """The brokers, host:port with commas between. `make run` starts one where this is unset, or a free port here."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to talk to the brokers. The service and the producer use the same. The containers need none."""
     kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    """How to log in. Needed for SASL."""
     kafka_sasl_username: str = ""
+    """The user name. Needed for SASL."""
     kafka_sasl_password: SecretStr = SecretStr("")
+    """The password. Needed for SASL, never logged."""
     kafka_ssl_ca_location: _FromRoot | None = None
+    """A PEM file of the authorities to trust. Unset: the system's."""
     kafka_isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"
+    """read_committed skips aborted records, and reads up to the first open transaction. The other reads all at once."""
 
     database_url: Annotated[SecretStr, AfterValidator(_database)] = SecretStr("")
+    """PostgreSQL 12 or later with encoding UTF8, for feeds with tables: postgresql://user:password@host:5432/db.
+    Never logged. `make run` and `make app` start one where this is unset. The containers have the stack's own."""
 
     feeds: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ("transactions",)
+    """The feeds to serve, with commas between."""
     feeds_path: _FromRoot = PROJECT / "conf" / "feeds"
+    """The folder of the feed files. The image of the containers has its own copy."""
     output_path: Annotated[_FromRoot, BeforeValidator(_posix)] = Path("data/output")
+    """The folder of the outputs, in a POSIX file system, local or mounted. `~` is the home folder."""
 
     trigger_interval: Annotated[str, AfterValidator(_interval)] = "30 seconds"
+    """How often bronze reads Kafka. The other layers follow within a second or two.
+    `available-now` reads what is there and exits with 0."""
     max_offsets_per_trigger: int = Field(default=500_000, ge=0)
+    """The most records in a batch. The layers after bronze take whole files. 0: no limit."""
     starting_offsets: Literal["earliest", "latest"] = "earliest"
+    """Where a new bronze begins to read."""
     fail_on_data_loss: bool = True
+    """Refuse to skip records that expired or cannot be read, or files deleted before they were read.
+    `false` skips exactly these."""
     max_files_per_sink: int = Field(default=48, ge=1)
+    """Micro-batch files in a folder before RETENTION acts."""
     retention: Literal["compact", "prune", "keep"] = "compact"
+    """compact merges old files and deletes no row. keep does nothing. prune deletes all but the newest
+    MAX_FILES_PER_SINK files, bronze's too: at the defaults it keeps 24 minutes."""
     max_failures: int = Field(default=5, ge=1)
+    """Failures of one query in a row before the process gives up. It waits longer each time.
+    An absent broker is no failure. It is waited for."""
     show_previews: bool = False
+    """1: log the newest rows of silver and gold with each batch."""
     commit_group_offsets: bool = False
+    """1: mirror the offsets read to consumer groups `stream-app.<feed>.<sink>`, for lag tools."""
     log_format: Literal["text", "json"] = "text"
+    """json: one object a line, except a few lines that the JVM and pyspark print themselves. Containers use json."""
     metrics_port: int = Field(default=0, ge=0, le=65535)
+    """The port of /metrics, /healthz and /readyz. 0: off. With Compose, the port on this machine: by default 9108."""
     metrics_host: str = "127.0.0.1"
+    """The address to listen on. Containers listen on all of theirs."""
 
     spark_master: str = "local[*]"
+    """Or spark://…, whose workers have this project at the same path. yarn and k8s://… are not tested."""
     spark_auth_secret: SecretStr = SecretStr("")
+    """The secret that driver, master and workers of spark://… share. It encrypts what they say. Never logged.
+    Needed with KAFKA_SASL_PASSWORD or DATABASE_URL, which tasks carry. `make up PROFILE=cluster` makes one."""
     spark_driver_memory: str = Field(default="1g", pattern=r"^[1-9]\d*[mg]$")
+    """The heap of the driver's JVM."""
     spark_sql_shuffle_partitions: int = Field(default=4, ge=1)
+    """Partitions of the state. The first start of a sink fixes it."""
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Settings:
@@ -149,7 +186,7 @@ class Settings(BaseSettings):
         carried = [name for name, secret in secrets.items() if secret.get_secret_value()]
         if self.spark_master.startswith("spark:") and carried and not self.spark_auth_secret.get_secret_value():
             problem = f"is not set, and tasks carry {' and '.join(carried)} to {self.spark_master}, for all to read"
-            raise ValueError(f"SPARK_AUTH_SECRET: {problem}; give driver, master and workers one (README, Scale)")
+            raise ValueError(f"SPARK_AUTH_SECRET: {problem}; give driver, master and workers one (docs/scaling.md)")
         return self
 
     @property

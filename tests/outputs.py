@@ -1,7 +1,7 @@
 """A whole output as the service writes it, made in a moment without Spark: every layer, every kind of sink with files.
 
-Each batch of bronze is one of every flow. It follows the rules of README, with the layers' own functions where these
-need no Spark; windows are added up here.
+Each batch of bronze is one of every flow. It follows the rules of docs/guarantees.md, with the layers' own functions
+where these need no Spark; windows are added up here.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from stream_app.feeds.parts import (
     quoted,
 )
 
-# Columns that outputs add to silver's (README.md, "Read the outputs"), by the part that declares such an output.
+# Columns that outputs add to silver's (docs/feeds.md#names), by the part that declares such an output.
 _ADDED = {
     "fields": (frozenset({"kafka_ts", "topic", "partition", "offset"}), "where the record was in Kafka"),
     "windows": (frozenset({"window_start", "window_end"}), "the window that a late row missed"),

@@ -29,7 +29,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """As README has them."""
+        """Return the exit code, as docs/operations.md#the-audit lists them."""
         if self.wrong:
             return WRONG
         return NOT_AUDITED if self.not_audited else RIGHT

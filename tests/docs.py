@@ -1,0 +1,110 @@
+"""Write docs/settings.md from the settings themselves: python -m tests.docs."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings
+
+from producer.settings import Settings as ProducerSettings
+from stream_app.settings import PROJECT, Settings
+
+PAGE = PROJECT / "docs" / "settings.md"
+
+_HEAD = """\
+<!-- Made by `python -m tests.docs` from stream_app/settings.py, producer/settings.py and .env.example. -->
+
+# Settings
+
+Settings are environment variables, lines in `.env`, or files in `/run/secrets`. An environment variable takes
+precedence over `.env`, and `.env` over a file. Copy [.env.example](../.env.example) to `.env`, which make, the service,
+the producer and Docker Compose all read. It names every setting.
+
+- An empty value counts as unset.
+- A file in `/run/secrets` has the name of its setting. Docker and Kubernetes put secrets there.
+- A wrong setting is one line that names it. The exit code is 2. A secret is never shown.
+- `make run FEEDS=a,b` and `FEEDS=a,b make run` both work. On make's command line, other names are refused.
+"""
+
+_RUN = """
+## The local stack
+
+| setting | default | meaning |
+| --- | --- | --- |
+| SECONDS_TO_RUN | | `make run` stops by itself, that many seconds after the app is up. |
+| SPARK_SUBMIT_OPTS | | Options of the JVM, not read from `.env`: [faster starts](operations.md#faster-starts). |
+"""
+
+_COMPOSE = """
+## Docker Compose
+
+Ports are on 127.0.0.1. Two checkouts run side by side with other ports and another COMPOSE_PROJECT_NAME.
+"""
+
+
+def page() -> str:
+    """Return what docs/settings.md has to say."""
+    service = _table(Settings, set())
+    producer = _table(ProducerSettings, {*Settings.model_fields})
+    shared = """
+The producer sends made-up records of a feed: `make produce FEED=user_activity`. It shares the settings of Kafka and
+LOG_FORMAT with the service. `.venv/bin/python -m producer --help` lists all. A feed's own LATE_SHARE is 0.002 for
+transactions and 0.05 for user_activity.
+
+"""
+    return "".join(
+        (_HEAD, "\n## The service\n\n", *service, "\n## The producer\n", shared, *producer, _RUN, _COMPOSE, *_compose())
+    )
+
+
+def _table(settings: type[BaseSettings], without: set[str]) -> Iterator[str]:
+    yield "| setting | default | meaning |\n| --- | --- | --- |\n"
+    for name, field in settings.model_fields.items():
+        if name not in without:
+            meaning = " ".join((field.description or "").split())
+            if values := _values(field.annotation):
+                meaning = f"{', '.join(values)}. {meaning}"
+            yield f"| {name.upper()} | {_default(field.default)} | {meaning[:1].upper()}{meaning[1:].rstrip('.')}. |\n"
+
+
+def _values(annotation: Any) -> list[str]:
+    """Return the only values that a setting takes, if it lists them."""
+    if get_origin(annotation) is Literal:
+        return [f"`{value}`" for value in get_args(annotation) if value]
+    if get_origin(annotation) is types.UnionType:
+        return [value for part in get_args(annotation) for value in _values(part)]
+    return []
+
+
+def _default(value: Any) -> str:
+    match value:
+        case SecretStr() | None | "":
+            return ""
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return ",".join(value)
+        case Path():
+            return str(value.relative_to(PROJECT) if value.is_absolute() else value)
+        case timedelta():
+            return f"{value.total_seconds() / 60:g} minutes"
+        case _:
+            return str(value)
+
+
+def _compose() -> Iterator[str]:
+    """Yield the last section of .env.example, whose values test_env_example.py compares with compose.yaml."""
+    section = (PROJECT / ".env.example").read_text().partition("# ---- Docker Compose")[2].partition("\n")[2]
+    yield "\n| setting | default | meaning |\n| --- | --- | --- |\n"
+    for meaning, name, default in re.findall(r"^# (.*)\n#([A-Z_]+)=(.*)$", section, re.MULTILINE):
+        yield f"| {name} | {default.strip(chr(34))} | {meaning[:1].upper()}{meaning[1:]}. |\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
