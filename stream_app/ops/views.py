@@ -20,7 +20,7 @@ from stream_app.feeds.parts import Measure
 from stream_app.flows.flow import Flow, Layer
 from stream_app.ops.sql import name, paths, read_parquet, text, view
 from stream_app.storage.batch_files import BatchFile, batch_files, standing
-from stream_app.storage.row_counts import CSV_DIALECT
+from stream_app.storage.row_counts import csv_dialect
 
 COORDINATES = {"kafka_ts": "TIMESTAMPTZ", "topic": "VARCHAR", "partition": "INTEGER", "offset": "BIGINT"}
 _TYPES = {
@@ -166,7 +166,8 @@ def _read(files: Sequence[BatchFile], columns: Mapping[str, str], opened: Opened
     read = [opened(file.path) for file in files]
     if files[0].path.suffix == f".{Layer.RAW_CSV.extension}":
         typed = ", ".join(f"{text(column)}: {text(kind)}" for column, kind in columns.items())
-        return f"SELECT * FROM read_csv({paths(read)}, hive_partitioning = false, columns = {{{typed}}}, {CSV_DIALECT})"
+        given = f"hive_partitioning = false, columns = {{{typed}}}, {csv_dialect(read)}"
+        return f"SELECT * FROM read_csv({paths(read)}, {given})"
     return f"SELECT * FROM {read_parquet(read)}"
 
 

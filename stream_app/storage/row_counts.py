@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 
-# Said rather than left to DuckDB, which guesses it from the first rows and fails at the first quote after those.
-# It takes sixteen times the longest line as a buffer: with 1 GiB an audit was out of memory.
-CSV_DIALECT = """header = true, delim = ',', quote = '"', escape = '"', max_line_size = 67108864"""
+_SMALLEST_BUFFER = 32 << 20
+_LARGEST_BUFFER = 1 << 30
+
+
+def csv_dialect(paths: Iterable[Path]) -> str:
+    """Return the options by which DuckDB reads these CSV files.
+
+    Left to itself, DuckDB guesses from the first rows and fails at the first quote after those.
+    No line is longer than its file, so a buffer that holds the file reads any. It is allocated for each thread.
+    """
+    longest = max(path.stat().st_size for path in paths)
+    buffer = min(max(longest, _SMALLEST_BUFFER), _LARGEST_BUFFER)
+    # a thread that begins in the middle of a file may take what is in a long text's quotes for records
+    parallel = "true" if longest <= buffer else "false"
+    limits = f"max_line_size = {buffer}, buffer_size = {buffer + 1}, parallel = {parallel}"
+    return f"""header = true, delim = ',', quote = '"', escape = '"', {limits}"""
 
 
 def literal(path: Path) -> str:
@@ -24,7 +38,7 @@ def count_rows(path: Path) -> int:
     """The rows of a Parquet or CSV file; files never change, so each is counted once in a while."""
     if path.suffix == ".parquet":
         return int(pq.read_metadata(path).num_rows)
-    sql = f"SELECT count(*) FROM read_csv(?, all_varchar = true, hive_partitioning = false, {CSV_DIALECT})"  # noqa: S608 - our own text
+    sql = f"SELECT count(*) FROM read_csv(?, all_varchar = true, hive_partitioning = false, {csv_dialect([path])})"  # noqa: S608 - our own text
     with duckdb.connect() as database:  # its own: the module's shared one is not for several threads
         (rows,) = database.execute(sql, [literal(path)]).fetchall()[0]
     return int(rows)

@@ -16,7 +16,7 @@ import duckdb
 
 from stream_app.flows.flow import Layer
 from stream_app.ops.sql import paths
-from stream_app.storage.row_counts import CSV_DIALECT
+from stream_app.storage.row_counts import csv_dialect
 from tests.bench.contenders import LAYERS, files
 
 REPEATS_STAY = "baseline"
@@ -59,7 +59,7 @@ class _Comparison:
                 listed = paths(found)
                 reader = f"read_parquet({listed}, hive_partitioning = false)"
                 if layer is Layer.RAW_CSV:
-                    reader = f"read_csv({listed}, all_varchar = true, {CSV_DIALECT})"
+                    reader = f"read_csv({listed}, all_varchar = true, {csv_dialect(found)})"
                 self._db.execute(f"CREATE VIEW {_schema(name)}.{layer} AS SELECT {_COLUMNS[layer]} FROM {reader}")
 
     def wrong(self, records: int) -> list[str]:

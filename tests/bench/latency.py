@@ -17,7 +17,7 @@ import duckdb
 from confluent_kafka import Producer
 
 from stream_app.flows.flow import Flow, Layer
-from stream_app.storage.row_counts import CSV_DIALECT
+from stream_app.storage.row_counts import csv_dialect
 from tests.service.harness import broker_and_service, transaction, wait_for
 from tests.service.servers import KafkaBroker
 
@@ -83,7 +83,8 @@ def _percentiles(flow: Flow, begin: float, end: float) -> dict[str, float]:
 def _due(flow: Flow, path: Path) -> list[float]:
     match flow.layer:
         case Layer.RAW_CSV:
-            times = f"epoch(event_time::TIMESTAMPTZ) FROM read_csv('{path}', all_varchar = true, {CSV_DIALECT})"
+            read = f"read_csv('{path}', all_varchar = true, {csv_dialect([path])})"
+            times = f"epoch(event_time::TIMESTAMPTZ) FROM {read}"
         case Layer.GOLD:
             watermark = flow.window.watermark.total_seconds()
             times = f"epoch(window_end) + {watermark} FROM read_parquet('{path}')"

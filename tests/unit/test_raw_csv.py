@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -18,6 +19,7 @@ from stream_app.flows.flow import Flow, Layer
 from stream_app.layers.raw_csv import LINE, header, lines
 from stream_app.ops import views
 from stream_app.sinks import csv as csv_files
+from stream_app.storage import row_counts
 from stream_app.storage.row_counts import count_rows
 from tests.helpers import Row, silver_row, write_layer
 
@@ -58,14 +60,10 @@ def test_any_text_round_trips_through_the_csv(feed: Feed, tmp_path: Path, texts:
         silver_row(n, n / 7, merchant=a, city=b, user_id=c, lat=n / 3, amount=Decimal(n).scaleb(-2))
         for n, (a, b, c) in enumerate(texts)
     ]
-    data = csv_bytes(feed, rows)
-    assert list(csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)) == expected_cells(rows, feed)
+    data = csv_bytes(feed, rows).decode()
+    assert list(csv.DictReader(io.StringIO(data, newline=""), strict=True)) == expected_cells(rows, feed)
 
-    flow = Flow(feed, Layer.RAW_CSV, tmp_path)
-    silver = write_layer(Flow(feed, Layer.SILVER, tmp_path), 0, [])
-    flow.output.mkdir(parents=True, exist_ok=True)
-    path = flow.output / silver.path.name.replace("silver", "raw_csv").replace("parquet", "csv")
-    path.write_bytes(data)
+    flow, path = csv_file(feed, tmp_path, rows)
     found = views.connect([flow]).sql("SELECT * FROM raw_csv").to_arrow_table().to_pylist()
     texts_made_harmless = [
         {name: harmless(row[name]) if isinstance(row[name], str) else row[name] for name in feed.fields} for row in rows
@@ -73,6 +71,41 @@ def test_any_text_round_trips_through_the_csv(feed: Feed, tmp_path: Path, texts:
     assert sorted(found, key=lambda row: row["event_time"]) == texts_made_harmless
     count_rows.cache_clear()
     assert count_rows(path) == len(rows)
+
+
+def csv_file(feed: Feed, folder: Path, rows: Sequence[Row]) -> tuple[Flow, Path]:
+    """The mirror with one file of those rows, of which silver has taken the batch."""
+    flow = Flow(feed, Layer.RAW_CSV, folder)
+    silver = write_layer(Flow(feed, Layer.SILVER, folder), 0, [])
+    flow.output.mkdir(parents=True, exist_ok=True)
+    path = flow.output / silver.path.name.replace("silver", "raw_csv").replace("parquet", "csv")
+    path.write_bytes(csv_bytes(feed, rows))
+    return flow, path
+
+
+def lengths(flow: Flow) -> list[tuple[int]]:
+    return views.connect([flow]).sql("SELECT length(merchant) FROM raw_csv ORDER BY 1").fetchall()
+
+
+def test_a_line_that_is_longer_than_any_buffer_by_default_is_read(feed: Feed, tmp_path: Path) -> None:
+    texts = ["a", "m" * 70_000_000, 'b"\r\n']
+    flow, path = csv_file(feed, tmp_path, [silver_row(n, merchant=text) for n, text in enumerate(texts)])
+    assert count_rows(path) == 3
+    assert lengths(flow) == sorted((len(text),) for text in texts)
+
+
+def test_a_file_larger_than_the_buffer_is_read_whole(
+    feed: Feed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its long texts span buffers, and look like records to who begins in the middle of one."""
+    for limit in ("_SMALLEST_BUFFER", "_LARGEST_BUFFER"):
+        monkeypatch.setattr(row_counts, limit, 6 << 20)
+    record = csv_bytes(feed, [silver_row(0, merchant='"')]).decode().partition("\r\n")[2]
+    rows = [silver_row(n, merchant=record * (40_000 if n % 500 == 0 else 1)) for n in range(2000)]
+    flow, path = csv_file(feed, tmp_path, rows)
+    assert path.stat().st_size > 12 << 20
+    assert count_rows(path) == len(rows)
+    assert lengths(flow) == sorted((len(str(row["merchant"])),) for row in rows)
 
 
 def test_no_cell_can_run_as_a_formula(feed: Feed) -> None:
