@@ -7,6 +7,8 @@ COMPOSE := docker compose --profile '*'
 export PYTHONUTF8 := 1
 # What is given on the command line is an option that the target's line below names, a setting, or a mistake.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+# It is meant as it was typed: make would take a $$ in SQL or a password for the start of a variable of its own.
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
 MISTAKE := $(if $(strip $(GIVEN)),$(shell sh local/options.sh "$(MAKECMDGOALS)" $(GIVEN)))
 $(if $(MISTAKE),$(error $(MISTAKE)))
 # As of SINK=$$sink where that was not set: it would be all of them.

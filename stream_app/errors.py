@@ -27,15 +27,17 @@ class ConfigError(StreamAppError):
     exit_code = 2
 
 
-_NO_ROOM_OR_RIGHT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+_NO_ROOM_OR_RIGHT = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+# What the path itself is wrong by: a file where a folder is meant, a link to itself, a name too long.
+_NO_PLACE = {errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 @contextmanager
 def no_room_is_expected(root: Path) -> Iterator[None]:
-    """Raise StreamAppError instead of OSError where there is no room in OUTPUT_PATH, or no right to it."""
+    """Raise StreamAppError instead of OSError where OUTPUT_PATH has no room, gives no right, or is no folder."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM_OR_RIGHT:
+        if error.errno not in _NO_ROOM_OR_RIGHT | _NO_PLACE:
             raise
         raise StreamAppError(f"OUTPUT_PATH: {error.filename or root}: {error.strerror}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 
@@ -33,7 +34,12 @@ def run(name: str, command: Command) -> None:
         feed = option("FEED")
         chosen = load_feeds(settings.feeds_path, (feed,) if feed else settings.feeds)
         with no_room_is_expected(settings.output_path):
-            sys.exit(command(settings, flows(chosen, settings.output_path)))
+            code = command(settings, flows(chosen, settings.output_path))
+            sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:  # as by `| head`, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush would fail again
+        sys.exit(128 + signal.SIGPIPE)
     except StreamAppError as error:
         print(f"{name}: {plain(error)}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -51,6 +51,9 @@ class Verdicts:
 
 def replay(settings: Settings, flows: tuple[Flow, ...]) -> int:
     """Replay each feed, and say what was done."""
+    is_dry = flag("DRY_RUN")
+    if not settings.output_path.is_dir():
+        raise ConfigError(f"OUTPUT_PATH: there is no folder {settings.output_path}")
     allowed = frozenset(reason.strip() for reason in option("ALLOW").split(",") if reason.strip())
     for silver in (flow for flow in flows if flow.layer is Layer.SILVER):
         contract = Contract(silver.feed, forgive=allowed)
@@ -62,7 +65,7 @@ def replay(settings: Settings, flows: tuple[Flow, ...]) -> int:
                 raise ConfigError(f"another replay of {silver.feed.name} is under way; wait for it to end") from None
             verdicts = _judge(flows, silver, contract)
             _print(silver.feed, verdicts)
-            if flag("DRY_RUN") or not verdicts.rows:
+            if is_dry or not verdicts.rows:
                 continue
             ledger = _append(silver, verdicts.rows)
         when = "now" if lock.is_held(settings.output_path) else "with the next start"

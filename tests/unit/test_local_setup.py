@@ -158,10 +158,13 @@ def test_make_lists_every_target_of_the_design() -> None:
     assert all(len(line.split()) > 2 for line in done.stdout.splitlines())
 
 
-@pytest.mark.parametrize("arguments", [["SQL=SELECT 'a b'"], []])
-def test_settings_reach_the_programs_as_make_arguments_and_as_environment(arguments: list[str]) -> None:
-    environment = dict(os.environ) if arguments else {**os.environ, "SQL": "SELECT 'a b'"}
+@pytest.mark.parametrize("sql", ["SELECT 'a b'", r"SELECT 'Inc$', $$x$$, $(shell false) #,\"\\n"])
+@pytest.mark.parametrize("is_argument", [True, False])
+def test_settings_reach_the_programs_as_make_arguments_and_as_environment(sql: str, is_argument: bool) -> None:
+    """As they were typed: a $ is none of make's."""
+    arguments = [f"SQL={sql}"] if is_argument else []
+    environment = dict(os.environ) if arguments else {**os.environ, "SQL": sql}
     command = ["make", "-s", "-f", "-", "show-sql", *arguments]
     rule = "include Makefile\nshow-sql:\n\t@printenv SQL\n"
     done = subprocess.run(command, cwd=ROOT, env=environment, input=rule, capture_output=True, text=True, check=True)
-    assert done.stdout == "SELECT 'a b'\n"
+    assert done.stdout == f"{sql}\n"

@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,46 @@ def test_what_names_nothing_is_refused(name: str, given: dict[str, str]) -> None
     assert done.returncode == 2
     assert "nothing" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_an_output_path_that_is_no_folder_is_one_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = op(name, OUTPUT_PATH=str(tmp_path / "file"), SQL="FROM silver", KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert done.returncode in {1, 2}
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{name}: OUTPUT_PATH: ")
+
+
+def test_a_replay_of_nothing_makes_no_folder(tmp_path: Path) -> None:
+    done = op("replay", OUTPUT_PATH=str(tmp_path / "typo"))
+    assert (done.returncode, done.stderr) == (2, f"replay: OUTPUT_PATH: there is no folder {tmp_path / 'typo'}\n")
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("rows", [1, 100_000])
+def test_a_reader_that_goes_away_is_no_error(rows: int, tmp_path: Path) -> None:
+    """As `make query | true` is: neither a traceback nor Python's note of a flush that failed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "stream_app.ops.query"],
+        cwd=PROJECT,
+        env={**os.environ, "SQL": f"FROM range({rows})", "OUTPUT_PATH": str(tmp_path)},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_ctrl_c_in_a_command_prints_no_traceback() -> None:
+    """Not even while it imports, which takes most of its first seconds."""
+    program = "import stream_app.ops, signal; signal.raise_signal(signal.SIGINT)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_docker_is_told_the_options_that_are_given(tmp_path: Path) -> None:
