@@ -78,6 +78,7 @@ def _places(plain: Service, checkout: Path, turkish: dict[str, str], folder: Pat
     feeds = folder / "feeds" / SIGNS
     shutil.copytree(plain.feeds_path, feeds)
     root = folder / "far" / SIGNS / "env=prod"
+    root.parent.mkdir()
     in_new_york = {"LC_ALL": "C", "TZ": "America/New_York", "OUTPUT_PATH": f"{folder}/link/../{SIGNS}/env=prod/"}
     yield Service(root, feeds, plain.servers, plain.environment | in_new_york)
     in_istanbul = {**turkish, "TZ": "Europe/Istanbul", "OUTPUT_PATH": "", "LOG_FORMAT": "json"}
