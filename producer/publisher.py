@@ -78,7 +78,8 @@ def client_config(settings: Settings) -> dict[str, Any]:
         "compression.type": settings.kafka_compression,
         "linger.ms": 50,
         "reconnect.backoff.max.ms": 2000,  # come back soon after the broker does
-        "security.protocol": settings.kafka_security_protocol,
+        # as librdkafka writes it: it compares by the locale, and in Turkish i is no small I
+        "security.protocol": settings.kafka_security_protocol.lower(),
         "log_level": 0,  # what librdkafka has to say comes through error_cb, as lines of our own log
     }
     if settings.kafka_security_protocol.startswith("SASL"):

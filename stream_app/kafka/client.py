@@ -10,7 +10,8 @@ def client_config(settings: Settings) -> dict[str, str]:
     """The KAFKA_* settings as librdkafka's; they hold the password."""
     config = {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
-        "security.protocol": settings.kafka_security_protocol,
+        # as librdkafka writes it: it compares by the locale, and in Turkish i is no small I
+        "security.protocol": settings.kafka_security_protocol.lower(),
     }
     if settings.kafka_ssl_ca_location:
         config["ssl.ca.location"] = str(settings.kafka_ssl_ca_location)

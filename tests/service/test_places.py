@@ -17,7 +17,7 @@ import pytest
 
 from local.ports import any_free
 from stream_app.settings import PROJECT
-from tests.service.harness import Service, transaction, wait_for
+from tests.service.harness import Service, produce, transaction, wait_for
 from tests.service.servers import Database, KafkaBroker
 
 SIGNS = "a b [c] {d,e} st*r ? 50% %20 #1 ü's & ~"
@@ -64,6 +64,7 @@ def test_outputs_and_commands_are_the_same_everywhere(
     broken = {"amount": -1, "merchant": "[/red]"}
     kinds = [broken if not i % 50 else {"status": "declined" if not i % 7 else "approved"} for i in range(3000)]
     broker.send(plain.feed.topic, [transaction(i, now + i * 0.6, **kind) for i, kind in enumerate(kinds)])
+    produce(plain, COUNT="100", SEED="7", MSGS_PER_SEC="0", **turkish)
     expected = _drained(plain)
     assert {sink: len(rows) > 0 for sink, rows in expected.items()} == dict.fromkeys(expected, True)
     for place in _places(plain, checkout, turkish, tmp_path):

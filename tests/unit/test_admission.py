@@ -143,7 +143,7 @@ def test_what_a_follower_has_consumed_is_told_in_offsets_of_the_topic(bronze: Fl
 def test_kafka_s_client_gets_the_security_settings(tmp_path: Path) -> None:
     assert client_config(app_settings(tmp_path, kafka_bootstrap_servers="b:1")) == {
         "bootstrap.servers": "b:1",
-        "security.protocol": "PLAINTEXT",
+        "security.protocol": "plaintext",
     }
     sasl = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "app", "sasl_password": "x"}
     config = client_config(app_settings(tmp_path, **{f"kafka_{name}": value for name, value in sasl.items()}))
