@@ -73,15 +73,16 @@ class _Server:
     def _response(self, request: bytes) -> bytes:
         status, media, body = self._answer(request)
         head = f"HTTP/1.1 {status} {_STATUS[status]}\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n"
-        return f"{head}Connection: close\r\n\r\n".encode() + body
+        return f"{head}Connection: close\r\n\r\n".encode() + (b"" if request.startswith(b"HEAD ") else body)
 
     def _answer(self, request: bytes) -> Answer:
         method, _, rest = request.partition(b"\r\n")[0].decode("latin-1").partition(" ")
-        path, _, version = rest.partition(" ")
+        target, _, version = rest.partition(" ")
+        path = target.partition("?")[0]  # what monitors add to a path changes no answer
         if not version.startswith("HTTP/"):
             return 400, "text/plain", b"this is no HTTP request\n"
-        if method != "GET":
-            return 405, "text/plain", b"GET is answered\n"
+        if method not in {"GET", "HEAD"}:
+            return 405, "text/plain", b"GET and HEAD are answered\n"
         if path not in self._answers:
             return 404, "text/plain", f"{' '.join(self._answers)}\n".encode()
         try:

@@ -30,7 +30,7 @@ def write(root: Path, monitor: Monitor) -> None:
             "last_error": status.last_error,
             "batch_id": status.batch_id,
             "batch_at": status.batch_at,
-            "behind": sum(status.behind.values()),
+            "behind": sum(status.behind.values()) if status.behind else None,  # before the first report
             "refused": status.refused,
             "held": sum(status.held.values()),
         }

@@ -94,6 +94,14 @@ def test_what_has_no_answer(port: int, path: str, status: int) -> None:
     assert get(port) == BODY
 
 
+def test_what_monitors_add_changes_no_answer(port: int) -> None:
+    assert get(port, "metrics?since=1") == BODY
+    with ExitStack() as stack:
+        head = connected(port, stack, b"HEAD /metrics HTTP/1.1\r\n\r\n").recv(1 << 20)
+    assert head.startswith(b"HTTP/1.1 200")
+    assert head.endswith(b"\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     "sent", [b"\x16\x03\x01\x02\r\n\r\n", b"\r\n\r\n", b"HELO\r\n\r\n", b"POST /metrics HTTP/1.1\r\n\r\n"]
 )

@@ -111,8 +111,10 @@ def test_a_running_service_tells_its_states(made: tuple[Flow, ...]) -> None:
         monitor[flow].state = State.RUNNING
     silver = monitor.statuses["transactions.silver"]
     silver.state, silver.restarts, silver.last_error = State.RESTARTING, 2, "OSError: disk full"
-    monitor.statuses["transactions.bronze"].behind = {"0": 40, "1": 2}
     with lock.sole_user(root, 0):
+        status_file.write(root, monitor)
+        assert row(made, "bronze").behind is None, "nothing is known before the first report"
+        monitor.statuses["transactions.bronze"].behind = {"0": 40, "1": 2}
         status_file.write(root, monitor)
         found = row(made, "silver")
         assert (found.state, found.restarts, found.last_error) == ("restarting", 2, "OSError: disk full")
