@@ -39,6 +39,9 @@ _FINAL = {
     KafkaError._AUTHENTICATION,
     KafkaError._SSL,
 }
+# librdkafka asks the broker that it knows as controller. If that one has gone, it learns of another after five minutes
+# (topic.metadata.refresh.interval.ms); a new client learns at once.
+_UNANSWERED = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ class Broker:
         self._refusal = ""
         """Why the broker does not let us in, of which an answer that does not come says nothing."""
         # librdkafka logs each failed connection; what matters of that is in the errors below.
-        config: dict[str, Any] = {**client_config(settings), "log_level": 0, "error_cb": self._on_error}
-        self._admin = AdminClient(config)
+        self._config: dict[str, Any] = {**client_config(settings), "log_level": 0, "error_cb": self._on_error}
+        self._admin = AdminClient(self._config)
 
     def topic(self, name: str) -> Topic:
         """The topic. Raises ConfigError where there is none, UnavailableError where no broker answers."""
@@ -121,7 +124,8 @@ class Broker:
         """The bytes of a producer's batch that the topic takes; None where the broker does not tell us."""
         asked = ConfigResource(ResourceType.TOPIC, topic)
         try:
-            found = self._admin.describe_configs([asked], request_timeout=self._timeout)[asked].result()
+            admin = self._admin
+            found = admin.describe_configs([asked], request_timeout=self._timeout)[asked].result()
         except KafkaException:  # to ask takes a right of its own
             return None
         return int(found["max.message.bytes"].value)
@@ -131,13 +135,14 @@ class Broker:
         partitions = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
         asked = [ConsumerGroupTopicPartitions(group, partitions)]
         try:
-            self._admin.alter_consumer_group_offsets(asked, request_timeout=self._timeout)[group].result()
+            admin = self._admin
+            admin.alter_consumer_group_offsets(asked, request_timeout=self._timeout)[group].result()
         except KafkaException as error:
             raise self._explain(topic, error) from None
 
     def _topic(self, name: str) -> Topic:
-        future = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._timeout)[name]
-        found = future.result()
+        admin = self._admin  # held until it has answered: another thread may replace it
+        found = admin.describe_topics(TopicCollection([name]), request_timeout=self._timeout)[name].result()
         return Topic(name, str(found.topic_id), tuple(sorted(partition.id for partition in found.partitions)))
 
     def _offsets(
@@ -146,7 +151,8 @@ class Broker:
         asked = {TopicPartition(topic.name, partition): spec for partition in topic.partitions}
 
         def ask() -> dict[int, int]:
-            futures = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=self._timeout)
+            admin = self._admin
+            futures = admin.list_offsets(asked, isolation_level=isolation, request_timeout=self._timeout)
             return {partition.partition: future.result().offset for partition, future in futures.items()}
 
         return self._patiently(topic.name, ask)
@@ -177,6 +183,8 @@ class Broker:
             return ConfigError(
                 f"there is no topic {topic} at {self._servers}; create it, or correct the feed's `topic`"
             )
+        if cause.code() in _UNANSWERED:
+            self._admin = AdminClient(self._config)
         kind = StreamAppError if cause.code() in _FINAL else UnavailableError
         return kind(
             f"KAFKA_BOOTSTRAP_SERVERS: no answer from {self._servers} ({cause.str()}); "

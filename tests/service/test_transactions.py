@@ -19,7 +19,8 @@ def begun(broker: KafkaBroker, topic: str, numbers: range, partition: int = 0) -
     """A transaction with those records, acknowledged and not ended."""
     # or the broker would end it by itself
     lasts = {"transactional.id": f"{topic}-{numbers.start}", "transaction.timeout.ms": 900_000}
-    producer = Producer({"bootstrap.servers": broker.address, **lasts})
+    together = {"linger.ms": 2_000}  # in one batch, however slow the machine
+    producer = Producer({"bootstrap.servers": broker.address, **lasts, **together})
     producer.init_transactions(60)
     producer.begin_transaction()
     for number in numbers:

@@ -34,10 +34,11 @@ class Admin:
     """Fails with each of the codes, once, and answers then. Stands in for AdminClient."""
 
     def __init__(self, *codes: int) -> None:
-        self.codes = list(codes)
+        self.codes, self.made = list(codes), 0
         self.offsets = {IsolationLevel.READ_UNCOMMITTED: 100, IsolationLevel.READ_COMMITTED: 90}
 
     def __call__(self, _config: dict[str, object]) -> "Admin":
+        self.made += 1
         return self
 
     def describe_topics(self, _topics: object, **_how: object) -> dict[str, "Future[Any]"]:
@@ -58,6 +59,18 @@ def ask(
     monkeypatch.setattr(module, "AdminClient", Admin(*codes))
     monkeypatch.setattr(module, "_ASK_AGAIN_SECONDS", 0.001)
     return Broker(app_settings(root, **settings), patience_seconds=patience_seconds)
+
+
+@pytest.mark.parametrize("code", [KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN])
+def test_where_nobody_answers_the_cluster_is_looked_at_anew(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client goes on asking a controller that has gone for as long as it believes in it."""
+    admin = Admin(code)
+    monkeypatch.setattr(module, "AdminClient", admin)
+    monkeypatch.setattr(module, "_ASK_AGAIN_SECONDS", 0.001)
+    Broker(app_settings(tmp_path), patience_seconds=20).topic("t")
+    assert admin.made == 2
 
 
 QUESTIONS: list[Callable[[Broker], object]] = [
