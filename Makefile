@@ -16,7 +16,7 @@ $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup venv run broker postgres app produce up down logs ps status show query psql audit replay reset \
-        test check bench soak compose-test lock
+        test test-faults check bench soak compose-test lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,9 +77,13 @@ replay: ## append quarantined records that pass by now; FEED= REASON= ALLOW= DRY
 reset: ## delete outputs and read again; FEED= SINK= TO=earliest|latest|<ISO time> YES=1
 	@exec sh local/ops.sh reset
 
-# Two at a time, the long ones first: most of a test is to wait for a service to start.
-test: setup ## all tests that need no Docker
-	@exec $(PYTHON) -m pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder tests/service tests/spark tests/unit
+# Two at a time, the long ones first: a service that starts waits for more than it computes.
+TWO_AT_A_TIME := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+test: setup ## the tests, in under ten minutes: a real broker, a real spark-submit, no Docker
+	@exec $(PYTHON) -m pytest $(TWO_AT_A_TIME) tests/service tests/spark tests/unit
+
+test-faults: setup ## kills at each point and at random, brokers and disks that go, every place, an upgrade; half an hour
+	@exec $(PYTHON) -m pytest $(TWO_AT_A_TIME) tests/faults
 
 check: venv ## linters and types
 	@$(PYTHON) -m ruff check

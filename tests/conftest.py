@@ -10,6 +10,8 @@ from local.ports import any_free
 from stream_app.feeds.feed import Feed, load_feeds
 from stream_app.settings import PROJECT
 
+pytest_plugins = ["tests.spark.session", "tests.service.fixtures"]
+
 # No test depends on speed.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
@@ -20,7 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Processes of `make test` take whole files, and one of them all that share the Spark session."""
     for item in items:
         folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder == "spark" else item.path.name))
+        own = f"{folder}/{item.path.name}"
+        item.add_marker(pytest.mark.xdist_group(folder if folder == "spark" else own))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,7 @@
 """make soak - many small batches, then many random kills; progress as it goes, a verdict at the end.
 
 SOAK_BATCHES (2000): micro-batches of 100 records that each sink writes, retention on; the curves of batch times and
-memory, files and checkpoint sizes. SOAK_KILLS (200): kills at random moments (tests/service/test_random_kills.py). 0
+memory, files and checkpoint sizes. SOAK_KILLS (200): kills at random moments (tests/faults/test_random_kills.py). 0
 leaves one out.
 """
 
@@ -32,7 +32,7 @@ def main() -> int:
     batches, kills = int(os.environ.get("SOAK_BATCHES", "2000")), int(os.environ.get("SOAK_KILLS", "200"))
     wrong = endurance(batches) if batches else []
     if kills:
-        command = [sys.executable, "-m", "pytest", "tests/service/test_random_kills.py", "-s", "--timeout", "36000"]
+        command = [sys.executable, "-m", "pytest", "tests/faults/test_random_kills.py", "-s", "--timeout", "36000"]
         code = subprocess.run(
             command, cwd=PROJECT, env=os.environ | {"RANDOM_KILLS": str(kills)}, check=False
         ).returncode

@@ -1,4 +1,4 @@
-"""The oracle of the random kills (tests/service/test_random_kills.py) notices each thing that it is there for."""
+"""The oracle of the random kills (tests/faults/test_random_kills.py) notices each thing that it is there for."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +7,9 @@ import pytest
 
 from stream_app.flows.flow import Layer
 from stream_app.settings import PROJECT
+from tests.faults.test_random_kills import KILLS, Place, check_oracle
 from tests.helpers import START_MS, Row, at, bronze_row, commit, plan, silver_row, value, write_layer
 from tests.service.harness import Service
-from tests.service.test_random_kills import KILLS, Place, check_oracle
 from tests.unit.test_audit import Flows, gold_row, refused, write_csv, write_gold
 
 SENT = KILLS * 4 * 25 + 100

@@ -17,9 +17,9 @@ from stream_app.settings import PROJECT
 from stream_app.sources.split import encoded
 from stream_app.sources.topic_partition import OffsetRange
 from stream_app.sources.topic_records import Records
+from tests.faults.test_random_kills import TRANSACTIONS, Sender, check_oracle
 from tests.service.cluster import BROKERS, Cluster, running
 from tests.service.harness import Service, jvm_options, transaction, wait_for
-from tests.service.test_random_kills import TRANSACTIONS, Sender, check_oracle
 
 
 @pytest.fixture

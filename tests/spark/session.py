@@ -1,0 +1,42 @@
+"""One Spark session for all tests of a process, with the settings that the service runs with; no Kafka."""
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+from pyspark.sql import SparkSession
+
+from stream_app.settings import PROJECT, PYTHON_START
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """local[2] with conf/spark-defaults.conf, which spark-submit reads when pyspark starts the JVM through it."""
+    scratch = tmp_path_factory.mktemp("spark")
+    environment = {
+        "SPARK_CONF_DIR": str(PROJECT / "conf"),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_LOCAL_DIRS": str(scratch),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONPATH": f"{PROJECT}{os.pathsep}{PYTHON_START}",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        session = (
+            SparkSession.builder.master("local[2]")
+            .config("spark.ui.enabled", "false")
+            .config("spark.driver.extraClassPath", str(PROJECT / ".jars" / "spark" / "*"))
+            .config("spark.sql.shuffle.partitions", "2")
+            .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
+            .getOrCreate()
+        )
+        assert session.conf.get("spark.app.name") == "kafka-medallion", "conf/spark-defaults.conf was not loaded"
+        yield session
+        gateway = cast(Any, session.sparkContext._gateway)
+        session.stop()
+        gateway.shutdown()  # or its JVM lives for as long as pytest does
+        gateway.proc.stdin.close()
+        gateway.proc.wait(30)
