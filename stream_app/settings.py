@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from stream_app.errors import ConfigError
+from stream_app.kafka.connection import KafkaConnection, Password
 
 PROJECT = Path(__file__).resolve().parents[1]
 PYTHON_START = PROJECT / "stream_app" / "runtime" / "start"
@@ -188,6 +189,19 @@ class Settings(BaseSettings):
             problem = f"is not set, and tasks carry {' and '.join(carried)} to {self.spark_master}, for all to read"
             raise ValueError(f"SPARK_AUTH_SECRET: {problem}; give driver, master and workers one (docs/scaling.md)")
         return self
+
+    @property
+    def kafka(self) -> KafkaConnection:
+        """What a client needs to reach the brokers."""
+        return KafkaConnection(
+            bootstrap_servers=self.kafka_bootstrap_servers,
+            security_protocol=self.kafka_security_protocol,
+            isolation_level=self.kafka_isolation_level,
+            ca_location=self.kafka_ssl_ca_location,
+            login=Password(self.kafka_sasl_mechanism, self.kafka_sasl_username, self.kafka_sasl_password)
+            if self.kafka_sasl_mechanism
+            else None,
+        )
 
     @property
     def spark_security(self) -> dict[str, str]:

@@ -89,7 +89,8 @@ def diverged(feed: Feed, settings: Settings, starts: Mapping[int, int], read: Ma
     if not asked:
         return {}
     config = {"enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "error", "log_level": 0}
-    consumer = Consumer({**client_config(settings), **config, "group.id": group(feed), "fetch.message.max.bytes": 1})
+    asking = {"group.id": group(feed.name), "fetch.message.max.bytes": 1}
+    consumer = Consumer({**client_config(settings.kafka), **config, **asking})
     found: dict[int, int] = {}
     try:
         consumer.assign(asked)

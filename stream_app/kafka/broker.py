@@ -24,7 +24,7 @@ from confluent_kafka.cimpl import NewTopic
 from stream_app import logs
 from stream_app.errors import ConfigError, StreamAppError, UnavailableError
 from stream_app.kafka.client import client_config
-from stream_app.settings import Settings
+from stream_app.kafka.connection import KafkaConnection
 
 Answer = TypeVar("Answer")
 PARTITIONS = 3
@@ -74,16 +74,16 @@ class Broker:
     """A connection for questions; it opens when the first one is asked."""
 
     def __init__(
-        self, settings: Settings, timeout_seconds: float = _TIMEOUT_SECONDS, patience_seconds: float = 0.0
+        self, kafka: KafkaConnection, timeout_seconds: float = _TIMEOUT_SECONDS, patience_seconds: float = 0.0
     ) -> None:
         """Wait for an answer for `timeout_seconds`, and ask again for `patience_seconds` what may pass."""
         self._timeout, self._patience = timeout_seconds, patience_seconds
-        self._isolation = IsolationLevel[settings.kafka_isolation_level.upper()]
-        self._servers = settings.kafka_bootstrap_servers
+        self._isolation = IsolationLevel[kafka.isolation_level.upper()]
+        self._servers = kafka.bootstrap_servers
         self._refusal = ""
         """Why the broker does not let us in, of which an answer that does not come says nothing."""
         # librdkafka logs each failed connection; what matters of that is in the errors below.
-        self._config: dict[str, Any] = {**client_config(settings), "log_level": 0, "error_cb": self._on_error}
+        self._config: dict[str, Any] = {**client_config(kafka), "log_level": 0, "error_cb": self._on_error}
         self._admin = AdminClient(self._config)
 
     def topic(self, name: str) -> Topic:

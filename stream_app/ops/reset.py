@@ -99,7 +99,7 @@ def _reads_from(settings: Settings, flow: Flow, start: dict[str, str]) -> str:
 
 def _first_offsets(settings: Settings, bronze: Flow, start: dict[str, str]) -> str:
     try:
-        broker = Broker(settings, _BROKER_SECONDS)
+        broker = Broker(settings.kafka, _BROKER_SECONDS)
         topic = broker.topic(bronze.feed.topic)
         if "startingTimestamp" in start:
             offsets = broker.offsets_at(topic, int(start["startingTimestamp"]))

@@ -26,7 +26,7 @@ def topics(settings: Settings, flows: tuple[Flow, ...]) -> int:
     wanted = {topic for flow in flows for topic in flow.feed.all_topics} | {
         os.environ.get("KAFKA_TOPIC", "").strip()
     } - {""}
-    admin = AdminClient(client_config(settings) | {"log_level": 0})  # 0: no line for each try to connect
+    admin = AdminClient(client_config(settings.kafka) | {"log_level": 0})  # 0: no line for each try to connect
     created = create_missing(admin, _existing(admin, settings.kafka_bootstrap_servers), sorted(wanted))
     for topic in sorted(wanted):
         print(f"topic {topic}: {f'created, {PARTITIONS} partitions' if topic in created else 'is there'}")

@@ -73,7 +73,7 @@ def _run(
         metrics = Metrics(monitor, _STUCK_TRIGGERS * settings.trigger_seconds + _STUCK_SECONDS)
         if settings.metrics_port:
             metrics.serve(settings.metrics_host, settings.metrics_port)
-        broker = Broker(settings, patience_seconds=_LEADER_PATIENCE_SECONDS)
+        broker = Broker(settings.kafka, patience_seconds=_LEADER_PATIENCE_SECONDS)
         admission = Admission(broker, settings)
         for flow in all_flows:
             if flow.layer is Layer.BRONZE:

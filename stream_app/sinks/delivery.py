@@ -73,7 +73,7 @@ class Delivery:
     def __init__(self, topic: str, headers: Sequence[str], settings: Settings) -> None:
         self._topic = topic
         self._headers = headers
-        self._config: dict[str, object] = {**client_config(settings), **_CONFIG}
+        self._config: dict[str, object] = {**client_config(settings.kafka), **_CONFIG}
 
     def send(self, batches: Batches) -> Batches:
         """Key, value, partition and offset of the source, a column a header -> TOLD, once all are sent or refused.

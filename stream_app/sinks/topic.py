@@ -53,7 +53,7 @@ def send(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> Wri
     rows = messages(frame.coalesce(cores), declared, planned.time_ms)
     refused = rows.mapInArrow(Delivery(declared.topic, declared.headers, settings).send, TOLD).toArrow()
     if refused.num_rows:
-        _tell(flow, declared.topic, Broker(settings), refused)
+        _tell(flow, declared.topic, Broker(settings.kafka), refused)
     reach(flow.name, "before_commit", batch_id)
     taken = sum(count_rows(file.path) for file in flow.taken(planned))
     return Written(batch_id, taken - refused.num_rows, None, refused=refused.num_rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, SparkSession
 
 from stream_app.feeds.feed import Feed
-from stream_app.kafka.client import connection, group
+from stream_app.kafka.client import group, source_options
 from stream_app.settings import Settings
 
 
@@ -18,11 +18,9 @@ def read_topic(spark: SparkSession, feed: Feed, settings: Settings, first_offset
     options = {
         "subscribe": feed.topic,
         "failOnDataLoss": str(settings.fail_on_data_loss).lower(),
-        "groupIdPrefix": group(feed),
-        # a batch ends at the last stable offset: what is before that is decided
-        "kafka.isolation.level": settings.kafka_isolation_level,
+        "groupIdPrefix": group(feed.name),
         **first_offsets,
-        **connection(settings),
+        **source_options(settings.kafka),
     }
     if settings.max_offsets_per_trigger:
         options["maxOffsetsPerTrigger"] = str(settings.max_offsets_per_trigger)

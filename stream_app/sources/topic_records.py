@@ -95,8 +95,8 @@ class Records:
         self._bronze = bronze
         self._topic = bronze.feed.topic
         self._may_skip = not settings.fail_on_data_loss
-        own = {"group.id": group(bronze.feed), "isolation.level": settings.kafka_isolation_level}
-        self._config: dict[str, object] = {**client_config(settings), **own}
+        own = {"group.id": group(bronze.feed.name), "isolation.level": settings.kafka_isolation_level}
+        self._config: dict[str, object] = {**client_config(settings.kafka), **own}
         self._told = Told({}, {}, [])
 
     def read(self, splits: Batches) -> Batches:

@@ -82,7 +82,7 @@ def test_outputs_that_commit_c6c8daf_wrote_are_taken_over_without_a_reset(
     services = [Service(output, declared, broker.address, environment, feed) for feed in FEEDS]
     for service in services:
         owner = output / service.feed_name / "bronze" / "_owner.json"
-        of_this_broker = {"topic_id": Broker(service.settings).topic(service.feed.topic).id}
+        of_this_broker = {"topic_id": Broker(service.settings.kafka).topic(service.feed.topic).id}
         owner.write_text(json.dumps(json.loads(owner.read_text()) | of_this_broker))
     before, tables = [rows(service) for service in services], final_rows(database)
     for made in (transactions, user_activity):

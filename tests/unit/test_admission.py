@@ -141,12 +141,12 @@ def test_what_a_follower_has_consumed_is_told_in_offsets_of_the_topic(bronze: Fl
 
 
 def test_kafka_s_client_gets_the_security_settings(tmp_path: Path) -> None:
-    assert client_config(app_settings(tmp_path, kafka_bootstrap_servers="b:1")) == {
+    assert client_config(app_settings(tmp_path, kafka_bootstrap_servers="b:1").kafka) == {
         "bootstrap.servers": "b:1",
         "security.protocol": "plaintext",
     }
     sasl = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "app", "sasl_password": "x"}
-    config = client_config(app_settings(tmp_path, **{f"kafka_{name}": value for name, value in sasl.items()}))
+    config = client_config(app_settings(tmp_path, **{f"kafka_{name}": value for name, value in sasl.items()}).kafka)
     assert (config["sasl.mechanism"], config["sasl.username"], config["sasl.password"]) == ("PLAIN", "app", "x")
 
 

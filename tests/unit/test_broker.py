@@ -58,7 +58,7 @@ def ask(
 ) -> Broker:
     monkeypatch.setattr(module, "AdminClient", Admin(*codes))
     monkeypatch.setattr(module, "_ASK_AGAIN_SECONDS", 0.001)
-    return Broker(app_settings(root, **settings), patience_seconds=patience_seconds)
+    return Broker(app_settings(root, **settings).kafka, patience_seconds=patience_seconds)
 
 
 @pytest.mark.parametrize("code", [KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN])
@@ -69,7 +69,7 @@ def test_where_nobody_answers_the_cluster_is_looked_at_anew(
     admin = Admin(code)
     monkeypatch.setattr(module, "AdminClient", admin)
     monkeypatch.setattr(module, "_ASK_AGAIN_SECONDS", 0.001)
-    Broker(app_settings(tmp_path), patience_seconds=20).topic("t")
+    Broker(app_settings(tmp_path).kafka, patience_seconds=20).topic("t")
     assert admin.made == 2
 
 

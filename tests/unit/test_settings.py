@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stream_app.errors import ConfigError
-from stream_app.kafka.client import connection
+from stream_app.kafka.client import source_options
 from stream_app.settings import PROJECT, Settings, load_settings
 
 HIDDEN = "zq'x\"y\\w"
@@ -142,7 +142,7 @@ def test_what_is_no_url_of_a_database_is_refused_without_a_word_of_it(load: Load
 
 
 def test_spark_s_kafka_source_gets_the_password_where_it_is_redacted_and_quoted(load: Load) -> None:
-    options = connection(load(**SASL))
+    options = source_options(load(**SASL).kafka)
     holders = [name for name, value in options.items() if "zq" in value]
     assert holders == ["kafka.sasl.jaas.config"]  # spark.redaction.regex holds *jaas* back
     assert 'password="zq\'x\\"y\\\\w";' in options["kafka.sasl.jaas.config"]
