@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the settings themselves: python -m tests.docs."""
+"""Write docs/settings.md from the settings, and the tables of docs/storage.md from the layout: python -m tests.docs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ from pydantic_settings import BaseSettings
 
 from producer.settings import Settings as ProducerSettings
 from stream_app.settings import PROJECT, Settings
+from stream_app.storage.layout import PLACES, Layout
 
 PAGE = PROJECT / "docs" / "settings.md"
+STORAGE = PROJECT / "docs" / "storage.md"
+# A table of the page, from the mark of its subject to the empty line behind it.
+_TABLE = re.compile(
+    r"(<!-- Made by `python -m tests\.docs` from stream_app/storage/layout\.py: (\w+) -->\n\n).*?\n\n", re.DOTALL
+)
 
 _HEAD = """\
 <!-- Made by `python -m tests.docs` from stream_app/settings.py, producer/settings.py and .env.example. -->
@@ -106,5 +112,23 @@ def _compose() -> Iterator[str]:
         yield f"| {name} | {default.strip(chr(34))} | {meaning[:1].upper()}{meaning[1:]}. |\n"
 
 
+def storage_page() -> str:
+    """Return what docs/storage.md has to say: its own text, with the tables that the layout makes."""
+    return _TABLE.sub(lambda found: f"{found[1]}{''.join(_places(found[2]))}\n", STORAGE.read_text())
+
+
+def _places(subject: str) -> Iterator[str]:
+    """Yield the rows of the checkpoint, or of all that is outside of it."""
+    yield f"| path | what it is | written by | when | flushed | if it is missing |\n|{' --- |' * 6}\n"
+    inside = Layout.checkpoint.path
+    for place in PLACES:
+        is_inside = place.path.startswith(inside) and place is not Layout.checkpoint
+        if is_inside == (subject == "checkpoint"):
+            path = place.path.removeprefix(inside) if is_inside else place.path
+            row = (f"`{path}`", place.what, place.writer, place.when, place.flushed, place.missing)
+            yield f"| {' | '.join(row)} |\n"
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
+    STORAGE.write_text(storage_page())

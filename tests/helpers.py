@@ -69,8 +69,8 @@ def write_layer(
     """A Parquet file of a flow's output, for a micro-batch or the batches `batch` to `last`."""
     columns: Mapping[Layer, StructType] = {Layer.BRONZE: schema.BRONZE, Layer.QUARANTINE: schema.QUARANTINE}
     arrow = to_arrow_schema(columns.get(flow.layer) or schema.silver(flow.feed), timezone="UTC")
-    file = batch_file(flow.output, flow.layer, "parquet", START_MS + batch * 1000, batch, last)
-    flow.output.mkdir(parents=True, exist_ok=True)
+    file = batch_file(flow.layout.output, flow.layer, "parquet", START_MS + batch * 1000, batch, last)
+    flow.layout.output.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows), arrow), file.path, row_group_size=row_group)
     return file
 
@@ -83,8 +83,8 @@ def write_planned(flow: Flow, batch: int, rows: Sequence[Row], last: int | None 
 
 def write_file(flow: Flow, batch: int, last: int | None = None) -> Path:
     """An output file with the right name, of one row that is nobody's."""
-    file = batch_file(flow.output, flow.layer, flow.layer.extension, START_MS + batch * 1000, batch, last)
-    flow.output.mkdir(parents=True, exist_ok=True)
+    file = batch_file(flow.layout.output, flow.layer, flow.layer.extension, START_MS + batch * 1000, batch, last)
+    flow.layout.output.mkdir(parents=True, exist_ok=True)
     if flow.layer is Layer.RAW_CSV:
         file.path.write_text("n\r\n1\r\n")
     else:

@@ -161,7 +161,7 @@ class Output:
             for date in sorted({f"{row[self.feed.event_time.field]:%Y-%m-%d}" for row in rows}):
                 own = [row for row in rows if f"{row[self.feed.event_time.field]:%Y-%m-%d}" == date]
                 table = pa.Table.from_pylist(own, self._columns)
-                self._write(flow, time_ms, table, folder=flow.output / f"event_date={date}")
+                self._write(flow, time_ms, table, folder=flow.layout.output / f"event_date={date}")
         self._log(flow, end, time_ms, watermark)
 
     def _gold(self, flow: Flow, rows: list[Row], time_ms: int) -> int:
@@ -182,7 +182,9 @@ class Output:
             self.tables.setdefault(flow.sink, []).extend(row | {"final": True} for row in final)
         else:
             self._write(flow, time_ms, pa.Table.from_pylist(final, self.gold_columns(flow)))
-        self._write(flow, time_ms, pa.Table.from_pylist(late, columns), folder=flow.late, prefix=flow.late_name)
+        self._write(
+            flow, time_ms, pa.Table.from_pylist(late, columns), folder=flow.layout.late, prefix=flow.layout.late_name
+        )
         return watermark
 
     def _count_windows(self, flow: Flow, rows: list[Row], late_by: int, watermark: int) -> tuple[list[Row], list[Row]]:
@@ -261,7 +263,7 @@ class Output:
         if not rows:
             return
         (batch,) = pa.Table.from_pylist(rows, self._columns).to_batches()
-        path = batch_file(flow.output, flow.sink, "csv", time_ms, self._batch).path
+        path = batch_file(flow.layout.output, flow.sink, "csv", time_ms, self._batch).path
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = raw_csv.lines(batch, self.feed)[raw_csv.LINE].to_pylist()
         path.write_text(raw_csv.header(self.feed) + "".join(lines), newline="", encoding="utf-8")
@@ -277,7 +279,7 @@ class Output:
     ) -> Path | None:
         if not rows.num_rows:
             return None
-        path = batch_file(folder or flow.output, prefix or flow.sink, "parquet", time_ms, self._batch).path
+        path = batch_file(folder or flow.layout.output, prefix or flow.sink, "parquet", time_ms, self._batch).path
         path.parent.mkdir(parents=True, exist_ok=True)
         link = lineage.signature(flow) if prefix else lineage.link(flow)
         pq.write_table(rows.replace_schema_metadata({**link, **(says or {})}), path)

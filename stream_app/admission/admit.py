@@ -58,7 +58,7 @@ class Admission:
         while (lost := lineage.lost(flow)) is not None:
             # of bronze there may be no other copy
             anew = "" if flow.layer is Layer.BRONZE else f" begin anew with: {ownership.reset_command(flow)},"
-            self._refuse_loss(f"{flow.output} has lost the file of batch {lost}", f"put it back,{anew} or go on")
+            self._refuse_loss(f"{flow.layout.output} has lost the file of batch {lost}", f"put it back,{anew} or go on")
             lineage.let_go(flow, lost)
 
     def check_files(self, flow: Flow, read: int, files: Sequence[BatchFile], end: int) -> None:
@@ -67,7 +67,7 @@ class Admission:
             logs.warning(f"{flow.name} begins with what is left: files up to batch {gone} were deleted before it")
         lost = lineage.missing(read, files, end)
         if lost is not None and flow.upstream:
-            problem = f"{flow.upstream.output} has lost the file of batch {lost}, which {flow.name} has not read"
+            problem = f"{flow.upstream.layout.output} has lost the file of batch {lost}, which {flow.name} has not read"
             self._refuse_loss(problem, "put it back, or go on")
 
     def check_same_topic(self, flow: Flow, topic: Topic | None) -> None:

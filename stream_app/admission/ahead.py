@@ -30,9 +30,9 @@ def refuse(flow: Flow) -> None:
         problem = f"has read {upstream.name} up to batch {read}, which by its checkpoint has come to {has} only"
         raise _refusal(flow, problem, [one for one in upstream.downstream if _read(one, "batch") > has])
     if flow.layer is Layer.SILVER:
-        ledger = max((file.last for file in batch_files(flow.replay, REPLAY)), default=-1)
+        ledger = max((file.last for file in batch_files(flow.layout.replay, REPLAY)), default=-1)
         if (taken := _read(flow, "replay")) > ledger:
-            problem = f"has read {flow.replay} up to file {taken}, which holds files up to {ledger} only"
+            problem = f"has read {flow.layout.replay} up to file {taken}, which holds files up to {ledger} only"
             raise _refusal(flow, problem, [flow])
 
 

@@ -20,8 +20,6 @@ from stream_app.flows import lineage
 from stream_app.flows.flow import Flow, Layer
 from stream_app.storage.batch_files import data_paths, parse, replace_text
 
-_OWNER = "_owner.json"
-
 
 def claim(flow: Flow, topic_id: str | None) -> None:
     """Bind a new output to a new checkpoint, or check that the two that stand belong together.
@@ -56,7 +54,7 @@ def strays(flow: Flow) -> Iterator[ConfigError]:
     """Yield what to raise for each path that a reader of the flow's folders would open and the flow has not written."""
     found = [(path, prefix) for folder, prefix in flow.folders for path in data_paths(folder)]
     if flow.layer is Layer.LAKE:
-        found += [(path, flow.sink) for path in data_paths(flow.output) if path not in flow.data_folders]
+        found += [(path, flow.sink) for path in data_paths(flow.layout.output) if path not in flow.data_folders]
     planned = flow.checkpoint.last_planned()  # after the listing: no file appears before its batch is planned
     newest = planned.batch_id if planned else -1
     written: dict[tuple[Path, int, int], Path] = {}
@@ -70,15 +68,15 @@ def strays(flow: Flow) -> Iterator[ConfigError]:
 
 def is_new(flow: Flow) -> bool:
     """Whether the query has never run. Raises ConfigError if it has, and its checkpoint does not say so any more."""
-    files = data_paths(flow.output)  # before the plan is looked for: no file appears before that
+    files = data_paths(flow.layout.output)  # before the plan is looked for: no file appears before that
     if flow.checkpoint.last_planned() is not None:
         return False
     if files:
-        problem = f"{flow.output} holds {files[0].name}, but its checkpoint {flow.checkpoint.path} has gone or is empty"
-        raise _refusal(flow, problem)
+        problem = f"holds {files[0].name}, but its checkpoint {flow.checkpoint.path} has gone or is empty"
+        raise _refusal(flow, f"{flow.layout.output} {problem}")
     if flow.checkpoint.has_commits():
         raise _refusal(flow, f"{flow.checkpoint.path} holds commits of batches, but no longer their offsets")
-    if (flow.output / _OWNER).exists() and flow.checkpoint.query_id() is None:
+    if flow.layout.owner.exists() and flow.checkpoint.query_id() is None:
         raise _refusal(flow, f"{flow.name} had begun, but its checkpoint {flow.checkpoint.path} has gone")
     return True
 
@@ -87,7 +85,7 @@ def _is_bound(flow: Flow, topic_id: str | None) -> bool:
     """Whether a start that came to no batch has bound it: those that follow know its query id by now."""
     query_id = flow.checkpoint.query_id()
     try:
-        found = json.loads((flow.output / _OWNER).read_text())
+        found = json.loads(flow.layout.owner.read_text())
     except (FileNotFoundError, ValueError):
         return False
     return query_id is not None and found == _owner(flow, topic_id, query_id)
@@ -97,13 +95,13 @@ def _bind(flow: Flow, topic_id: str | None) -> None:
     # Those that follow know the id, and may have planned a batch by then, though nothing was read.
     known = flow.checkpoint.query_id() if flow.downstream else None
     owner = _owner(flow, topic_id, known or str(uuid.uuid4()))
-    flow.output.mkdir(parents=True, exist_ok=True)
+    flow.layout.output.mkdir(parents=True, exist_ok=True)
     # The owner goes first and comes last: where it stands without a checkpoint somebody has deleted that.
-    (flow.output / _OWNER).unlink(missing_ok=True)
+    flow.layout.owner.unlink(missing_ok=True)
     shutil.rmtree(flow.checkpoint.path, ignore_errors=True)
     flow.checkpoint.path.mkdir(parents=True)
-    replace_text(flow.checkpoint.path / "metadata", json.dumps({"id": owner["query_id"]}))
-    replace_text(flow.output / _OWNER, json.dumps(owner, indent=1))
+    replace_text(flow.layout.metadata, json.dumps({"id": owner["query_id"]}))
+    replace_text(flow.layout.owner, json.dumps(owner, indent=1))
 
 
 def _check(flow: Flow, topic_id: str | None) -> None:
@@ -111,9 +109,9 @@ def _check(flow: Flow, topic_id: str | None) -> None:
     if query_id is None:
         raise _refusal(flow, f"{flow.checkpoint.path}/metadata has gone, so the checkpoint cannot be read")
     try:
-        found = json.loads((flow.output / _OWNER).read_text())
+        found = json.loads(flow.layout.owner.read_text())
     except (FileNotFoundError, ValueError):
-        problem = f"{flow.output} was deleted or emptied under its checkpoint {flow.checkpoint.path}"
+        problem = f"{flow.layout.output} was deleted or emptied under its checkpoint {flow.checkpoint.path}"
         raise _refusal(flow, problem) from None
     expected = _owner(flow, topic_id, query_id)
     if found.get("topic_id") != topic_id:
@@ -124,7 +122,9 @@ def _check(flow: Flow, topic_id: str | None) -> None:
         problem = f"the feed file, or a new version, changed what {flow.name} keeps in its state or its columns"
         raise _refusal(flow, problem)
     if found != expected:
-        raise _refusal(flow, f"{flow.output} belongs to {found.get('feed')}.{found.get('layer')} of another checkpoint")
+        raise _refusal(
+            flow, f"{flow.layout.output} belongs to {found.get('feed')}.{found.get('layer')} of another checkpoint"
+        )
     _check_files(flow)
     _check_upstream(flow)
 
@@ -147,8 +147,8 @@ def _check_files(flow: Flow) -> None:
         return
     if not flow.files_of(last.last):
         raise _refusal(flow, f"{last.path} was deleted under its checkpoint {flow.checkpoint.path}")
-    if flow.layer is Layer.SILVER and not flow.seen.is_dir():
-        raise _refusal(flow, f"{flow.seen} has gone, by which repeats are found")
+    if flow.layer is Layer.SILVER and not flow.layout.seen.is_dir():
+        raise _refusal(flow, f"{flow.layout.seen} has gone, by which repeats are found")
 
 
 def _owner(flow: Flow, topic_id: str | None, query_id: str) -> dict[str, str | None]:

@@ -15,40 +15,38 @@ from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.storage.batch_files import replace_text, sync
-
-_INTENT = "_reset.json"
-_START = "_start.json"
+from stream_app.storage.layout import FeedLayout
 
 
 def begin(first: Flow, start: dict[str, str]) -> None:
     """Note that `first` and all that must go with it are to go, and where bronze is to begin."""
     intent = {"sinks": [flow.sink for flow in rule_versions.begun_anew_with(first)], "start": start}
-    _write(_folder(first.feed, first.root) / _INTENT, intent)
+    _write(first.layout.reset, intent)
 
 
 def finish(feed: Feed, root: Path) -> list[str]:
     """Carry out what was noted, and return the sinks, none if nothing was; may be repeated after it was cut short."""
-    folder = _folder(feed, root)
-    if not (folder / _INTENT).exists():
+    layout = FeedLayout(root, feed.name)
+    if not layout.reset.exists():
         return []
-    intent = json.loads((folder / _INTENT).read_text())
+    intent = json.loads(layout.reset.read_text())
     for flow in (flow for flow in flows([feed], root) if flow.sink in intent["sinks"]):
         # a silver made anew judges every record by today's rules, so what was replayed into the old one goes with it
-        ledger = [flow.replay] if flow.layer is Layer.SILVER else []
-        late = [flow.late] if flow.drops_late else []
-        for path in (flow.output, *late, *ledger, flow.checkpoint.path):
+        ledger = [flow.layout.replay] if flow.layer is Layer.SILVER else []
+        late = [flow.layout.late] if flow.drops_late else []
+        for path in (flow.layout.output, *late, *ledger, flow.checkpoint.path):
             if path.exists():
                 shutil.rmtree(path)
     if Layer.BRONZE in intent["sinks"]:
-        _write(folder / _START, intent["start"])
-    (folder / _INTENT).unlink()
-    sync(folder)  # or a power cut has it done again, to what was written since
+        _write(layout.start, intent["start"])
+    layout.reset.unlink()
+    sync(layout.reset.parent)  # or a power cut has it done again, to what was written since
     return list(intent["sinks"])
 
 
 def check_finished(feed: Feed, root: Path) -> None:
     """Raise ConfigError while a reset that was cut short waits to be finished."""
-    if (_folder(feed, root) / _INTENT).exists():
+    if FeedLayout(root, feed.name).reset.exists():
         problem = f"a reset of {feed.name} was cut short; finish it with: make reset FEED={feed.name}"
         raise ConfigError(problem)
 
@@ -56,14 +54,10 @@ def check_finished(feed: Feed, root: Path) -> None:
 def first_offsets(feed: Feed, root: Path, default: str) -> dict[str, str]:
     """Where a new checkpoint of bronze begins, as options of Spark's Kafka source."""
     try:
-        chosen: dict[str, str] = json.loads((_folder(feed, root) / _START).read_text())
+        chosen: dict[str, str] = json.loads(FeedLayout(root, feed.name).start.read_text())
     except FileNotFoundError:
         chosen = {}
     return chosen or {"startingOffsets": default}
-
-
-def _folder(feed: Feed, root: Path) -> Path:
-    return root / feed.name
 
 
 def _write(path: Path, content: object) -> None:

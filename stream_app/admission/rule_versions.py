@@ -24,8 +24,6 @@ CONTRACT = 2
 of a key that comes twice is looked at.
 """
 _UNKNOWN = "unknown"
-_BEFORE = "judged_before"
-"""The newest batch of bronze that was judged before the newest rules, which older versions did not note."""
 _HALVES = (Layer.QUARANTINE, Layer.SILVER)
 
 
@@ -52,8 +50,8 @@ def agree(feed: Feed, root: Path) -> None:
             versions = [_UNKNOWN]
         if versions[-1:] != [today]:
             if versions:
-                replace_text(flow.checkpoint.path / _BEFORE, str(last))
-            replace_text(_path(flow), "\n".join([*versions, today]))
+                replace_text(flow.layout.judged_before, str(last))
+            replace_text(flow.layout.rules, "\n".join([*versions, today]))
 
 
 def begun_anew_with(flow: Flow) -> tuple[Flow, ...]:
@@ -68,7 +66,7 @@ def judged_by_others(feed: Feed, root: Path) -> float:
     """The newest batch of bronze that other rules than the feed's may have judged; -1 if none was."""
     newest = -1.0
     for flow in (Flow(feed, layer, root) for layer in _HALVES):
-        versions, noted = _versions(flow), flow.checkpoint.path / _BEFORE
+        versions, noted = _versions(flow), flow.layout.judged_before
         if {*versions} - {_version(feed)}:
             is_known = versions[-1] == _version(feed) and noted.exists()
             newest = max(newest, float(noted.read_text()) if is_known else math.inf)
@@ -85,11 +83,7 @@ def _contract(version: str) -> int:
 
 
 def _versions(flow: Flow) -> list[str]:
-    return _path(flow).read_text().split() if _path(flow).exists() else []
-
-
-def _path(flow: Flow) -> Path:
-    return flow.checkpoint.path / "rules"
+    return flow.layout.rules.read_text().split() if flow.layout.rules.exists() else []
 
 
 def _judged(flow: Flow) -> int:

@@ -24,7 +24,6 @@ from stream_app.kafka.client import client_config, group
 from stream_app.settings import Settings
 from stream_app.storage.batch_files import replace_text
 
-_KEPT = "leader_epochs.json"
 # Behind the last record may be marks of transactions and records of aborted ones: as many are read again at most.
 _LONGEST_GAP = 10_000
 _TRUNCATED = re.compile(r"log truncation detected.* broker end offset is (-?\d+)")
@@ -58,7 +57,7 @@ def keep(flow: Flow, batch_id: int, read: Iterable[Mapping[int, tuple[int, int |
     entries = {batch: positions for batch, positions in kept.items() if batch == batch_id - 1} | {batch_id: known}
     written = {batch: {p: [at.offset, at.epoch] for p, at in found.items()} for batch, found in entries.items()}
     # not flushed, for each batch writes it: what a power cut leaves is of no batch that counts, or not to be read
-    replace_text(flow.checkpoint.path / _KEPT, json.dumps(written), flushed=False)
+    replace_text(flow.layout.leader_epochs, json.dumps(written), flushed=False)
 
 
 def assigned(topic: str, partition: int, start: int, read: Position | None) -> TopicPartition:
@@ -110,7 +109,7 @@ def diverged(feed: Feed, settings: Settings, starts: Mapping[int, int], read: Ma
 
 def _read(flow: Flow) -> dict[int, dict[int, Position]]:
     try:
-        kept = json.loads((flow.checkpoint.path / _KEPT).read_text())
+        kept = json.loads(flow.layout.leader_epochs.read_text())
         return {int(b): {int(p): Position(*at) for p, at in found.items()} for b, found in kept.items()}
     except (FileNotFoundError, ValueError):
         return {}

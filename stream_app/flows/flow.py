@@ -13,6 +13,7 @@ from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Session, Window
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, partitions, standing
 from stream_app.storage.checkpoint import BEFORE_ALL_FILES, Checkpoint, PlannedBatch
+from stream_app.storage.layout import Layout
 
 
 class Layer(StrEnum):
@@ -42,9 +43,6 @@ class Layer(StrEnum):
 
 
 _TABLE_PREFIX = "postgres_"
-
-LATE = "late"
-"""What gold could not count (sinks/late.py) stands in folders that begin so."""
 
 
 @dataclass(frozen=True)
@@ -97,50 +95,25 @@ class Flow:
         return self.feed.tables[self.table].of if self.layer is Layer.TABLE else self.sink
 
     @property
-    def output(self) -> Path:
-        """The folder that people read."""
-        return self.root / self.feed.name / self.sink
-
-    @property
-    def staging(self) -> Path:
-        """Where files are made, in the output's own file system and hidden from readers by the underscore."""
-        return self.output / "_staging"
-
-    @property
-    def late(self) -> Path:
-        """Where the query keeps the rows that came after their window or session was final."""
-        return self.root / self.feed.name / self.late_name
-
-    @property
-    def late_name(self) -> str:
-        """The folder of gold's late rows and the prefix of its files: `late`, or `late_<sink>` for a named sink."""
-        return LATE if self.sink == Layer.GOLD else f"{LATE}_{self.sink}"
+    def layout(self) -> Layout:
+        """Every path of the query."""
+        return Layout(self.root, self.feed.name, self.sink)
 
     @property
     def data_folders(self) -> list[Path]:
         """Where the output's files lie: in the output itself, or in a lake's folders."""
-        return partitions(self.output) if self.layer is Layer.LAKE else [self.output]
+        return partitions(self.layout.output) if self.layer is Layer.LAKE else [self.layout.output]
 
     @property
     def folders(self) -> tuple[tuple[Path, str], ...]:
         """Every folder that the query writes files to, with their prefix."""
-        late = [(self.late, self.late_name)] if self.drops_late else []
+        late = [(self.layout.late, self.layout.late_name)] if self.drops_late else []
         return (*((folder, self.sink) for folder in self.data_folders), *late)
-
-    @property
-    def replay(self) -> Path:
-        """The ledger of replayed records, which silver's query reads beside bronze (ops/replay.py)."""
-        return self.root / self.feed.name / f"_{REPLAY}"
 
     @property
     def checkpoint(self) -> Checkpoint:
         """Spark's checkpoint of the query."""
-        return Checkpoint(self.root / self.feed.name / "_chk" / self.sink)
-
-    @property
-    def seen(self) -> Path:
-        """Where silver's query keeps which records it has seen (sinks/dedupe/index.py)."""
-        return self.checkpoint.path / "seen"
+        return Checkpoint(self.layout.checkpoint)
 
     @property
     def upstream(self) -> Flow | None:
@@ -180,7 +153,7 @@ class Flow:
         """The files of silver's ledger that its batch reads, too."""
         if self.layer is not Layer.SILVER:
             return []
-        return batch_files(self.replay, REPLAY, self.start(batch.batch_id)["replay"], batch.end["replay"])
+        return batch_files(self.layout.replay, REPLAY, self.start(batch.batch_id)["replay"], batch.end["replay"])
 
     def untaken(self) -> list[BatchFile]:
         """The files of the layer before that no committed batch of this query has read."""

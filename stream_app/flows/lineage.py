@@ -16,8 +16,6 @@ from stream_app.flows.flow import Flow, Layer
 from stream_app.storage.batch_files import BatchFile, batch_files, parse, replace_text
 from stream_app.storage.checkpoint import damaged
 
-_LAST_FILE = "last_file"
-_LET_GO = "let_go"
 _QUERY = b"query_id"
 _FOLLOWS = b"follows_batch"
 
@@ -25,13 +23,13 @@ _FOLLOWS = b"follows_batch"
 def remember(flow: Flow, file: Path) -> None:
     """Keep the name of the newest file beside the checkpoint: a start notices if it has gone, the next one names it."""
     # not flushed, for each batch writes it: with an older name, neither would see a file that is missing
-    replace_text(flow.checkpoint.path / _LAST_FILE, file.name, flushed=False)
+    replace_text(flow.layout.last_file, file.name, flushed=False)
 
 
 def last_file(flow: Flow) -> BatchFile | None:
     """The newest file, wherever its batch is now; None before the first."""
     try:
-        return parse(flow.output / (flow.checkpoint.path / _LAST_FILE).read_text(), flow.sink)
+        return parse(flow.layout.output / (flow.layout.last_file).read_text(), flow.sink)
     except (FileNotFoundError, UnicodeDecodeError):  # of another text `parse` says the same
         return None
 
@@ -70,12 +68,12 @@ def before(files: Sequence[BatchFile]) -> int | None:
 
 def let_go(flow: Flow, batch: int) -> None:
     """Note that files up to that batch may be missing from now on: they were pruned, or a person goes on without."""
-    replace_text(flow.checkpoint.path / _LET_GO, str(max(batch, gone(flow))))
+    replace_text(flow.layout.let_go, str(max(batch, gone(flow))))
 
 
 def gone(flow: Flow) -> int:
     """The newest batch of which a file may be missing: it was pruned, or a person goes on without; -1 for none."""
-    path = flow.checkpoint.path / _LET_GO
+    path = flow.layout.let_go
     try:
         return int(path.read_text())
     except FileNotFoundError:

@@ -16,13 +16,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import replace_text
 from stream_app.storage.checkpoint import damaged
-
-_NAME = "unread.jsonl"
 
 
 @dataclass(frozen=True, order=True)
@@ -50,13 +47,13 @@ def read(bronze: Flow) -> dict[int, list[Unread]]:
     """Return the ranges that each batch of bronze stepped over, in order."""
     found: dict[int, list[Unread]] = {}
     try:
-        for line in _path(bronze).read_text().splitlines():
+        for line in bronze.layout.unread.read_text().splitlines():
             noted = json.loads(line)
             found.setdefault(noted.pop("batch"), []).append(Unread(**noted))
     except FileNotFoundError:
         return {}
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise damaged(_path(bronze)) from None
+        raise damaged(bronze.layout.unread) from None
     return found
 
 
@@ -68,7 +65,7 @@ def note(bronze: Flow, batch_id: int, ranges: Iterable[Unread]) -> None:
         return
     every = noted | {batch_id: now}
     lines = [json.dumps({"batch": batch} | asdict(one)) for batch in sorted(every) for one in every[batch]]
-    replace_text(_path(bronze), "".join(f"{line}\n" for line in lines))
+    replace_text(bronze.layout.unread, "".join(f"{line}\n" for line in lines))
 
 
 def joined(ranges: Iterable[Unread]) -> list[Unread]:
@@ -81,7 +78,3 @@ def joined(ranges: Iterable[Unread]) -> list[Unread]:
         else:
             found.append(one)
     return found
-
-
-def _path(bronze: Flow) -> Path:
-    return bronze.checkpoint.path / _NAME

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from stream_app.observe.monitor import Monitor
+from stream_app.storage.layout import OutputLayout
 
-_NAME = "_status.json"
 _INTERVAL_SECONDS = 1.0
 _BYTES_FOR_A_FLOW = 1024
 _ATTEMPTS = 5
@@ -37,7 +37,7 @@ def write(root: Path, monitor: Monitor) -> None:
         for name, status in monitor.statuses.items()
     }
     text = json.dumps({"at": time.time(), "flows": flows}).encode().ljust(_BYTES_FOR_A_FLOW * (len(flows) + 1))
-    path = root / _NAME
+    path = OutputLayout(root).status
     path.touch()
     with path.open("r+b", buffering=0) as file:
         file.write(text)
@@ -48,7 +48,7 @@ def read(root: Path) -> dict[str, Any]:
     """The newest snapshot, of a service that may have ended; without one, one of no flows."""
     for _ in range(_ATTEMPTS):
         with suppress(FileNotFoundError, ValueError):  # a part may be of the second before
-            return dict(json.loads((root / _NAME).read_text()))
+            return dict(json.loads(OutputLayout(root).status.read_text()))
     return {"at": 0.0, "flows": {}}
 
 

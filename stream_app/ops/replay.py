@@ -57,8 +57,8 @@ def replay(settings: Settings, flows: tuple[Flow, ...]) -> int:
     allowed = frozenset(reason.strip() for reason in option("ALLOW").split(",") if reason.strip())
     for silver in (flow for flow in flows if flow.layer is Layer.SILVER):
         contract = Contract(silver.feed, forgive=allowed)
-        silver.replay.parent.mkdir(parents=True, exist_ok=True)
-        with (silver.replay.parent / "_replay.lock").open("w") as handle:
+        silver.layout.replay_lock.parent.mkdir(parents=True, exist_ok=True)
+        with silver.layout.replay_lock.open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -105,7 +105,7 @@ def _judge(flows: tuple[Flow, ...], silver: Flow, contract: Contract) -> Verdict
 def _candidates(database: duckdb.DuckDBPyConnection, silver: Flow) -> Iterator[pa.RecordBatch]:
     """The quarantined records with REASON that are not in the ledger, in Kafka's order."""
     reason = option("REASON")
-    ledger = [file.path for file in batch_files(silver.replay, REPLAY)]
+    ledger = [file.path for file in batch_files(silver.layout.replay, REPLAY)]
     done = f'ANTI JOIN {read_parquet(ledger)} USING (partition, "offset")' if ledger else ""
     quarantined = with_plans(database, silver.feed, silver.root)
     sql = (
@@ -128,8 +128,8 @@ def _append(silver: Flow, rows: list[tuple[object, ...]]) -> str:
     """Write the rows as the ledger's next file, which appears whole or not at all."""
     columns = to_arrow_schema(schema.silver(silver.feed), timezone="UTC")
     arrays = [typed(values, column.type) for values, column in zip(zip(*rows, strict=True), columns, strict=True)]
-    number = max((file.last for file in batch_files(silver.replay, REPLAY)), default=-1) + 1
-    target = batch_file(silver.replay, REPLAY, "parquet", int(time.time() * 1000), number).path
+    number = max((file.last for file in batch_files(silver.layout.replay, REPLAY)), default=-1) + 1
+    target = batch_file(silver.layout.replay, REPLAY, "parquet", int(time.time() * 1000), number).path
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"_{target.name}.tmp")
     pq.write_table(pa.Table.from_arrays(arrays, schema=columns), partial, compression="zstd")

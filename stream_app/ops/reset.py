@@ -80,8 +80,8 @@ def _preview(settings: Settings, chosen: list[Flow], start: dict[str, str]) -> N
     for row, flow in zip(statuses(settings.output_path, chosen), chosen, strict=True):
         size = f"{row.bytes / 1e6:,.2f}"
         table.add_row(flow.name, f"{row.files:,}", f"{row.rows:,}", size, _reads_from(settings, flow, start))
-        late = batch_files(flow.late, flow.late_name) if flow.drops_late else []
-        replayed = batch_files(flow.replay, REPLAY) if flow.layer is Layer.SILVER else []
+        late = batch_files(flow.layout.late, flow.layout.late_name) if flow.drops_late else []
+        replayed = batch_files(flow.layout.replay, REPLAY) if flow.layer is Layer.SILVER else []
         for what, files in (("rows that came too late", late), ("replayed records", replayed)):
             if files:
                 rows, total = sum(count_rows(f.path) for f in files), sum(f.path.stat().st_size for f in files)

@@ -40,7 +40,7 @@ def _print(connection: duckdb.DuckDBPyConnection, flow: Flow, settings: Settings
 
 
 def _place(flow: Flow) -> str:
-    return f"PostgreSQL's {flow.table}" if flow.layer is Layer.TABLE else str(flow.output)
+    return f"PostgreSQL's {flow.table}" if flow.layer is Layer.TABLE else str(flow.layout.output)
 
 
 def _columns(flow: Flow) -> str:

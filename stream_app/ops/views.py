@@ -68,7 +68,7 @@ def connect(flows: Sequence[Flow], opened: Opened = Path) -> duckdb.DuckDBPyConn
         if flow.layer not in {Layer.TOPIC, Layer.TABLE}:
             connection.execute(f"CREATE VIEW {view(feed, flow.sink)} AS {select(flow, opened=opened)}")
         if flow.layer in {Layer.GOLD, Layer.SESSIONS}:
-            connection.execute(f"CREATE VIEW {view(feed, flow.late_name)} AS {select_late(flow, opened=opened)}")
+            connection.execute(f"CREATE VIEW {view(feed, flow.layout.late_name)} AS {select_late(flow, opened=opened)}")
     connection.execute(f"SET search_path = '{flows[0].feed.name},main'")
     return connection
 
@@ -130,7 +130,7 @@ def select(flow: Flow, opened: Opened = Path) -> str:
 
 def select_late(flow: Flow, opened: Opened = Path) -> str:
     """The same for the rows that came after their window or session was final."""
-    return read_late(flow, standing(batch_files(flow.late, flow.late_name)), opened)
+    return read_late(flow, standing(batch_files(flow.layout.late, flow.layout.late_name)), opened)
 
 
 def up_to(found: Sequence[BatchFile], batch: float) -> list[BatchFile]:

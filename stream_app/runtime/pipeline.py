@@ -65,7 +65,7 @@ class Pipeline:
         Raises ConfigError where it may not; then nothing was changed.
         """
         read_from = self._admission.admit(flow)
-        self.hadoop.delete(flow.staging)
+        self.hadoop.delete(flow.layout.staging)
         check = partial(self._admission.check_same_topic, flow, read_from)
         self._sinks[flow] = BatchSink(flow, self.hadoop, self._parts_writer(flow), check)
         frame = self._transform(flow)

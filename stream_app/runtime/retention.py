@@ -25,6 +25,7 @@ from stream_app.settings import Settings
 from stream_app.storage import csv_files, parquet
 from stream_app.storage.batch_files import BatchFile, batch_file, batch_files, standing
 from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.layout import merge_staging
 
 _INTERVAL_SECONDS = 2.0
 _PATIENCE_SECONDS = 10.0
@@ -112,7 +113,7 @@ class Retention:
         folder, first, last = files[0].path.parent, files[0], files[-1]
         time_ms = int(first.time.timestamp() * 1000)
         target = batch_file(folder, prefix, first.path.suffix[1:], time_ms, first.first, last.last)
-        staged = folder / "_staging" / "merge" / target.path.name
+        staged = merge_staging(folder) / target.path.name
         staged.parent.mkdir(parents=True, exist_ok=True)
         self._concat(flow, [file.path for file in files], staged)
         reach(flow.name, "merged")

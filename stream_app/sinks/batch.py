@@ -94,7 +94,7 @@ class BatchSink:
         return written
 
     def _write(self, frame: DataFrame, batch_id: int) -> Written:
-        flow, folder = self._flow, self._flow.staging / f"{batch_id}-{_DRIVER}"
+        flow, folder = self._flow, self._flow.layout.staging / f"{batch_id}-{_DRIVER}"
         batch = flow.checkpoint.planned(batch_id)
         self._hadoop.delete(folder)
         parts = self._write_parts(frame, batch, folder.absolute())
@@ -102,7 +102,7 @@ class BatchSink:
             reach(flow.name, "mid_staging", batch_id)
         staged: dict[Path, Path] = {}
         for partition in sorted({part.partition for part in parts}):
-            directory, extension = flow.output / partition, flow.layer.extension
+            directory, extension = flow.layout.output / partition, flow.layer.extension
             target = batch_file(directory, flow.sink, extension, batch.time_ms, batch_id).path
             own = [part.path for part in parts if part.partition == partition]
             staged[target] = self._merge(own, folder / f"{partition}{target.name}")
@@ -128,7 +128,7 @@ class BatchSink:
         """
         rows = Counter[Path]()
         for part in parts:
-            rows[self._flow.output / part.partition] += part.rows
+            rows[self._flow.layout.output / part.partition] += part.rows
         found = [file.path for file in self._flow.files_of(batch_id)]
         if any(count_rows(path) != rows[path.parent] for path in found):
             for path in found:

@@ -32,14 +32,14 @@ def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch, taken: Sequence[
     Columns as silver's, for windows after window_start and window_end.
     """
     watermark_ms = flow.checkpoint.planned(batch.batch_id - 1).watermark_ms if batch.batch_id else 0
-    target = batch_file(flow.late, flow.late_name, "parquet", batch.time_ms, batch.batch_id)
+    target = batch_file(flow.layout.late, flow.layout.late_name, "parquet", batch.time_ms, batch.batch_id)
     if target.path.exists():
         return int(pq.read_metadata(target.path).num_rows)
     found = (_late_rows(flow, pq.ParquetFile(file.path), watermark_ms) for file in taken)
     late = [rows for rows in found if rows.num_rows]
     if not late:
         return 0
-    staged = flow.late / "_staging" / target.path.name
+    staged = flow.layout.late_staging / target.path.name
     staged.parent.mkdir(parents=True, exist_ok=True)
     table = pa.concat_tables(late).replace_schema_metadata(signature(flow))
     parquet.write(table.to_batches(), table.schema, staged)

@@ -29,11 +29,11 @@ def read_layer(spark: SparkSession, flow: Flow, settings: Settings) -> DataFrame
     Files are taken whole, so a batch has at least one.
     """
     assert flow.upstream is not None  # noqa: S101 - bronze reads a topic
-    ledger = flow.replay.absolute() if flow.layer is Layer.SILVER else None
+    ledger = flow.layout.replay.absolute() if flow.layer is Layer.SILVER else None
     splits = spark.sparkContext.defaultParallelism
     patience = _PATIENCE_IN_DRAIN_SECONDS if settings.drains else _PATIENCE_SECONDS
     max_rows = settings.max_offsets_per_trigger
-    options = Options(flow.upstream.output.absolute(), flow.upstream.sink, ledger, max_rows, splits, patience)
+    options = Options(flow.upstream.layout.output.absolute(), flow.upstream.sink, ledger, max_rows, splits, patience)
     source = _source_of(flow)
     spark.dataSource.register(source)
     return spark.readStream.format(source.name()).schema(SPLIT).option("reader", options.encoded()).load()

@@ -16,17 +16,20 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from stream_app.errors import StreamAppError
 from stream_app.storage.batch_files import replace_text, sync
+from stream_app.storage.layout import Layout
 
 BEFORE_ALL_FILES = {"batch": -1, "clock": 0, "replay": -1}
 """The offset of a layer's files before the first of them (sources/layer_reader.py)."""
 
-_FIRST_OFFSETS = "sources/0"
-"""The log in which Spark's Kafka source notes where it begins, as entry 0."""
+_METADATA, _OFFSETS, _COMMITS, _STATE, _FIRST_OFFSETS = (
+    place.under(Layout.checkpoint)
+    for place in (Layout.metadata, Layout.offsets, Layout.commits, Layout.state, Layout.first_offsets)
+)
 
 _SCHEMA_FILE = re.compile(r'"file:[^"]*(/state/\d+/_stateSchema/[^"/]+/[^"/]+)"')
 
@@ -50,7 +53,7 @@ class Checkpoint:
     def query_id(self) -> str | None:
         """The id that Spark gave the query at its first start, or None before that, and where it cannot be read."""
         try:
-            return str(json.loads((self.path / "metadata").read_text())["id"])
+            return str(json.loads((self.path / _METADATA).read_text())["id"])
         except (FileNotFoundError, ValueError):
             return None
 
@@ -59,7 +62,7 @@ class Checkpoint:
 
         Raises FileNotFoundError for one never planned, or purged, and StreamAppError for one that cannot be read.
         """
-        path = self.path / "offsets" / str(batch_id)
+        path = self.path / _OFFSETS / str(batch_id)
         try:
             _version, metadata, *offsets = path.read_text().splitlines()
             meta, end = json.loads(metadata), dict(json.loads(offsets[0]))
@@ -69,7 +72,7 @@ class Checkpoint:
 
     def first_offsets(self) -> dict[str, Any]:
         """Where the first batch of a topic begins, as Spark noted it. Raises StreamAppError if that cannot be read."""
-        path = self.path / _FIRST_OFFSETS / "0"
+        path = self.path / _FIRST_OFFSETS
         try:
             _version, offsets = path.read_text().splitlines()
             return dict(json.loads(offsets))
@@ -79,7 +82,7 @@ class Checkpoint:
     def all_planned(self) -> list[PlannedBatch]:
         """The entries that Spark has kept of the offset log, oldest first."""
         found = []
-        for path in reversed(self._entries("offsets")):
+        for path in reversed(self._entries(_OFFSETS)):
             with suppress(FileNotFoundError):  # purged a moment ago
                 if not _is_empty(path):
                     found.append(self.planned(int(path.name)))
@@ -87,31 +90,31 @@ class Checkpoint:
 
     def last_planned(self) -> PlannedBatch | None:
         """The newest entry of the offset log, committed or not."""
-        return self._newest("offsets")
+        return self._newest(_OFFSETS)
 
     def last_committed(self) -> PlannedBatch | None:
         """The newest batch that succeeded."""
-        return self._newest("commits")
+        return self._newest(_COMMITS)
 
     def flush(self, batch_id: int) -> None:
         """Have the batch's plan on the disk before its output is: its entry, and of the first one where it begins."""
-        _sync_entry(self.path / "offsets" / str(batch_id))
-        if batch_id == 0 and (self.path / _FIRST_OFFSETS / "0").exists():
-            _sync_entry(self.path / _FIRST_OFFSETS / "0")
+        _sync_entry(self.path / _OFFSETS / str(batch_id))
+        if batch_id == 0 and (self.path / _FIRST_OFFSETS).exists():
+            _sync_entry(self.path / _FIRST_OFFSETS)
 
     def flush_last_commit(self) -> None:
         """Have on the disk that the newest batch succeeded, before what others could read again is deleted."""
-        for newest in self._entries("commits")[:1]:
+        for newest in self._entries(_COMMITS)[:1]:
             _sync_entry(newest)
 
     def has_commits(self) -> bool:
         """Whether any batch has succeeded, whatever the offset log knows of it."""
-        return bool(self._entries("commits"))
+        return bool(self._entries(_COMMITS))
 
     def mend(self) -> list[Path]:
         """Delete the entries that a power cut left empty, with which Spark would not start; return what they were."""
         empty = []
-        for log, next_log in (("commits", ""), ("offsets", "commits"), (_FIRST_OFFSETS, "offsets")):
+        for log, next_log in ((_COMMITS, None), (_OFFSETS, _COMMITS), (_FIRST_OFFSETS.parent, _OFFSETS)):
             for path in takewhile(_is_empty, self._entries(log)):
                 if not (next_log and (self.path / next_log / path.name).exists()):
                     path.unlink()
@@ -124,7 +127,7 @@ class Checkpoint:
         Spark begins a query only where these folders are empty (STATE_STORE_CHECKPOINT_LOCATION_NOT_EMPTY, since 4.1),
         and makes the first entry there under another name: dying then, it would never start again.
         """
-        for name in ("offsets", "commits", "state"):
+        for name in (_OFFSETS, _COMMITS, _STATE):
             if (self.path / name).exists():
                 shutil.rmtree(self.path / name)
 
@@ -133,22 +136,22 @@ class Checkpoint:
 
         Spark notes whole paths of the state's schemas, for transformWithState alone (measured on 4.2.0).
         """
-        for path in (self.path / "state").glob("*/_metadata/v2/*"):
+        for path in (self.path / _STATE).glob("*/_metadata/v2/*"):
             text = path.read_text()
             settled = _SCHEMA_FILE.sub(lambda found: _json(f"file:{self.path.absolute()}{found[1]}"), text)
             if settled != text:
                 replace_text(path, settled)
 
-    def _newest(self, log: str) -> PlannedBatch | None:
+    def _newest(self, log: PurePath) -> PlannedBatch | None:
         for path in self._entries(log):
-            planned = self.path / "offsets" / path.name
+            planned = self.path / _OFFSETS / path.name
             if not planned.exists():
                 raise damaged(planned)
             if not _is_empty(path) and not _is_empty(planned):
                 return self.planned(int(path.name))
         return None
 
-    def _entries(self, log: str) -> list[Path]:
+    def _entries(self, log: PurePath) -> list[Path]:
         """Newest first."""
         folder = self.path / log
         ids = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []

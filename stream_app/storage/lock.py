@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stream_app.errors import ConfigError
+from stream_app.storage.layout import OutputLayout
 
 _POLL_SECONDS = 0.2
 
@@ -23,7 +24,7 @@ def sole_user(root: Path, patience_seconds: float) -> Iterator[None]:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        handle = (root / "_lock").open("a+")
+        handle = OutputLayout(root).lock.open("a+")
     except OSError as error:
         problem = f"OUTPUT_PATH: cannot write to {root}: {error.strerror}"
         raise ConfigError(problem) from None
@@ -51,7 +52,7 @@ def sole_user(root: Path, patience_seconds: float) -> Iterator[None]:
 def is_held(root: Path) -> bool:
     """Whether a service runs on the output folder."""
     try:
-        with (root / "_lock").open("r") as handle:
+        with OutputLayout(root).lock.open("r") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # NFS wants to write for an exclusive one (flock(2))
     except FileNotFoundError:
         return False

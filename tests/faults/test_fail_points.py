@@ -76,7 +76,7 @@ def _die_in_compaction(service: Service) -> None:
     service.drain()
     assert {name: service.contents(name) for name in COMPARED} == before
     for flow in service.flows.values():
-        assert len(data_paths(flow.output)) <= 4 + 12
+        assert len(data_paths(flow.layout.output)) <= 4 + 12
     assert service.audit().wrong == []
 
 

@@ -49,7 +49,7 @@ def restore(broker: KafkaBroker, folder: Path) -> list[str]:
 def rows(service: Service) -> dict[str, Rows]:
     """The rows of each output, and of what came too late for it."""
     in_files = [flow for flow in service.flows.values() if flow.layer not in {Layer.TOPIC, Layer.TABLE}]
-    views, late = [flow.sink for flow in in_files], [flow.late_name for flow in in_files if flow.drops_late]
+    views, late = [flow.sink for flow in in_files], [flow.layout.late_name for flow in in_files if flow.drops_late]
     return {view: Counter(map(_hashable, service.query(f"SELECT * FROM {view}"))) for view in (*views, *late)}
 
 

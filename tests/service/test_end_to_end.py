@@ -99,7 +99,7 @@ def _check_csv(service: Service) -> None:
 def _check_folders(service: Service) -> None:
     """Each is read by DuckDB and pandas as a plain folder, with the design's columns and types (Spark: tests/spark)."""
     for layer, columns in COLUMNS.items():
-        folder = service.flows[Layer(layer)].output
+        folder = service.flows[Layer(layer)].layout.output
         frame = pd.read_parquet(folder)
         assert list(frame.columns) == columns
         assert len(frame) == service.count(layer)
@@ -108,7 +108,7 @@ def _check_folders(service: Service) -> None:
             schema = pq.read_schema(path)
             for (of, column), type_name in TYPES.items():
                 assert of != layer or str(schema.field(column).type) == type_name, (path, column)
-    csv = service.flows[Layer.RAW_CSV].output
+    csv = service.flows[Layer.RAW_CSV].layout.output
     frames = [pd.read_csv(path) for path in data_paths(csv)]
     assert all(list(frame.columns) == FIELDS for frame in frames)
     assert sum(map(len, frames)) == service.count("silver")
@@ -140,4 +140,4 @@ def test_a_stop_and_a_start_mid_stream_and_a_replayed_batch_change_nothing(
 
 
 def _bytes(service: Service) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for flow in service.flows.values() for path in data_paths(flow.output)}
+    return {path: path.read_bytes() for flow in service.flows.values() for path in data_paths(flow.layout.output)}

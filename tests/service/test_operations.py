@@ -251,7 +251,7 @@ def test_replay_takes_what_passes_now_once(service: Service, broker: KafkaBroker
     feed_file = service.feeds_path / "transactions.toml"
     feed_file.write_text(feed_file.read_text().replace('"ZAR"]', '"ZAR", "XTS"]'))
     assert "100" in service.op("replay", DRY_RUN="1")
-    assert not service.flows[Layer.SILVER].replay.exists()
+    assert not service.flows[Layer.SILVER].layout.replay.exists()
     assert "100 records" in service.op("replay", REASON="not_allowed:currency")
     assert "100 records" in service.op("replay", ALLOW="late")
     assert "records" not in service.op("replay", ALLOW="late"), "nothing is taken twice"

@@ -38,9 +38,9 @@ def test_output_and_checkpoint_that_do_not_belong_together(used: Service) -> Non
     kept = used.root.parent / "kept"
     shutil.copytree(used.root, kept)
 
-    shutil.rmtree(bronze.output)
+    shutil.rmtree(bronze.layout.output)
     assert "make reset FEED=transactions SINK=bronze" in _refusal(used)
-    shutil.copytree(kept / "transactions" / "bronze", bronze.output)
+    shutil.copytree(kept / "transactions" / "bronze", bronze.layout.output)
 
     for file in gold.files():
         file.path.unlink()
@@ -50,7 +50,7 @@ def test_output_and_checkpoint_that_do_not_belong_together(used: Service) -> Non
     assert used.count("gold") > 0
     assert used.audit().wrong == []
 
-    stranger = silver.output / "silver_20200101_000000_0000009999.parquet"
+    stranger = silver.layout.output / "silver_20200101_000000_0000009999.parquet"
     shutil.copy(silver.files()[0].path, stranger)
     assert stranger.name in _refusal(used)
     stranger.unlink()

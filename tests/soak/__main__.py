@@ -66,7 +66,7 @@ def follow(service: Service) -> list[int]:
         time.sleep(10)
         memory.append(meter.memory(service.process.pid))
         shown = (
-            f"{flow.layer} {committed.batch_id} ({len(batch_files(flow.output, flow.layer))} files)"
+            f"{flow.layer} {committed.batch_id} ({len(batch_files(flow.layout.output, flow.layer))} files)"
             for flow in service.flows.values()
             if (committed := flow.checkpoint.last_committed())
         )

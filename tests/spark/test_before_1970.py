@@ -58,7 +58,7 @@ def test_every_row_is_counted_or_late_and_never_neither(service: Service) -> Non
         database = views.connect([silver, flow])
         planned = flow.checkpoint.last_committed()
         assert planned is not None and planned.watermark_ms == (HOUR - 120) * 1000
-        late = database.sql(f'SELECT * FROM {flow.late_name} ORDER BY "offset"').to_arrow_table().to_pylist()
+        late = database.sql(f'SELECT * FROM {flow.layout.late_name} ORDER BY "offset"').to_arrow_table().to_pylist()
         assert sum(batch.late for batch in written) == len(late)
         if flow.is_windowed:
             missed = {(one["offset"], one["window_start"]) for one in late}
@@ -74,9 +74,9 @@ def test_every_row_is_counted_or_late_and_never_neither(service: Service) -> Non
             )
             measure = next(iter(flow.window.measures))
             assert dict(database.sql(f"SELECT window_start, {measure} FROM {flow.sink}").fetchall()) == counted
-            expected = recompute.windows(flow.window, "event_time", "silver", flow.late_name, final)
+            expected = recompute.windows(flow.window, "event_time", "silver", flow.layout.late_name, final)
         else:
-            rows = f'(FROM silver ANTI JOIN {flow.late_name} USING ("offset"))'
+            rows = f'(FROM silver ANTI JOIN {flow.layout.late_name} USING ("offset"))'
             assert [n for n, at in enumerate(times) if at <= 0] == [one["offset"] for one in late]
             expected = recompute.sessions(flow.session, "event_time", rows, planned.watermark_ms)
         found = database.sql(f"SELECT * FROM {flow.sink} ORDER BY ALL").fetchall()

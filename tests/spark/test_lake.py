@@ -38,8 +38,8 @@ def test_five_thousand_dates_are_few_folders_and_another_span_divides_a_batch_an
     service.drain(Layer.LAKE)
     today = lake.checkpoint.planned(0).time_ms // DAY_MS
     near = 400 + 1 - (today - START_MS // DAY_MS)
-    assert len(partitions(lake.output)) == near + 1
-    found = spark.read.parquet(str(lake.output))
+    assert len(partitions(lake.layout.output)) == near + 1
+    found = spark.read.parquet(str(lake.layout.output))
     assert found.schema["event_date"].dataType == DateType()
     assert found.select("offset").distinct().count() == found.count() == DATES
     assert found.where("event_date = DATE'0001-01-01'").count() == DATES - near
@@ -48,6 +48,6 @@ def test_five_thousand_dates_are_few_folders_and_another_span_divides_a_batch_an
         path.unlink()
     lakes = {"lake": Lake.model_validate({"dates": "10 days"})}
     Service(spark, feed.model_copy(update={"lakes": lakes}), service.root).drain(Layer.LAKE)
-    found = spark.read.parquet(str(lake.output))
+    found = spark.read.parquet(str(lake.layout.output))
     assert found.select("offset").distinct().count() == found.count() == DATES
     assert found.where("event_date = DATE'0001-01-01'").count() == DATES - (near - 390)

@@ -53,7 +53,7 @@ class Folder:
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
-        return [(file.first, file.last) for file in batch_files(self.silver.output, Layer.SILVER)]
+        return [(file.first, file.last) for file in batch_files(self.silver.layout.output, Layer.SILVER)]
 
     @property
     def rows(self) -> list[int]:
@@ -74,7 +74,7 @@ def test_compaction_keeps_rows_and_order_and_the_newest_micro_batches(folder: Fo
     folder.tidy()
     assert folder.ranges == [(0, 8), (9, 9), (10, 10)]
     assert len(folder.rows) == 2 * BATCHES
-    assert list((folder.silver.output / "_staging").rglob("*.parquet")) == []
+    assert list((folder.silver.layout.output / "_staging").rglob("*.parquet")) == []
 
 
 def test_a_merged_file_is_no_larger_than_a_reset_can_read_at_once(
@@ -255,8 +255,8 @@ def test_a_folder_that_fails_is_told_and_does_not_stop_the_others(
 
 
 def test_what_was_merged_is_read_by_spark_with_its_columns_and_checksums(folder: Folder, spark: SparkSession) -> None:
-    before = spark.read.parquet(str(folder.silver.output)).schema
+    before = spark.read.parquet(str(folder.silver.layout.output)).schema
     folder.tidy()
-    frame = spark.read.parquet(str(folder.silver.output))
+    frame = spark.read.parquet(str(folder.silver.layout.output))
     assert frame.schema == before
     assert frame.count() == 2 * BATCHES

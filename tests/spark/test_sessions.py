@@ -63,7 +63,7 @@ class Activity:
         return views.connect([self.flow]).sql(sql).fetchall()
 
     def late(self) -> list[tuple[str, int]]:
-        sql = f'SELECT session_id, "offset" FROM {self.flow.late_name} ORDER BY ALL'
+        sql = f'SELECT session_id, "offset" FROM {self.flow.layout.late_name} ORDER BY ALL'
         return views.connect([self.flow]).sql(sql).fetchall()
 
     def expected(self) -> list[tuple[Any, ...]]:
@@ -166,7 +166,7 @@ def test_a_batch_that_is_run_again_makes_the_same_rows(activity: Activity) -> No
     activity.service.drain(Layer.SESSIONS, max_offsets_per_trigger=25)
     before, commits = rows_by_batch(activity.flow), activity.flow.checkpoint.path / "commits"
     newest = max(int(path.name) for path in commits.iterdir() if path.name.isdigit())
-    for path in data_paths(activity.flow.output):
+    for path in data_paths(activity.flow.layout.output):
         if path.stem.endswith(f"{newest:010d}"):
             path.unlink()
     (activity.flow.checkpoint.path / "last_file").unlink()
@@ -207,8 +207,8 @@ def test_the_order_of_records_within_a_batch_makes_no_difference(
 ) -> None:
     random_activity(activity, 4, 5)
     other = Service(spark, feed, tmp_path / "other")
-    shutil.copytree(activity.service.flows[Layer.SILVER].output, other.flows[Layer.SILVER].output)
-    for path in data_paths(other.flows[Layer.SILVER].output):
+    shutil.copytree(activity.service.flows[Layer.SILVER].layout.output, other.flows[Layer.SILVER].layout.output)
+    for path in data_paths(other.flows[Layer.SILVER].layout.output):
         duckdb.sql(
             f'COPY (SELECT * FROM {text(path)} ORDER BY hash("offset")) TO {text(f"{path}.new")} (FORMAT parquet)'
         )
@@ -244,7 +244,9 @@ def test_fresh_rows_take_the_place_of_what_is_not_final(spark: SparkSession, fee
     finally:
         query.stop()
     stands = views.connect([activity.flow]).sql("FROM sessions ORDER BY ALL").fetchall()
-    assert frame.columns == [field.name for field in spark.read.parquet(str(activity.flow.output)).schema] + ["final"]
+    assert frame.columns == [field.name for field in spark.read.parquet(str(activity.flow.layout.output)).schema] + [
+        "final"
+    ]
     final = [row for row in kept if row.final]
     assert sorted(tuple(row[:2]) + tuple(row[4:-1]) for row in final) == sorted(row[:2] + row[4:] for row in stands)
     assert len({row[:3] for row in kept}) == len(kept) > len(final) > 5

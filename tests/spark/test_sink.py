@@ -47,7 +47,7 @@ class Sink:
 
     @property
     def visible(self) -> list[str]:
-        return [path.name for path in data_paths(self.flow.output)]
+        return [path.name for path in data_paths(self.flow.layout.output)]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def lines(spark: SparkSession, count: int, tasks: int) -> DataFrame:
 def test_a_batch_is_one_file_whatever_its_tasks(spark: SparkSession, silver: Sink, tasks: int) -> None:
     written = silver.write(numbers(spark, 1000, tasks))
     assert silver.visible == [NAMES[Layer.SILVER]]
-    assert written.file == silver.flow.output / NAMES[Layer.SILVER]
+    assert written.file == silver.flow.layout.output / NAMES[Layer.SILVER]
     assert written == Written(4, 1000, written.file, written.file.stat().st_size)
     assert pq.read_table(written.file)["id"].to_pylist() == list(range(1000))  # in the order of the tasks
     assert written.bytes > 0
@@ -141,7 +141,7 @@ def test_a_failure_before_the_rename_leaves_nothing_and_the_next_run_completes(
     spark: SparkSession, silver: Sink, tasks: int
 ) -> None:
     def fail() -> None:
-        assert [path.name for path in silver.flow.output.iterdir()] == ["_staging"]
+        assert [path.name for path in silver.flow.layout.output.iterdir()] == ["_staging"]
         raise OSError("disk full")
 
     silver.before_publish = fail
@@ -152,7 +152,7 @@ def test_a_failure_before_the_rename_leaves_nothing_and_the_next_run_completes(
     written = silver.write(numbers(spark, 10, tasks))  # fewer rows, so nothing staged before may remain
     assert written.rows == 10
     assert pq.read_table(written.file)["id"].to_pylist() == list(range(10))
-    assert not list(silver.flow.staging.iterdir())
+    assert not list(silver.flow.layout.staging.iterdir())
 
 
 def test_a_task_of_a_driver_that_was_killed_cannot_write_among_ours(
@@ -174,7 +174,7 @@ def test_a_task_of_a_driver_that_was_killed_cannot_write_among_ours(
     plan(silver.flow, 4, {"batch": 4})
     with pytest.raises(KeyboardInterrupt):
         BatchSink(silver.flow, silver.hadoop, parts, lambda: None).write(numbers(spark, 10, 2), 4)
-    silver.hadoop.delete(silver.flow.staging)  # as a start does
+    silver.hadoop.delete(silver.flow.layout.staging)  # as a start does
     monkeypatch.setattr("stream_app.sinks.batch._DRIVER", "the next")
     written = BatchSink(silver.flow, silver.hadoop, parts, lambda: None).write(numbers(spark, 10, 2), 4)
     assert pq.read_table(written.file)["id"].to_pylist() == list(range(10))
@@ -188,7 +188,7 @@ def test_a_failure_in_a_task_leaves_nothing(spark: SparkSession, silver: Sink) -
 
 
 def test_a_file_under_the_final_name_is_never_replaced(silver: Sink) -> None:
-    staged, final = silver.flow.staging / "new", silver.flow.output / NAMES[Layer.SILVER]
+    staged, final = silver.flow.layout.staging / "new", silver.flow.layout.output / NAMES[Layer.SILVER]
     staged.parent.mkdir(parents=True)
     for path in (staged, final):
         path.write_text(path.name)
@@ -198,9 +198,9 @@ def test_a_file_under_the_final_name_is_never_replaced(silver: Sink) -> None:
 
 
 def test_a_rename_that_fails_is_an_error(silver: Sink) -> None:
-    (silver.flow.output / "_staging").mkdir(parents=True)
+    (silver.flow.layout.output / "_staging").mkdir(parents=True)
     with pytest.raises(OSError, match="missing"):
-        silver.hadoop.publish(silver.flow.staging / "missing", silver.flow.output / NAMES[Layer.SILVER])
+        silver.hadoop.publish(silver.flow.layout.staging / "missing", silver.flow.layout.output / NAMES[Layer.SILVER])
 
 
 @pytest.mark.parametrize("tasks", [1, 3])
@@ -208,9 +208,9 @@ def test_every_reader_reads_the_plain_folder(spark: SparkSession, silver: Sink, 
     """Spark checks the .crc of each file; none of them opens what starts with an underscore."""
     for batch in (4, 5):
         silver.write(numbers(spark, 100, tasks, start=batch * 100), batch)
-    folder = str(silver.flow.output)
-    (silver.flow.output / "_owner.json").write_text("{}")
-    (silver.flow.staging / "part-0.parquet").write_text("half a file")
+    folder = str(silver.flow.layout.output)
+    (silver.flow.layout.output / "_owner.json").write_text("{}")
+    (silver.flow.layout.staging / "part-0.parquet").write_text("half a file")
     expected = list(range(400, 600))
     assert sorted(row.id for row in spark.read.parquet(folder).collect()) == expected
     assert sorted(pd.read_parquet(folder)["id"]) == expected
@@ -221,16 +221,16 @@ def test_every_reader_reads_the_plain_folder_of_the_mirror(spark: SparkSession, 
     cells = ",".join(["x"] * len(feed.fields)) + raw_csv.LINE_SEPARATOR
     for batch in (4, 5):
         mirror.write(spark.range(10).select(F.lit(cells).alias(raw_csv.LINE)), batch)
-    folder = str(mirror.flow.output)
+    folder = str(mirror.flow.layout.output)
     assert spark.read.option("header", True).csv(folder).count() == 20
-    assert len(pd.concat(pd.read_csv(path) for path in mirror.flow.output.glob("*.csv"))) == 20
+    assert len(pd.concat(pd.read_csv(path) for path in mirror.flow.layout.output.glob("*.csv"))) == 20
     assert duckdb.sql(f"SELECT count(*) FROM {text(f'{folder}/*.csv')}").fetchone() == (20,)
 
 
 def test_no_checksum_is_stale_or_left_behind(spark: SparkSession, silver: Sink) -> None:
     written = silver.write(numbers(spark, 100, 2))
     assert written.file is not None
-    checksums = {path.name for path in silver.flow.output.glob(".*.crc")}
+    checksums = {path.name for path in silver.flow.layout.output.glob(".*.crc")}
     assert checksums <= {f".{written.file.name}.crc"}
 
 
@@ -238,9 +238,9 @@ def test_row_groups_are_copied_in_order_and_keep_spark_s_schema(spark: SparkSess
     frames = [numbers(spark, 10, 1, start=start) for start in (0, 10, 20)]
     parts = []
     for index, frame in enumerate(frames):
-        frame.write.parquet(str(silver.flow.staging / str(index)))
-        parts += list((silver.flow.staging / str(index)).glob("part-*"))
-    target = silver.flow.staging / "whole.parquet"
+        frame.write.parquet(str(silver.flow.layout.staging / str(index)))
+        parts += list((silver.flow.layout.staging / str(index)).glob("part-*"))
+    target = silver.flow.layout.staging / "whole.parquet"
     silver.hadoop.concat_parquet(parts, target, {})
     metadata = pq.read_metadata(target)
     assert (metadata.num_row_groups, metadata.num_rows) == (3, 30)
@@ -252,12 +252,12 @@ def test_row_groups_are_copied_in_order_and_keep_spark_s_schema(spark: SparkSess
 @pytest.mark.parametrize(("rows", "groups"), [(20_000, 3), (19_999, 1)])
 def test_large_row_groups_are_copied_and_small_ones_written_anew(silver: Sink, rows: int, groups: int) -> None:
     """Three files are merged without decoding where that pays, else into larger row groups; the first's link stays."""
-    parts = [silver.flow.staging / f"{index}.parquet" for index in range(3)]
-    silver.flow.staging.mkdir(parents=True)
+    parts = [silver.flow.layout.staging / f"{index}.parquet" for index in range(3)]
+    silver.flow.layout.staging.mkdir(parents=True)
     for index, part in enumerate(parts):
         table = pa.table({"id": range(index * rows, (index + 1) * rows)})
         pq.write_table(table.replace_schema_metadata({"follows_batch": str(index - 1)}), part)
-    merged = silver.flow.staging / "merged.parquet"
+    merged = silver.flow.layout.staging / "merged.parquet"
     parquet.merge(silver.hadoop, parts, merged)
     assert pq.read_metadata(merged).num_row_groups == groups
     assert pq.read_metadata(merged).metadata[b"follows_batch"] == b"-1"
@@ -267,14 +267,14 @@ def test_large_row_groups_are_copied_and_small_ones_written_anew(silver: Sink, r
 @pytest.mark.parametrize("rows", [20_000, 5])
 def test_a_merge_carries_the_planned_times_of_bronze(silver: Sink, rows: int) -> None:
     """Of those batches that need them: where row groups are copied, where they are written anew, and merged again."""
-    silver.flow.staging.mkdir(parents=True)
-    parts = [silver.flow.staging / f"{index}.parquet" for index in range(3)]
+    silver.flow.layout.staging.mkdir(parents=True)
+    parts = [silver.flow.layout.staging / f"{index}.parquet" for index in range(3)]
     for index, part in enumerate(parts):
         newest = index * 1_000_000
         times = pa.array([0] * (rows - 1) + [newest]).view(pa.timestamp("us", "UTC"))
         table = pa.table({"kafka_ts": times}).replace_schema_metadata({b"query_id": b"q", **pinned(1000)})
         pq.write_table(table, part)
-    first, whole = silver.flow.staging / "first.parquet", silver.flow.staging / "whole.parquet"
+    first, whole = silver.flow.layout.staging / "first.parquet", silver.flow.layout.staging / "whole.parquet"
     parquet.merge(silver.hadoop, parts[1:], first)
     parquet.merge(silver.hadoop, [parts[0], first], whole)
     metadata = pq.read_metadata(whole)
@@ -286,8 +286,8 @@ def test_a_merge_carries_the_planned_times_of_bronze(silver: Sink, rows: int) ->
 
 
 def test_parts_of_another_schema_are_refused(spark: SparkSession, silver: Sink) -> None:
-    numbers(spark, 1, 1).write.parquet(str(silver.flow.staging / "0"))
-    numbers(spark, 1, 1).select("text").write.parquet(str(silver.flow.staging / "1"))
-    parts = sorted(silver.flow.staging.glob("*/part-*"))
+    numbers(spark, 1, 1).write.parquet(str(silver.flow.layout.staging / "0"))
+    numbers(spark, 1, 1).select("text").write.parquet(str(silver.flow.layout.staging / "1"))
+    parts = sorted(silver.flow.layout.staging.glob("*/part-*"))
     with pytest.raises(Exception, match="Missing column"):
-        silver.hadoop.concat_parquet(parts, silver.flow.staging / "whole.parquet", {})
+        silver.hadoop.concat_parquet(parts, silver.flow.layout.staging / "whole.parquet", {})

@@ -13,8 +13,9 @@ from pyspark.errors import StreamingQueryException
 
 from stream_app.admission import ownership
 from stream_app.errors import ConfigError
-from stream_app.flows.flow import LATE, Flow, Layer
+from stream_app.flows.flow import Flow, Layer
 from stream_app.ops import views
+from stream_app.storage.layout import LATE
 from tests.helpers import START, Row, at, bronze_row, silver_row, value, write_planned
 from tests.spark.conftest import Service
 

@@ -200,7 +200,7 @@ def test_a_file_of_its_own_that_was_deleted_is_missed(gold: Flow, broker: OneTop
 def test_a_name_of_the_newest_file_that_a_power_cut_made_old_is_no_loss(gold: Flow, broker: OneTopic) -> None:
     """It is not flushed; by then its batch and the next may be merged."""
     lineage.remember(gold, gold.files_of(4)[0].path)
-    merged = batch_file(gold.output, gold.sink, "parquet", START_MS, 0, 6).path
+    merged = batch_file(gold.layout.output, gold.sink, "parquet", START_MS, 0, 6).path
     gold.files_of(0)[0].path.rename(merged)
     for file in gold.files(0):
         if file.path != merged:
@@ -231,7 +231,7 @@ def copied_in(flow: Flow, root: Path, batch: int, last: int | None = None) -> st
     """A file of another service's query of the same name; its name."""
     other = Flow(flow.feed, flow.layer, root)
     admission(other, OneTopic()).admit(other)
-    return Path(shutil.copy(linked(other, batch, last).path, flow.output)).name
+    return Path(shutil.copy(linked(other, batch, last).path, flow.layout.output)).name
 
 
 @pytest.mark.parametrize(("batch", "last"), [(3, None), (0, 6), (1, 3)], ids=["no file", "all", "some"])
@@ -247,22 +247,22 @@ def test_a_file_of_another_query_is_found_whatever_its_batch(
 def test_two_files_of_its_own_that_hold_one_batch(gold: Flow, broker: OneTopic) -> None:
     """Somebody renamed or copied them: neither was merged into the other."""
     files = gold.files()
-    files[0].path.rename(batch_file(gold.output, gold.sink, "parquet", START_MS, 0, 3).path)
-    files[1].path.rename(batch_file(gold.output, gold.sink, "parquet", START_MS, 2, 4).path)
+    files[0].path.rename(batch_file(gold.layout.output, gold.sink, "parquet", START_MS, 0, 3).path)
+    files[1].path.rename(batch_file(gold.layout.output, gold.sink, "parquet", START_MS, 2, 4).path)
     with pytest.raises(ConfigError, match=r"are of one batch; move out what transactions\.gold has not written"):
         admission(gold, broker).check_output(gold)
 
 
 def test_a_merge_of_files_from_before_they_named_their_query(gold: Flow, broker: OneTopic) -> None:
     """A service that was upgraded, and died in its first merge: the merged file says what the oldest says, nothing."""
-    merged = batch_file(gold.output, gold.sink, "parquet", START_MS, 0, 6).path
+    merged = batch_file(gold.layout.output, gold.sink, "parquet", START_MS, 0, 6).path
     pq.write_table(pa.table({"n": [1]}), merged)
     admission(gold, broker).check_output(gold)
 
 
 def test_a_file_of_another_query_among_the_late_rows(gold: Flow, broker: OneTopic) -> None:
-    gold.late.mkdir()
-    late = batch_file(gold.late, gold.late_name, "parquet", START_MS, 3).path
+    gold.layout.late.mkdir()
+    late = batch_file(gold.layout.late, gold.layout.late_name, "parquet", START_MS, 3).path
     pq.write_table(pa.table({"n": [1]}).replace_schema_metadata(lineage.signature(gold)), late)
     admission(gold, broker).check_output(gold)
     pq.write_table(pa.table({"n": [1]}).replace_schema_metadata({b"query_id": b"of-another"}), late)
@@ -280,7 +280,7 @@ def test_a_merged_csv_is_one_if_it_ends_with_what_it_took_the_place_of(
     header, records = raw_csv.header(feed), [f"record {n}\r\n" * (n + 1) for n in range(4)]
 
     def write(text: str, first: int, last: int | None = None) -> Path:
-        path = batch_file(mirror.output, "raw_csv", "csv", START_MS, first, last).path
+        path = batch_file(mirror.layout.output, "raw_csv", "csv", START_MS, first, last).path
         path.write_text(header + text, newline="")
         return path
 

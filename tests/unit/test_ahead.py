@@ -44,7 +44,7 @@ def ran(tmp_path: Path) -> dict[str, Flow]:
             plan(flow, batch, read if flow.upstream else {flow.feed.topic: {"0": 10 * batch, "1": 0}})
             commit(flow, batch)
             write(flow, batch)
-        flow.seen.mkdir(exist_ok=True)
+        flow.layout.seen.mkdir(exist_ok=True)
     return found
 
 
@@ -52,7 +52,7 @@ def write(flow: Flow, batch: int) -> None:
     """A file whose newest record is as old as the batch's clock says."""
     if flow.layer not in {Layer.BRONZE, Layer.SILVER}:
         return
-    file = batch_file(flow.output, flow.sink, "parquet", START_MS, batch)
+    file = batch_file(flow.layout.output, flow.sink, "parquet", START_MS, batch)
     times = pa.array([(START_MS + batch) * 1000], pa.timestamp("us", "UTC"))
     pq.write_table(pa.table({"kafka_ts": times}).replace_schema_metadata(lineage.link(flow)), file.path)
     lineage.remember(flow, file.path)
@@ -113,7 +113,7 @@ def test_a_layer_that_was_restored_from_an_older_copy(
     assert str(error.value).startswith(f"transactions.{first} has read transactions.{layer} up to batch 3")
     assert str(error.value).endswith(commands)
     for each in (each for one in ahead_of_it for each in one.with_downstream()):
-        shutil.rmtree(each.output)
+        shutil.rmtree(each.layout.output)
         shutil.rmtree(each.checkpoint.path)
     start(tmp_path)
 
@@ -129,12 +129,12 @@ def test_silver_is_refused_where_its_ledger_is_older(ledger: list[int], ran: dic
     """The next replay would be the file that silver has read."""
     silver = ran["transactions.silver"]
     plan(silver, BATCHES, {"batch": BATCHES - 1, "clock": 0, "replay": 1})
-    silver.replay.mkdir()
+    silver.layout.replay.mkdir()
     for number in ledger:
-        batch_file(silver.replay, REPLAY, "parquet", START_MS, number).path.touch()
+        batch_file(silver.layout.replay, REPLAY, "parquet", START_MS, number).path.touch()
     with pytest.raises(ConfigError, match=r"_replay up to file 1, .* SINK=silver$"):
         start(tmp_path)
-    batch_file(silver.replay, REPLAY, "parquet", START_MS, 1).path.touch()
+    batch_file(silver.layout.replay, REPLAY, "parquet", START_MS, 1).path.touch()
     start(tmp_path)
 
 

@@ -14,11 +14,12 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from stream_app.errors import StreamAppError
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import LATE, Flow, Layer
+from stream_app.flows.flow import Flow, Layer
 from stream_app.ops import views
 from stream_app.ops.audit import Report, audit, reconcile
 from stream_app.ops.audit.steps import Audit
 from stream_app.storage.batch_files import BatchFile, batch_file
+from stream_app.storage.layout import LATE
 from tests.helpers import START_MS, Row, app_settings, at, bronze_row, commit, plan, silver_row, value, write_layer
 
 Flows = dict[Layer, Flow]
@@ -88,13 +89,13 @@ def write_gold(flows: Flows, rows: list[Row]) -> None:
     time = pa.timestamp("us", "UTC")
     types = [time, time, pa.string(), pa.int64(), pa.decimal128(28, 2), pa.decimal128(22, 6), pa.decimal128(18, 2)]
     schema = pa.schema(zip(gold_row(0, "", 1), types, strict=True))
-    path = batch_file(flows[Layer.GOLD].output, "gold", "parquet", START_MS, 0).path
+    path = batch_file(flows[Layer.GOLD].layout.output, "gold", "parquet", START_MS, 0).path
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema), path)
 
 
 def write_late(flows: Flows, rows: list[Row], start: float = 0) -> None:
-    folder = flows[Layer.GOLD].late
+    folder = flows[Layer.GOLD].layout.late
     folder.mkdir(parents=True, exist_ok=True)
     columns = to_arrow_schema(schema.silver(flows[Layer.GOLD].feed), timezone="UTC")
     times = [pa.field(name, pa.timestamp("us", "UTC")) for name in ("window_start", "window_end")]
@@ -111,7 +112,7 @@ def write_csv(flows: Flows, rows: list[Row]) -> None:
 
     flow = flows[Layer.RAW_CSV]
     lines = [",".join(flow.feed.fields), *(",".join(cell(row[name]) for name in flow.feed.fields) for row in rows)]
-    path = batch_file(flow.output, "raw_csv", "csv", START_MS, 0).path
+    path = batch_file(flow.layout.output, "raw_csv", "csv", START_MS, 0).path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\r\n" for line in lines), newline="")
 
@@ -203,7 +204,7 @@ def test_a_merge_across_the_position_that_is_audited_makes_it_begin_again(
 ) -> None:
     gold = flows[Layer.GOLD]
     file = gold.files()[0].path
-    merged = file.rename(batch_file(gold.output, "gold", "parquet", START_MS, 0, 3).path)
+    merged = file.rename(batch_file(gold.layout.output, "gold", "parquet", START_MS, 0, 3).path)
     with pytest.raises(StreamAppError, match=r"changed 5 times .*3\.parquet holds batches on both sides"):
         wrong(flows)
     listed = Flow.files

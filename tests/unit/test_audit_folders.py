@@ -65,7 +65,7 @@ def test_a_file_that_is_not_the_flows_is_named(output: Output, folder: str) -> N
 def test_folders_of_a_lake_hold_their_own_dates(output: Output) -> None:
     (folder,) = output.flows["own"].data_folders
     folder.rename(folder.with_name("event_date=2026-11-26"))
-    (output.flows["own"].output / "other.parquet").touch()
+    (output.flows["own"].layout.output / "other.parquet").touch()
     is_wrong(output, "own has rows in the folder of another date: 13, (event_date=2026-11-26, 2026-11-27)", "other.par")
 
 
@@ -78,8 +78,8 @@ def test_the_shared_folder_of_a_lake_holds_any_date(output: Output) -> None:
 @pytest.mark.parametrize("sink", ["bronze", "silver", "quarantine", "raw_csv", "csv", "due", "own", "postgres_end"])
 def test_a_checkpoint_that_has_gone_is_no_output_that_is_right(output: Output, sink: str) -> None:
     flow = output.flows[sink]
-    (flow.output).mkdir(exist_ok=True)
-    (flow.output / "_owner.json").write_text("{}")
+    (flow.layout.output).mkdir(exist_ok=True)
+    (flow.layout.output / "_owner.json").write_text("{}")
     shutil.rmtree(flow.checkpoint.path)
     is_wrong(output, f"begin it anew with: make reset FEED=main SINK={sink}")
 
@@ -153,8 +153,8 @@ def test_the_ledger_holds_records_of_bronze_alone_and_once(output: Output) -> No
     silver = output.flows[Layer.SILVER]
     rows = pq.read_table(output.paths("silver")[0])
     foreign = pa.Table.from_pylist([row | {"offset": 999} for row in rows.slice(0, 1).to_pylist()], rows.schema)
-    silver.replay.mkdir()
-    pq.write_table(pa.concat_tables([foreign, foreign]), batch_file(silver.replay, REPLAY, "parquet", 0, 0).path)
+    silver.layout.replay.mkdir()
+    pq.write_table(pa.concat_tables([foreign, foreign]), batch_file(silver.layout.replay, REPLAY, "parquet", 0, 0).path)
     newest = max((silver.checkpoint.path / "offsets").iterdir(), key=lambda path: int(path.name))
     version, meta, offsets = newest.read_text().splitlines()
     newest.write_text("\n".join((version, meta, offsets.replace('"replay": -1', '"replay": 0'))))

@@ -195,7 +195,7 @@ def doubled(rows: list[Row]) -> list[Row]:
 
 def late_path(output: Output, sink: str) -> Path:
     flow = output.flows[sink]
-    return next(iter(sorted(flow.late.glob("*.parquet"))))
+    return next(iter(sorted(flow.layout.late.glob("*.parquet"))))
 
 
 def file_of(sink: str, number: int, change: Callable[[list[Row]], list[Row]]) -> Callable[[Output], object]:
@@ -573,7 +573,7 @@ def merge(output: Output, sink: str, first: int, last: int) -> None:
     if len(files) < 2:
         return
     time_ms = int(files[0].time.timestamp() * 1000)
-    path = batch_file(flow.output, sink, flow.layer.extension, time_ms, files[0].first, files[-1].last).path
+    path = batch_file(flow.layout.output, sink, flow.layer.extension, time_ms, files[0].first, files[-1].last).path
     if flow.layer is Layer.RAW_CSV:
         path.write_bytes(files[0].path.read_bytes())
         csv_files.merge(raw_csv.header(flow.feed).encode(), [file.path for file in files], path, headed=True)

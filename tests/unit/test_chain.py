@@ -17,7 +17,7 @@ from tests.helpers import START_MS
 
 def linked(flow: Flow, batch: int, last: int | None = None) -> BatchFile:
     """A file as the sinks write it."""
-    file = batch_file(flow.output, flow.sink, "parquet", START_MS, batch, last)
+    file = batch_file(flow.layout.output, flow.sink, "parquet", START_MS, batch, last)
     pq.write_table(pa.table({"n": [1]}).replace_schema_metadata(lineage.link(flow)), file.path)
     lineage.remember(flow, file.path)
     return file
@@ -25,7 +25,7 @@ def linked(flow: Flow, batch: int, last: int | None = None) -> BatchFile:
 
 def new_flow(feed: Feed, layer: Layer, root: str) -> Flow:
     flow = Flow(feed, layer, Path(root))
-    flow.output.mkdir(parents=True)
+    flow.layout.output.mkdir(parents=True)
     flow.checkpoint.path.mkdir(parents=True)
     return flow
 

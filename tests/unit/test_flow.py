@@ -16,9 +16,9 @@ FIELDS = ["txn_id", "event_time", "user_id", "card_id", "merchant", "category", 
 def test_names_and_paths(feed: Feed) -> None:
     flow = Flow(feed, Layer.RAW_CSV, Path("root"))
     assert flow.name == "transactions.raw_csv"
-    assert flow.output == Path("root/transactions/raw_csv")
+    assert flow.layout.output == Path("root/transactions/raw_csv")
     assert flow.checkpoint.path == Path("root/transactions/_chk/raw_csv")
-    assert flow.staging == Path("root/transactions/raw_csv/_staging")
+    assert flow.layout.staging == Path("root/transactions/raw_csv/_staging")
 
 
 def test_who_follows_whom(feed: Feed) -> None:

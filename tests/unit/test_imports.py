@@ -40,6 +40,7 @@ WITHOUT_SPARK = [
     "contract.wire",
     "storage.batch_files",
     "storage.checkpoint",
+    "storage.layout",
     "storage.lock",
     "flows.flow",
     "admission.ownership",

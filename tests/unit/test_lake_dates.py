@@ -96,7 +96,7 @@ def written(tmp_path: Path) -> Flow:
     for at in (START_MS * 1000, START_MS * 1000 - 4_000 * DAY):
         time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)
         (folder,) = divided(flow, [at])
-        path = flow.output / folder / "lake_20261121_010000_0000000000.parquet"
+        path = flow.layout.output / folder / "lake_20261121_010000_0000000000.parquet"
         path.parent.mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist([row | {"event_time": time, "kafka_ts": time}]), path)
     return flow
@@ -111,7 +111,7 @@ def readings(folder: Path) -> Iterator[list[str]]:
 
 def test_every_reader_reads_all_of_it(written: Flow) -> None:
     expected = ["0001-01-01", date(START_MS * 1000).removeprefix("event_date=")]
-    assert list(readings(written.output)) == [expected] * 3
+    assert list(readings(written.layout.output)) == [expected] * 3
     found = views.connect([written]).sql("SELECT event_date FROM lake ORDER BY 1")
     assert [str(kind) for kind in found.types] == ["DATE"]
     own = date(START_MS * 1000 - 4_000 * DAY).removeprefix("event_date=")

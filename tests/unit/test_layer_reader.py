@@ -31,8 +31,8 @@ def reader_of(flow: Flow, max_rows: int = 0, splits: int = 4, patience: float = 
     """The reader as a query of the flow makes it."""
     assert flow.upstream is not None
     upstream = flow.upstream
-    ledger = flow.replay if flow.layer is Layer.SILVER else None
-    options = Options(upstream.output, upstream.sink, ledger, max_rows, splits, patience)
+    ledger = flow.layout.replay if flow.layer is Layer.SILVER else None
+    options = Options(upstream.layout.output, upstream.sink, ledger, max_rows, splits, patience)
     return LayerSource({"reader": options.encoded()}).streamReader(SPLIT)
 
 

@@ -161,9 +161,9 @@ def write_outputs(made: tuple[Flow, ...]) -> None:
     write_layer(by_layer[Layer.QUARANTINE], 0, refused)
     database = views.connect(made)
     for flow in made:
-        outputs = [(flow.output, flow.sink)] if flow.layer in {Layer.GOLD, Layer.SESSIONS} else []
-        outputs += [(flow.late, flow.late_name)] if flow.layer in {Layer.GOLD, Layer.SESSIONS} else []
-        outputs += [(flow.output / "event_date=2026-11-21", flow.sink)] if flow.layer is Layer.LAKE else []
+        outputs = [(flow.layout.output, flow.sink)] if flow.layer in {Layer.GOLD, Layer.SESSIONS} else []
+        outputs += [(flow.layout.late, flow.layout.late_name)] if flow.layer in {Layer.GOLD, Layer.SESSIONS} else []
+        outputs += [(flow.layout.output / "event_date=2026-11-21", flow.sink)] if flow.layer is Layer.LAKE else []
         for folder, sink in outputs:
             rows = f"FROM (SELECT 1) one(_one) LEFT JOIN {view(feed.name, sink)} ON true"
             table = database.sql(rows).to_arrow_table().drop_columns("_one")
@@ -179,7 +179,7 @@ def check_views(made: tuple[Flow, ...]) -> None:
     for flow in made:
         if flow.layer in {Layer.TOPIC, Layer.TABLE}:
             continue
-        sinks = [flow.sink, flow.late_name] if flow.layer in {Layer.GOLD, Layer.SESSIONS} else [flow.sink]
+        sinks = [flow.sink, flow.layout.late_name] if flow.layer in {Layer.GOLD, Layer.SESSIONS} else [flow.sink]
         for sink in sinks:
             whole, columns = view(flow.feed.name, sink), database.sql(f"FROM {quoted(sink)}").columns
             rows = database.execute(f"SELECT {names(columns)} FROM {whole} ORDER BY {quoted(columns[-1])}").fetchall()
@@ -219,7 +219,7 @@ def check_commands(made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch, caps
     assert replay(ours, made) == 0
     assert "repeat of a record that silver holds" in capsys.readouterr().out
     silver = next(flow for flow in made if flow.layer is Layer.SILVER)
-    ledger = [pq.read_table(file.path).num_rows for file in batch_files(silver.replay, REPLAY)]
+    ledger = [pq.read_table(file.path).num_rows for file in batch_files(silver.layout.replay, REPLAY)]
     assert sum(ledger) == len(feed.fields) - 1
 
 

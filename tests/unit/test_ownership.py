@@ -25,7 +25,7 @@ def ran(flow: Flow, topic_id: str | None, batches: int = 3) -> Flow:
     """Claim the flow and let it run for some batches, as the service would."""
     ownership.claim(flow, topic_id)
     if flow.layer is Layer.SILVER:
-        flow.seen.mkdir()
+        flow.layout.seen.mkdir()
     for batch in range(batches):
         plan(flow, batch, {"batch": batch})
         lineage.remember(flow, write_file(flow, batch))
@@ -48,7 +48,7 @@ def refused(flow: Flow, topic_id: str | None, problem: str, advice: str = "make 
 def test_a_new_output_is_bound_to_a_new_checkpoint(feed: Feed, tmp_path: Path, layer: Layer, topic_id: str) -> None:
     flow = Flow(feed, layer, tmp_path)
     ownership.claim(flow, topic_id)
-    owner = json.loads((flow.output / "_owner.json").read_text())
+    owner = json.loads((flow.layout.output / "_owner.json").read_text())
     assert owner["query_id"] == flow.checkpoint.query_id()
     assert (owner["feed"], owner["layer"], owner["topic_id"]) == ("transactions", layer, topic_id)
 
@@ -125,7 +125,7 @@ def test_what_was_planned_stays(feed: Feed, tmp_path: Path) -> None:
     flow = Flow(feed, Layer.SILVER, tmp_path)
     ownership.claim(flow, None)
     plan(flow, 0, {"batch": 0})
-    flow.seen.mkdir()
+    flow.layout.seen.mkdir()
     before = tree(tmp_path)
     ownership.claim(flow, None)
     assert tree(tmp_path) == before
@@ -140,7 +140,7 @@ def test_a_batch_that_was_planned_and_never_ran_is_no_reason_to_refuse(feed: Fee
 
 def test_what_silver_has_seen_was_deleted(feed: Feed, tmp_path: Path) -> None:
     flow = ran(Flow(feed, Layer.SILVER, tmp_path), None)
-    flow.seen.rmdir()
+    flow.layout.seen.rmdir()
     refused(flow, None, "seen has gone")
 
 
@@ -184,7 +184,7 @@ def test_the_metadata_of_a_checkpoint_deleted(feed: Feed, tmp_path: Path) -> Non
 @pytest.mark.parametrize(("layer", "topic_id"), SINKS)
 def test_outputs_deleted_under_their_checkpoint(feed: Feed, tmp_path: Path, layer: Layer, topic_id: str) -> None:
     flow = ran(Flow(feed, layer, tmp_path), topic_id)
-    shutil.rmtree(flow.output)
+    shutil.rmtree(flow.layout.output)
     refused(flow, topic_id, "deleted or emptied under its checkpoint")
 
 
@@ -214,13 +214,13 @@ def test_the_newest_file_compacted_is_not_missed(feed: Feed, tmp_path: Path) -> 
 def test_a_foreign_file_in_the_folder(feed: Feed, tmp_path: Path, name: str) -> None:
     """Another layer's, another format's, or a batch that this query never planned."""
     flow = ran(Flow(feed, Layer.SILVER, tmp_path), None)
-    (flow.output / name).touch()
+    (flow.layout.output / name).touch()
     refused(flow, None, f"{name} was not written by transactions.silver", "move it out of the folder")
 
 
 def test_another_feed_s_file_of_a_batch_that_this_one_has_too(feed: Feed, tmp_path: Path) -> None:
     flow = ran(Flow(feed, Layer.SILVER, tmp_path), None)
-    (flow.output / "silver_20261121_020000_0000000001.parquet").touch()
+    (flow.layout.output / "silver_20261121_020000_0000000001.parquet").touch()
     refused(flow, None, "are of one batch", "move out what transactions.silver has not written")
 
 
@@ -251,14 +251,14 @@ def test_a_topic_deleted_and_created_again(feed: Feed, tmp_path: Path) -> None:
 def test_the_output_of_another_checkpoint(feed: Feed, tmp_path: Path) -> None:
     flow = ran(Flow(feed, Layer.SILVER, tmp_path / "one"), None)
     other = ran(Flow(feed, Layer.SILVER, tmp_path / "other"), None)
-    shutil.copytree(other.output, flow.output, dirs_exist_ok=True)
+    shutil.copytree(other.layout.output, flow.layout.output, dirs_exist_ok=True)
     refused(flow, None, "belongs to transactions.silver of another checkpoint")
 
 
 def test_the_output_of_another_feed(feed: Feed, tmp_path: Path) -> None:
     flow = ran(Flow(feed, Layer.SILVER, tmp_path), None)
     other = ran(Flow(feed.model_copy(update={"name": "payments"}), Layer.SILVER, tmp_path), None)
-    shutil.copytree(other.output, flow.output, dirs_exist_ok=True)
+    shutil.copytree(other.layout.output, flow.layout.output, dirs_exist_ok=True)
     refused(flow, None, "belongs to payments.silver")
 
 
@@ -336,7 +336,7 @@ def test_an_upstream_that_began_anew_without_its_followers(feed: Feed, tmp_path:
     bronze, silver = Flow(feed, Layer.BRONZE, tmp_path), Flow(feed, Layer.SILVER, tmp_path)
     ran(bronze, "topic-1")
     ran(silver, None)
-    for path in (bronze.output, bronze.checkpoint.path):
+    for path in (bronze.layout.output, bronze.checkpoint.path):
         shutil.rmtree(path)
     ran(bronze, "topic-1", batches=1)
     refused(silver, None, "bronze")

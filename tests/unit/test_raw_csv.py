@@ -77,8 +77,8 @@ def csv_file(feed: Feed, folder: Path, rows: Sequence[Row]) -> tuple[Flow, Path]
     """The mirror with one file of those rows, of which silver has taken the batch."""
     flow = Flow(feed, Layer.RAW_CSV, folder)
     silver = write_layer(Flow(feed, Layer.SILVER, folder), 0, [])
-    flow.output.mkdir(parents=True, exist_ok=True)
-    path = flow.output / silver.path.name.replace("silver", "raw_csv").replace("parquet", "csv")
+    flow.layout.output.mkdir(parents=True, exist_ok=True)
+    path = flow.layout.output / silver.path.name.replace("silver", "raw_csv").replace("parquet", "csv")
     path.write_bytes(csv_bytes(feed, rows))
     return flow, path
 

@@ -45,7 +45,7 @@ def quarantined(offset: int, record: bytes, *reasons: str, seconds: float = 0) -
 
 def ledgers(made: dict[Layer, Flow]) -> list[list[Row]]:
     """The rows of each file of the ledger, oldest first."""
-    files = sorted(batch_files(made[Layer.SILVER].replay, REPLAY))
+    files = sorted(batch_files(made[Layer.SILVER].layout.replay, REPLAY))
     return [pq.read_table(file.path).to_pylist() for file in files]
 
 
@@ -178,7 +178,7 @@ def test_of_two_with_one_dedupe_key_kafkas_first_is_taken(made: dict[Layer, Flow
 def test_a_second_replay_of_the_feed_is_refused_while_one_is_under_way(made: dict[Layer, Flow], run: Replay) -> None:
     """Nothing twice: two that judge at once would both find a record not yet in the ledger."""
     write_layer(made[Layer.QUARANTINE], 0, [quarantined(0, value(0), "not_allowed:city")])
-    with (made[Layer.SILVER].replay.parent / "_replay.lock").open("w") as other:
+    with made[Layer.SILVER].layout.replay_lock.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(ConfigError, match=r"^another replay of transactions is under way"):
             run()

@@ -55,8 +55,8 @@ def left(all_flows: tuple[Flow, ...]) -> list[str]:
     """The layers that still have their output and checkpoint; a half of the two would be neither."""
     found = []
     for flow in all_flows:
-        assert flow.output.exists() == flow.checkpoint.path.exists()
-        found += [str(flow.layer)] if flow.output.exists() else []
+        assert flow.layout.output.exists() == flow.checkpoint.path.exists()
+        found += [str(flow.layer)] if flow.layout.output.exists() else []
     return found
 
 
@@ -134,8 +134,10 @@ def test_the_preview_says_what_goes_and_from_where_it_is_read_again(
     monkeypatch.setenv("COLUMNS", "200")
     bronze, gold = all_flows[0], all_flows[3]
     write_layer(bronze, 0, [bronze_row(n, b"x" * 20_000) for n in range(3)])
-    gold.late.mkdir()
-    write_layer(gold, 0, []).path.rename(batch_file(gold.late, gold.late_name, "parquet", START_MS, 0).path)
+    gold.layout.late.mkdir()
+    write_layer(gold, 0, []).path.rename(
+        batch_file(gold.layout.late, gold.layout.late_name, "parquet", START_MS, 0).path
+    )
     for name, text in {"SINK": "", "TO": to if isinstance(to, str) else to.isoformat(), "YES": "1"}.items():
         monkeypatch.setenv(name, text)
     size = f"{bronze.files()[0].path.stat().st_size / 1e6:.2f}"
@@ -231,11 +233,11 @@ def test_to_finish_a_reset_deletes_no_more_than_that_was_to(run: Reset, all_flow
 
 def test_the_ledger_of_replays_goes_with_silver(run: Reset, all_flows: tuple[Flow, ...]) -> None:
     silver = next(flow for flow in all_flows if flow.layer is Layer.SILVER)
-    silver.replay.mkdir()
+    silver.layout.replay.mkdir()
     run(SINK="gold", YES="1")
-    assert silver.replay.exists()
+    assert silver.layout.replay.exists()
     run(SINK="silver", YES="1")
-    assert not silver.replay.exists()
+    assert not silver.layout.replay.exists()
 
 
 def test_what_was_noted_is_whole_or_not_there(all_flows: tuple[Flow, ...]) -> None:

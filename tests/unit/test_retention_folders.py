@@ -25,7 +25,7 @@ FOLDERS = 50
 def test_a_folder_that_has_not_changed_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     feed = load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])[0]
     lake = Flow(feed, Layer.LAKE, tmp_path, "lake")
-    folders = [lake.output / f"event_date=2026-01-{day:02d}" for day in range(FOLDERS)]
+    folders = [lake.layout.output / f"event_date=2026-01-{day:02d}" for day in range(FOLDERS)]
     listed: list[Path] = []
 
     def listing(folder: Path, prefix: str) -> list[BatchFile]:

@@ -26,7 +26,7 @@ def halves(feed: Feed, root: Path) -> tuple[Flow, Flow]:
     made = Flow(feed, Layer.QUARANTINE, root), Flow(feed, Layer.SILVER, root)
     for flow in made:
         ownership.claim(flow, None)
-        flow.seen.mkdir()
+        flow.layout.seen.mkdir()
     return made
 
 
@@ -103,7 +103,7 @@ def test_each_takes_the_other_along_under_other_rules(
     assert {flow.sink for flow in rule_versions.begun_anew_with(quarantine)} == both
     reset_journal.begin(silver, {})
     reset_journal.finish(mended, tmp_path)
-    assert not quarantine.output.exists()
+    assert not quarantine.layout.output.exists()
     assert not silver.checkpoint.path.exists()
     halves(mended, tmp_path)
     rule_versions.agree(mended, tmp_path)

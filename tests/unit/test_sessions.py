@@ -155,8 +155,8 @@ def flow(tmp_path: Path) -> Flow:
     commit(flow, 0)
     write_sessions(flow, [SOUND])
     write_file(
-        flow.late,
-        flow.late_name,
+        flow.layout.late,
+        flow.layout.late_name,
         [silver_row(3, *records[3])],
         to_arrow_schema(schema.silver(flow.feed), timezone="UTC"),
     )
@@ -183,7 +183,7 @@ def silver_row(offset: int, session: str, seconds: float, event_type: str) -> Ro
 def write_sessions(flow: Flow, rows: list[Row]) -> None:
     time = pa.timestamp("us", "UTC")
     types = [pa.string(), pa.string(), time, time, pa.float64(), pa.int64(), pa.string()]
-    write_file(flow.output, flow.sink, rows, pa.schema(zip(SOUND, types, strict=True)))
+    write_file(flow.layout.output, flow.sink, rows, pa.schema(zip(SOUND, types, strict=True)))
 
 
 def write_file(folder: Path, prefix: str, rows: list[Row], columns: pa.Schema) -> None:

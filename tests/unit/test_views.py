@@ -126,8 +126,8 @@ def test_a_folder_of_any_name_is_read_and_no_other(feed: Feed, names: list[str])
         for rows, name in enumerate(names):
             silver, csv = (Flow(feed, layer, Path(folder, name, "out")) for layer in (Layer.SILVER, Layer.RAW_CSV))
             write_layer(silver, 0, [silver_row(row, merchant=name) for row in range(rows)])
-            csv.output.mkdir()
-            file = batch_file(csv.output, "raw_csv", "csv", 0, 0).path
+            csv.layout.output.mkdir()
+            file = batch_file(csv.layout.output, "raw_csv", "csv", 0, 0).path
             file.write_text("".join(["n\r\n", *(f"{row}\r\n" for row in range(rows))]))
             assert count_rows(file) == rows
         for rows, name in enumerate(names):
@@ -148,7 +148,7 @@ def test_a_lake_shows_its_dates_and_none_of_the_folders_above_it(tmp_path: Path)
     expected = [*activity.fields, *COORDINATES, "event_date"]
     assert views.connect([lake]).sql("SELECT * FROM lake").columns == expected
     for day in (20, 21):
-        folder = lake.output / f"event_date=2026-11-{day}"
+        folder = lake.layout.output / f"event_date=2026-11-{day}"
         folder.mkdir(parents=True)
         columns = to_arrow_schema(schema.silver(activity), timezone="UTC")
         row = {"country": "DE", "event_time": datetime(2026, 11, day, 23, 30, tzinfo=UTC)}

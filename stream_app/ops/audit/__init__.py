@@ -68,5 +68,5 @@ def _check_output(bronze: Flow, settings: Settings) -> None:
     root = settings.output_path
     if not root.is_dir():
         raise ConfigError(f"OUTPUT_PATH: there is no folder {root}")
-    if not any(flow.output.exists() or flow.checkpoint.path.exists() for flow in bronze.with_downstream()):
+    if not any(flow.layout.output.exists() or flow.checkpoint.path.exists() for flow in bronze.with_downstream()):
         raise ConfigError(f"OUTPUT_PATH: {root} holds nothing of {bronze.feed.name}, so there is nothing to audit")

@@ -40,7 +40,7 @@ class LateRows:
 
     def check(self, *, pruned: bool) -> int:
         """Note what should not be there; return how many rows silver's own has gone of, if some were `pruned`."""
-        folder, late = self.flow.late_name, name(f"_late_{self.flow.sink}")
+        folder, late = self.flow.layout.late_name, name(f"_late_{self.flow.sink}")
         self._note(f"{folder} holds a row that is not silver's", self._unlike_silver(late, pruned=pruned))
         key = f"{_PLACE}, window_start" if self.flow.is_windowed else _PLACE
         self._note(f"a row of {folder} stands twice", f"SELECT {key} FROM {late} GROUP BY ALL HAVING count(*) > 1")

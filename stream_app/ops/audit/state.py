@@ -68,7 +68,7 @@ class State:
         self.records = self._stored(self._standing[Layer.BRONZE], to_arrow_schema(schema.BRONZE, timezone="UTC"))
         self.silver = self._stored(self._files_of(silver), columns)
         self.quarantine = self._stored(self._files_of(self.flows[Layer.QUARANTINE]), quarantine)
-        ledger = batch_files(silver.replay, REPLAY, up_to=self.positions[Layer.SILVER].replayed)
+        ledger = batch_files(silver.layout.replay, REPLAY, up_to=self.positions[Layer.SILVER].replayed)
         self.ledger = self._stored(ledger, columns)
         self._late = {
             sink: self._opened(flow, self._late_of(flow), late=True)
@@ -119,7 +119,7 @@ class State:
             if batch is None and newest and newest.last > lineage.gone(flow) and not flow.files_of(newest.last):
                 batch = newest.last
             if batch is not None:
-                found.append(f"{flow.output} has lost the file of batch {batch}")
+                found.append(f"{flow.layout.output} has lost the file of batch {batch}")
         return found
 
     def sound_files(self, flow: Flow) -> list[BatchFile]:
@@ -146,7 +146,7 @@ class State:
         return Stored(found, columns)
 
     def _late_of(self, flow: Flow) -> list[BatchFile]:
-        return up_to(standing(batch_files(flow.late, flow.late_name)), self.positions[flow.sink].own)
+        return up_to(standing(batch_files(flow.layout.late, flow.layout.late_name)), self.positions[flow.sink].own)
 
     def _opened(self, flow: Flow, files: list[BatchFile], *, late: bool = False) -> list[BatchFile]:
         for file in files:

@@ -73,7 +73,7 @@ class Audit:
             try:
                 self._check_follower(flow, places["silver"])
             except duckdb.Error as error:
-                self._report.wrong.append(f"{flow.output} cannot be read: {state.files.named(one_line(error))}")
+                self._report.wrong.append(f"{flow.layout.output} cannot be read: {state.files.named(one_line(error))}")
         self._say_what_was_not_audited(found)
         self._report.wrong += [*state.strange_files(), *state.lost_files(), *self._findings.lines()]
         return self._report
@@ -159,7 +159,7 @@ class Audit:
         if (pending := self._state.silver.rows - self._number(due)) > 0:
             self._report.counts[f"pending in {flow.sink}"] = pending
         if flow.drops_late:
-            self._report.counts[flow.late_name] = self._number(name(f"_late_{flow.sink}"))
+            self._report.counts[flow.layout.late_name] = self._number(name(f"_late_{flow.sink}"))
             self._check_gold(flow, silver)
         else:
             self._check_mirror(flow)
@@ -170,7 +170,7 @@ class Audit:
         gone = Gone(self._newest_gone(flow), self._pruned(flow.sink))
         times = EventTimes(state.silver, self._feed.event_time.field, gone.since)
         unknown = LateRows(self._db, flow, silver, times, self._findings).check(pruned=pruned)
-        self._not_audited(unknown, f"rows of {flow.late_name}, which were pruned from silver")
+        self._not_audited(unknown, f"rows of {flow.layout.late_name}, which were pruned from silver")
         check = derived.windows if flow.is_windowed else derived.sessions
         what = "windows" if flow.is_windowed else "sessions"
         unknown = check(flow, state.positions[flow.sink].watermark_ms, gone)

@@ -35,7 +35,7 @@ class KeptRows:
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self._rows = Rows(flow)
-        self.seen = Seen(flow.seen, flow.feed.dedupe.within)
+        self.seen = Seen(flow.layout.seen, flow.feed.dedupe.within)
         self.repeats = 0
         """How many rows of the last batch were repeats."""
 
