@@ -17,7 +17,7 @@ from stream_app.feeds import schema
 from stream_app.flows.flow import Flow, Layer
 from stream_app.settings import Settings, load_settings
 from stream_app.storage.batch_files import BatchFile, batch_file
-from stream_app.storage.checkpoint import BEFORE_ALL_FILES
+from stream_app.storage.offsets import LayerOffset
 
 START = datetime(2026, 11, 21, 1, 0, tzinfo=UTC)
 START_MS = int(START.timestamp() * 1000)
@@ -77,7 +77,7 @@ def write_layer(
 
 def write_planned(flow: Flow, batch: int, rows: Sequence[Row], last: int | None = None) -> BatchFile:
     """Such a file, with the plan that its newest batch came from: whoever follows it may not be ahead of that."""
-    plan(flow, batch if last is None else last, BEFORE_ALL_FILES)
+    plan(flow, batch if last is None else last, LayerOffset().as_json())
     return write_layer(flow, batch, rows, last)
 
 

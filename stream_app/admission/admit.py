@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from stream_app import logs
 from stream_app.admission import ahead, ownership, reset_journal, topic_epochs
@@ -14,6 +14,7 @@ from stream_app.kafka.broker import Broker, Topic
 from stream_app.settings import Settings
 from stream_app.storage.batch_files import BatchFile, batch_files
 from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.storage.offsets import by_partition, in_layer
 
 
 class Admission:
@@ -44,7 +45,7 @@ class Admission:
             self._check_transactions(flow, topic)
         if flow.upstream:
             committed, planned = flow.checkpoint.last_committed(), flow.checkpoint.last_planned()
-            read, end = (batch.end["batch"] if batch else -1 for batch in (committed, planned))
+            read, end = (in_layer(batch.end).batch if batch else -1 for batch in (committed, planned))
             self.check_files(flow, read, flow.upstream.files(read), end)
         return topic
 
@@ -81,7 +82,7 @@ class Admission:
         if planned is None:
             return
         batch_id, feed = _next_read(flow, planned), flow.feed
-        starts = _by_partition(flow.start(batch_id)[feed.topic])
+        starts = by_partition(flow.start(batch_id))
         cut = topic_epochs.diverged(feed, self._settings, starts, topic_epochs.before(flow, batch_id))
         if cut:
             problem = "; ".join(topic_epochs.problem(feed.topic, p, starts[p], at) for p, at in sorted(cut.items()))
@@ -93,7 +94,7 @@ class Admission:
         if planned is None:
             return
         next_read = flow.start(_next_read(flow, planned))
-        read, planned_end = (_by_partition(offsets[topic.name]) for offsets in (next_read, planned.end))
+        read, planned_end = by_partition(next_read), by_partition(planned.end)
         earliest, end = self._broker.earliest_offsets(topic), self._broker.end_offsets(topic)
         # a batch may be planned to end before its start: when the topic had lost its end, which is another one by now
         gaps = [
@@ -117,7 +118,7 @@ class Admission:
         stable, end = self._broker.stable_offsets(topic), self._broker.end_offsets(topic)
         held = [
             f"partition {p} was read to offset {at}, by read_uncommitted, and can be to {stable[p]}"
-            for p, at in _by_partition(planned.end[topic.name]).items()
+            for p, at in by_partition(planned.end).items()
             if p in stable and stable[p] < at <= end[p]
         ]
         if held:
@@ -133,7 +134,3 @@ def _next_read(flow: Flow, planned: PlannedBatch) -> int:
     """The batch of bronze that reads the topic next: the planned one, unless it has."""
     is_read = planned == flow.checkpoint.last_committed() or flow.files_of(planned.batch_id)
     return planned.batch_id + 1 if is_read else planned.batch_id
-
-
-def _by_partition(offsets: Mapping[str, int]) -> dict[int, int]:
-    return {int(partition): offset for partition, offset in offsets.items()}

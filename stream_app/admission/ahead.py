@@ -16,7 +16,7 @@ from stream_app.errors import ConfigError
 from stream_app.flows import lineage
 from stream_app.flows.flow import Flow, Layer
 from stream_app.storage.batch_files import REPLAY, batch_files
-from stream_app.storage.checkpoint import BEFORE_ALL_FILES
+from stream_app.storage.offsets import LayerOffset, in_layer
 from stream_app.storage.planned import newest_kafka_ts
 
 
@@ -25,13 +25,13 @@ def refuse(flow: Flow) -> None:
     upstream = flow.upstream
     if upstream is None:
         return
-    has, read = _planned(upstream), _read(flow, "batch")
+    has, read = _planned(upstream), _read(flow).batch
     if read > has:
         problem = f"has read {upstream.name} up to batch {read}, which by its checkpoint has come to {has} only"
-        raise _refusal(flow, problem, [one for one in upstream.downstream if _read(one, "batch") > has])
+        raise _refusal(flow, problem, [one for one in upstream.downstream if _read(one).batch > has])
     if flow.layer is Layer.SILVER:
         ledger = max((file.last for file in batch_files(flow.layout.replay, REPLAY)), default=-1)
-        if (taken := _read(flow, "replay")) > ledger:
+        if (taken := _read(flow).replay) > ledger:
             problem = f"has read {flow.layout.replay} up to file {taken}, which holds files up to {ledger} only"
             raise _refusal(flow, problem, [flow])
 
@@ -41,10 +41,10 @@ def refuse_clock(flow: Flow) -> None:
 
     Then the layer before has written other batches under their ids since. It reads the footer of each file.
     """
-    upstream, clock = flow.upstream, _read(flow, "clock")
-    if upstream is None or clock <= 0 or lineage.gone(upstream) >= 0:
+    upstream = flow.upstream
+    if upstream is None or (read := _read(flow)).clock <= 0 or lineage.gone(upstream) >= 0:
         return
-    files = upstream.files(up_to=_read(flow, "batch"))
+    files, clock = upstream.files(up_to=read.batch), read.clock
     if files and all((newest := _newest(file.path)) is not None and newest < clock for file in files):
         problem = f"has read a newer record of {upstream.name} than its batches up to {files[-1].last} hold by now"
         raise _refusal(flow, problem, [flow])
@@ -57,10 +57,10 @@ def _newest(path: Path) -> int | None:
         return None
 
 
-def _read(flow: Flow, what: str) -> int:
-    """How far the newest batch goes that the flow has planned."""
+def _read(flow: Flow) -> LayerOffset:
+    """Return how far the newest batch goes that the flow has planned."""
     planned = flow.checkpoint.last_planned()
-    return int((planned.end if planned else BEFORE_ALL_FILES).get(what, -1))
+    return in_layer(planned.end) if planned else LayerOffset()
 
 
 def _planned(flow: Flow) -> int:

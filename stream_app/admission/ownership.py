@@ -19,6 +19,7 @@ from stream_app.errors import ConfigError
 from stream_app.flows import lineage
 from stream_app.flows.flow import Flow, Layer
 from stream_app.storage.batch_files import data_paths, parse, replace_text
+from stream_app.storage.offsets import in_layer
 
 
 def claim(flow: Flow, topic_id: str | None) -> None:
@@ -135,7 +136,7 @@ def _check_upstream(flow: Flow) -> None:
     if flow.upstream is None or committed is None:
         return
     for file in flow.upstream.files():
-        if file.first <= committed.end["batch"] < file.last:
+        if file.first <= in_layer(committed.end).batch < file.last:
             raise _refusal(flow, f"{file.path} holds batches that {flow.name} has read, and others")
 
 

@@ -16,6 +16,7 @@ from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow, Layer
 from stream_app.storage.batch_files import replace_text
+from stream_app.storage.offsets import in_layer
 
 CONTRACT = 2
 """The contract's number, raised by one with every change of the code that changes the verdict on any record.
@@ -90,5 +91,5 @@ def _judged(flow: Flow) -> int:
     """The newest batch of bronze whose verdict stands: of a batch that died before its commit, the file may."""
     planned, committed = flow.checkpoint.last_planned(), flow.checkpoint.last_committed()
     if planned and flow.files_of(planned.batch_id):
-        return int(planned.end["batch"])
-    return int(committed.end["batch"]) if committed else -1
+        return in_layer(planned.end).batch
+    return in_layer(committed.end).batch if committed else -1

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Session, Window
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, partitions, standing
-from stream_app.storage.checkpoint import BEFORE_ALL_FILES, Checkpoint, PlannedBatch
+from stream_app.storage.checkpoint import Checkpoint
 from stream_app.storage.layout import Layout
+from stream_app.storage.offsets import LayerOffset, Offset, in_layer
 
 
 class Layer(StrEnum):
@@ -138,27 +138,24 @@ class Flow:
         """The output's files that hold that batch: one, several in a lake, none of a batch without rows."""
         return self.files(batch_id - 1, batch_id)
 
-    def start(self, batch_id: int) -> dict[str, Any]:
-        """The offsets that the batch begins with: the end of the one before."""
+    def start(self, batch_id: int) -> Offset:
+        """The offset that the batch begins with: the end of the one before."""
         if batch_id:
             return self.checkpoint.planned(batch_id - 1).end
-        return BEFORE_ALL_FILES if self.upstream else self.checkpoint.first_offsets()
+        return LayerOffset() if self.upstream else self.checkpoint.first_offsets()
 
-    def taken(self, batch: PlannedBatch) -> list[BatchFile]:
-        """The files of the layer before that this query's batch reads."""
-        start = self.start(batch.batch_id)["batch"]
-        return self.upstream.files(start, batch.end["batch"]) if self.upstream else []
+    def ledger(self, after: int = -1, up_to: float = math.inf) -> list[BatchFile]:
+        """The files of replayed records that silver's query reads after the one and up to the other."""
+        return batch_files(self.layout.replay, REPLAY, after, up_to) if self.layer is Layer.SILVER else []
 
-    def replayed(self, batch: PlannedBatch) -> list[BatchFile]:
-        """The files of silver's ledger that its batch reads, too."""
-        if self.layer is not Layer.SILVER:
-            return []
-        return batch_files(self.layout.replay, REPLAY, self.start(batch.batch_id)["replay"], batch.end["replay"])
+    def taken_up_to(self) -> int:
+        """The newest batch of the layer before that the query has committed; -1 before the first."""
+        committed = self.checkpoint.last_committed()
+        return in_layer(committed.end).batch if committed else -1
 
     def untaken(self) -> list[BatchFile]:
         """The files of the layer before that no committed batch of this query has read."""
-        committed = self.checkpoint.last_committed()
-        return self.upstream.files(committed.end["batch"] if committed else -1) if self.upstream else []
+        return self.upstream.files(self.taken_up_to()) if self.upstream else []
 
 
 def flows(feeds: Sequence[Feed], root: Path) -> tuple[Flow, ...]:

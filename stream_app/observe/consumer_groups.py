@@ -13,6 +13,7 @@ from stream_app import logs
 from stream_app.errors import StreamAppError
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
+from stream_app.storage.offsets import by_partition, in_layer
 
 _INTERVAL_SECONDS = 5.0
 
@@ -46,10 +47,10 @@ def consumed(flow: Flow) -> dict[int, int] | None:
     while committed is not None and flow.upstream is not None:
         flow = flow.upstream
         try:
-            committed = flow.checkpoint.planned(committed.end["batch"])
+            committed = flow.checkpoint.planned(in_layer(committed.end).batch)
         except FileNotFoundError:  # nothing taken yet, or so far behind that the entry was purged
             return None
-    return {int(p): at for p, at in committed.end[flow.feed.topic].items()} if committed else None
+    return dict(by_partition(committed.end)) if committed else None
 
 
 def _mirror(flow: Flow, broker: Broker, told: dict[str, dict[int, int]]) -> None:

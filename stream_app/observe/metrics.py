@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from stream_app.errors import ConfigError
 from stream_app.observe.answers import Answer, answer_forever, listen
 from stream_app.observe.monitor import FlowStatus, Monitor, State
+from stream_app.sinks.protocol import LATE, REASON, REFUSED, REPEATS
 
 _SINK = ("feed", "sink")
 _COUNTERS: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {
@@ -21,9 +22,9 @@ _COUNTERS: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {
     "rows_out": ("Rows written", lambda s: s.rows_out),
     "file_bytes": ("Bytes of the files written", lambda s: s.bytes),
     "restarts": ("Restarts of the query after a failure", lambda s: s.restarts),
-    "repeats_dropped": ("Records dropped as repeats of one that silver holds", lambda s: s.repeats),
-    "records_refused": ("Rows that the topic of the sink refused", lambda s: s.refused),
-    "rows_dropped_by_watermark": ("Rows that came after their window was final", lambda s: s.late),
+    "repeats_dropped": ("Records dropped as repeats of one that silver holds", lambda s: s.counters[REPEATS]),
+    "records_refused": ("Rows that the topic of the sink refused", lambda s: s.counters[REFUSED]),
+    "rows_dropped_by_watermark": ("Rows that came after their window was final", lambda s: s.counters[LATE]),
 }
 _GAUGES: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {
     "up": ("1 while the query runs", lambda s: s.state is State.RUNNING),
@@ -98,8 +99,9 @@ class _Statuses(Collector):
             labels=(*_SINK, "reason"),
         )
         for status in self._statuses:
-            for reason, count in status.reasons.items():
-                family.add_metric([*_labels(status), reason], count)
+            for counter, count in status.counters.items():
+                if counter.startswith(REASON):
+                    family.add_metric([*_labels(status), counter.removeprefix(REASON)], count)
         return family
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from stream_app.flows.flow import Flow
-from stream_app.sinks.batch import Written
+from stream_app.sinks.protocol import Report
 
 LONGEST_ERROR = 500
 
@@ -51,13 +51,9 @@ class FlowStatus:
     watermark: float = 0.0
     state_rows: int = 0
     state_bytes: int = 0
-    repeats: int = 0
-    late: int = 0
-    """Rows that came after their window was final."""
-    refused: int = 0
-    """Rows that the sink's topic refused."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    written: dict[int, Written] = field(default_factory=dict)
+    counters: Counter[str] = field(default_factory=Counter)
+    """What the sink has counted, by the names of sinks/protocol.py."""
+    reports: dict[int, Report] = field(default_factory=dict)
     """What the sink did, until the progress report of the batch comes."""
 
 

@@ -11,9 +11,10 @@ from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
 
 from stream_app import logs
+from stream_app.flows.flow import Flow
 from stream_app.observe.metrics import Metrics
 from stream_app.observe.monitor import FlowStatus, Monitor
-from stream_app.sinks.batch import Written
+from stream_app.sinks.protocol import STATE_BYTES, STATE_ROWS, Report
 
 
 class ProgressListener:
@@ -56,21 +57,21 @@ class ProgressListener:
         if status is None:
             return
         _progressed(status)
-        status.behind = _behind(progress["sources"][0])
-        written = status.written.pop(progress["batchId"], None)
-        if written is None:  # nothing was read: the report repeats the last batch
+        status.behind = _behind(status.flow, progress["sources"][0])
+        report = status.reports.pop(progress["batchId"], None)
+        if report is None:  # nothing was read: the report repeats the last batch
             return
         seconds = progress["batchDuration"] / 1000
         self._metrics.observe(status, seconds)
-        _count(status, progress, written)
-        if written.rows or written.rows_in:
+        _count(status, progress, report)
+        if report.rows_out or report.rows_in:
             logs.info(
                 status.flow.name,
-                batch=written.batch_id,
-                rows_in=written.rows_in,
-                rows_out=written.rows,
-                file=written.file.name if written.file else "-",
-                bytes=written.bytes,
+                batch=report.batch_id,
+                rows_in=report.rows_in,
+                rows_out=report.rows_out,
+                file=report.file.name if report.file else "-",
+                bytes=report.bytes,
                 seconds=round(seconds, 3),
                 **{f"{'batches' if status.flow.upstream else 'records'}_behind": sum(status.behind.values())},
             )
@@ -86,35 +87,29 @@ def _progressed(status: FlowStatus) -> None:
     status.failures, status.last_error = 0, ""
 
 
-def _count(status: FlowStatus, progress: dict[str, Any], written: Written) -> None:
-    status.batch_id, status.batch_at = written.batch_id, time.time()
+def _count(status: FlowStatus, progress: dict[str, Any], report: Report) -> None:
+    status.batch_id, status.batch_at = report.batch_id, time.time()
     status.batches += 1
-    status.rows_in += written.rows_in
-    status.rows_out += written.rows
-    status.bytes += written.bytes
-    status.late += written.late
-    status.refused += written.refused
-    status.reasons.update(written.reasons)
+    status.rows_in += report.rows_in
+    status.rows_out += report.rows_out
+    status.bytes += report.bytes
+    status.counters.update(report.counters)
     watermark = progress.get("eventTime", {}).get("watermark")
     if watermark:
         status.watermark = datetime.fromisoformat(watermark).timestamp()
-    status.repeats += written.repeats
-    status.state_rows, status.state_bytes = written.seen, written.seen_bytes
+    status.state_rows, status.state_bytes = (report.gauges.get(gauge, 0) for gauge in (STATE_ROWS, STATE_BYTES))
     for operator in progress["stateOperators"]:
         status.state_rows = operator["numRowsTotal"]
         status.state_bytes = operator["memoryUsedBytes"]
 
 
-def _behind(source: dict[str, Any]) -> dict[str, int]:
-    """How much stands upstream that is not read: records by partition of a topic, or batches of a layer."""
+def _behind(flow: Flow, source: dict[str, Any]) -> dict[str, int]:
+    """Return how much is upstream that is not read: records by partition of a topic, or batches of a layer."""
     end, latest = (_offset(source.get(key)) for key in ("endOffset", "latestOffset"))
-    if "batch" in end:
-        return {"": max(0, latest.get("batch", -1) - end["batch"])}
-    return {
-        partition: at - end.get(topic, {}).get(partition, 0)
-        for topic, partitions in latest.items()
-        for partition, at in partitions.items()
-    }
+    if flow.upstream:
+        return {"": max(0, latest.get("batch", -1) - end.get("batch", -1))}
+    topic = flow.feed.topic
+    return {p: at - end.get(topic, {}).get(p, 0) for p, at in latest.get(topic, {}).items()}
 
 
 def _offset(value: Any) -> dict[str, Any]:

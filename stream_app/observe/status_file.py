@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_app.observe.monitor import Monitor
+from stream_app.sinks.protocol import REFUSED
 from stream_app.storage.layout import OutputLayout
 
 _INTERVAL_SECONDS = 1.0
@@ -31,7 +32,7 @@ def write(root: Path, monitor: Monitor) -> None:
             "batch_id": status.batch_id,
             "batch_at": status.batch_at,
             "behind": sum(status.behind.values()) if status.behind else None,  # before the first report
-            "refused": status.refused,
+            "refused": status.counters[REFUSED],
             "held": sum(status.held.values()),
         }
         for name, status in monitor.statuses.items()

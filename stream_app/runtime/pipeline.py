@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,27 +15,26 @@ from stream_app import logs
 from stream_app.admission import reset_journal, topic_epochs
 from stream_app.admission.admit import Admission
 from stream_app.feeds import schema
-from stream_app.flows import lineage, unread
+from stream_app.flows import unread
+from stream_app.flows.batch import Batch, planned
 from stream_app.flows.flow import Flow, Layer
 from stream_app.layers.gold import gold
 from stream_app.layers.sessions import sessions
 from stream_app.observe.hints import Hints
 from stream_app.settings import Settings
 from stream_app.sinks import postgres, topic
-from stream_app.sinks.batch import BatchSink, PartsWriter, Written
+from stream_app.sinks.batch import BatchSink, PartsWriter
 from stream_app.sinks.dates import by_date
 from stream_app.sinks.dedupe.staging import KeptRows
-from stream_app.sinks.late import write_late
-from stream_app.sinks.parts import Part, Step, write_parts
+from stream_app.sinks.parts import Parts, Step, write_parts
+from stream_app.sinks.protocol import Report
 from stream_app.sources.layer import read_layer
 from stream_app.sources.split_rows import Rows
 from stream_app.sources.topic import read_topic
 from stream_app.sources.topic_records import Records, offset_ranges, splits_of
-from stream_app.storage.batch_files import BatchFile
-from stream_app.storage.checkpoint import PlannedBatch
 from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.offsets import in_layer
 from stream_app.storage.planned import pinned
-from stream_app.storage.row_counts import count_rows
 
 # What these layers do with a row, Python does alone: their queries' rows are splits, until the sink's tasks read them.
 _READ_BY_SINK = {Layer.QUARANTINE, Layer.SILVER, Layer.RAW_CSV, Layer.LAKE}
@@ -56,7 +53,6 @@ class Pipeline:
         self._settings = settings
         self.hadoop = Hadoop(spark)
         self._sinks: dict[Flow, BatchSink] = {}
-        self._kept: dict[Flow, KeptRows] = {}
         self._hints = Hints()
 
     def start(self, flow: Flow, batch_function: Callable[[DataFrame, int], None]) -> StreamingQuery:
@@ -82,31 +78,20 @@ class Pipeline:
         interval = self._settings.trigger_interval if flow.upstream is None else _FOLLOW_INTERVAL
         return writer.trigger(processingTime=interval).start()
 
-    def write(self, flow: Flow, frame: DataFrame, batch_id: int) -> Written:
-        """Write a batch of the flow (sinks/batch.py has the guarantee)."""
-        planned = flow.checkpoint.planned(batch_id)
+    def write(self, flow: Flow, frame: DataFrame, batch_id: int) -> Report:
+        """Write a batch of the flow; its sink states the guarantee."""
+        batch = planned(flow, batch_id)
         flow.checkpoint.flush(batch_id)
-        taken: list[BatchFile] = []
         if flow.upstream:
-            taken = flow.taken(planned)
-            self._admission.check_files(flow, flow.start(batch_id)["batch"], taken, planned.end["batch"])
-        late = write_late(flow, self.hadoop, planned, taken) if flow.drops_late else 0
-        written = self._sink(flow)(frame, batch_id)
-        read = [*taken, *flow.replayed(planned)]
-        rows_in = sum(count_rows(file.path) for file in read) if flow.upstream else written.rows
-        written = replace(written, late=late, rows_in=rows_in)
-        if flow.layer is Layer.QUARANTINE and written.file:
-            reasons = pq.read_table(written.file, columns=["reasons"])["reasons"].combine_chunks().flatten()
-            self._hints.give(flow.name, written.file)
-            written = replace(written, reasons=Counter(reasons.to_pylist()))
-        if flow.layer is Layer.SILVER:
-            kept = self._kept[flow]
-            written = replace(written, repeats=kept.repeats, seen=kept.seen.rows, seen_bytes=kept.seen.bytes)
-        if written.file:
-            lineage.remember(flow, written.file)
+            read, end = in_layer(batch.start), in_layer(batch.end)
+            self._admission.check_files(flow, read.batch, batch.inputs, end.batch)
+        report = self._sink(flow)(batch, frame)
+        if report.file:
+            if flow.layer is Layer.QUARANTINE:
+                self._hints.give(flow.name, report.file)
             if self._settings.show_previews and flow.layer in _PREVIEWED:
-                self._preview(flow, written.file)
-        return written
+                self._preview(flow, report.file)
+        return report
 
     def _transform(self, flow: Flow) -> DataFrame:
         feed = flow.feed
@@ -123,12 +108,12 @@ class Pipeline:
             return gold(rows, feed, flow.window)
         return sessions(rows, feed, flow.session, fresh=flow.layer is Layer.TABLE)
 
-    def _sink(self, flow: Flow) -> Callable[[DataFrame, int], Written]:
+    def _sink(self, flow: Flow) -> Callable[[Batch, DataFrame], Report]:
         match flow.layer:
             case Layer.TOPIC:
                 return partial(topic.send, flow, self._settings)
             case Layer.TABLE:
-                return partial(postgres.upsert, flow, self._settings)
+                return partial(postgres.upsert, flow, self.hadoop, self._settings)
             case _:
                 return self._sinks[flow].write
 
@@ -141,8 +126,7 @@ class Pipeline:
 
     def _parts_writer(self, flow: Flow) -> PartsWriter:
         if flow.layer is Layer.SILVER:
-            self._kept[flow] = KeptRows(flow)
-            return self._kept[flow].write
+            return KeptRows(flow).write
         if flow.layer is Layer.BRONZE:
             return partial(self._write_records, flow)
         step = None
@@ -150,19 +134,21 @@ class Pipeline:
             rows = Rows(flow)
             step = Step(rows.columns, rows.read)
         if flow.layer is Layer.LAKE:
-            return lambda frame, batch, folder: write_parts(flow, step, frame, folder, divided=by_date(flow, batch))
-        return lambda frame, _batch, folder: write_parts(flow, step, frame, folder)
+            return lambda frame, batch, folder: Parts(
+                write_parts(flow, step, frame, folder, divided=by_date(flow, batch))
+            )
+        return lambda frame, _batch, folder: Parts(write_parts(flow, step, frame, folder))
 
-    def _write_records(self, flow: Flow, frame: DataFrame, batch: PlannedBatch, folder: Path) -> list[Part]:
+    def _write_records(self, flow: Flow, frame: DataFrame, batch: Batch, folder: Path) -> Parts:
         reader, ranges = Records(flow, self._settings), offset_ranges(flow, batch, self._settings)
         step, splits = Step(schema.BRONZE, reader.read, reader.told), splits_of(ranges, frame.sparkSession)
         parts = write_parts(flow, step, splits, folder, pinned(batch.time_ms))
         lost = unread.joined(one for part in parts for one in part.told.unread)
-        unread.note(flow, batch.batch_id, lost)
+        unread.note(flow, batch.id, lost)
         for one in lost:
-            logs.warning(f"{flow.name} stepped over {one}", batch=batch.batch_id, offsets=one.offsets)
+            logs.warning(f"{flow.name} stepped over {one}", batch=batch.id, offsets=one.offsets)
         start = {part.partition: part.start for part in ranges}
         for partition, diverged in (found for part in parts for found in part.told.diverged.items()):
             logs.warning(topic_epochs.problem(flow.feed.topic, partition, start[partition], diverged))
-        topic_epochs.keep(flow, batch.batch_id, [part.told.read for part in parts])
-        return [part for part in parts if part.rows]
+        topic_epochs.keep(flow, batch.id, [part.told.read for part in parts])
+        return Parts([part for part in parts if part.rows])

@@ -149,8 +149,7 @@ def _committed_by_all(flow: Flow) -> int:
     own = flow.checkpoint.last_committed()
     taken = [own.batch_id if own else -1]
     for follower in flow.downstream:
-        committed = follower.checkpoint.last_committed()
-        taken.append(int(committed.end["batch"]) if committed else -1)
+        taken.append(follower.taken_up_to())
     return min(taken)
 
 

@@ -165,7 +165,7 @@ class Runner:
         with self._gate(flow, batch_id):
             status = self._monitor[flow]
             try:
-                status.written[batch_id] = self._pipeline.write(flow, frame, batch_id)
+                status.reports[batch_id] = self._pipeline.write(flow, frame, batch_id)
             except Exception as error:
                 self._batch_errors[flow] = f"{type(error).__name__}: {error}"
                 raise

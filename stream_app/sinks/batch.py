@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
 from stream_app.failpoints import reach
+from stream_app.flows import lineage
+from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow, Layer
 from stream_app.layers import raw_csv
-from stream_app.sinks.parts import Part
+from stream_app.sinks.late import write_late
+from stream_app.sinks.parts import Part, Parts
+from stream_app.sinks.protocol import LATE, REASON, Report
 from stream_app.storage import csv_files, parquet
 from stream_app.storage.batch_files import batch_file
-from stream_app.storage.checkpoint import PlannedBatch
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.row_counts import count_rows
 
@@ -30,36 +34,12 @@ from stream_app.storage.row_counts import count_rows
 _DRIVER = secrets.token_hex(4)
 
 
-@dataclass(frozen=True)
-class Written:
-    """What became of a micro-batch: its rows, its newest file unless it had none, and the size of all its files."""
-
-    batch_id: int
-    rows: int
-    file: Path | None
-    bytes: int = 0
-    rows_in: int = 0
-    """How many rows of the layer before, or records of the topic, the batch took."""
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    """How often each reason stands in a batch of quarantine."""
-    repeats: int = 0
-    """Rows of a batch of silver that were left out as repeats of others."""
-    seen: int = 0
-    """How many records silver could find repeats of."""
-    seen_bytes: int = 0
-    """The memory that these take."""
-    late: int = 0
-    """Rows of the batch that came after their window was final."""
-    refused: int = 0
-    """Rows of the batch that the topic of the sink refused."""
-
-
-PartsWriter = Callable[[DataFrame, PlannedBatch, Path], list[Part]]
+PartsWriter = Callable[[DataFrame, Batch, Path], Parts]
 """What runs a batch and leaves its rows in a folder."""
 
 
 class BatchSink:
-    """The foreachBatch function of a flow."""
+    """Writes the batches of a flow."""
 
     def __init__(
         self,
@@ -79,47 +59,61 @@ class BatchSink:
         self._may_run_again = True
         """The first batch of a start may have died before; those that follow are new."""
 
-    def write(self, frame: DataFrame, batch_id: int) -> Written:
-        """Write the batch's files, but for those that stand and where there are no rows."""
+    def write(self, batch: Batch, frame: DataFrame) -> Report:
+        """Write the batch's files, but for those that exist and where there are no rows."""
         flow = self._flow
-        standing = [] if flow.layer is Layer.LAKE else flow.files_of(batch_id)
+        late = {LATE: write_late(flow, self._hadoop, batch)} if flow.drops_late else {}
+        standing = [] if flow.layer is Layer.LAKE else flow.files_of(batch.id)
         if standing:
             if flow.drops_late:  # it has state, which each batch must commit
                 frame.write.format("noop").mode("overwrite").save()
-            path = standing[0].path
-            return Written(batch_id, count_rows(path), path, path.stat().st_size)
-        reach(flow.name, "before_staging", batch_id)
-        written = self._write(frame, batch_id)
-        reach(flow.name, "before_commit", batch_id)
-        return written
+            files, parts = [standing[0].path], Parts([])
+            rows = count_rows(files[0])
+        else:
+            reach(flow.name, "before_staging", batch.id)
+            files, parts = self._write(batch, frame)
+            rows = sum(part.rows for part in parts.parts)
+            reach(flow.name, "before_commit", batch.id)
+        rows_in = batch.rows_in if flow.upstream else rows
+        size = sum(file.stat().st_size for file in files)
+        counters = {**parts.counters, **late, **self._reasons(files)}
+        if files:
+            lineage.remember(flow, files[-1])
+        return Report(batch.id, rows_in, rows, tuple(files), size, counters, parts.gauges)
 
-    def _write(self, frame: DataFrame, batch_id: int) -> Written:
-        flow, folder = self._flow, self._flow.layout.staging / f"{batch_id}-{_DRIVER}"
-        batch = flow.checkpoint.planned(batch_id)
+    def _write(self, batch: Batch, frame: DataFrame) -> tuple[list[Path], Parts]:
+        flow, folder = self._flow, self._flow.layout.staging / f"{batch.id}-{_DRIVER}"
         self._hadoop.delete(folder)
-        parts = self._write_parts(frame, batch, folder.absolute())
+        written = self._write_parts(frame, batch, folder.absolute())
+        parts = written.parts
         if parts:
-            reach(flow.name, "mid_staging", batch_id)
+            reach(flow.name, "mid_staging", batch.id)
         staged: dict[Path, Path] = {}
         for partition in sorted({part.partition for part in parts}):
             directory, extension = flow.layout.output / partition, flow.layer.extension
-            target = batch_file(directory, flow.sink, extension, batch.time_ms, batch_id).path
+            target = batch_file(directory, flow.sink, extension, batch.time_ms, batch.id).path
             own = [part.path for part in parts if part.partition == partition]
             staged[target] = self._merge(own, folder / f"{partition}{target.name}")
         if staged:
             self._before_publish()
-            reach(flow.name, "staged", batch_id)
+            reach(flow.name, "staged", batch.id)
         if flow.layer is Layer.LAKE and self._may_run_again:
-            self._agree(batch_id, parts)
+            self._agree(batch.id, parts)
         self._may_run_again = False
         for target, merged in staged.items():
             if flow.layer is Layer.LAKE and target.exists():  # an earlier run of the batch has got this far
                 continue
             self._hadoop.publish(merged, target)
-            reach(flow.name, "renamed", batch_id)
+            reach(flow.name, "renamed", batch.id)
         self._hadoop.delete(folder)
-        size = sum(target.stat().st_size for target in staged)
-        return Written(batch_id, sum(part.rows for part in parts), max(staged, default=None), size)
+        return sorted(staged), written
+
+    def _reasons(self, files: Sequence[Path]) -> Counter[str]:
+        """How often each reason is in the files of quarantine."""
+        if self._flow.layer is not Layer.QUARANTINE:
+            return Counter()
+        columns = (pq.read_table(file, columns=["reasons"])["reasons"] for file in files)
+        return Counter(f"{REASON}{reason}" for column in columns for reason in pc.list_flatten(column).to_pylist())
 
     def _agree(self, batch_id: int, parts: Sequence[Part]) -> None:
         """Delete what an earlier run of the batch wrote, if that divided its rows over the dates in another way.

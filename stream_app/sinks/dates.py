@@ -12,9 +12,9 @@ from datetime import timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.sources.split_rows import Batches
-from stream_app.storage.checkpoint import PlannedBatch
 
 # A date, so that every reader takes the folders' names for dates; pandas cannot read Hive's name for none among them.
 _OTHER = "0001-01-01"
@@ -25,7 +25,7 @@ _DAY = timedelta(days=1)
 _MICROS = 86_400_000_000
 
 
-def by_date(flow: Flow, planned: PlannedBatch) -> Callable[[Batches], Iterator[tuple[str, Batches]]]:
+def by_date(flow: Flow, planned: Batch) -> Callable[[Batches], Iterator[tuple[str, Batches]]]:
     """Return what divides the rows of a batch of that lake, as (folder, rows)."""
     declared, time = flow.feed.lakes[flow.sink], flow.feed.event_time.field
     ahead = min(flow.feed.event_time.future_tolerance, declared.dates)

@@ -9,33 +9,30 @@ For sessions it is the row's own time, and no session is named: which one it wou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stream_app.failpoints import reach
+from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.flows.lineage import signature
 from stream_app.storage import parquet
-from stream_app.storage.batch_files import BatchFile, batch_file
-from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.storage.batch_files import batch_file
 from stream_app.storage.filesystem import Hadoop
 
 _MICROS = 1_000_000
 
 
-def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch, taken: Sequence[BatchFile]) -> int:
-    """Keep the late rows of a batch, in silver's files that it took; their number.
+def write_late(flow: Flow, hadoop: Hadoop, batch: Batch) -> int:
+    """Keep the late rows of a batch, in silver's files that it takes; return their number.
 
     Columns as silver's, for windows after window_start and window_end.
     """
-    watermark_ms = flow.checkpoint.planned(batch.batch_id - 1).watermark_ms if batch.batch_id else 0
-    target = batch_file(flow.layout.late, flow.layout.late_name, "parquet", batch.time_ms, batch.batch_id)
+    target = batch_file(flow.layout.late, flow.layout.late_name, "parquet", batch.time_ms, batch.id)
     if target.path.exists():
         return int(pq.read_metadata(target.path).num_rows)
-    found = (_late_rows(flow, pq.ParquetFile(file.path), watermark_ms) for file in taken)
+    found = (_late_rows(flow, pq.ParquetFile(file.path), batch.late_watermark_ms) for file in batch.inputs)
     late = [rows for rows in found if rows.num_rows]
     if not late:
         return 0
@@ -44,7 +41,7 @@ def write_late(flow: Flow, hadoop: Hadoop, batch: PlannedBatch, taken: Sequence[
     table = pa.concat_tables(late).replace_schema_metadata(signature(flow))
     parquet.write(table.to_batches(), table.schema, staged)
     hadoop.publish(staged, target.path)
-    reach(flow.name, "late_renamed", batch.batch_id)
+    reach(flow.name, "late_renamed", batch.id)
     return int(table.num_rows)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,15 @@ class Part:
     rows: int
     told: Any = None
     """What the task told beside its rows (Step.told). One that told something and wrote nothing has a part, too."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the tasks of a batch have left in the staging folder, and what is told of the batch (sinks/protocol.py)."""
+
+    parts: list[Part]
+    counters: Mapping[str, int] = field(default_factory=dict)
+    gauges: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,14 @@ from pyspark.sql.types import DecimalType, StructType
 from stream_app.admission.ownership import reset_command
 from stream_app.errors import ConfigError
 from stream_app.failpoints import reach
+from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.settings import Settings
-from stream_app.sinks.batch import Written
+from stream_app.sinks.late import write_late
 from stream_app.sinks.postgres_connection import Connection, connect, connected
 from stream_app.sinks.postgres_identity import KEY, Identity, digest, listed, looks_alike, storable
-from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.sinks.protocol import LATE, Report
+from stream_app.storage.filesystem import Hadoop
 
 FINAL = "final"
 _BEFORE_ALL = -1
@@ -47,7 +49,7 @@ _TYPES = {
 
 
 @dataclass(frozen=True)
-class Batch:
+class Upsert:
     """A micro-batch of a table: what the task that writes it needs to know."""
 
     sink: str
@@ -57,14 +59,13 @@ class Batch:
     is_replaced: bool
     """Whether all rows of a key that are not final make way for those that come, as sessions do."""
     query_id: str
-    planned: PlannedBatch
+    batch: Batch
 
     @classmethod
-    def of(cls, flow: Flow, columns: Sequence[str], batch_id: int) -> Batch:
-        """Return the flow's planned batch."""
-        query_id, planned = flow.checkpoint.query_id() or "", flow.checkpoint.planned(batch_id)
-        replaced = not flow.is_windowed
-        return cls(flow.name, flow.table, tuple(columns), Identity.of(flow), replaced, query_id, planned)
+    def of(cls, flow: Flow, columns: Sequence[str], batch: Batch) -> Upsert:
+        """Return what is to be done for a batch of the flow, whose rows have those columns."""
+        query_id, replaced = flow.checkpoint.query_id() or "", not flow.is_windowed
+        return cls(flow.name, flow.table, tuple(columns), Identity.of(flow), replaced, query_id, batch)
 
     def run(self, connection: Connection, rows: Iterable[Sequence[object]]) -> None:
         """One transaction, by the caller: nothing if the marker shows that it was done before."""
@@ -74,10 +75,10 @@ class Batch:
         if not found or found[0] != self.query_id:
             problem = f"the table {self.table} was taken over by another query than that of {self.sink}"
             raise ConfigError(f"{problem}; does a second service write to the database at DATABASE_URL?")
-        if found[1] >= self.planned.batch_id:
+        if found[1] >= self.batch.id:
             return
         self._upsert(connection, rows)
-        _mark(connection, self.sink, self.query_id, self.planned.batch_id, self.planned.end)
+        _mark(connection, self.sink, self.query_id, self.batch.id, self.batch.end.as_json())
 
     def _upsert(self, connection: Connection, rows: Iterable[Sequence[object]]) -> None:
         table, columns = sql.Identifier(self.table), listed((*self.columns, KEY))
@@ -99,10 +100,10 @@ class Batch:
         # the alias is for a table that is called excluded
         upsert = "INSERT INTO {} AS t ({}) {} ON CONFLICT ({}) DO UPDATE SET {}"
         connection.execute(sql.SQL(upsert).format(table, columns, latest, unique, updates))
-        if not self.is_replaced and self.planned.watermark_ms:
+        if not self.is_replaced and self.batch.watermark_ms:
             passed = sql.SQL("UPDATE {0} SET {1} = true WHERE NOT {1} AND {2} <= to_timestamp(%s / 1000.0)")
             names = table, sql.Identifier(FINAL), sql.Identifier("window_end")
-            connection.execute(passed.format(*names), [self.planned.watermark_ms])
+            connection.execute(passed.format(*names), [self.batch.watermark_ms])
 
     def _copy(self, connection: Connection, rows: Iterable[Sequence[object]], columns: sql.Composed) -> bool:
         """Bring the rows to the server; return whether one may look like a row of other keys."""
@@ -182,24 +183,25 @@ def _create(flow: Flow, connection: Connection, columns: StructType) -> None:
     connection.execute(index.format(table, sql.Identifier(opened), sql.Identifier(FINAL)))
 
 
-def upsert(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> Written:
-    """Bring the table up to date with the rows that the batch changed."""
+def upsert(flow: Flow, hadoop: Hadoop, settings: Settings, batch: Batch, frame: DataFrame) -> Report:
+    """Bring the table up to date with the rows that the batch changed, after its late rows are kept."""
+    late = write_late(flow, hadoop, batch)
     url, name = settings.database_url.get_secret_value(), flow.name
-    batch = Batch.of(flow, frame.columns, batch_id)
+    work, batch_id = Upsert.of(flow, frame.columns, batch), batch.id
     reach(name, "before_staging", batch_id)
 
     def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # all of them, even if they are not needed: the query's state is committed by reading to the end
         rows = [row for records in batches for row in zip(*(column.to_pylist() for column in records), strict=True)]
         with connect(url) as connection:
-            batch.run(connection, rows)
+            work.run(connection, rows)
             reach(name, "staged", batch_id)
         reach(name, "renamed", batch_id)
         yield pa.RecordBatch.from_pydict({"rows": [len(rows)]})
 
     (counted,) = frame.coalesce(1).mapInArrow(task, "rows long").collect()
     reach(name, "before_commit", batch_id)
-    return Written(batch_id, counted.rows, None)
+    return Report(batch_id, batch.rows_in, counted.rows, counters={LATE: late})
 
 
 def _column_type(kind: object) -> str:

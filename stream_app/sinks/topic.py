@@ -15,12 +15,12 @@ from pyspark.sql import functions as F
 from stream_app import logs
 from stream_app.failpoints import reach
 from stream_app.feeds.parts import TopicSink
+from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
 from stream_app.settings import Settings
-from stream_app.sinks.batch import Written
 from stream_app.sinks.delivery import LARGEST_BYTES, TOLD, Delivery
-from stream_app.storage.row_counts import count_rows
+from stream_app.sinks.protocol import REFUSED, Report
 
 _TOLD_RECORDS = 20
 """How many refused records of a batch have a line of their own in the log."""
@@ -45,18 +45,18 @@ def messages(rows: DataFrame, declared: TopicSink, time_ms: int) -> DataFrame:
     )
 
 
-def send(flow: Flow, settings: Settings, frame: DataFrame, batch_id: int) -> Written:
-    """Send the batch's rows; returns when each is acknowledged, or refused by the topic."""
-    declared, planned = flow.feed.topics[flow.sink], flow.checkpoint.planned(batch_id)
-    reach(flow.name, "before_staging", batch_id)
+def send(flow: Flow, settings: Settings, batch: Batch, frame: DataFrame) -> Report:
+    """Send the batch's rows; return when each is acknowledged, or refused by the topic."""
+    declared = flow.feed.topics[flow.sink]
+    reach(flow.name, "before_staging", batch.id)
     cores = frame.sparkSession.sparkContext.defaultParallelism
-    rows = messages(frame.coalesce(cores), declared, planned.time_ms)
+    rows = messages(frame.coalesce(cores), declared, batch.time_ms)
     refused = rows.mapInArrow(Delivery(declared.topic, declared.headers, settings).send, TOLD).toArrow()
     if refused.num_rows:
         _tell(flow, declared.topic, Broker(settings.kafka), refused)
-    reach(flow.name, "before_commit", batch_id)
-    taken = sum(count_rows(file.path) for file in flow.taken(planned))
-    return Written(batch_id, taken - refused.num_rows, None, refused=refused.num_rows)
+    reach(flow.name, "before_commit", batch.id)
+    counters = {REFUSED: refused.num_rows}
+    return Report(batch.id, batch.rows_in, batch.rows_in - refused.num_rows, counters=counters)
 
 
 def _tell(flow: Flow, topic: str, broker: Broker, refused: pa.Table) -> None:

@@ -28,7 +28,7 @@ from pyspark.sql.types import StructType
 from stream_app.contract.wire import EPOCH, microseconds
 from stream_app.sources.split import Split, encoded
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, standing
-from stream_app.storage.checkpoint import BEFORE_ALL_FILES
+from stream_app.storage.offsets import LayerOffset
 from stream_app.storage.planned import newest_kafka_ts
 
 _MIN_ROWS_PER_SPLIT = 20_000
@@ -90,7 +90,7 @@ class LayerReader(DataSourceStreamReader):
 
     def initialOffset(self) -> Offset:  # noqa: N802 - Spark's name
         """Before the first batch."""
-        return dict(BEFORE_ALL_FILES)
+        return LayerOffset().as_json()
 
     def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802 - Spark's name
         """The rows of one micro-batch, rounded up to a whole file."""

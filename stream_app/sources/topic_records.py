@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from stream_app.admission import ownership, topic_epochs
 from stream_app.errors import StreamAppError
+from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.flows.unread import Unread
 from stream_app.kafka.client import client_config, group
@@ -23,24 +24,20 @@ from stream_app.settings import Settings
 from stream_app.sources.split import SPLIT, decoded, encoded
 from stream_app.sources.split_rows import Batches
 from stream_app.sources.topic_partition import OffsetRange, PartitionReader, offset_of
-from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.storage.offsets import by_partition
 
 _MIN_RECORDS_PER_SHARE = 20_000
 
 
-def offset_ranges(bronze: Flow, batch: PlannedBatch, settings: Settings) -> list[OffsetRange]:
+def offset_ranges(bronze: Flow, batch: Batch, settings: Settings) -> list[OffsetRange]:
     """What the batch has to read of each partition of the topic.
 
     Raises StreamAppError where a partition has become shorter, unless records may be gone.
     """
     topic = bronze.feed.topic
-    start, end, read = (
-        bronze.start(batch.batch_id)[topic],
-        batch.end[topic],
-        topic_epochs.before(bronze, batch.batch_id),
-    )
+    start, end, read = by_partition(batch.start), by_partition(batch.end), topic_epochs.before(bronze, batch.id)
     # a partition without a start is new
-    ranges = [OffsetRange(int(p), start.get(p, 0), at, read.get(int(p))) for p, at in end.items()]
+    ranges = [OffsetRange(p, start.get(p, 0), at, read.get(p)) for p, at in end.items()]
     for part in ranges:
         if part.offsets < 0 and settings.fail_on_data_loss:
             problem = (

@@ -17,14 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path, PurePath
-from typing import Any
 
 from stream_app.errors import StreamAppError
+from stream_app.storage import offsets
 from stream_app.storage.batch_files import replace_text, sync
 from stream_app.storage.layout import Layout
-
-BEFORE_ALL_FILES = {"batch": -1, "clock": 0, "replay": -1}
-"""The offset of a layer's files before the first of them (sources/layer_reader.py)."""
+from stream_app.storage.offsets import LayerOffset, Offset, TopicOffsets
 
 _METADATA, _OFFSETS, _COMMITS, _STATE, _FIRST_OFFSETS = (
     place.under(Layout.checkpoint)
@@ -41,7 +39,7 @@ class PlannedBatch:
     batch_id: int
     time_ms: int
     watermark_ms: int
-    end: dict[str, Any]
+    end: Offset
 
 
 @dataclass(frozen=True)
@@ -64,20 +62,23 @@ class Checkpoint:
         """
         path = self.path / _OFFSETS / str(batch_id)
         try:
-            _version, metadata, *offsets = path.read_text().splitlines()
-            meta, end = json.loads(metadata), dict(json.loads(offsets[0]))
+            _version, metadata, *noted = path.read_text().splitlines()
+            meta, end = json.loads(metadata), offsets.parse(json.loads(noted[0]))
             return PlannedBatch(batch_id, int(meta["batchTimestampMs"]), int(meta["batchWatermarkMs"]), end)
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             raise damaged(path) from None
 
-    def first_offsets(self) -> dict[str, Any]:
+    def first_offsets(self) -> TopicOffsets:
         """Where the first batch of a topic begins, as Spark noted it. Raises StreamAppError if that cannot be read."""
         path = self.path / _FIRST_OFFSETS
         try:
-            _version, offsets = path.read_text().splitlines()
-            return dict(json.loads(offsets))
-        except (FileNotFoundError, ValueError):
+            _version, noted = path.read_text().splitlines()
+            found = offsets.parse(json.loads(noted))
+        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
             raise damaged(path) from None
+        if isinstance(found, LayerOffset):
+            raise damaged(path)
+        return found
 
     def all_planned(self) -> list[PlannedBatch]:
         """The entries that Spark has kept of the offset log, oldest first."""

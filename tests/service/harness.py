@@ -25,6 +25,7 @@ from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.ops.audit import Report, reconcile
 from stream_app.ops.views import connect
 from stream_app.settings import PROJECT, Settings
+from stream_app.storage.offsets import by_partition
 from tests.service.servers import PARTITIONS, KafkaBroker
 
 DEADLINE_SECONDS = 240.0
@@ -134,14 +135,16 @@ class Service:
         topic = self.feed.topic
         asked = {TopicPartition(topic, p): OffsetSpec.latest() for p in range(PARTITIONS)}
         admin = kafka.admin
-        ends = {str(tp.partition): future.result().offset for tp, future in admin.list_offsets(asked).items()}
+        ends = {tp.partition: future.result().offset for tp, future in admin.list_offsets(asked).items()}
         for flow in self.flows.values():
             committed = flow.checkpoint.last_committed()
             if committed is None:
                 return False
             files = flow.upstream.files() if flow.upstream else []
             newest = max((file.last for file in files), default=-1)
-            if committed.end.get(topic) != ends if flow.upstream is None else committed.end["batch"] < newest:
+            if flow.upstream is None and by_partition(committed.end) != ends:
+                return False
+            if flow.taken_up_to() < newest:
                 return False
         return True
 

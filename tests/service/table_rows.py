@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import psycopg
 
+from stream_app.flows.batch import planned
 from stream_app.flows.flow import Flow
-from stream_app.sinks.postgres import Batch
+from stream_app.sinks.postgres import Upsert
 from tests.helpers import commit, plan
 from tests.service.servers import Database
 
@@ -17,7 +18,7 @@ def run(
 ) -> None:
     """Write a planned batch."""
     with psycopg.connect(database.url) as connection:
-        Batch.of(flow, columns, batch_id).run(connection, rows)
+        Upsert.of(flow, columns, planned(flow, batch_id)).run(connection, rows)
 
 
 def write(

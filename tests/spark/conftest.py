@@ -12,7 +12,7 @@ from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Layer, flows
 from stream_app.kafka.broker import Broker
 from stream_app.runtime.pipeline import Pipeline
-from stream_app.sinks.batch import Written
+from stream_app.sinks.protocol import Report
 from tests.helpers import UNUSUAL, app_settings
 
 
@@ -24,9 +24,9 @@ class Service:
         self.flows = {flow.layer: flow for flow in flows([feed], root)}
         self.root = root
 
-    def drain(self, layer: Layer, after: Callable[[int], None] = lambda _: None, **settings: Any) -> list[Written]:
+    def drain(self, layer: Layer, after: Callable[[int], None] = lambda _: None, **settings: Any) -> list[Report]:
         """Run one flow until it has taken everything, as TRIGGER_INTERVAL=available-now does; `after` each batch."""
-        flow, batches = self.flows[layer], list[Written]()
+        flow, batches = self.flows[layer], list[Report]()
         drains = app_settings(self.root, trigger_interval="available-now", **settings)
         pipeline = Pipeline(self.spark, Admission(cast(Broker, None), drains), drains)  # only bronze asks a broker
 

@@ -59,7 +59,7 @@ def test_every_row_is_counted_or_late_and_never_neither(service: Service) -> Non
         planned = flow.checkpoint.last_committed()
         assert planned is not None and planned.watermark_ms == (HOUR - 120) * 1000
         late = database.sql(f'SELECT * FROM {flow.layout.late_name} ORDER BY "offset"').to_arrow_table().to_pylist()
-        assert sum(batch.late for batch in written) == len(late)
+        assert sum(batch.counters["late"] for batch in written) == len(late)
         if flow.is_windowed:
             missed = {(one["offset"], one["window_start"]) for one in late}
             all_windows = {(n, start) for n, at in enumerate(times) for start in windows_of(flow, at)}

@@ -12,14 +12,15 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from stream_app.feeds.feed import Feed
+from stream_app.flows.batch import Batch, planned
 from stream_app.flows.flow import Flow, Layer
 from stream_app.layers import raw_csv
 from stream_app.ops.sql import text
-from stream_app.sinks.batch import BatchSink, Written
-from stream_app.sinks.parts import Part, write_parts
+from stream_app.sinks.batch import BatchSink
+from stream_app.sinks.parts import Parts, write_parts
+from stream_app.sinks.protocol import Report
 from stream_app.storage import parquet
 from stream_app.storage.batch_files import data_paths
-from stream_app.storage.checkpoint import PlannedBatch
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.planned import UNBOUNDED, Planned, pinned
 from tests.helpers import plan
@@ -37,13 +38,14 @@ class Sink:
         self.flow, self.hadoop = flow, Hadoop(spark)
         self.before_publish: Callable[[], None] = lambda: None
 
-    def write(self, frame: DataFrame, batch: int = 4) -> Written:
-        plan(self.flow, batch, {"batch": batch})
+    def write(self, frame: DataFrame, batch: int = 4) -> Report:
+        for number in (batch - 1, batch):  # a batch begins where the one before ended
+            plan(self.flow, number, {"batch": number})
 
-        def parts(frame: DataFrame, _batch: PlannedBatch, folder: Path) -> list[Part]:
-            return write_parts(self.flow, None, frame, folder)
+        def parts(frame: DataFrame, _batch: Batch, folder: Path) -> Parts:
+            return Parts(write_parts(self.flow, None, frame, folder))
 
-        return BatchSink(self.flow, self.hadoop, parts, self.before_publish).write(frame, batch)
+        return BatchSink(self.flow, self.hadoop, parts, self.before_publish).write(planned(self.flow, batch), frame)
 
     @property
     def visible(self) -> list[str]:
@@ -77,7 +79,7 @@ def test_a_batch_is_one_file_whatever_its_tasks(spark: SparkSession, silver: Sin
     written = silver.write(numbers(spark, 1000, tasks))
     assert silver.visible == [NAMES[Layer.SILVER]]
     assert written.file == silver.flow.layout.output / NAMES[Layer.SILVER]
-    assert written == Written(4, 1000, written.file, written.file.stat().st_size)
+    assert written == Report(4, 0, 1000, (written.file,), written.file.stat().st_size)
     assert pq.read_table(written.file)["id"].to_pylist() == list(range(1000))  # in the order of the tasks
     assert written.bytes > 0
 
@@ -92,8 +94,8 @@ def test_a_csv_batch_is_one_file_with_one_header(spark: SparkSession, feed: Feed
 
 
 def test_an_empty_batch_writes_nothing(spark: SparkSession, silver: Sink, mirror: Sink) -> None:
-    assert silver.write(numbers(spark, 0, 2)) == Written(4, 0, None)
-    assert mirror.write(lines(spark, 0, 2)) == Written(4, 0, None)
+    assert silver.write(numbers(spark, 0, 2)) == Report(4, 0, 0)
+    assert mirror.write(lines(spark, 0, 2)) == Report(4, 0, 0)
     assert silver.visible == mirror.visible == []
 
 
@@ -150,7 +152,7 @@ def test_a_failure_before_the_rename_leaves_nothing_and_the_next_run_completes(
     assert silver.visible == []
     silver.before_publish = lambda: None
     written = silver.write(numbers(spark, 10, tasks))  # fewer rows, so nothing staged before may remain
-    assert written.rows == 10
+    assert written.rows_out == 10
     assert pq.read_table(written.file)["id"].to_pylist() == list(range(10))
     assert not list(silver.flow.layout.staging.iterdir())
 
@@ -161,22 +163,25 @@ def test_a_task_of_a_driver_that_was_killed_cannot_write_among_ours(
     """On a cluster its worker lives on, and its files are numbered as ours, as each driver counts tasks from 0."""
     folders: list[Path] = []
 
-    def parts(frame: DataFrame, _batch: PlannedBatch, folder: Path) -> list[Part]:
+    def parts(frame: DataFrame, _batch: Batch, folder: Path) -> Parts:
         folders.append(folder)
-        written = write_parts(silver.flow, None, frame, folder)
+        written = Parts(write_parts(silver.flow, None, frame, folder))
         if len(folders) == 1:
             raise KeyboardInterrupt  # the driver is killed
-        for part in written:
+        for part in written.parts:
             with pytest.raises(FileNotFoundError):
                 (folders[0] / part.path.name).write_text("of the task that lives on")
         return written
 
-    plan(silver.flow, 4, {"batch": 4})
+    for batch in (3, 4):
+        plan(silver.flow, batch, {"batch": batch})
     with pytest.raises(KeyboardInterrupt):
-        BatchSink(silver.flow, silver.hadoop, parts, lambda: None).write(numbers(spark, 10, 2), 4)
+        BatchSink(silver.flow, silver.hadoop, parts, lambda: None).write(planned(silver.flow, 4), numbers(spark, 10, 2))
     silver.hadoop.delete(silver.flow.layout.staging)  # as a start does
     monkeypatch.setattr("stream_app.sinks.batch._DRIVER", "the next")
-    written = BatchSink(silver.flow, silver.hadoop, parts, lambda: None).write(numbers(spark, 10, 2), 4)
+    written = BatchSink(silver.flow, silver.hadoop, parts, lambda: None).write(
+        planned(silver.flow, 4), numbers(spark, 10, 2)
+    )
     assert pq.read_table(written.file)["id"].to_pylist() == list(range(10))
 
 

@@ -15,7 +15,9 @@ from stream_app.admission import ownership
 from stream_app.errors import ConfigError
 from stream_app.flows.flow import Flow, Layer
 from stream_app.ops import views
+from stream_app.sinks.protocol import REASON
 from stream_app.storage.layout import LATE
+from stream_app.storage.offsets import in_layer
 from tests.helpers import START, Row, at, bronze_row, silver_row, value, write_planned
 from tests.spark.conftest import Service
 
@@ -47,11 +49,11 @@ def test_silver_and_quarantine_of_a_drain_are_bronze(service: Service) -> None:
     """Every record is in one of the two, typed in silver and with its reasons in quarantine."""
     bronze(service, 0, [value(0, 0.5, amount=3), b"not json", None, value(1, merchant="")])
     bronze(service, 1, [value(2, -600), value(0, 0.5)], offset=4)  # late, and a repeat
-    assert [batch.rows for batch in service.drain(Layer.SILVER)] == [1]
+    assert [batch.rows_out for batch in service.drain(Layer.SILVER)] == [1]
     (written,) = service.drain(Layer.QUARANTINE)
-    assert (written.rows, written.reasons) == (
+    assert (written.rows_out, written.counters) == (
         4,
-        {"not_json": 1, "empty": 1, "out_of_range:merchant": 1, "late": 1},
+        {f"{REASON}{reason}": 1 for reason in ("not_json", "empty", "out_of_range:merchant", "late")},
     )
     connection = views.connect(list(service.flows.values()))
     rows = connection.sql("SELECT * FROM silver").to_arrow_table().to_pylist()
@@ -63,7 +65,7 @@ def test_silver_and_quarantine_of_a_drain_are_bronze(service: Service) -> None:
 def test_a_follower_may_start_before_there_is_anything(service: Service) -> None:
     """Spark then runs a batch of no tasks."""
     for layer in (Layer.QUARANTINE, Layer.SILVER, Layer.GOLD, Layer.RAW_CSV):
-        assert [batch.rows for batch in service.drain(layer) if batch.rows] == []
+        assert [batch.rows_out for batch in service.drain(layer) if batch.rows_out] == []
     bronze(service, 0, [value(0)])
     service.drain(Layer.SILVER)
     assert ids(service.flows[Layer.SILVER]) == ["t0"]
@@ -109,7 +111,7 @@ def test_gold_and_late_hold_every_row_of_silver_that_is_due(service: Service) ->
     for batch, batch_rows in enumerate(rows):
         silver(service, batch, batch_rows)
     batches = service.drain(Layer.GOLD, **ONE_FILE)
-    assert [batch.late for batch in batches] == [0, 0, 0, 1, 0, 1]
+    assert [batch.counters["late"] for batch in batches] == [0, 0, 0, 1, 0, 1]
     connection = views.connect([service.flows[Layer.SILVER], service.flows[Layer.GOLD]])
     late = connection.sql(f"SELECT * EXCLUDE (window_start, window_end) FROM {LATE} ORDER BY event_time")
     assert late.to_arrow_table().to_pylist() == late_rows
@@ -153,7 +155,7 @@ def test_max_rows_makes_several_batches_of_whole_files(service: Service) -> None
     for batch in range(5):
         silver(service, batch, [silver_row(batch * 10 + n) for n in range(4)])
     written = service.drain(Layer.RAW_CSV, max_offsets_per_trigger=8)
-    assert [batch.rows for batch in written] == [8, 8, 4]
+    assert [batch.rows_out for batch in written] == [8, 8, 4]
     assert [file.first for file in service.flows[Layer.RAW_CSV].files()] == [0, 1, 2]
 
 
@@ -161,13 +163,13 @@ def test_a_restart_reads_only_what_is_new_and_compaction_is_not_seen(service: Se
     flow, parts = service.flows[Layer.RAW_CSV], []
     for batch in range(3):
         parts.append(silver(service, batch, [silver_row(batch)]))
-    assert [batch.rows for batch in service.drain(Layer.RAW_CSV)] == [3]
+    assert [batch.rows_out for batch in service.drain(Layer.RAW_CSV)] == [3]
     silver(service, 0, [silver_row(n) for n in range(3)], last=2)
     for part in parts:
         part.unlink()
     assert service.drain(Layer.RAW_CSV) == []
     silver(service, 3, [silver_row(3)])
-    assert [batch.rows for batch in service.drain(Layer.RAW_CSV)] == [1]
+    assert [batch.rows_out for batch in service.drain(Layer.RAW_CSV)] == [1]
     lines = [line.split(",")[0] for file in flow.files() for line in file.path.read_text().splitlines()[1:]]
     assert lines == ["t0", "t1", "t2", "t3"]
 
@@ -180,7 +182,7 @@ def test_the_checkpoint_is_as_we_read_it(service: Service) -> None:
     first, last = checkpoint.planned(0), checkpoint.last_committed()
     assert last == checkpoint.last_planned()
     assert last is not None
-    assert first.end["batch"] == last.end["batch"] == 7
+    assert in_layer(first.end).batch == in_layer(last.end).batch == 7
     assert (first.watermark_ms, last.watermark_ms) == (0, int(at(300).timestamp() * 1000))
     assert before <= first.time_ms <= last.time_ms <= datetime.now(UTC).timestamp() * 1000
 
@@ -242,7 +244,7 @@ def test_a_replayed_batch_leaves_its_file_and_brings_its_state_along(service: Se
     bronze(service, 1, [value(7, 30), value(50, 900)], seconds=900, offset=50)  # the first is a repeat, and late
     bronze(service, 2, [value(51, 910), value(8, 910)], seconds=910, offset=52)  # the second is a repeat
     replayed, *_ = service.drain(Layer.SILVER)
-    assert (replayed.batch_id, replayed.rows) == (0, 50)
+    assert (replayed.batch_id, replayed.rows_out) == (0, 50)
     assert contents(silver_flow).items() >= before.items()
     assert sorted(ids(silver_flow)) == sorted(f"t{n}" for n in range(52))
 

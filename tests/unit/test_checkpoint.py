@@ -8,6 +8,7 @@ from stream_app.errors import StreamAppError
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow, Layer
 from stream_app.storage import checkpoint
+from stream_app.storage.offsets import LayerOffset
 from tests.helpers import START_MS, commit, plan
 
 
@@ -26,7 +27,7 @@ def test_a_planned_batch_has_its_time_its_watermark_and_its_end(flow: Flow) -> N
     plan(flow, 1, {"batch": 7, "clock": 5}, watermark_ms=START_MS)
     planned = flow.checkpoint.planned(1)
     assert (planned.batch_id, planned.time_ms, planned.watermark_ms) == (1, START_MS + 1000, START_MS)
-    assert planned.end == {"batch": 7, "clock": 5}
+    assert planned.end == LayerOffset(batch=7, clock=5)
 
 
 def test_a_batch_is_committed_only_when_it_stands_in_the_commit_log(flow: Flow) -> None:

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from stream_app.feeds.feed import Feed, load_feeds
 from stream_app.feeds.parts import Lake
+from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow, Layer
 from stream_app.ops import views
 from stream_app.settings import PROJECT
 from stream_app.sinks.dates import by_date
-from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.storage.offsets import LayerOffset
 from tests.helpers import START_MS
 
 SHIPPED = load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])[0]
@@ -41,7 +42,7 @@ def divided(flow: Flow, micros: list[int], planned_ms: int = START_MS) -> dict[s
     """The times in each folder, of a batch in pieces."""
     column = pa.array(micros, pa.int64()).cast(pa.timestamp("us", "UTC"))
     table = pa.table({"event_time": column, "n": range(len(micros))})
-    batch = PlannedBatch(0, planned_ms, 0, {})
+    batch = Batch(0, planned_ms, 0, 0, LayerOffset(), LayerOffset(), ())
     found: dict[str, list[int]] = {}
     for folder, rows in by_date(flow, batch)(iter(table.to_batches(max_chunksize=7))):
         assert folder not in found

@@ -5,7 +5,6 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +18,7 @@ from stream_app.flows.flow import Flow, flows
 from stream_app.observe.metrics import Metrics
 from stream_app.observe.monitor import FlowStatus, Monitor, State
 from stream_app.observe.progress import ProgressListener
-from stream_app.sinks.batch import Written
+from stream_app.sinks.protocol import REASON, Report
 
 PATIENCE = 10.0
 
@@ -123,12 +122,12 @@ def test_health_readiness_and_metrics_over_http(monitor: Monitor, silver: FlowSt
 
 def test_metrics_name_every_family_by_feed_and_sink(monitor: Monitor, silver: FlowStatus) -> None:
     silver.batches, silver.rows_in, silver.rows_out, silver.bytes = 4, 100, 90, 5000
-    silver.restarts, silver.repeats, silver.watermark = 1, 10, time.time() - 60
+    silver.restarts, silver.counters["repeats"], silver.watermark = 1, 10, time.time() - 60
     silver.state_rows, silver.state_bytes, silver.behind = 7, 700, {"": 2}
     monitor.statuses["transactions.bronze"].behind = {"0": 40, "2": 3}
-    monitor.statuses["transactions.quarantine"].reasons = Counter({"late": 3})
-    monitor.statuses["transactions.gold"].late = 6
-    monitor.statuses["transactions.gold"].refused = 7
+    monitor.statuses["transactions.quarantine"].counters[f"{REASON}late"] = 3
+    monitor.statuses["transactions.gold"].counters["late"] = 6
+    monitor.statuses["transactions.gold"].counters["refused"] = 7
     metrics = Metrics(monitor, PATIENCE)
     metrics.observe(silver, 0.3)
     port = free_port()
@@ -184,15 +183,16 @@ def test_a_batch_is_counted_and_logged_as_one_line(
     logs.configure("json")
     (tmp_path / "file.parquet").write_bytes(b"12345")
     silver.failures, silver.last_error, silver.progress_at = 2, "OSError: disk full", 0
-    silver.written[3] = Written(3, 8, tmp_path / "file.parquet", 5, rows_in=10, repeats=2, seen=7, seen_bytes=700)
+    gauges = {"state_rows": 7, "state_bytes": 700}
+    silver.reports[3] = Report(3, 10, 8, (tmp_path / "file.parquet",), 5, {"repeats": 2}, gauges)
     listener.onQueryProgress(progress("transactions.silver", 3))
     assert (silver.batch_id, silver.batches, silver.rows_in, silver.rows_out, silver.bytes) == (3, 1, 10, 8, 5)
-    assert (silver.repeats, silver.state_rows, silver.state_bytes) == (2, 7, 700)
+    assert (silver.counters["repeats"], silver.state_rows, silver.state_bytes) == (2, 7, 700)
     assert (silver.failures, silver.last_error) == (0, "")
     assert silver.watermark == 1795222800
     assert time.time() - silver.progress_at < 60
     assert silver.behind == {"": 2}
-    assert silver.written == {}
+    assert silver.reports == {}
     line = json.loads(capsys.readouterr().err)
     assert {name: line[name] for name in ("message", "batch", "rows_in", "rows_out", "file", "bytes", "seconds")} == {
         "message": "transactions.silver",
@@ -207,7 +207,7 @@ def test_a_batch_is_counted_and_logged_as_one_line(
 
 
 def test_a_report_that_repeats_a_batch_counts_it_once(listener: ProgressListener, silver: FlowStatus) -> None:
-    silver.written[3] = Written(3, 8, None, rows_in=10)
+    silver.reports[3] = Report(3, 10, 8)
     for _ in range(3):
         listener.onQueryProgress(progress("transactions.silver", 3))
     assert (silver.batches, silver.rows_in) == (1, 10)
@@ -215,7 +215,7 @@ def test_a_report_that_repeats_a_batch_counts_it_once(listener: ProgressListener
 
 def test_the_state_of_other_queries_is_spark_s(listener: ProgressListener, monitor: Monitor) -> None:
     gold = monitor.statuses["transactions.gold"]
-    gold.written[3] = Written(3, 8, None)
+    gold.reports[3] = Report(3, 8, 8)
     operators = [{"numRowsTotal": 9, "memoryUsedBytes": 900, "customMetrics": {}}]
     listener.onQueryProgress(progress("transactions.gold", 3, stateOperators=operators))
     assert (gold.state_rows, gold.state_bytes) == (9, 900)
@@ -232,11 +232,10 @@ def test_records_behind_are_told_by_partition(listener: ProgressListener, monito
 
 def test_reasons_and_late_rows_add_up(listener: ProgressListener, silver: FlowStatus) -> None:
     for batch in range(2):
-        silver.written[batch] = Written(batch, 3, None, reasons={"late": 2, "empty": 1}, late=4, refused=3)
+        counters = {f"{REASON}late": 2, f"{REASON}empty": 1, "late": 4, "refused": 3}
+        silver.reports[batch] = Report(batch, 3, 3, counters=counters)
         listener.onQueryProgress(progress("transactions.silver", batch))
-    assert silver.reasons == {"late": 4, "empty": 2}
-    assert silver.late == 8
-    assert silver.refused == 6
+    assert silver.counters == {f"{REASON}late": 4, f"{REASON}empty": 2, "late": 8, "refused": 6}
 
 
 def test_an_idle_query_makes_progress_too(listener: ProgressListener, silver: FlowStatus) -> None:

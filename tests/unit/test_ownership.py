@@ -16,6 +16,7 @@ from stream_app.flows import lineage
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.settings import PROJECT
 from stream_app.storage.batch_files import replace_text
+from stream_app.storage.offsets import TopicOffsets
 from tests.helpers import commit, plan, tree, write_file
 
 SINKS = [(Layer.BRONZE, "topic-1"), (Layer.SILVER, None), (Layer.GOLD, None), (Layer.RAW_CSV, None)]
@@ -107,7 +108,7 @@ def test_a_death_before_the_first_batch_was_planned(feed: Feed, tmp_path: Path, 
         (flow.checkpoint.path / name / ".0.0a1b.tmp").touch()
     ownership.claim(flow, topic_id)
     assert flow.checkpoint.query_id() == query_id
-    assert flow.checkpoint.first_offsets() == {"transactions": {"0": 7}}
+    assert flow.checkpoint.first_offsets() == TopicOffsets("transactions", {0: 7})
     assert tree(flow.checkpoint.path).keys() == {"metadata", "sources/0/0"}
 
 

@@ -15,6 +15,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from stream_app.errors import StreamAppError
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
+from stream_app.flows.batch import planned
 from stream_app.flows.flow import Flow, Layer
 from stream_app.layers.bronze import records
 from stream_app.settings import Settings
@@ -104,7 +105,7 @@ def flow(feed: Feed, tmp_path: Path) -> Flow:
 
 def test_a_batch_reads_from_where_the_one_before_ended_and_a_new_partition_from_its_start(flow: Flow) -> None:
     settings = Settings()
-    first, second = (offset_ranges(flow, flow.checkpoint.planned(batch), settings) for batch in range(2))
+    first, second = (offset_ranges(flow, planned(flow, batch), settings) for batch in range(2))
     assert first == [OffsetRange(0, 4, 10), OffsetRange(1, 0, 20)]
     assert second == [OffsetRange(1, 20, 25), OffsetRange(2, 0, 5)]
 
@@ -112,9 +113,9 @@ def test_a_batch_reads_from_where_the_one_before_ended_and_a_new_partition_from_
 def test_a_partition_that_became_shorter_is_an_error(flow: Flow) -> None:
     plan(flow, 2, {"transactions": {"0": 10, "1": 7, "2": 9}})
     with pytest.raises(StreamAppError, match="partition 1: was read up to offset 25, ends at 7"):
-        offset_ranges(flow, flow.checkpoint.planned(2), Settings())
+        offset_ranges(flow, planned(flow, 2), Settings())
     skips = Settings(fail_on_data_loss=False)
-    assert offset_ranges(flow, flow.checkpoint.planned(2), skips) == [OffsetRange(2, 5, 9)]
+    assert offset_ranges(flow, planned(flow, 2), skips) == [OffsetRange(2, 5, 9)]
 
 
 lengths = st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(0, 200_000)), max_size=8)

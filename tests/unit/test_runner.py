@@ -18,7 +18,7 @@ from stream_app.observe.monitor import Monitor, State
 from stream_app.runtime import runner
 from stream_app.runtime.pipeline import Pipeline
 from stream_app.runtime.runner import Runner
-from stream_app.sinks.batch import Written
+from stream_app.sinks.protocol import Report
 from stream_app.storage.checkpoint import Checkpoint
 from tests.helpers import app_settings, commit, plan, wait_until, write_file
 
@@ -55,7 +55,7 @@ class Queries:
         self.script: dict[Layer, list[Query | Exception]] = {}
         self.started: dict[Layer, list[Query]] = {layer: [] for layer in LAYERS}
         self.batch: dict[Layer, BatchFunction] = {}
-        self.write: Callable[[Flow, Any, int], Written] = lambda _flow, _frame, batch_id: Written(batch_id, 1, None)
+        self.write: Callable[[Flow, Any, int], Report] = lambda _flow, _frame, batch_id: Report(batch_id, 1, 1)
 
     def start(self, flow: Flow, batch_function: BatchFunction) -> Query:
         script = self.script.get(flow.layer)
@@ -341,10 +341,10 @@ def batch_under_way(service: Service) -> tuple[Query, threading.Thread, threadin
     """Begin, and have silver run batch 7 until the event is set."""
     in_batch, go_on = threading.Event(), threading.Event()
 
-    def write(_flow: Flow, _frame: object, batch_id: int) -> Written:
+    def write(_flow: Flow, _frame: object, batch_id: int) -> Report:
         in_batch.set()
         assert go_on.wait(20)
-        return Written(batch_id, 1, None)
+        return Report(batch_id, 1, 1)
 
     service.queries.write = write
     service.begin()
@@ -369,7 +369,7 @@ def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
     assert query.stops == 0
     go_on.set()
     batch.join(20)
-    assert 7 in service.monitor[silver].written
+    assert 7 in service.monitor[silver].reports
     look = Mock(side_effect=silver.checkpoint.last_committed)
     monkeypatch.setattr(Checkpoint, "last_committed", look)
     wait_until(lambda: look.call_count > 3 or query.stops)
@@ -413,7 +413,7 @@ def test_a_stop_does_not_wait_for_a_batch_whose_query_has_ended(service: Service
 
 
 def test_a_failing_batch_is_told_by_its_own_error(service: Service) -> None:
-    def write(_flow: Flow, _frame: object, _batch_id: int) -> Written:
+    def write(_flow: Flow, _frame: object, _batch_id: int) -> Report:
         raise OSError("disk full")
 
     service.queries.write = write

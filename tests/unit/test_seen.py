@@ -11,24 +11,28 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from stream_app.flows.batch import Batch
 from stream_app.sinks.dedupe.index import ENTRY, Seen
 from stream_app.storage import batch_files as files_module
 from stream_app.storage.batch_files import batch_files, standing
-from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.storage.offsets import LayerOffset
 
 WITHIN = 10
-Batch = Sequence[tuple[int, int]]
+Rows = Sequence[tuple[int, int]]
 """Rows as (key, how far its clock is ahead of the batch's start)."""
 
 batches = st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), max_size=12), max_size=14)
 
 
-def take(seen: Seen, number: int, since: int, rows: Batch) -> list[int]:
+def take(seen: Seen, number: int, since: int, rows: Rows) -> list[int]:
     entries = np.array([(key.to_bytes(16, "little"), since + ahead) for key, ahead in rows], ENTRY)
-    return [int(at) for at in seen.take(PlannedBatch(number, number * 1000, 0, {}), since, entries)]
+    return [
+        int(at)
+        for at in seen.take(Batch(number, number * 1000, 0, 0, LayerOffset(), LayerOffset(), ()), since, entries)
+    ]
 
 
-def starts(history: Sequence[Batch]) -> list[int]:
+def starts(history: Sequence[Rows]) -> list[int]:
     """The clock at the start of each batch: the newest of the rows before, as sources/layer_reader.py has it."""
     found = [0]
     for rows in history:
@@ -36,7 +40,7 @@ def starts(history: Sequence[Batch]) -> list[int]:
     return found
 
 
-def expected(history: Sequence[Batch]) -> list[list[int]]:
+def expected(history: Sequence[Rows]) -> list[list[int]]:
     """The same, one row at a time."""
     kept: dict[int, int] = {}
     found = []
@@ -56,7 +60,7 @@ def new(folder: Path) -> Seen:
 
 
 @given(batches, st.data())
-def test_each_key_is_taken_once_within_the_span_whatever_dies(history: Sequence[Batch], data: st.DataObject) -> None:
+def test_each_key_is_taken_once_within_the_span_whatever_dies(history: Sequence[Rows], data: st.DataObject) -> None:
     """After each batch the process may go on, or die and run that batch again; files that deletion missed come back."""
     folder = Path(tempfile.mkdtemp())
     try:

@@ -146,7 +146,7 @@ def test_the_snapshot_is_written_at_once_kept_and_written_a_last_time(made: tupl
 def test_the_table_has_a_row_a_sink_and_the_errors_under_it(made: tuple[Flow, ...]) -> None:
     monitor = Monitor(made)
     monitor[made[3]].last_error = "ValueError: no"
-    monitor[made[2]].refused = 1200
+    monitor[made[2]].counters["refused"] = 1200
     status_file.write(made[0].root, monitor)
     console = Console(width=200)
     with console.capture() as capture:

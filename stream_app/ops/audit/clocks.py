@@ -21,6 +21,7 @@ from stream_app.ops.audit.places import NOWHERE, Flags, Numbers
 from stream_app.ops.audit.stored import Stored
 from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.storage.offsets import in_layer
 
 
 class Clocks:
@@ -49,7 +50,8 @@ class Clocks:
         firsts = np.where(self._merged[file], found[:, 0], bronze.file_firsts[file])
         self._firsts = np.minimum.accumulate(firsts[::-1])[::-1]
         self._ends, self._began = np.maximum.accumulate(found[:, 1]), np.maximum.accumulate(found[:, 2])
-        self._batches = [batch for batch in batches if "clock" in batch.end]
+        ends = [in_layer(batch.end) for batch in batches]
+        self._ended = [end for end in ends if end.clock]  # very old versions noted none
         self._first_batch = np.array([file.first for file in files], np.int64)
         self._last_batch = np.array([file.last for file in files], np.int64)
 
@@ -64,18 +66,18 @@ class Clocks:
         taken = np.where(self._merged[file], ends + 1, self._bronze.file_firsts[file + 1])
         found = np.where(earlier >= 0, self._least[taken], 0)
         found = np.maximum(found, np.where(own >= 0, np.append(self._began, 0)[own], 0))
-        for batch in self._batches:
-            after = self._first_batch[self._bronze.file_of(rows)] > batch.end["batch"]
-            found = np.where(after, np.maximum(found, batch.end["clock"]), found)
+        for end in self._ended:
+            after = self._first_batch[self._bronze.file_of(rows)] > end.batch
+            found = np.where(after, np.maximum(found, end.clock), found)
         return found
 
     def most(self, rows: Numbers) -> Numbers:
         """Return the latest that it can have been for each of those rows of bronze."""
         file = self._bronze.file_of(rows)
         found = self._most[np.where(self._merged[file], rows, self._bronze.file_firsts[file])]
-        for before, batch in pairwise(self._batches):
-            taken = self._last_batch[file] <= batch.end["batch"]
-            found = np.where(taken, np.minimum(found, before.end["clock"]), found)
+        for before, end in pairwise(self._ended):
+            taken = self._last_batch[file] <= end.batch
+            found = np.where(taken, np.minimum(found, before.clock), found)
         return found
 
     def began(self, rows: Numbers) -> Numbers:

@@ -20,6 +20,7 @@ from stream_app.ops.audit.stored import Held, Stored, held, strange_columns
 from stream_app.ops.views import OpenFiles, read, read_late, up_to
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, standing
 from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.storage.offsets import LayerOffset, in_layer
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Position:
         committed = flow.checkpoint.last_committed()
         if committed is None:
             return cls()
-        end = committed.end
-        return cls(committed.batch_id, end.get("batch", -1), end.get(REPLAY, -1), committed.watermark_ms)
+        end = in_layer(committed.end) if flow.upstream else LayerOffset()
+        return cls(committed.batch_id, end.batch, end.replay, committed.watermark_ms)
 
 
 @dataclass

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from stream_app.contract.wire import microseconds
+from stream_app.flows.batch import Batch
 from stream_app.storage.batch_files import BatchFile, batch_file, batch_files, replace, standing
-from stream_app.storage.checkpoint import PlannedBatch
 
 KEY_BYTES = 16
 ENTRY = np.dtype([("key", f"S{KEY_BYTES}"), ("clock", "<i8")])
@@ -82,22 +82,22 @@ class Seen:
         """The memory that they take."""
         return self.rows * ENTRY.itemsize
 
-    def take(self, batch: PlannedBatch, since: int, rows: Entries) -> Numbers:
+    def take(self, batch: Batch, since: int, rows: Entries) -> Numbers:
         """The positions of the rows that are no repeats, in order, which from now on are seen.
 
         `since`, in microseconds since the epoch, is the clock at the start of the batch, behind which no row's is. A
         repeat follows a row that was kept by `within` or less; of a batch's own rows the first one stays.
         """
-        if batch.batch_id != self._next_batch:
-            self._load(batch.batch_id)
+        if batch.id != self._next_batch:
+            self._load(batch.id)
         horizon = since - self._within
         self._merge(horizon)
         distinct, first = np.unique(rows["key"], return_index=True)
         new = ~self._holds(distinct, horizon)
         if new.any():
-            file = batch_file(self._folder, _PREFIX, "npy", batch.time_ms, batch.batch_id)
+            file = batch_file(self._folder, _PREFIX, "npy", batch.time_ms, batch.id)
             self._add(_Run(file, distinct[new], rows["clock"][first[new]]))
-        self._next_batch = batch.batch_id + 1
+        self._next_batch = batch.id + 1
         return np.sort(first[new])
 
     def _holds(self, keys: Keys, horizon: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -17,14 +17,16 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.feeds import schema
+from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.flows.lineage import link
 from stream_app.layers.silver import CLOCK
 from stream_app.sinks.dedupe.index import ENTRY, KEY_BYTES, Entries, Numbers, Seen
-from stream_app.sinks.parts import Part, attempt
+from stream_app.sinks.parts import Part, Parts, attempt
+from stream_app.sinks.protocol import REPEATS, STATE_BYTES, STATE_ROWS
 from stream_app.sources.split_rows import Batches, Rows
 from stream_app.storage import began, parquet
-from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.storage.offsets import in_layer
 
 _NO_KEY = bytes(KEY_BYTES)
 
@@ -35,23 +37,20 @@ class KeptRows:
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self._rows = Rows(flow)
-        self.seen = Seen(flow.layout.seen, flow.feed.dedupe.within)
-        self.repeats = 0
-        """How many rows of the last batch were repeats."""
+        self._seen = Seen(flow.layout.seen, flow.feed.dedupe.within)
 
-    def write(self, splits: DataFrame, batch: PlannedBatch, folder: Path) -> list[Part]:
+    def write(self, splits: DataFrame, batch: Batch, folder: Path) -> Parts:
         """Run the batch; a part for each task that has rows to keep, in order."""
         folder.mkdir(parents=True, exist_ok=True)
         cores = splits.sparkSession.sparkContext.defaultParallelism
-        clock = self._flow.start(batch.batch_id)["clock"]
-        make = self._task(folder, began.pinned(batch.batch_id, clock))
+        clock = in_layer(batch.start).clock
+        make = self._task(folder, began.pinned(batch.id, clock))
         tasks = splits.coalesce(cores).mapInArrow(make, "file string").collect()
         sources = [folder / task.file for task in tasks]
         entries = [np.load(_entries_of(source)) for source in sources]
         ends = np.cumsum([len(own) for own in entries])
         rows = np.concatenate([*entries, np.empty(0, ENTRY)])  # a query's first batch may have no tasks
-        kept = self.seen.take(batch, clock, rows)
-        self.repeats = len(rows) - len(kept)
+        kept = self._seen.take(batch, clock, rows)
 
         def write(task: int) -> Part:
             first, end = ends[task - 1] if task else 0, ends[task]
@@ -60,7 +59,9 @@ class KeptRows:
             return Part("", target, _filtered(sources[task], own, target) if len(own) else 0)
 
         with ThreadPoolExecutor(cores) as pool:  # Arrow does not hold Python's lock
-            return [part for part in pool.map(write, range(len(sources))) if part.rows]
+            parts = [part for part in pool.map(write, range(len(sources))) if part.rows]
+        gauges = {STATE_ROWS: self._seen.rows, STATE_BYTES: self._seen.bytes}
+        return Parts(parts, {REPEATS: len(rows) - len(kept)}, gauges)
 
     def _task(self, folder: Path, says: Mapping[bytes, bytes]) -> Callable[[Batches], Batches]:
         key, read = self._flow.feed.dedupe.key, self._rows.read

@@ -1,0 +1,39 @@
+"""What a sink tells of a batch that it has written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+LATE = "late"
+"""Counts rows that came after their window or session was final."""
+REPEATS = "repeats"
+"""Counts rows that were left out as repeats of others."""
+REFUSED = "refused"
+"""Counts rows that the sink's topic refused."""
+REASON = "reason:"
+"""Begins the counters of reasons, one for each: how often records were refused for it."""
+STATE_ROWS, STATE_BYTES = "state_rows", "state_bytes"
+"""Gauges: how many rows the sink itself keeps from batch to batch, and the memory that these take."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a micro-batch; complete when the sink returns it."""
+
+    batch_id: int
+    rows_in: int
+    """Rows of the layer before, or records of the topic, that the batch took."""
+    rows_out: int
+    files: tuple[Path, ...] = ()
+    """The batch's files, in the order of their names; none of a batch without rows, or where no file is written."""
+    bytes: int = 0
+    """The size of these."""
+    counters: Mapping[str, int] = field(default_factory=dict)
+    gauges: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path | None:
+        """The newest of the files."""
+        return self.files[-1] if self.files else None
