@@ -7,14 +7,14 @@ from tests.helpers import at
 FEED = """
 topic = "order"
 [fields]
-user = { type = "string", wire = "user's id" }
-end = { type = "timestamp", wire = "@timestamp" }
-window = { type = "string", wire = "a.b" }
-first = { type = "string", wire = "größe" }
-last = { type = "string", wire = "$ref" }
-ended = { type = "string", wire = "with-dash" }
-events = { type = "string", wire = "a b" }
-final = { type = "string", wire = "[/x]" }
+user = { type = "string", path = "user's id" }
+end = { type = "timestamp", path = "@timestamp" }
+window = { type = "string", path = ["a.b"] }
+first = { type = "string", path = "größe" }
+last = { type = "string", path = "$ref" }
+ended = { type = "string", path = "with-dash" }
+events = { type = "string", path = "a b" }
+final = { type = "string", path = "[/x]" }
 select = { type = "long", range = [0, 1000000] }
 group = { type = "decimal(18,2)" }
 table = { type = "double" }

@@ -8,7 +8,6 @@ The same goes for a new version of the service that judges otherwise: CONTRACT i
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 
@@ -75,8 +74,7 @@ def judged_by_others(feed: Feed, root: Path) -> float:
 
 
 def _version(feed: Feed) -> str:
-    rules = feed.model_dump_json(include={"fields", "event_time"})
-    return f"{hashlib.sha256(rules.encode()).hexdigest()[:16]}-{CONTRACT}"
+    return f"{feed.verdict_digest()}-{CONTRACT}"
 
 
 def _contract(version: str) -> int:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stream_app.contract.wire import Number, decimal_of, microseconds_of
-from stream_app.feeds.parts import Field, anchored
+from stream_app.feeds.fields import Field, anchored
 
 Value = str | int | float | bool | Decimal
 

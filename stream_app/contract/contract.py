@@ -99,7 +99,7 @@ class Contract:
             raise ConfigError(f"{', '.join(stern)} cannot be forgiven, only {FORGIVABLE}")
         self.columns = tuple(feed.fields)
         self._columns = tuple(map(column_of, feed.fields.values()))
-        self._wires = tuple(map(feed.wire_name, feed.fields))
+        self._wires = tuple(feed.path_of(column)[0] for column in feed.fields)
         # Of a key that comes twice, msgspec skips the first value of such a column without a look at depth and text.
         self._skips = any(column.decoded is msgspec.Raw for column in self._columns)
         self._clock = self.columns.index(feed.event_time.field)

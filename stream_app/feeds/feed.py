@@ -6,6 +6,7 @@ the tests, the ops commands and Spark's workers all read feeds.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -15,15 +16,16 @@ from typing import Self
 
 import pydantic
 from pydantic import ValidationError, model_validator
+from pydantic_core import to_json
 
 from stream_app.errors import ConfigError
+from stream_app.feeds.fields import Field
 from stream_app.feeds.parts import (
     IDENTIFIER,
     SESSION_COLUMNS,
     ColumnName,
     Dedupe,
     EventTime,
-    Field,
     Frozen,
     Lake,
     Session,
@@ -69,9 +71,15 @@ class Feed(Frozen):
     topics: dict[ColumnName, TopicSink] = pydantic.Field(default_factory=dict)
     tables: dict[ColumnName, Table] = pydantic.Field(default_factory=dict)
 
-    def wire_name(self, column: str) -> str:
-        """Return the name that a declared column has in the JSON object, and in reasons."""
-        return self.fields[column].wire or column
+    def path_of(self, column: str) -> tuple[str, ...]:
+        """Return the names that lead to a declared column in a record; in reasons they are joined by dots."""
+        return self.fields[column].path or (column,)
+
+    def verdict_digest(self) -> str:
+        """Return a digest of all that the verdict on a record depends on; it is kept on disk."""
+        fields = {name: field.spelled() for name, field in self.fields.items()}
+        declared = to_json({"fields": fields, "event_time": self.event_time})
+        return hashlib.sha256(declared).hexdigest()[:16]
 
     @property
     def all_topics(self) -> frozenset[str]:
@@ -91,16 +99,16 @@ class Feed(Frozen):
             yield f"the file's name: DuckDB, which make query reads by, has a {self.name} of its own; rename the feed"
 
     def _column_problems(self) -> Iterator[str]:
-        columns: dict[str, str] = {}
+        columns: dict[tuple[str, ...], str] = {}
         for column, field in self.fields.items():
             for part, (added, meaning) in _ADDED.items():
                 if column in added and (sink := next(iter(getattr(self, part)), None)):
                     owner = "silver" if part == "fields" else f"{part}.{sink}"
                     problem = f"{owner} has a column of this name already, {meaning}"
-                    yield f"fields.{column}: {problem}; rename it, with wire = {quoted(self.wire_name(column))}"
-            wire = self.wire_name(column)
-            if (other := columns.setdefault(wire, column)) != column:
-                yield f"fields.{column}.wire: {quoted(wire)} is the wire name of {other} too"
+                    yield f"fields.{column}: {problem}; rename it, with {_path_line(self.path_of(column))}"
+            path = self.path_of(column)
+            if (other := columns.setdefault(path, column)) != column:
+                yield f"fields.{column}.path: {quoted('.'.join(path))} is the path of {other} too"
             yield from (f"fields.{column}.{rule}: {problem}" for rule, problem in field.problems())
 
     def _reference_problems(self) -> Iterator[str]:
@@ -223,8 +231,16 @@ def _existing(directory: Path) -> str:
 def _mistakes(error: ValidationError) -> Iterator[str]:
     plain = {"extra_forbidden": "unknown key", "missing": "is missing"}
     for mistake in error.errors(include_url=False):
-        parts = (str(part) for part in mistake["loc"] if part != "[key]")
+        parts = [str(part) for part in mistake["loc"] if part != "[key]"]
         key = ".".join(part if _BARE_KEY.fullmatch(part) else quoted(part) for part in parts)
         cause = mistake.get("ctx", {}).get("error")
         message = plain.get(mistake["type"]) or str(cause or mistake["msg"])
+        if parts[:1] == ["fields"] and parts[-1] == "wire" and mistake["type"] == "extra_forbidden":
+            message = f"is called path now; write {_path_line((str(mistake['input']),))}"
         yield f"{key}: {message}" if key else message
+
+
+def _path_line(path: tuple[str, ...]) -> str:
+    """Return the line of a feed file that declares the path."""
+    is_plain = all("." not in name for name in path)
+    return f"path = {quoted('.'.join(path) if is_plain else list(path))}"

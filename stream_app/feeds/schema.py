@@ -17,6 +17,7 @@ from pyspark.sql.types import (
 )
 
 from stream_app.feeds.feed import Feed
+from stream_app.feeds.types import Json
 
 COORDINATES = StructType(
     [
@@ -53,8 +54,8 @@ QUARANTINE = StructType(
 
 
 def fields(feed: Feed) -> StructType:
-    """The declared fields of a feed, in order. A feed file names types as Spark's JSON schemas do."""
-    return StructType([StructField(name, _type(field.type)) for name, field in feed.fields.items()])
+    """Return the declared fields of a feed, in order."""
+    return StructType([StructField(name, _type(field.as_type.spark)) for name, field in feed.fields.items()])
 
 
 def silver(feed: Feed) -> StructType:
@@ -62,6 +63,6 @@ def silver(feed: Feed) -> StructType:
     return StructType([*fields(feed), *COORDINATES])
 
 
-def _type(name: str) -> DataType:
-    one: dict[str, Any] = {"name": "_", "type": name, "nullable": True, "metadata": {}}
+def _type(spark: Json) -> DataType:
+    one: dict[str, Any] = {"name": "_", "type": spark, "nullable": True, "metadata": {}}
     return StructType.fromJson({"type": "struct", "fields": [one]})["_"].dataType

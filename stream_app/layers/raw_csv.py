@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from pyspark.sql.types import StringType, StructField, StructType
 
 from stream_app.feeds.feed import Feed
+from stream_app.feeds.types import Cell
 
 LINE = "line"
 LINE_SEPARATOR = "\r\n"
@@ -28,7 +29,7 @@ def lines(batch: pa.RecordBatch, feed: Feed) -> pa.RecordBatch:
     Text is quoted where it must be, times are ISO-8601 in UTC with microseconds, nothing stands for null. Text that a
     spreadsheet would run as a formula gets a leading apostrophe (OWASP, CSV injection).
     """
-    cells = [_cell(batch[name], field.type) for name, field in feed.fields.items()]
+    cells = [_cell(batch[name], field.as_type.csv) for name, field in feed.fields.items()]
     cells[-1] = pc.binary_join_element_wise(_present(cells[-1]), LINE_SEPARATOR, "")
     joined = pc.binary_join_element_wise(*map(_present, cells), ",")
     return pa.RecordBatch.from_arrays([joined], [LINE])
@@ -38,14 +39,14 @@ def _present(cells: pa.Array) -> pa.Array:
     return pc.fill_null(cells, "") if cells.null_count else cells
 
 
-def _cell(values: pa.Array, type_name: str) -> pa.Array:
-    if type_name == "timestamp":
+def _cell(values: pa.Array, kind: Cell) -> pa.Array:
+    if kind == "time":
         text = values.cast(pa.timestamp("us")).cast(pa.string())
         return pc.binary_join_element_wise(pc.utf8_replace_slice(text, _T_AT, _T_AT + 1, "T"), "Z", "")
-    if type_name == "double":  # 5.0 and not 5, or who guesses types finds another one in a file of whole numbers
+    if kind == "double":  # 5.0 and not 5, or who guesses types finds another one in a file of whole numbers
         text = values.cast(pa.string())
         return pc.if_else(pc.match_substring_regex(text, _WHOLE), pc.binary_join_element_wise(text, ".0", ""), text)
-    if type_name != "string":
+    if kind != "text":
         return values.cast(pa.string())
     encoded = values.dictionary_encode()  # most columns repeat themselves
     return _text(encoded.dictionary).take(encoded.indices)

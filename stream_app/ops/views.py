@@ -23,15 +23,6 @@ from stream_app.storage.batch_files import BatchFile, batch_files, standing
 from stream_app.storage.row_counts import csv_dialect
 
 COORDINATES = {"kafka_ts": "TIMESTAMPTZ", "topic": "VARCHAR", "partition": "INTEGER", "offset": "BIGINT"}
-_TYPES = {
-    "string": "VARCHAR",
-    "timestamp": "TIMESTAMPTZ",
-    "double": "DOUBLE",
-    "long": "BIGINT",
-    "boolean": "BOOLEAN",
-}
-
-
 Opened = Callable[[Path], Path]
 _DESCRIPTORS = Path("/proc/self/fd")
 _ATTEMPTS = 5
@@ -173,7 +164,7 @@ def _read(files: Sequence[BatchFile], columns: Mapping[str, str], opened: Opened
 
 def declared(feed: Feed) -> dict[str, str]:
     """The feed's columns and their types."""
-    return {column: _TYPES.get(field.type, field.type) for column, field in feed.fields.items()}
+    return {column: field.as_type.duckdb for column, field in feed.fields.items()}
 
 
 def _columns(flow: Flow) -> dict[str, str]:
@@ -209,7 +200,7 @@ def _measured(feed: Feed, measure: Measure) -> str:
         return "DECIMAL(38,0)"
     decimal = feed.fields[measure.field].precision_scale
     if decimal is None:
-        return _TYPES[feed.fields[measure.field].type] if measure.function != "avg" else "DOUBLE"
+        return feed.fields[measure.field].as_type.duckdb if measure.function != "avg" else "DOUBLE"
     # as Spark: ten more digits for a sum, four more and four more decimals for an average
     more, finer = {"sum": (10, 0), "avg": (4, 4)}.get(measure.function, (0, 0))
     return f"DECIMAL({min(38, decimal[0] + more)},{decimal[1] + finer})"

@@ -17,11 +17,12 @@ from typing import LiteralString, cast
 import pyarrow as pa
 from psycopg import sql
 from pyspark.sql import DataFrame
-from pyspark.sql.types import DecimalType, StructType
+from pyspark.sql.types import StructType
 
 from stream_app.admission.ownership import reset_command
 from stream_app.errors import ConfigError
 from stream_app.failpoints import reach
+from stream_app.feeds.types import of_spark
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.settings import Settings
@@ -38,14 +39,6 @@ _MARKERS = sql.SQL(
     "CREATE TABLE IF NOT EXISTS stream_app_batches "
     "(sink text PRIMARY KEY, query_id text NOT NULL, batch_id bigint NOT NULL, offsets jsonb NOT NULL)"
 )
-_TYPES = {
-    "string": "text",
-    "timestamp": "timestamptz",
-    "bigint": "bigint",
-    "int": "integer",
-    "double": "double precision",
-    "boolean": "boolean",
-}
 
 
 @dataclass(frozen=True)
@@ -171,7 +164,8 @@ def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
 
 def _create(flow: Flow, connection: Connection, columns: StructType) -> None:
     table = sql.Identifier(flow.table)
-    declared = [sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(_column_type(c.dataType))) for c in columns]
+    kinds = {column.name: of_spark(column.dataType.jsonValue()).postgres for column in columns}
+    declared = [sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in kinds.items()]
     if flow.is_windowed:
         declared.append(sql.SQL("{} boolean NOT NULL DEFAULT false").format(sql.Identifier(FINAL)))
     declared.append(sql.SQL("{} bytea").format(sql.Identifier(KEY)))
@@ -202,9 +196,3 @@ def upsert(flow: Flow, hadoop: Hadoop, settings: Settings, batch: Batch, frame: 
     (counted,) = frame.coalesce(1).mapInArrow(task, "rows long").collect()
     reach(name, "before_commit", batch_id)
     return Report(batch_id, batch.rows_in, counted.rows, counters={LATE: late})
-
-
-def _column_type(kind: object) -> str:
-    if isinstance(kind, DecimalType):
-        return f"numeric({kind.precision},{kind.scale})"
-    return _TYPES[kind.simpleString()]  # type: ignore[attr-defined]

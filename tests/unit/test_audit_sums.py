@@ -8,7 +8,8 @@ import duckdb
 import pytest
 
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.parts import Field, Measure
+from stream_app.feeds.fields import Field
+from stream_app.feeds.parts import Measure
 from stream_app.flows.flow import Flow, Layer
 from stream_app.ops.audit.derived import Derived, Gone
 from stream_app.ops.audit.findings import Findings

@@ -37,7 +37,7 @@ START = datetime(2026, 11, 27, 10, tzinfo=UTC)
 FEED = """
 topic = "order"
 [fields.id]
-wire = "user's id"
+path = "user's id"
 type = "string"
 [fields.ts]
 type = "timestamp"
@@ -545,13 +545,13 @@ def test_feeds_may_call_things_as_they_like(tmp_path: Path, monkeypatch: pytest.
         'of = "repeats"': f'of = "{session}"',
         "[fields.id]": f"[fields.{ident}]",
         'key = "id"': f'key = "{ident}"',
-        "[fields.order]": f'[fields.{number}]\nwire = "order"',
+        "[fields.order]": f'[fields.{number}]\npath = "order"',
         "(order)": f"({number})",
-        "[fields.first]": f'[fields.{key}]\nwire = "first"',
+        "[fields.first]": f'[fields.{key}]\npath = "first"',
         'key = "first"': f'key = "{key}"',
         '["first"]': f'["{key}"]',
         "(first)": f"({key})",
-        "[fields.last]": f'[fields.{end}]\nwire = "last"',
+        "[fields.last]": f'[fields.{end}]\npath = "last"',
         "{ last =": f"{{ {end} =",
         "{ back =": f"{{ {measure} =",
     }.items():

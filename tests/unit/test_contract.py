@@ -28,7 +28,7 @@ from stream_app.contract.wire import Number, is_too_deep
 from stream_app.errors import ConfigError
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed, load_feeds
-from stream_app.feeds.parts import Field
+from stream_app.feeds.fields import Field
 from stream_app.storage.planned import UNBOUNDED
 
 FEED = load_feeds(Path(__file__).parents[2] / "conf" / "feeds", ["transactions"])[0]
@@ -376,7 +376,7 @@ OTHER_TYPES = Feed.model_validate(
         "fields": {
             "id": {"type": "string", "allowed": ["a", "b"]},
             "at": {"type": "timestamp"},
-            "class": {"type": "string", "length": [2, 4], "pattern": "(?i)[a-z]{3,5}", "wire": "Klasse ä"},
+            "class": {"type": "string", "length": [2, 4], "pattern": "(?i)[a-z]{3,5}", "path": "Klasse ä"},
             "n": {"type": "long"},
             "small": {"type": "long", "range": [-5, 5]},
             "x": {"type": "double"},

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed, load_feeds
-from stream_app.feeds.parts import Field, Measure
+from stream_app.feeds.fields import Field
+from stream_app.feeds.parts import Measure
 
 FEEDS = Path(__file__).parents[2] / "conf" / "feeds"
 TRANSACTIONS = (FEEDS / "transactions.toml").read_text()
@@ -34,8 +35,8 @@ def test_transactions_is_declared_as_designed() -> None:
     assert " ".join(feed.fields) == (
         "txn_id event_time user_id card_id merchant category amount currency status city country lat lon"
     )
-    assert feed.wire_name("event_time") == "event_ts"
-    assert feed.wire_name("lat") == "lat"
+    assert feed.path_of("event_time")[0] == "event_ts"
+    assert feed.path_of("lat")[0] == "lat"
     assert feed.fields["txn_id"].length == (1, 64)
     assert feed.fields["amount"].precision_scale == (18, 2)
     assert feed.fields["amount"].range == (Decimal(0), Decimal(1_000_000))
@@ -143,7 +144,7 @@ MISTAKES = {
     "allowed on a number": ("range = [-90, 90]", 'allowed = ["x"]', "fields.lat.allowed: is not a rule for a double"),
     "range on a string": ("length = [1, 64]", "range = [1, 64]", "fields.txn_id.range: is not a rule for a string"),
     "range on a timestamp": (
-        'wire = "event_ts"',
+        'path = "event_ts"',
         "range = [1, 2]",
         "fields.event_time.range: is not a rule for a timestamp",
     ),
@@ -164,12 +165,19 @@ MISTAKES = {
     "pattern that is too large": ('pattern = "[A-Z]{2}"', 'pattern = "(A{1000}){1000}"', "fields.country.pattern: "),
     "pattern that leaves its group": ('pattern = "[A-Z]{2}"', 'pattern = "A)|(?:B"', "fields.country.pattern: "),
     "pattern that quotes its end": ('pattern = "[A-Z]{2}"', 'pattern = "\\\\QA"', "fields.country.pattern: "),
-    "duplicate wire": (
-        'wire = "event_ts"',
-        'wire = "lat"',
-        'fields.lat.wire: "lat" is the wire name of event_time too',
+    "one path twice": (
+        'path = "event_ts"',
+        'path = "lat"',
+        'fields.lat.path: "lat" is the path of event_time too',
     ),
-    "wire with a quote": ('wire = "event_ts"', "wire = 'a\"b'", "fields.event_time.wire: String should match pattern"),
+    "path with a quote": (
+        'path = "event_ts"',
+        "path = 'a\"b'",
+        "fields.event_time.path.0: String should match pattern",
+    ),
+    "path of nothing": ('path = "event_ts"', 'path = "a..b"', "fields.event_time.path.1: String should match pattern"),
+    "wire": ('path = "event_ts"', 'wire = "ts"', 'fields.event_time.wire: is called path now; write path = "ts"'),
+    "wire with a dot": ('path = "event_ts"', 'wire = "a.b"', 'is called path now; write path = ["a.b"]'),
     "column in capitals": ("[fields.lat]", "[fields.Lat]", "fields.Lat: String should match pattern"),
     "column with a newline": ("[fields.lat]", '[fields."a\\nb"]', 'fields."a\\nb": String should match pattern'),
     "reserved column": (

@@ -34,6 +34,8 @@ WITHOUT_SPARK = [
     "errors",
     "settings",
     "feeds.parts",
+    "feeds.types",
+    "feeds.fields",
     "feeds.feed",
     "contract.contract",
     "contract.columns",

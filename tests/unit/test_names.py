@@ -67,7 +67,7 @@ def declaration(role: Mapping[str, str], wires: Mapping[str, str] = {}) -> str:
     types = {"time": "timestamp", "number": "decimal(18,2)"}
     fields = [
         f"[fields.{role[one]}]\ntype = {json.dumps(types.get(one, 'string'))}\n"
-        f"wire = {json.dumps(wires.get(one, f'its {one}'), ensure_ascii=False)}"
+        f"path = [{json.dumps(wires.get(one, f'its {one}'), ensure_ascii=False)}]"
         for one in FIELDS
     ]
     return "\n".join(
@@ -135,8 +135,8 @@ def test_no_two_flows_share_a_source_a_folder_or_a_query(tmp_path: Path) -> None
 def record(feed: Feed, number: int) -> dict[str, Any]:
     """A valid record."""
     values: dict[str, object] = {"timestamp": at(number).isoformat(), "decimal(18,2)": 1.5}
-    found = {feed.wire_name(column): values.get(field.type, "x") for column, field in feed.fields.items()}
-    return found | {feed.wire_name(feed.dedupe.key): f"t{number}"}
+    found = {feed.path_of(column)[0]: values.get(field.type, "x") for column, field in feed.fields.items()}
+    return found | {feed.path_of(feed.dedupe.key)[0]: f"t{number}"}
 
 
 def row(feed: Feed, number: int) -> Row:
@@ -155,7 +155,7 @@ def write_outputs(made: tuple[Flow, ...]) -> None:
     write_layer(by_layer[Layer.SILVER], 0, [row(feed, 0)])
     refused = [
         bronze_row(n, json.dumps(record(feed, n)).encode())
-        | {"value_text": "", "reasons": [f"bad_type:{feed.wire_name(column)}"]}
+        | {"value_text": "", "reasons": [f"bad_type:{feed.path_of(column)[0]}"]}
         for n, column in enumerate(feed.fields)
     ]
     write_layer(by_layer[Layer.QUARANTINE], 0, refused)
@@ -213,7 +213,7 @@ def check_commands(made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch, caps
         assert "nothing was changed" in capsys.readouterr().out
 
     column = next(reversed(feed.fields))
-    monkeypatch.setenv("REASON", f"bad_type:{feed.wire_name(column)}".strip())
+    monkeypatch.setenv("REASON", f"bad_type:{feed.path_of(column)[0]}".strip())
     assert replay(ours, made) == 0
     monkeypatch.delenv("REASON")
     assert replay(ours, made) == 0

@@ -11,7 +11,7 @@ import pytest
 from stream_app.admission import ownership
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed, load_feeds
-from stream_app.feeds.parts import Field
+from stream_app.feeds.fields import Field
 from stream_app.flows import lineage
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.settings import PROJECT

@@ -28,14 +28,14 @@ def sample(feed: str = "transactions", seed: int = 1, size: int = 2_000) -> list
 
 
 def wire_names(feed: str) -> list[str]:
-    return [rule.get("wire", name) for name, rule in FILES[feed]["fields"].items()]
+    return [rule.get("path", name) for name, rule in FILES[feed]["fields"].items()]
 
 
 def broken_rules(feed: str, record: dict[str, Any]) -> list[str]:
     """Check a record against the feed file in the plainest way, apart from the app's own reading of it."""
     broken = []
     for name, rule in FILES[feed]["fields"].items():
-        value = record[rule.get("wire", name)]
+        value = record[rule.get("path", name)]
         kinds = (float, int) if rule["type"] == "double" or rule["type"].startswith("decimal") else str
         good = isinstance(value, kinds)
         if good and "length" in rule:

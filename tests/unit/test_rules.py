@@ -22,6 +22,13 @@ def mended(feed: Feed) -> Feed:
     return feed.model_copy(update={"fields": feed.fields | {"amount": wider}})
 
 
+def test_the_shipped_feeds_have_the_rules_that_version_0_1_0_wrote() -> None:
+    """Else every upgrade would ask for a reset: these are on users' disks."""
+    shipped = load_feeds(PROJECT / "conf" / "feeds", ["transactions", "user_activity"])
+    found = {feed.name: feed.verdict_digest() for feed in shipped}
+    assert found == {"transactions": "961b58cba4ae6b11", "user_activity": "ca559c3147acc1cb"}
+
+
 def halves(feed: Feed, root: Path) -> tuple[Flow, Flow]:
     made = Flow(feed, Layer.QUARANTINE, root), Flow(feed, Layer.SILVER, root)
     for flow in made:
