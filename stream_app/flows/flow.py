@@ -149,9 +149,9 @@ class Flow:
         return batch_files(self.layout.replay, REPLAY, after, up_to) if self.layer is Layer.SILVER else []
 
     def taken_up_to(self) -> int:
-        """The newest batch of the layer before that the query has committed; -1 before the first."""
+        """The newest batch of the layer before that the query has committed; -1 before the first, and for bronze."""
         committed = self.checkpoint.last_committed()
-        return in_layer(committed.end).batch if committed else -1
+        return in_layer(committed.end).batch if committed and self.upstream else -1
 
     def untaken(self) -> list[BatchFile]:
         """The files of the layer before that no committed batch of this query has read."""
