@@ -22,7 +22,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.admission import rule_versions
 from stream_app.contract.contract import Contract
-from stream_app.contract.wire import microseconds
+from stream_app.contract.times import microseconds
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Window

@@ -17,11 +17,11 @@ from stream_app.flows.flow import Flow, Layer
 from stream_app.storage.batch_files import replace_text
 from stream_app.storage.offsets import in_layer
 
-CONTRACT = 2
+CONTRACT = 3
 """The contract's number, raised by one with every change of the code that changes the verdict on any record.
 
 1: up to November 2026, whose versions do not name it. 2: `future` by the time of the plan; `pattern` by RE2; each value
-of a key that comes twice is looked at.
+of a key that comes twice is looked at. 3: more spellings of times.
 """
 _UNKNOWN = "unknown"
 _HALVES = (Layer.QUARANTINE, Layer.SILVER)

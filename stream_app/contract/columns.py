@@ -19,7 +19,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stream_app.contract.wire import Number, decimal_of, microseconds_of
+from stream_app.contract.plainly import read_all
+from stream_app.contract.times import microseconds_of, microseconds_of_all
+from stream_app.contract.wire import Number, decimal_of
 from stream_app.feeds.fields import Field, anchored
 
 Value = str | int | float | bool | Decimal
@@ -96,17 +98,10 @@ def _boolean(_: Field) -> Column:
 
 _ROOMY = Context(prec=76)
 
-# The days that every year has, in UTC; Arrow reads these as `microseconds_of` does.
-_DAY = "(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
-_PLAIN_TIME = rf"\A[1-9][0-9]{{3}}-{_DAY}[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{{1,6}})?Z\z"
-
 
 def _timestamp(_: Field) -> Column:
     def finish_all(texts: Sequence[str]) -> pa.Array:
-        array = pa.array(texts, pa.string())
-        plain = pc.match_substring_regex(array, _PLAIN_TIME)
-        times = pc.if_else(plain, array, None).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-        return _completed(times, array, microseconds_of)
+        return microseconds_of_all(pa.array(texts, pa.string()))
 
     return Column(str, finish_all, str, _or(("bad_time",), microseconds_of))
 
@@ -145,32 +140,24 @@ def _decimal(field: Field) -> Column:
     whole, fraction = f"[0-9]{{1,{precision - scale}}}", rf"(?:\.[0-9]{{1,{scale}}})?" if scale else ""
     # a decimal(2,2) has no whole digits but JSON writes one, and a bound may have no room in the type: left to `read`
     limit = 10 ** (precision - scale)
-    by_arrow = precision > scale and -limit < least and greatest < limit if field.range else precision > scale
-    plain = rf"\A-?{whole}{fraction}\z" if by_arrow else r"\A\z"
+    has_room = precision > scale and -limit < least and greatest < limit if field.range else precision > scale
 
     def read(text: str) -> Decimal | None:
         number = decimal_of(text, precision, scale)
         return number if number is not None and least <= number <= greatest else None
 
+    def by_arrow(wires: pa.Array) -> pa.Array:
+        numbers = wires.cast(pa.string()).cast(kind)
+        return _within(numbers, *field.range) if field.range else numbers
+
+    spellings = [(rf"\A-?{whole}{fraction}\z", by_arrow)] if has_room else []
+
     def finish_all(raws: Sequence[msgspec.Raw]) -> pa.Array:
         wires = pa.array(list(map(bytes, raws)), pa.binary())  # any JSON value: nobody has looked into a string yet
-        is_plain = pc.match_substring_regex(wires, plain)
-        numbers = pc.if_else(is_plain, wires, None).cast(pa.string()).cast(kind)
-        if by_arrow and field.range:
-            numbers = _within(numbers, *field.range)
-        return _completed(numbers, wires, lambda wire: read(wire.decode(errors="replace")))
+        return read_all(wires, kind, spellings, lambda wire: read(wire.decode(errors="replace")))
 
     # Raw, because msgspec's own Decimal also takes the string "12.5".
     return Column(msgspec.Raw, finish_all, Number, _or(("out_of_range",), read))
-
-
-def _completed(values: pa.Array, wires: pa.Array, read: Callable[[Any], Value | None]) -> pa.Array:
-    """The values, in place of nulls what `read` makes of what stood on the wire."""
-    if not values.null_count:
-        return values
-    missing = values.is_null()
-    found = pa.array(list(map(read, wires.filter(missing).to_pylist())), values.type)
-    return pc.replace_with_mask(values, missing, found)
 
 
 def _within(numbers: pa.Array, least: Decimal, greatest: Decimal) -> pa.Array:

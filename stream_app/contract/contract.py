@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stream_app.contract.columns import Value, column_of, typed
-from stream_app.contract.wire import is_too_deep, is_whole, json_of, may_not_be_whole, microseconds
+from stream_app.contract.times import microseconds
+from stream_app.contract.wire import is_too_deep, is_whole, json_of, may_not_be_whole
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 

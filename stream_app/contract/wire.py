@@ -1,10 +1,9 @@
-"""What stands on the wire, read exactly: JSON, and the times and numbers in it. Pure, safe on bytes of any kind."""
+"""What stands on the wire, read exactly: JSON, and the numbers in it. Pure, safe on bytes of any kind."""
 
 from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Never
 
@@ -105,33 +104,3 @@ def decimal_of(text: str, precision: int, scale: int) -> Decimal | None:
             text = f"{sign}{significant}e{power}"
     number = Decimal(text) or Decimal(0)  # no -0.00
     return number.quantize(_UNITS[scale], context=_ROOMY)
-
-
-# What fromisoformat reads beyond this (weeks, dates alone, other digits) is refused; the calendar is its part.
-_TIME = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?"
-    r"(?:Z|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])?"
-)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
-
-
-def microseconds(span: timedelta) -> int:
-    """A span in microseconds, exactly."""
-    return (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
-
-
-_FIRST = microseconds(datetime(1, 1, 1, tzinfo=UTC) - EPOCH)
-_LAST = microseconds(datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - EPOCH)
-
-
-def microseconds_of(text: str) -> int | None:
-    """The microseconds since the epoch of an ISO-8601 time, further digits cut; None for what is no such time."""
-    if not _TIME.fullmatch(text):
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    result = microseconds(time - (EPOCH if time.tzinfo else _NAIVE_EPOCH))
-    return result if _FIRST <= result <= _LAST else None  # an offset may lead out of the years 1 to 9999

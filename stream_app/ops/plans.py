@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stream_app.contract.wire import EPOCH, microseconds
+from stream_app.contract.times import EPOCH, microseconds
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.schema import PLANNED
 from stream_app.flows.flow import Flow, Layer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stream_app.contract.wire import microseconds
+from stream_app.contract.times import microseconds
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Measure, Session, Window
 from stream_app.flows.flow import Flow

@@ -25,7 +25,7 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows
 from pyspark.sql.types import StructType
 
-from stream_app.contract.wire import EPOCH, microseconds
+from stream_app.contract.times import EPOCH, microseconds
 from stream_app.sources.split import Split, encoded
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, standing
 from stream_app.storage.offsets import LayerOffset

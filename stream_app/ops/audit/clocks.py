@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from stream_app.contract.wire import EPOCH, microseconds
+from stream_app.contract.times import EPOCH, microseconds
 from stream_app.ops.audit.places import NOWHERE, Flags, Numbers
 from stream_app.ops.audit.stored import Stored
 from stream_app.storage.batch_files import BatchFile

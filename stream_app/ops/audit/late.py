@@ -16,7 +16,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from stream_app.contract.wire import microseconds
+from stream_app.contract.times import microseconds
 from stream_app.flows.flow import Flow
 from stream_app.ops.audit.clocks import EventTimes
 from stream_app.ops.audit.findings import Findings

@@ -14,7 +14,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from stream_app.contract.wire import microseconds
+from stream_app.contract.times import microseconds
 from stream_app.feeds.feed import Feed
 from stream_app.ops.audit.clocks import Clocks, one_batch, read_by_us
 from stream_app.ops.audit.findings import Findings

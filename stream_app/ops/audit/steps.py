@@ -10,7 +10,7 @@ import duckdb
 from rich.progress import Progress
 
 from stream_app.admission import rule_versions
-from stream_app.contract.wire import microseconds
+from stream_app.contract.times import microseconds
 from stream_app.errors import StreamAppError
 from stream_app.flows import unread
 from stream_app.flows.flow import Flow, Layer

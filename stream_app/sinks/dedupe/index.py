@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stream_app.contract.wire import microseconds
+from stream_app.contract.times import microseconds
 from stream_app.flows.batch import Batch
 from stream_app.storage.batch_files import BatchFile, batch_file, batch_files, replace, standing
 
