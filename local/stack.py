@@ -17,7 +17,8 @@ from producer import events
 from producer.settings import SettingsError
 from producer.settings import load_settings as load_producer_settings
 from stream_app.errors import ConfigError
-from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.load import load_feeds
 from stream_app.settings import Settings, load_settings
 
 _LOCAL = re.compile(r"(?:localhost|127\.0\.0\.1):(\d{1,5})")

@@ -19,7 +19,7 @@ if __package__ in {None, ""}:  # run by spark-submit as a file: its folder would
 
 from stream_app import logs
 from stream_app.errors import ConfigError, StreamAppError
-from stream_app.feeds.feed import load_feeds
+from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import flows
 from stream_app.plain import plain
 from stream_app.runtime import jvm

@@ -7,7 +7,8 @@ from hypothesis import settings
 
 from local import postgres
 from local.ports import any_free
-from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.load import load_feeds
 from stream_app.settings import PROJECT
 
 pytest_plugins = ["tests.spark.session", "tests.service.fixtures"]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import duckdb
 
 from stream_app.errors import ConfigError, StreamAppError, no_room_is_expected
-from stream_app.feeds.feed import load_feeds
+from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow, flows
 from stream_app.plain import plain
 from stream_app.settings import Settings, load_settings

@@ -16,7 +16,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.contract.contract import Contract
 from stream_app.feeds import schema
-from stream_app.feeds.feed import load_feeds
+from stream_app.feeds.load import load_feeds
 from stream_app.storage.planned import UNBOUNDED
 
 KAFKA_TS = int(datetime(2026, 11, 21, 1, 47, 10, tzinfo=UTC).timestamp()) * 1_000_000

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from local.ports import any_free
-from stream_app.feeds.feed import load_feeds
+from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Layer, flows
 from stream_app.ops.views import connect
 from stream_app.settings import PROJECT

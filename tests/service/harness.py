@@ -20,7 +20,8 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from pydantic import SecretStr
 
 from local.ports import any_free
-from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.ops.audit import Report, reconcile
 from stream_app.ops.views import connect

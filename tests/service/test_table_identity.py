@@ -18,7 +18,8 @@ from pyspark.sql.types import BooleanType, DoubleType, LongType, StringType, Str
 
 from stream_app.admission import ownership
 from stream_app.errors import ConfigError
-from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow, flows
 from stream_app.ops.tables import copy_tables
 from stream_app.settings import PROJECT, Settings

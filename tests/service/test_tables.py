@@ -12,7 +12,7 @@ from pyspark.sql.types import LongType, StructType, TimestampType
 
 from stream_app.admission import ownership
 from stream_app.errors import ConfigError, UnavailableError
-from stream_app.feeds.feed import load_feeds
+from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow, flows
 from stream_app.settings import PROJECT, Settings
 from stream_app.sinks.postgres import prepare

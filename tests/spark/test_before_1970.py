@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.ops import recompute, views
 from stream_app.settings import PROJECT

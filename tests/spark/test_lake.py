@@ -6,7 +6,8 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql.types import DateType
 
-from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.load import load_feeds
 from stream_app.feeds.parts import Lake
 from stream_app.flows.flow import Layer
 from stream_app.settings import PROJECT

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.ops import views
 from stream_app.ops.sql import view

@@ -11,7 +11,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.stateful_processor import StatefulProcessorHandle
 
-from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow, Layer
 from stream_app.layers import sessions as layer
 from stream_app.layers.runs import Runs

@@ -11,7 +11,7 @@ import pytest
 from stream_app.admission import ahead
 from stream_app.admission.admit import Admission
 from stream_app.errors import ConfigError
-from stream_app.feeds.feed import load_feeds
+from stream_app.feeds.load import load_feeds
 from stream_app.flows import lineage
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.kafka.broker import Broker, Topic

@@ -27,8 +27,9 @@ from stream_app.contract.contract import Contract, Rejected, Row
 from stream_app.contract.wire import Number, is_too_deep
 from stream_app.errors import ConfigError
 from stream_app.feeds import schema
-from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed
 from stream_app.feeds.fields import Field
+from stream_app.feeds.load import load_feeds
 from stream_app.storage.planned import UNBOUNDED
 
 FEED = load_feeds(Path(__file__).parents[2] / "conf" / "feeds", ["transactions"])[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stream_app.contract.contract import Contract, Rejected
-from stream_app.feeds.feed import load_feeds
+from stream_app.feeds.load import load_feeds
 from stream_app.settings import PROJECT, Settings
 from tests import docs
 

@@ -37,6 +37,7 @@ WITHOUT_SPARK = [
     "feeds.types",
     "feeds.fields",
     "feeds.feed",
+    "feeds.load",
     "contract.contract",
     "contract.columns",
     "contract.wire",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stream_app.errors import ConfigError
-from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.load import load_feeds
 from stream_app.feeds.parts import IDENTIFIER
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.ops import replay as replays
@@ -104,8 +106,9 @@ def test_what_is_refused_is_truly_taken_and_a_line_says_by_what(tmp_path: Path, 
             load(tmp_path, roles)
         line = str(refused.value)
         assert line.isprintable(), line
-        assert line.startswith(f"{tmp_path / roles['feed']}.toml: "), line
-        assert word in line.partition(".toml: ")[2]
+        problem = re.fullmatch(rf"{re.escape(str(tmp_path / roles['feed']))}\.toml(?::[0-9]+)?: (.*)", line)
+        assert problem is not None, line
+        assert word in problem[1]
 
 
 def test_a_column_that_no_output_adds_is_free(tmp_path: Path) -> None:

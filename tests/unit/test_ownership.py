@@ -10,8 +10,9 @@ import pytest
 
 from stream_app.admission import ownership
 from stream_app.errors import ConfigError
-from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed
 from stream_app.feeds.fields import Field
+from stream_app.feeds.load import load_feeds
 from stream_app.flows import lineage
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.settings import PROJECT

@@ -10,7 +10,7 @@ import pytest
 from producer.events import EventSource, feeds, seeded, source
 from producer.faults import SPOILERS, Kind, Shares, Traffic
 from stream_app.contract.contract import Contract, Rejected
-from stream_app.feeds.feed import load_feeds
+from stream_app.feeds.load import load_feeds
 from stream_app.storage.planned import UNBOUNDED
 
 NOW_MS = 1_795_234_830_125

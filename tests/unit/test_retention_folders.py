@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from stream_app.feeds.feed import load_feeds
+from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow, Layer
 from stream_app.runtime import retention
 from stream_app.runtime.retention import Retention

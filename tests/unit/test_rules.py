@@ -7,7 +7,8 @@ import pytest
 
 from stream_app.admission import ownership, reset_journal, rule_versions
 from stream_app.errors import ConfigError
-from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.load import load_feeds
 from stream_app.flows import lineage
 from stream_app.flows.flow import Flow, Layer
 from stream_app.settings import PROJECT

@@ -15,7 +15,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from stream_app.admission import ownership
 from stream_app.errors import ConfigError
 from stream_app.feeds import schema
-from stream_app.feeds.feed import load_feeds
+from stream_app.feeds.load import load_feeds
 from stream_app.feeds.parts import Session
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.layers.sessions import Found, Kept, settle

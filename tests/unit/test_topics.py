@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from stream_app.errors import StreamAppError
-from stream_app.feeds.feed import load_feeds
+from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import flows
 from stream_app.ops import topics
 from stream_app.settings import PROJECT

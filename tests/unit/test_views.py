@@ -15,7 +15,8 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.errors import ConfigError
 from stream_app.feeds import schema
-from stream_app.feeds.feed import Feed, load_feeds
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.ops import views
 from stream_app.ops.query import query
