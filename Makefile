@@ -15,7 +15,7 @@ $(if $(MISTAKE),$(error $(MISTAKE)))
 $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is given, but empty; leave it out)))
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup venv run broker postgres app produce up down logs ps status show query psql audit replay reset \
+.PHONY: help setup venv run broker postgres app produce up down logs ps status show query quarantine psql audit replay reset \
         test test-faults check bench soak compose-test lock
 
 help: ## list the targets
@@ -56,25 +56,28 @@ logs: ## follow the containers' logs; SERVICE=stream-app for one
 ps: ## list the containers
 	@$(COMPOSE) ps --all
 
-status: ## a row a sink: state, last batch, rows, lag, newest file; FEED= FORMAT=json
+status: ## a row a sink: state, last batch, rows, lag, newest file; FEED= SINK= FORMAT=json
 	@exec sh local/ops.sh status
 
-show: ## the newest rows of each output; FEED=
+show: ## the newest rows of each output; FEED= SINK= FORMAT=json
 	@exec sh local/ops.sh show
 
-query: ## SQL="..." over the outputs by DuckDB, a view per feed and layer; FEED=
+query: ## SQL="..." over the outputs by DuckDB, a view per feed and layer; FEED= FORMAT=json|ndjson|csv
 	@exec sh local/ops.sh query
+
+quarantine: ## quarantined records by reason, with the newest of each; FEED= REASON= FORMAT=json
+	@exec sh local/ops.sh quarantine
 
 psql: ## a shell on the database; SQL="..." runs a statement
 	@exec sh local/psql.sh
 
-audit: ## reconcile every output with bronze: nothing lost, nothing twice; FEED=
+audit: ## reconcile every output with bronze: nothing lost, nothing twice; FEED= FORMAT=json
 	@exec sh local/ops.sh audit
 
-replay: ## append quarantined records that pass by now; FEED= REASON= ALLOW= DRY_RUN=1
+replay: ## append quarantined records that pass by now; FEED= REASON= ALLOW=late DRY_RUN=1 FORMAT=json
 	@exec sh local/ops.sh replay
 
-reset: ## delete outputs and read again; FEED= SINK= TO=earliest|latest|<ISO time> YES=1
+reset: ## delete outputs and read again; FEED= SINK= TO=earliest|latest|<ISO time> YES=1 FORMAT=json
 	@exec sh local/ops.sh reset
 
 # Two at a time, the long ones first: a service that starts waits for more than it computes.

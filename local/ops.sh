@@ -1,5 +1,6 @@
 #!/bin/sh
-# sh local/ops.sh NAME: runs stream_app.ops.NAME where it can. It needs the files of the outputs, and no service.
+# sh local/ops.sh NAME: runs `python -m stream_app NAME` where it can, with the options that make was given, which
+# options.sh knows and the environment holds. It needs the files of the outputs, and no service.
 #
 # On this machine, unless the service is run by Compose and either there is no virtual environment here (then Docker
 # is all that is needed) or the command writes: then in the service's image, as the user who owns the outputs.
@@ -9,13 +10,20 @@ cd "$(dirname "$0")/.." || exit 2
 name=$1
 state=$(docker compose ps --all --format '{{.State}}' stream-app 2>/dev/null)
 
-in_image() {
-    set --
-    for option in $(sh local/options.sh "$name"); do
-        [ -z "$(printenv "$option")" ] || set -- "$@" -e "$option"
-    done
-    docker compose --progress quiet run --rm --no-deps "$@" stream-app python3 -m "stream_app.ops.$name"
-}
+# SINK=silver of make is --sink=silver, DRY_RUN=1 is --dry-run.
+set -- "$name"
+for option in $(sh local/options.sh "$name"); do
+    value=$(printenv "$option")
+    [ -n "$value" ] || continue
+    typed=--$(echo "$option" | tr A-Z_ a-z-)
+    case $option=$value in
+    YES=0 | DRY_RUN=0) ;;
+    YES=1 | DRY_RUN=1) set -- "$@" "$typed" ;;
+    *) set -- "$@" "$typed=$value" ;;
+    esac
+done
+
+in_image() { docker compose --progress quiet run --rm --no-deps stream-app python3 -m stream_app "$@"; }
 
 # Compose's database, or for who does not say, the one that `make run` or `make postgres` started.
 database_url() {
@@ -31,7 +39,7 @@ database_url() {
 
 on_this_machine() {
     database_url
-    sh local/setup.sh --venv-only && exec .venv/bin/python -m "stream_app.ops.$name"
+    sh local/setup.sh --venv-only && exec .venv/bin/python -m stream_app "$@"
 }
 
 case "$name $state" in
@@ -43,9 +51,9 @@ case "$name $state" in
     trap 'docker compose start stream-app' EXIT
     trap 'exit 130' INT # some shells run no EXIT trap where a signal ends them
     trap 'exit 143' TERM
-    docker compose stop stream-app && in_image
+    docker compose stop stream-app && in_image "$@"
     ;;
-"replay running" | "replay restarting") in_image ;;
-*" ") on_this_machine ;;
-*) if [ -x .venv/bin/python ]; then on_this_machine; else in_image; fi ;;
+"replay running" | "replay restarting") in_image "$@" ;;
+*" ") on_this_machine "$@" ;;
+*) if [ -x .venv/bin/python ]; then on_this_machine "$@"; else in_image "$@"; fi ;;
 esac

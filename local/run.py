@@ -17,10 +17,11 @@ from local.console import say
 from local.process import Child
 from local.stack import Stack
 from local.supervise import supervise
+from stream_app.cli.commands.status import table
 from stream_app.errors import ConfigError
 from stream_app.flows.flow import flows
 from stream_app.observe import status_file
-from stream_app.ops import status
+from stream_app.ops.status import status
 from stream_app.plain import plain
 from stream_app.storage.lock import sole_user
 
@@ -120,7 +121,7 @@ class _View:
 
 def _outputs(stack: Stack) -> RenderableType:
     root = stack.settings.output_path
-    return status.table(root, flows(stack.feeds, root))
+    return table(status(root, flows(stack.feeds, root)))
 
 
 def _programs(children: Sequence[Child]) -> Table:

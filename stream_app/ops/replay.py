@@ -1,9 +1,8 @@
-"""make replay [FEED=] [REASON=] [ALLOW=late] [DRY_RUN=1] - take records out of quarantine that pass now.
+"""Take records out of quarantine that pass by now.
 
-Judges the quarantined records again by today's feed file (after a rule was mended), forgiving the reasons in ALLOW, and
-puts those that pass into the feed's ledger, which silver's query reads beside bronze; gold and the CSV follow silver.
-REASON chooses the records that have that reason (missing, or missing:amount). The ledger makes it idempotent: a record
-in it is not taken again, and neither is one whose dedupe key silver holds. DRY_RUN=1 only counts, by reason.
+The quarantined records are judged again by today's feed file. Those that pass go into the feed's ledger, which silver's
+query reads beside bronze; gold and the CSV follow silver. The ledger makes it idempotent: a record in it is not taken
+again, and neither is one whose dedupe key silver holds.
 """
 
 from __future__ import annotations
@@ -11,27 +10,22 @@ from __future__ import annotations
 import fcntl
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
 from stream_app.contract.columns import typed
-from stream_app.contract.contract import Contract, Rejected
+from stream_app.contract.contract import FORGIVABLE, Contract, Rejected
 from stream_app.errors import ConfigError
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow, Layer
-from stream_app.ops.command import flag, option, run
 from stream_app.ops.plans import PLANNED, with_plans
 from stream_app.ops.sql import name, read_parquet, view
-from stream_app.ops.status import foreign
 from stream_app.ops.views import connect
 from stream_app.settings import Settings
 from stream_app.storage import lock
@@ -40,46 +34,71 @@ from stream_app.storage.batch_files import REPLAY, batch_file, batch_files, repl
 _BATCH_ROWS = 10_000
 
 
+@dataclass(frozen=True)
+class ReplayReport:
+    """What a replay of one feed found and did."""
+
+    feed: str
+    passing: Counter[str]
+    """The reasons of the records that pass now, each with how many had it."""
+    failing: Counter[str]
+    """Why records do not pass, each with how many."""
+    records: int
+    """How many pass."""
+    ledger: str | None
+    """The file that they are in; None where none passes, or it was to be a dry run."""
+    is_running: bool
+    """Whether a service runs, which takes them at once."""
+    reasons: tuple[str, ...] = ()
+    """The reasons that records in quarantine have, where none has the one that was asked for."""
+
+
 @dataclass
-class Verdicts:
+class _Verdicts:
     """The records that pass, as rows of silver, and why the others do not."""
 
     rows: list[tuple[object, ...]] = field(default_factory=list)
     passing: Counter[str] = field(default_factory=Counter)
     failing: Counter[str] = field(default_factory=Counter)
+    reasons: tuple[str, ...] = ()
 
 
-def replay(settings: Settings, flows: tuple[Flow, ...]) -> int:
-    """Replay each feed, and say what was done."""
-    is_dry = flag("DRY_RUN")
+def replay(
+    settings: Settings, flows: Sequence[Flow], *, reason: str = "", allow_late: bool = False, is_dry: bool = False
+) -> tuple[ReplayReport, ...]:
+    """Replay each feed; with `is_dry` only look.
+
+    `reason` chooses the records that have it, as `missing:amount`, or `missing` for that of any field. `allow_late`
+    forgives lateness. Raises ConfigError where OUTPUT_PATH is not there, or another replay is under way.
+    """
     if not settings.output_path.is_dir():
         raise ConfigError(f"OUTPUT_PATH: there is no folder {settings.output_path}")
-    allowed = frozenset(reason.strip() for reason in option("ALLOW").split(",") if reason.strip())
-    for silver in (flow for flow in flows if flow.layer is Layer.SILVER):
-        contract = Contract(silver.feed, forgive=allowed)
-        silver.layout.replay_lock.parent.mkdir(parents=True, exist_ok=True)
-        with silver.layout.replay_lock.open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(f"another replay of {silver.feed.name} is under way; wait for it to end") from None
-            verdicts = _judge(flows, silver, contract)
-            _print(silver.feed, verdicts)
-            if is_dry or not verdicts.rows:
-                continue
-            ledger = _append(silver, verdicts.rows)
-        when = "now" if lock.is_held(settings.output_path) else "with the next start"
-        print(f"{len(verdicts.rows):,} records are in the ledger ({ledger}); silver takes them {when}")
-    return 0
+    forgiven = frozenset({FORGIVABLE}) if allow_late else frozenset[str]()
+    silvers = [flow for flow in flows if flow.layer is Layer.SILVER]
+    return tuple(_replay(flows, silver, Contract(silver.feed, forgive=forgiven), reason, is_dry) for silver in silvers)
 
 
-def _judge(flows: tuple[Flow, ...], silver: Flow, contract: Contract) -> Verdicts:
+def _replay(flows: Sequence[Flow], silver: Flow, contract: Contract, reason: str, is_dry: bool) -> ReplayReport:
+    silver.layout.replay_lock.parent.mkdir(parents=True, exist_ok=True)
+    with silver.layout.replay_lock.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another replay of {silver.feed.name} is under way; wait for it to end") from None
+        found = _judge(flows, silver, contract, reason)
+        ledger = None if is_dry or not found.rows else _append(silver, found.rows)
+    is_running = lock.is_held(silver.root)
+    counts = found.passing, found.failing, len(found.rows)
+    return ReplayReport(silver.feed.name, *counts, ledger, is_running, found.reasons)
+
+
+def _judge(flows: Sequence[Flow], silver: Flow, contract: Contract, reason: str) -> _Verdicts:
     """Judge what is in quarantine and not in the ledger; of two with one dedupe key the first passes."""
-    verdicts = Verdicts()
+    verdicts = _Verdicts()
     key = contract.columns.index(silver.feed.dedupe.key)
     database = connect([flow for flow in flows if flow.feed is silver.feed])
     held: set[object] = set()
-    for batch in _candidates(database, silver):
+    for batch in _candidates(database, silver, reason):
         kafka_us = batch["kafka_ts"].cast(pa.int64()).to_pylist()
         coordinates = zip(*(batch[column].to_pylist() for column in ("topic", "partition", "offset")), strict=True)
         judged = map(contract.check, batch["value"].to_pylist(), kafka_us, batch[PLANNED].to_pylist())
@@ -99,23 +118,33 @@ def _judge(flows: tuple[Flow, ...], silver: Flow, contract: Contract) -> Verdict
             held.add(row[key])
             verdicts.rows.append(row)
             verdicts.passing.update(reasons)
+    if reason and not verdicts.passing and not verdicts.failing:
+        verdicts.reasons = _reasons(database, silver)
     return verdicts
 
 
-def _candidates(database: duckdb.DuckDBPyConnection, silver: Flow) -> Iterator[pa.RecordBatch]:
-    """The quarantined records with REASON that are not in the ledger, in Kafka's order."""
-    reason = option("REASON")
-    ledger = [file.path for file in batch_files(silver.layout.replay, REPLAY)]
-    done = f'ANTI JOIN {read_parquet(ledger)} USING (partition, "offset")' if ledger else ""
-    quarantined = with_plans(database, silver.feed, silver.root)
+def _candidates(database: duckdb.DuckDBPyConnection, silver: Flow, reason: str) -> Iterator[pa.RecordBatch]:
+    """Yield the records with the reason that wait in quarantine, in Kafka's order."""
     sql = (
-        f'SELECT value, reasons, kafka_ts, topic, partition, "offset", {PLANNED} FROM ({quarantined}) {done} '
+        f'SELECT value, reasons, kafka_ts, topic, partition, "offset", {PLANNED} FROM {_waiting(database, silver)} '
         # without a field it is that of any; a field's name may have a colon
         "WHERE $reason = '' OR list_contains(reasons, $reason) OR (NOT contains($reason, ':') "
         "AND len(list_filter(reasons, x -> starts_with(x, $reason || ':'))) > 0) "
         'ORDER BY kafka_ts, partition, "offset"'
     )
     yield from database.execute(sql, {"reason": reason}).to_arrow_reader(_BATCH_ROWS)
+
+
+def _reasons(database: duckdb.DuckDBPyConnection, silver: Flow) -> tuple[str, ...]:
+    sql = f"SELECT DISTINCT unnest(reasons) FROM {_waiting(database, silver)} ORDER BY 1"
+    return tuple(reason for (reason,) in database.execute(sql).fetchall())
+
+
+def _waiting(database: duckdb.DuckDBPyConnection, silver: Flow) -> str:
+    """Return the SQL for the quarantined records that are not in the ledger."""
+    ledger = [file.path for file in batch_files(silver.layout.replay, REPLAY)]
+    done = f' ANTI JOIN {read_parquet(ledger)} USING (partition, "offset")' if ledger else ""
+    return f"({with_plans(database, silver.feed, silver.root)}){done}"
 
 
 def _held(database: duckdb.DuckDBPyConnection, feed: Feed, keys: list[object]) -> set[object]:
@@ -135,16 +164,3 @@ def _append(silver: Flow, rows: list[tuple[object, ...]]) -> str:
     pq.write_table(pa.Table.from_arrays(arrays, schema=columns), partial, compression="zstd")
     replace(partial, target)
     return target.name
-
-
-def _print(feed: Feed, verdicts: Verdicts) -> None:
-    table = Table(title=f"quarantine of {feed.name}, by reason", title_justify="left", box=SIMPLE)
-    for column in ("reason", "passes now", "fails still"):
-        table.add_column(column, justify="left" if column == "reason" else "right")
-    for reason in sorted({*verdicts.passing, *verdicts.failing}):
-        table.add_row(foreign(reason), f"{verdicts.passing[reason]:,}", f"{verdicts.failing[reason]:,}")
-    Console().print(table)
-
-
-if __name__ == "__main__":
-    run("replay", replay)

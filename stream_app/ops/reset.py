@@ -1,70 +1,112 @@
-"""make reset [FEED=] [SINK=] [TO=earliest|latest|<ISO time>] [YES=1] - begin a sink anew, and all that follows it.
+"""Delete outputs with their checkpoints, so that they are made again; shown first, then done.
 
-Shows what will be deleted and what will be read again, asks, then removes the checkpoints with their outputs: silver
-takes gold and raw_csv along, bronze takes all; silver and quarantine take each other along where the rules were changed
-since they began (admission/rule_versions.py). TO says where bronze reads Kafka from; the others begin at the first
-file of the layer before. Refuses while the service runs. A reset that was cut short is finished by the next one, which
-does nothing else where neither SINK nor TO is given.
+A reset takes along all that follows the sink: silver takes gold and raw_csv, bronze takes all. Silver and quarantine
+take each other along where the rules were changed since they began (admission/rule_versions.py). Bronze reads Kafka
+again from where it is told; the others begin at the first file of the layer before.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-
-from rich.console import Console
-from rich.table import Table
 
 from stream_app.admission import reset_journal, rule_versions
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flows.flow import Flow, Layer
 from stream_app.kafka.broker import Broker
-from stream_app.ops.command import flag, option, run
-from stream_app.ops.status import statuses
+from stream_app.ops.status import status
 from stream_app.settings import Settings
-from stream_app.storage.batch_files import REPLAY, batch_files
+from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files
 from stream_app.storage.lock import sole_user
 from stream_app.storage.row_counts import count_rows
 
 _BROKER_SECONDS = 5.0
 
 
-def reset(settings: Settings, flows: tuple[Flow, ...]) -> int:
-    """Preview, ask, delete; 1 where the answer is no."""
-    sink = option("SINK", *dict.fromkeys(flow.sink for flow in flows)) or Layer.BRONZE
-    start = _start(option("TO"), sink)
+@dataclass(frozen=True)
+class Files:
+    """How much some files hold."""
+
+    files: int
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class SinkPlan:
+    """What a reset deletes of one sink, and where it reads again."""
+
+    name: str
+    output: Files
+    reads_from: str
+    late: Files
+    """Rows that came too late for it."""
+    replayed: Files
+    """Records that were replayed into it."""
+
+
+@dataclass(frozen=True)
+class ResetPlan:
+    """What a reset would do."""
+
+    finished: tuple[str, ...]
+    """The sinks of resets that were cut short, which are finished by now."""
+    sinks: tuple[SinkPlan, ...]
+    """What goes, upstream first; nothing where it was only to finish those."""
+    firsts: tuple[Flow, ...]
+    """The flows that were asked for; the others follow them."""
+    start: Mapping[str, str]
+    """Where bronze reads Kafka again, as options of Spark's source."""
+
+
+@contextmanager
+def planned(settings: Settings, flows: Sequence[Flow], sink: str = "", to: str = "") -> Iterator[ResetPlan]:
+    """Yield what a reset of that sink, else of bronze, would do; no service can start before the block ends.
+
+    `to` is where bronze reads Kafka again: earliest, latest or an ISO time, which is in UTC where it names no zone.
+    Resets that were cut short are finished first, and then nothing else is planned where neither is given.
+    Raises ConfigError for a sink that no feed has, for another `to`, and while a service runs.
+    """
+    first = sink or Layer.BRONZE
+    if first not in (known := [*dict.fromkeys(flow.sink for flow in flows)]):
+        raise ConfigError(f'--sink: "{sink}" is none of {", ".join(known)}')
+    start = _start(to, first)
     with sole_user(settings.output_path, patience_seconds=0):
-        finished = [f"{flow.feed.name}.{name}" for flow in flows for name in reset_journal.finish(flow.feed, flow.root)]
-        if finished:
-            print(f"finished the reset that was cut short: {', '.join(finished)} begin anew with the next start")
-            if not option("SINK") and not option("TO"):
-                return 0
-        chosen = [flow for first in flows if first.sink == sink for flow in rule_versions.begun_anew_with(first)]
-        _preview(settings, chosen, start)
-        if not flag("YES") and not _agreed():
-            print("nothing was changed")
-            return 1
-        for first in chosen:
-            if first.sink == sink:
-                reset_journal.begin(first, start)
-                reset_journal.finish(first.feed, settings.output_path)
-    print(f"done: {', '.join(flow.name for flow in chosen)} begin anew with the next start")
-    return 0
+        finished = tuple(f"{flow.feed.name}.{name}" for flow in flows for name in _finish(flow))
+        if finished and not sink and not to:
+            yield ResetPlan(finished, (), (), start)
+            return
+        firsts = tuple(flow for flow in flows if flow.sink == first)
+        chosen = [flow for one in firsts for flow in rule_versions.begun_anew_with(one)]
+        yield ResetPlan(finished, tuple(_sinks(settings, chosen, start, to)), firsts, start)
+
+
+def apply(plan: ResetPlan) -> None:
+    """Delete what was planned, inside of the block that yielded the plan. The next start reads again."""
+    for first in plan.firsts:
+        reset_journal.begin(first, dict(plan.start))
+        _finish(first)
+
+
+def _finish(flow: Flow) -> list[str]:
+    return reset_journal.finish(flow.feed, flow.root)
 
 
 def _start(to: str, sink: str) -> dict[str, str]:
-    """TO as options of Spark's Kafka source; {} leaves it to STARTING_OFFSETS."""
+    """Return it as options of Spark's Kafka source; {} leaves it to STARTING_OFFSETS."""
     if not to:
         return {}
     if sink != Layer.BRONZE:
-        problem = f"TO: is for bronze, which reads Kafka; {sink} begins at the first file of the layer before it"
+        problem = f"--to: is for bronze, which reads Kafka; {sink} begins at the first file of the layer before it"
         raise ConfigError(problem)
     if to in {"earliest", "latest"}:
         return {"startingOffsets": to}
     try:
         time = datetime.fromisoformat(to)
     except ValueError:
-        problem = f'TO: "{to}" is neither earliest, latest nor an ISO time such as 2026-11-21T08:00:00Z'
+        problem = f'--to: "{to}" is neither earliest, latest nor an ISO time such as 2026-11-21T08:00:00Z'
         raise ConfigError(problem) from None
     aware = time if time.tzinfo else time.replace(tzinfo=UTC)
     return {
@@ -73,31 +115,29 @@ def _start(to: str, sink: str) -> dict[str, str]:
     }
 
 
-def _preview(settings: Settings, chosen: list[Flow], start: dict[str, str]) -> None:
-    table = Table(title="will be deleted", title_justify="left")
-    for column in ("sink", "files", "rows", "MB", "then reads again from"):
-        table.add_column(column, justify="left" if column in {"sink", "then reads again from"} else "right")
-    for row, flow in zip(statuses(settings.output_path, chosen), chosen, strict=True):
-        size = f"{row.bytes / 1e6:,.2f}"
-        table.add_row(flow.name, f"{row.files:,}", f"{row.rows:,}", size, _reads_from(settings, flow, start))
+def _sinks(settings: Settings, chosen: Sequence[Flow], start: Mapping[str, str], to: str) -> Iterator[SinkPlan]:
+    for row, flow in zip(status(settings.output_path, chosen).sinks, chosen, strict=True):
         late = batch_files(flow.layout.late, flow.layout.late_name) if flow.drops_late else []
         replayed = batch_files(flow.layout.replay, REPLAY) if flow.layer is Layer.SILVER else []
-        for what, files in (("rows that came too late", late), ("replayed records", replayed)):
-            if files:
-                rows, total = sum(count_rows(f.path) for f in files), sum(f.path.stat().st_size for f in files)
-                table.add_row(f"  its {what}", f"{len(files):,}", f"{rows:,}", f"{total / 1e6:,.2f}", "")
-    Console().print(table)
+        output = Files(row.files, row.rows, row.bytes)
+        yield SinkPlan(flow.name, output, _reads_from(settings, flow, start, to), _held(late), _held(replayed))
 
 
-def _reads_from(settings: Settings, flow: Flow, start: dict[str, str]) -> str:
+def _held(files: Sequence[BatchFile]) -> Files:
+    return Files(
+        len(files), sum(count_rows(file.path) for file in files), sum(file.path.stat().st_size for file in files)
+    )
+
+
+def _reads_from(settings: Settings, flow: Flow, start: Mapping[str, str], to: str) -> str:
     if flow.upstream is None:
-        where = start.get("startingOffsets") or option("TO") or settings.starting_offsets
+        where = start.get("startingOffsets") or to or settings.starting_offsets
         return f"topic {flow.feed.topic}, {where} ({_first_offsets(settings, flow, start)})"
     files = flow.upstream.files()
     return f"{flow.upstream.name}, batch {files[0].first if files else 0} ({len(files):,} files)"
 
 
-def _first_offsets(settings: Settings, bronze: Flow, start: dict[str, str]) -> str:
+def _first_offsets(settings: Settings, bronze: Flow, start: Mapping[str, str]) -> str:
     try:
         broker = Broker(settings.kafka, _BROKER_SECONDS)
         topic = broker.topic(bronze.feed.topic)
@@ -110,14 +150,3 @@ def _first_offsets(settings: Settings, bronze: Flow, start: dict[str, str]) -> s
     except StreamAppError:
         return "no broker answers that could tell the offsets"
     return "partition:offset " + " ".join(f"{partition}:{offset}" for partition, offset in offsets.items())
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        problem = "YES: there is no terminal to ask at; add YES=1 to go ahead"
-        raise ConfigError(problem)
-    return input("delete them? [y/N] ").strip().lower() in {"y", "yes"}
-
-
-if __name__ == "__main__":
-    run("reset", reset)

@@ -13,7 +13,7 @@ import pytest
 
 from local import broker as local_broker
 from local.ports import any_free
-from stream_app.ops.status import statuses
+from stream_app.ops.status import status
 from tests.service.harness import Service
 from tests.service.servers import PARTITIONS, Database, KafkaBroker
 
@@ -119,6 +119,6 @@ def check(service: Service, rows: int, quarantined: int, sizes: list[int]) -> No
         assert service.count(layer) == rows, layer
     found = service.query("SELECT octet_length(value) FROM quarantine WHERE value_text[1] != '{' ORDER BY 1")
     assert found == [(size * MEGABYTE,) for size in (*SIZES, REFUSED)]
-    told = {status.sink: status for status in statuses(service.root, tuple(service.flows.values()))}
+    told = {row.sink: row for row in status(service.root, tuple(service.flows.values())).sinks}
     assert {told[sink].rows for sink in MIRRORS} == {rows}
     assert {status.restarts for status in told.values()} == {0}

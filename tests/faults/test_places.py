@@ -107,7 +107,7 @@ def _check_commands(place: Service, plain: Service) -> None:
         assert "transactions.silver" in service.op("status")
     rows = [[row["rows"] for row in json.loads(one.op("status", FORMAT="json"))] for one in (place, plain)]
     assert rows[0] == rows[1]
-    assert "begin anew with the next start" in place.op("reset", YES="1")
+    assert "read again with the next start" in place.op("reset", YES="1")
     assert not any(flow.files() for flow in place.flows.values())
 
 

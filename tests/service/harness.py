@@ -30,6 +30,9 @@ from stream_app.storage.offsets import by_partition
 from tests.service.servers import PARTITIONS, KafkaBroker
 
 DEADLINE_SECONDS = 240.0
+# What make hands on to a command; anything else that is given is a setting.
+_OPTIONS = {"FEED", "SINK", "SQL", "REASON", "ALLOW", "TO", "FORMAT"}
+_FLAGS = {"YES", "DRY_RUN"}
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS) -> None:
@@ -116,12 +119,14 @@ class Service:
         self.start(TRIGGER_INTERVAL="available-now", **environment)
         return self.end(expected)
 
-    def op(self, name: str, expected: int = 0, **environment: str) -> str:
-        """Run one of the operations as make does; its output."""
+    def op(self, name: str, expected: int = 0, **given: str) -> str:
+        """Run a command with options and settings as make is given them; return its output."""
+        options = [_typed(option, value) for option, value in given.items() if option in _OPTIONS | _FLAGS]
+        settings = {setting: value for setting, value in given.items() if setting not in _OPTIONS | _FLAGS}
         done = subprocess.run(
-            [self._python, "-m", f"stream_app.ops.{name}"],
+            [self._python, "-m", "stream_app", name, *options],
             cwd=self.project,
-            env=self._environment(environment),
+            env=self._environment(settings),
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -182,6 +187,11 @@ class Service:
             "TRIGGER_INTERVAL": "1 second",
         }
         return os.environ | own | self.environment | more
+
+
+def _typed(option: str, value: str) -> str:
+    name = f"--{option.lower().replace('_', '-')}"
+    return name if option in _FLAGS else f"{name}={value}"
 
 
 def jvm_options(folder: Path, *options: str) -> dict[str, str]:

@@ -287,7 +287,7 @@ def test_reset_rebuilds_from_bronze_and_bronze_from_where_it_is_told(service: Se
     service.drain()
     assert {name: service.contents(name) for name in before} == before
 
-    assert "TO: is for bronze" in service.op("reset", expected=2, SINK="gold", TO="latest", YES="1")
+    assert "--to: is for bronze" in service.op("reset", expected=2, SINK="gold", TO="latest", YES="1")
     assert "partition:offset 0:" in service.op("reset", TO=middle, YES="1")
     service.drain()
     assert 0 < service.count("bronze") < 1000

@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 from local.ports import any_free
 from stream_app.flows import unread
 from stream_app.flows.flow import Layer
-from stream_app.ops.status import statuses
+from stream_app.ops.status import status
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import KafkaBroker
 from tests.service.test_operations import _get
@@ -35,7 +35,7 @@ def keys(service: Service, layer: str = "silver") -> set[int]:
 
 
 def _bronze(service: Service) -> tuple[int | None, str]:
-    (bronze,) = [row for row in statuses(service.root, tuple(service.flows.values())) if row.sink == Layer.BRONZE]
+    (bronze,) = [row for row in status(service.root, tuple(service.flows.values())).sinks if row.sink == Layer.BRONZE]
     return bronze.held, bronze.state
 
 

@@ -1,5 +1,6 @@
 """make audit finds what is wrong: every part of it is shown to notice, and to be content with what is right."""
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -16,11 +17,12 @@ from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow, Layer
 from stream_app.ops import views
-from stream_app.ops.audit import Report, audit, reconcile
+from stream_app.ops.audit import Report, reconcile
 from stream_app.ops.audit.steps import Audit
 from stream_app.storage.batch_files import BatchFile, batch_file
 from stream_app.storage.layout import LATE
 from tests.helpers import START_MS, Row, app_settings, at, bronze_row, commit, plan, silver_row, value, write_layer
+from tests.unit.conftest import Cli
 
 Flows = dict[Layer, Flow]
 
@@ -247,10 +249,12 @@ def test_of_many_the_first_twenty_are_listed(flows: Flows) -> None:
     assert "(1, 36)" not in line
 
 
-def test_the_exit_code_says_it(flows: Flows, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = app_settings(flows[Layer.BRONZE].root)
-    assert audit(settings, tuple(flows.values())) == 0
-    assert "nothing lost, nothing twice" in capsys.readouterr().out
+def test_the_exit_code_says_it(flows: Flows, cli: Cli) -> None:
+    root = flows[Layer.BRONZE].root
+    done = cli(root, "audit")
+    assert (done.code, "nothing lost, nothing twice" in done.out) == (0, True)
+    (told,) = json.loads(cli(root, "audit", "--format=json").out)
+    assert (told["feed"], told["verdict"], told["wrong"]) == ("transactions", "right", [])
     write_gold(flows, [])
-    assert audit(settings, tuple(flows.values())) == 1
-    assert "WRONG gold is not what" in capsys.readouterr().out
+    done = cli(root, "audit")
+    assert (done.code, "WRONG gold is not what" in done.out) == (1, True)

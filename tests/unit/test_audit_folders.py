@@ -14,7 +14,7 @@ import pytest
 from stream_app.errors import StreamAppError
 from stream_app.flows import lineage, unread
 from stream_app.flows.flow import Layer
-from stream_app.ops.audit.report import Report
+from stream_app.ops.audit.report import Report, Verdict
 from stream_app.storage.batch_files import REPLAY, batch_file
 from tests.outputs import Output
 from tests.unit.test_audit_tampers import FEED, edit, found, lines, made, with_tables
@@ -41,7 +41,7 @@ def any_file(output: Output, folder: str) -> Path:
 def is_wrong(output: Output, *expected: str) -> Report:
     report = found(output)
     assert [what for what in expected if what not in lines(report)] == [], lines(report)
-    assert report.exit_code == 1
+    assert report.verdict is Verdict.WRONG
     return report
 
 

@@ -24,7 +24,7 @@ from stream_app.flows import lineage, unread
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.layers import raw_csv
 from stream_app.ops.audit import audit, reconcile, steps, work
-from stream_app.ops.audit.report import Report
+from stream_app.ops.audit.report import Report, Verdict
 from stream_app.storage import began, csv_files
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.planned import merged
@@ -152,7 +152,7 @@ def found(output: Output, **settings: object) -> Report:
 
 def test_what_is_right_is_right_in_every_layer(output: Output) -> None:
     report = found(output)
-    assert (report.wrong, report.not_audited, report.exit_code) == ([], [], 0)
+    assert (report.wrong, report.not_audited, report.verdict) == ([], [], Verdict.RIGHT)
     own = [count for count in report.counts if not count.startswith(("main.", "late_", "postgres_"))]
     assert {count: report.counts[count] for count in own} == {
         "bronze": 19,
@@ -400,7 +400,7 @@ def test_every_tamper_is_named(output: Output, tampers: tuple[str, ...]) -> None
     report = found(output)
     wrong = "\n".join(report.wrong)
     assert [tamper for tamper in tampers if TAMPERS[tamper][1] not in wrong] == [], report.wrong
-    assert report.exit_code == 1
+    assert report.verdict is Verdict.WRONG
 
 
 def lines(report: Report) -> str:
@@ -430,14 +430,14 @@ def test_a_table_that_no_database_shows_is_not_audited(output: Output, monkeypat
     report = found(output)
     assert report.wrong == []
     assert [line.partition(":")[0] for line in report.not_audited] == ["main.postgres_end", "main.postgres_bronze"]
-    assert report.exit_code == 3
+    assert report.verdict is Verdict.NOT_ALL
 
 
 def test_offsets_that_could_not_be_read_are_not_audited(output: Output) -> None:
     unread.note(output.flows[Layer.BRONZE], 2, [unread.Unread(0, 100, 110, "failed CRC32C check")])
     report = found(output)
     assert report.not_audited == ["bronze: batch 2 stepped over partition 0, offsets 100 to 109: failed CRC32C check"]
-    assert (report.wrong, report.exit_code) == ([], 3)
+    assert (report.wrong, report.verdict) == ([], Verdict.NOT_ALL)
 
 
 def with_a_rule(output: Output) -> Flow:
@@ -482,7 +482,7 @@ def test_what_was_pruned_is_not_audited_and_what_is_left_is(
         prune(output, sink, up_to)
     report = found(output, retention="prune")
     assert report.wrong == []
-    assert report.exit_code == 3
+    assert report.verdict is Verdict.NOT_ALL
     assert {line.partition(":")[0] for line in report.not_audited} >= {*pruned}
 
 
@@ -510,7 +510,7 @@ def test_of_pruned_outputs_a_tamper_is_named(output: Output, change: Callable[[O
     change(output)
     report = found(output, retention="prune")
     assert expected in "\n".join(report.wrong), lines(report)
-    assert report.exit_code == 1
+    assert report.verdict is Verdict.WRONG
 
 
 def test_an_output_path_that_is_not_there_or_empty_is_refused(output: Output, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from stream_app.settings import PROJECT
 # From what people type down to what knows nobody: a folder imports from itself and from those below it.
 ORDER = (
     "__main__",
+    "cli",
     "runtime",
     "ops",
     "observe",

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stream_app import __main__ as launcher
 from stream_app.errors import ConfigError
-from stream_app.runtime import jvm
+from stream_app.runtime import jvm, submit
 from stream_app.settings import load_settings
 
 
@@ -37,9 +36,9 @@ def test_log4j_is_told_a_uri_in_which_no_sign_has_a_meaning_for_it_or_for_a_shel
 def test_a_checkout_from_which_java_cannot_run_is_refused(
     folder: str, master: str, sign: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launcher, "PROJECT", Path(folder))
+    monkeypatch.setattr(submit, "PROJECT", Path(folder))
     with pytest.raises(ConfigError, match="in its name, where a path ends for Java; move it") as refused:
-        launcher._become_spark_submit(load_settings(_env_file=None, spark_master=master))
+        submit.become_spark_submit(load_settings(_env_file=None, spark_master=master))
     assert f"'{sign}'" in str(refused.value)
 
 

@@ -172,15 +172,15 @@ FROM generate_series(1::bigint, 60000) n
 """
 
 
-def test_query_sees_the_tables_as_they_are(
-    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_query_sees_the_tables_as_they_are(places: Places, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = flows(load_feeds(PROJECT / "conf" / "feeds", ["user_activity"]), tmp_path)
     table = "user_activity.postgres_page_view_counts"
 
     def ask(columns: str, url: str) -> str:
-        monkeypatch.setenv("SQL", f"SELECT {columns} FROM {table}" if columns else "SELECT * FROM silver")
-        assert query(app_settings(tmp_path, database_url=url), made) == 0
+        sql = f"SELECT {columns} FROM {table}" if columns else "SELECT * FROM silver"
+        rows = query(app_settings(tmp_path, database_url=url), made, sql)
+        assert rows is not None
+        rows.relation().show(max_width=200)
         return capsys.readouterr().out
 
     with pytest.raises(ConfigError, match=rf"^DATABASE_URL: is not set, [^\n]*; {table} is a table of it$"):

@@ -20,15 +20,15 @@ from stream_app.feeds.load import load_feeds
 from stream_app.feeds.parts import IDENTIFIER
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.ops import replay as replays
-from stream_app.ops import reset as resets
 from stream_app.ops import views
+from stream_app.ops.quarantine import quarantine
 from stream_app.ops.query import query
 from stream_app.ops.replay import replay
-from stream_app.ops.reset import reset
-from stream_app.ops.show import show
+from stream_app.ops.reset import planned
+from stream_app.ops.show import Shown, show
 from stream_app.ops.sql import name as quoted
 from stream_app.ops.sql import names, view
-from stream_app.ops.status import statuses
+from stream_app.ops.status import status
 from stream_app.sources.layer import _source_of
 from stream_app.storage.batch_files import REPLAY, batch_files
 from tests import words
@@ -189,38 +189,34 @@ def check_views(made: tuple[Flow, ...]) -> None:
             assert bool(rows) is (bool(made[0].files()) and flow.layer is not Layer.RAW_CSV), sink
 
 
-def check_commands(made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def check_commands(made: tuple[Flow, ...]) -> None:
     """Every command that needs no database runs, and tells what is there."""
     feed, root = made[0].feed, made[0].root
     ours = app_settings(root)
-    for option in ("SQL", "REASON", "ALLOW", "DRY_RUN", "SINK", "TO", "YES"):
-        monkeypatch.delenv(option, raising=False)
-    assert show(ours, made) == 0
-    shown = capsys.readouterr().out
+    shown = {output.name: output for output in show(ours, made).outputs}
     for flow in made:
         if flow.layer not in {Layer.TOPIC, Layer.TABLE}:
             expected = {Layer.BRONZE: 2, Layer.QUARANTINE: len(feed.fields), Layer.RAW_CSV: 0}.get(flow.layer, 1)
-            assert f"{flow.name}: {expected} rows" in shown
-    assert [status.rows for status in statuses(root, made)][:3] == [2, len(feed.fields), 1]
-    with pytest.raises(ConfigError, match=r"^SQL: give a query over ") as hint:
-        query(ours, made)
+            assert isinstance(found := shown[flow.name], Shown)
+            assert found.count == expected
+    assert [sink.rows for sink in status(root, made).sinks][:3] == [2, len(feed.fields), 1]
+    with pytest.raises(ConfigError, match=r"^--sql: give a query over ") as hint:
+        query(ours, made, "")
     some = str(hint.value).partition("over ")[2].partition(", ")[0]
-    monkeypatch.setenv("SQL", f"SELECT 40 + count(*) FROM {some}")
-    assert query(ours, made) == 0
-    assert "42" in capsys.readouterr().out
+    counted = query(ours, made, f"SELECT 40 + count(*) AS n FROM {some}")
+    assert counted is not None
+    assert [*counted.records()] == [{"n": 42}]
 
-    monkeypatch.setattr(resets, "_agreed", lambda: False)
     for flow in {flow.layer: flow for flow in made if flow.layer in {Layer.SILVER, Layer.LAKE}}.values():
-        monkeypatch.setenv("SINK", flow.sink)
-        assert reset(ours, made) == 1
-        assert "nothing was changed" in capsys.readouterr().out
+        with planned(ours, made, flow.sink) as plan:
+            assert flow.name in {sink.name for sink in plan.sinks}
 
     column = next(reversed(feed.fields))
-    monkeypatch.setenv("REASON", f"bad_type:{feed.path_of(column)[0]}".strip())
-    assert replay(ours, made) == 0
-    monkeypatch.delenv("REASON")
-    assert replay(ours, made) == 0
-    assert "repeat of a record that silver holds" in capsys.readouterr().out
+    (by_reason,) = quarantine(made, reason=f"bad_type:{feed.path_of(column)[0]}".strip())
+    assert [one.records for one in by_reason.reasons] == [1]
+    replay(ours, made, reason=f"bad_type:{feed.path_of(column)[0]}".strip())
+    (done,) = replay(ours, made)
+    assert done.failing["repeat of a record that silver holds"]
     silver = next(flow for flow in made if flow.layer is Layer.SILVER)
     ledger = [pq.read_table(file.path).num_rows for file in batch_files(silver.layout.replay, REPLAY)]
     assert sum(ledger) == len(feed.fields) - 1
@@ -234,7 +230,7 @@ def test_every_word_as_a_feed(tmp_path: Path) -> None:
         database = views.connect([silver, quarantine])
         assert database.execute("SELECT count(*) FROM silver").fetchall() == [(0,)]
         assert replays._held(database, feed, ["x"]) == set()
-        assert list(replays._candidates(database, silver)) == []
+        assert list(replays._candidates(database, silver, "")) == []
     database = views.connect([Flow(feed, Layer.SILVER, tmp_path) for feed in found])
     for feed in found:
         assert database.execute(f"SELECT count(*) FROM {view(feed.name, 'silver')}").fetchall() == [(0,)]
@@ -254,7 +250,7 @@ def test_every_word_as_a_sink_and_as_a_column(tmp_path: Path) -> None:
         (folder / "order.toml").write_text(text)
         made = flows(load_feeds(folder, ["order"]), folder)
         check_views(made)
-        assert show(app_settings(folder), made) == 0
+        assert show(app_settings(folder), made).outputs
 
 
 _AT_ONCE = 40
@@ -283,8 +279,6 @@ TEXTS = st.text(
 @given(data=st.data())
 def test_any_name_in_any_place(
     tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     data: st.DataObject,
 ) -> None:
     wire = st.sampled_from(words.WIRE_NAMES) | TEXTS
@@ -299,12 +293,10 @@ def test_any_name_in_any_place(
     made = flows([feed], folder)
     write_outputs(made)
     check_views(made)
-    check_commands(made, monkeypatch, capsys)
+    check_commands(made)
 
 
-def test_every_odd_name_in_the_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_odd_name_in_the_record(tmp_path: Path) -> None:
     for first in range(0, len(words.WIRE_NAMES), len(FIELDS)):
         few = (words.WIRE_NAMES * 2)[first : first + len(FIELDS)]
         folder = tmp_path / str(first)
@@ -312,4 +304,4 @@ def test_every_odd_name_in_the_record(
         made = flows([load(folder, HARMLESS, dict(zip(FIELDS, few, strict=True)))], folder)
         write_outputs(made)
         check_views(made)
-        check_commands(made, monkeypatch, capsys)
+        check_commands(made)

@@ -1,6 +1,7 @@
 """make replay: what it takes out of quarantine, over files as the service writes them."""
 
 import fcntl
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,13 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow, Layer, flows
-from stream_app.ops.replay import replay
 from stream_app.storage.batch_files import REPLAY, batch_files
 from stream_app.storage.planned import merged, pinned
-from tests.helpers import START_MS, Row, app_settings, bronze_row, silver_row, tree, value, write_layer
+from tests.helpers import START_MS, Row, bronze_row, silver_row, tree, value, write_layer
+from tests.unit.conftest import Cli
 
 TOO_LATE = 600  # seconds after its event that Kafka took a record; the feed allows three minutes
 
@@ -27,14 +27,13 @@ def made(feed: Feed, tmp_path: Path) -> dict[Layer, Flow]:
 
 
 @pytest.fixture
-def run(made: dict[Layer, Flow], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Replay:
+def run(made: dict[Layer, Flow], cli: Cli) -> Replay:
     """A function that replays with those options, and returns what was printed."""
 
-    def run(**options: str) -> str:
-        for option in ("REASON", "ALLOW", "DRY_RUN"):
-            monkeypatch.setenv(option, options.get(option, ""))
-        assert replay(app_settings(made[Layer.BRONZE].root), tuple(made.values())) == 0
-        return capsys.readouterr().out
+    def run(*options: str, code: int = 0) -> str:
+        done = cli(made[Layer.BRONZE].root, "replay", *options)
+        assert done.code == code
+        return done.out + done.err
 
     return run
 
@@ -86,11 +85,11 @@ def test_reason_chooses_whole_reasons_with_or_without_their_field(
     """Only what was asked for is taken: not what merely begins with the same letters."""
     reasons = [["not_allowed:currency"], ["not_allowed:status", "future"], ["missing:amount"]]
     write_layer(made[Layer.QUARANTINE], 0, [quarantined(n, value(n), *why) for n, why in enumerate(reasons)])
-    run(REASON=reason)
+    run(f"--reason={reason}")
     assert taken(made) == expected
 
 
-@pytest.mark.parametrize(("allow", "expected"), [("", []), ("late", ["t0"])])
+@pytest.mark.parametrize(("allow", "expected"), [("", []), ("--allow=late", ["t0"])])
 def test_allow_forgives_the_time_and_nothing_else(
     made: dict[Layer, Flow], run: Replay, allow: str, expected: list[str]
 ) -> None:
@@ -99,7 +98,7 @@ def test_allow_forgives_the_time_and_nothing_else(
     future = quarantined(1, value(1, 2 * TOO_LATE), "future", seconds=TOO_LATE + 1)
     not_whole = quarantined(2, value(2, amount=None), "missing:amount", "late", seconds=TOO_LATE)
     write_layer(made[Layer.QUARANTINE], 0, [late, future, not_whole])
-    run(ALLOW=allow)
+    run(*filter(None, [allow]))
     assert taken(made) == expected
 
 
@@ -127,7 +126,7 @@ def test_a_client_s_clock_is_no_way_past_ours(made: dict[Layer, Flow], run: Repl
         write_layer(made[Layer.QUARANTINE], 0, refused[:1])
         write_layer(made[Layer.QUARANTINE], hour, refused[1:])
         expected = ["t1", "t2"]
-    printed = run(ALLOW="late")
+    printed = run("--allow=late")
     assert taken(made) == expected
     assert "future" in printed
 
@@ -136,8 +135,7 @@ def test_what_leaves_no_whole_row_cannot_be_allowed(made: dict[Layer, Flow], run
     """A refusal touches nothing."""
     write_layer(made[Layer.QUARANTINE], 0, [quarantined(0, value(0, amount=None), "missing:amount")])
     before = tree(made[Layer.BRONZE].root)
-    with pytest.raises(ConfigError, match=r"^missing cannot be forgiven, only late$"):
-        run(ALLOW="missing")
+    assert "invalid choice: 'missing' (choose from 'late')" in run("--allow=missing", code=2)
     assert tree(made[Layer.BRONZE].root) == before
 
 
@@ -147,7 +145,7 @@ def test_a_dry_run_counts_and_writes_nothing(made: dict[Layer, Flow], run: Repla
     write_layer(made[Layer.QUARANTINE], 0, rows)
     root = made[Layer.BRONZE].root
     before = tree(root)
-    printed = run(DRY_RUN="1")
+    printed = run("--dry-run")
     assert ["out_of_range:amount", "3", "2"] in [line.split() for line in printed.splitlines()]
     assert "in the ledger" not in printed
     assert tree(root) == before | {"transactions/_replay.lock": b""}
@@ -180,8 +178,7 @@ def test_a_second_replay_of_the_feed_is_refused_while_one_is_under_way(made: dic
     write_layer(made[Layer.QUARANTINE], 0, [quarantined(0, value(0), "not_allowed:city")])
     with made[Layer.SILVER].layout.replay_lock.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match=r"^another replay of transactions is under way"):
-            run()
+        assert "replay: another replay of transactions is under way" in run(code=2)
     assert taken(made) == []
     run()
     assert taken(made) == ["t0"]
@@ -209,3 +206,31 @@ def test_a_replay_that_dies_is_done_again_once(
     assert ledgers(made) == [[silver_row(0), silver_row(1)]]
     run()
     assert taken(made) == ["t0", "t1"]
+
+
+def test_a_reason_that_no_record_has_is_answered_with_those_there_are(made: dict[Layer, Flow], run: Replay) -> None:
+    """An empty table would leave a typing mistake unseen."""
+    rows = [quarantined(0, value(0), "not_allowed:city", "late"), quarantined(1, value(1, amount=None), "future")]
+    write_layer(made[Layer.QUARANTINE], 0, rows)
+    nothing = "transactions: no record that waits in quarantine has the reason"
+    assert run("--reason=foo") == f"{nothing} foo; there are future, late, not_allowed:city\n"
+    assert taken(made) == []
+    run()
+    assert run("--reason=late") == (
+        "transactions: no record that waits in quarantine has the reason late; there are future\n"
+    )
+
+
+def test_what_a_replay_did_is_told_as_json(made: dict[Layer, Flow], run: Replay) -> None:
+    write_layer(made[Layer.QUARANTINE], 0, [quarantined(0, value(0), "late"), quarantined(1, b"x", "not_json")])
+    (told,) = json.loads(run("--format=json"))
+    (ledger,) = batch_files(made[Layer.SILVER].layout.replay, REPLAY)
+    assert told == {
+        "feed": "transactions",
+        "passing": {"late": 1},
+        "failing": {"not_json": 1},
+        "records": 1,
+        "ledger": ledger.path.name,
+        "is_running": False,
+        "reasons": [],
+    }

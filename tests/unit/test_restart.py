@@ -17,9 +17,10 @@ from stream_app.kafka.broker import Broker, Topic
 from stream_app.ops import reset as ops
 from stream_app.storage import lock
 from stream_app.storage.batch_files import batch_file
-from tests.helpers import START, START_MS, app_settings, bronze_row, commit, plan, tree, write_file, write_layer
+from tests.helpers import START, START_MS, bronze_row, commit, plan, tree, write_file, write_layer
+from tests.unit.conftest import Cli, Done
 
-Reset = Callable[..., int]
+Reset = Callable[..., Done]
 
 
 @pytest.fixture
@@ -35,20 +36,15 @@ def all_flows(feed: Feed, tmp_path: Path) -> tuple[Flow, ...]:
 
 
 @pytest.fixture
-def run(all_flows: tuple[Flow, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reset:
-    """`make reset` with those options."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Reset:
+    """Run the reset command with those options."""
 
     def no_broker(*_: object) -> Broker:
         raise UnavailableError
 
     monkeypatch.setattr(ops, "Broker", no_broker)
 
-    def run_with(**options: str) -> int:
-        for name in ("SINK", "TO", "YES"):
-            monkeypatch.setenv(name, options.get(name, ""))
-        return ops.reset(app_settings(tmp_path), all_flows)
-
-    return run_with
+    return lambda *options: cli(tmp_path, "reset", *options)
 
 
 def left(all_flows: tuple[Flow, ...]) -> list[str]:
@@ -72,7 +68,7 @@ def left(all_flows: tuple[Flow, ...]) -> list[str]:
     ],
 )
 def test_a_reset_takes_what_follows(run: Reset, all_flows: tuple[Flow, ...], sink: str, expected: list[str]) -> None:
-    assert run(SINK=sink, YES="1") == 0
+    assert run(f"--sink={sink}", "--yes").code == 0
     assert left(all_flows) == expected
 
 
@@ -90,8 +86,8 @@ def test_a_reset_takes_what_follows(run: Reset, all_flows: tuple[Flow, ...], sin
 def test_to_says_where_bronze_reads_again(
     run: Reset, all_flows: tuple[Flow, ...], to: str, expected: dict[str, str]
 ) -> None:
-    run(TO="latest", YES="1")  # an earlier reset's choice is forgotten
-    assert run(TO=to, YES="1") == 0
+    run("--to=latest", "--yes")  # an earlier reset's choice is forgotten
+    assert run(f"--to={to}", "--yes").code == 0
     assert reset_journal.first_offsets(all_flows[0].feed, all_flows[0].root, "earliest") == expected
 
 
@@ -125,7 +121,7 @@ class OneTopic:
 def test_the_preview_says_what_goes_and_from_where_it_is_read_again(
     all_flows: tuple[Flow, ...],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    cli: Cli,
     to: str | datetime,
     default: str,
     offset: int,
@@ -138,11 +134,11 @@ def test_the_preview_says_what_goes_and_from_where_it_is_read_again(
     write_layer(gold, 0, []).path.rename(
         batch_file(gold.layout.late, gold.layout.late_name, "parquet", START_MS, 0).path
     )
-    for name, text in {"SINK": "", "TO": to if isinstance(to, str) else to.isoformat(), "YES": "1"}.items():
-        monkeypatch.setenv(name, text)
     size = f"{bronze.files()[0].path.stat().st_size / 1e6:.2f}"
-    assert ops.reset(app_settings(bronze.root, **({"starting_offsets": default} if default else {})), all_flows) == 0
-    lines = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
+    options = f"--to={to if isinstance(to, str) else to.isoformat()}", "--yes"
+    done = cli(bronze.root, "reset", *options, STARTING_OFFSETS=default)
+    assert done.code == 0
+    lines = [line.replace("│", " ").split() for line in done.out.splitlines()]
     of_bronze = next(line for line in lines if "transactions.bronze" in line)
     assert of_bronze[:4] == ["transactions.bronze", "1", "3", size]
     assert of_bronze[-2:] == ["(partition:offset", f"0:{offset})"]
@@ -152,8 +148,8 @@ def test_the_preview_says_what_goes_and_from_where_it_is_read_again(
 
 
 def test_a_reset_of_silver_leaves_where_bronze_began(run: Reset, all_flows: tuple[Flow, ...]) -> None:
-    run(TO="latest", YES="1")
-    run(SINK="silver", YES="1")
+    run("--to=latest", "--yes")
+    run("--sink=silver", "--yes")
     assert reset_journal.first_offsets(all_flows[0].feed, all_flows[0].root, "earliest") == {
         "startingOffsets": "latest"
     }
@@ -162,43 +158,60 @@ def test_a_reset_of_silver_leaves_where_bronze_began(run: Reset, all_flows: tupl
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"SINK": "platinum"}, "SINK: "),
-        ({"TO": "yesterday"}, "TO: "),
-        ({"SINK": "silver", "TO": "latest"}, "TO: is for bronze"),
-        ({"YES": "yes"}, "YES: "),
-        ({}, "YES: there is no terminal"),
+        (["--sink=platinum"], "reset: --sink: "),
+        (["--to=yesterday"], "reset: --to: "),
+        (["--sink=silver", "--to=latest"], "reset: --to: is for bronze"),
+        (["--yes=yes"], "reset: argument --yes: "),
+        ([], "reset: --yes: there is no terminal"),
     ],
 )
 def test_a_wrong_option_changes_nothing(
-    run: Reset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str], problem: str
+    run: Reset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], problem: str
 ) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     before = tree(tmp_path)
-    with pytest.raises(ConfigError, match=problem):
-        run(**options)
+    done = run(*options)
+    assert done.code == 2
+    assert done.err.startswith(problem)
     assert {name: data for name, data in tree(tmp_path).items() if name != "_lock"} == before
 
 
-def test_no_is_no(
-    run: Reset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_is_no(run: Reset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda _: "n")
     before = tree(tmp_path)
-    assert run() == 1
-    assert "transactions.silver" in capsys.readouterr().out
+    done = run()
+    assert done.code == 1
+    assert "transactions.silver" in done.out
+    assert done.out.endswith("nothing was changed\n")
     assert {name: data for name, data in tree(tmp_path).items() if name != "_lock"} == before
 
 
 def test_it_refuses_while_the_service_runs(run: Reset, tmp_path: Path) -> None:
-    with lock.sole_user(tmp_path, 0), pytest.raises(ConfigError, match="is in use by process"):
-        run(YES="1")
+    with lock.sole_user(tmp_path, 0):
+        done = run("--yes")
+    assert (done.code, "is in use by process" in done.err) == (2, True)
 
 
-@pytest.mark.parametrize("options", [{}, {"SINK": "gold", "YES": "1"}])
+def test_as_json_it_shows_and_deletes_only_what_was_agreed_to(run: Reset, all_flows: tuple[Flow, ...]) -> None:
+    """A program is not asked, and no question is among the JSON."""
+    shown = run("--sink=silver", "--format=json")
+    assert shown.code == 1
+    told = json.loads(shown.out)
+    assert ([sink["name"].partition(".")[2] for sink in told["sinks"]], told["is_done"]) == (
+        ["silver", "gold", "raw_csv"],
+        False,
+    )
+    assert len(left(all_flows)) == 5
+    done = run("--sink=silver", "--format=json", "--yes")
+    assert (done.code, json.loads(done.out)) == (0, told | {"is_done": True})
+    assert left(all_flows) == ["bronze", "quarantine"]
+
+
+@pytest.mark.parametrize("options", [(), ("--sink=gold", "--yes")])
 @pytest.mark.parametrize("deletions", range(10))
 def test_a_reset_cut_short_anywhere_is_finished_by_the_next(
-    run: Reset, all_flows: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch, deletions: int, options: dict[str, str]
+    run: Reset, all_flows: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch, deletions: int, options: tuple[str, ...]
 ) -> None:
     """Die before each of the folders that go; until it is finished, the service refuses to start."""
     feed, root = all_flows[0].feed, all_flows[0].root
@@ -214,10 +227,10 @@ def test_a_reset_cut_short_anywhere_is_finished_by_the_next(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", delete_or_die)
         with pytest.raises(KeyboardInterrupt):
-            run(TO="latest", YES="1")
+            run("--to=latest", "--yes")
     with pytest.raises(ConfigError, match="make reset FEED=transactions"):
         reset_journal.check_finished(feed, root)
-    assert run(**options) == 0
+    assert run(*options).code == 0
     reset_journal.check_finished(feed, root)
     assert left(all_flows) == []
     assert reset_journal.first_offsets(feed, root, "earliest") == {"startingOffsets": "latest"}
@@ -227,16 +240,16 @@ def test_to_finish_a_reset_deletes_no_more_than_that_was_to(run: Reset, all_flow
     """What the service's line says to type has no SINK, which means bronze anywhere else."""
     gold = next(flow for flow in all_flows if flow.layer is Layer.GOLD)
     reset_journal.begin(gold, {})
-    assert run() == 0
+    assert run().code == 0
     assert left(all_flows) == ["bronze", "quarantine", "silver", "raw_csv"]
 
 
 def test_the_ledger_of_replays_goes_with_silver(run: Reset, all_flows: tuple[Flow, ...]) -> None:
     silver = next(flow for flow in all_flows if flow.layer is Layer.SILVER)
     silver.layout.replay.mkdir()
-    run(SINK="gold", YES="1")
+    run("--sink=gold", "--yes")
     assert silver.layout.replay.exists()
-    run(SINK="silver", YES="1")
+    run("--sink=silver", "--yes")
     assert not silver.layout.replay.exists()
 
 

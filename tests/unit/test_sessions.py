@@ -21,10 +21,10 @@ from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.layers.sessions import Found, Kept, settle
 from stream_app.ops import recompute
 from stream_app.ops.audit import reconcile
-from stream_app.ops.show import show
 from stream_app.settings import PROJECT
 from stream_app.storage.batch_files import batch_file
 from tests.helpers import START_MS, Row, app_settings, at, commit, plan, write_layer
+from tests.unit.conftest import Cli
 
 SECOND = 1_000_000
 GAP = 10 * SECOND
@@ -219,10 +219,9 @@ def test_the_audit_notices_every_mistake(flow: Flow, mistake: str) -> None:
     assert any(line.startswith(expected) for line in wrong(flow)), wrong(flow)
 
 
-def test_the_newest_session_is_shown_first(flow: Flow, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_newest_session_is_shown_first(flow: Flow, cli: Cli) -> None:
     write_sessions(flow, [SOUND, SOUND | {"session_id": "newer", "session_start": at(30)}])
-    assert show(app_settings(flow.root), (flow,)) == 0
-    shown = capsys.readouterr().out
+    shown = cli(flow.root, "show", "--feed=user_activity", f"--sink={flow.sink}").out
     assert "user_activity.user_sessions: 2 rows" in shown
     assert shown.index("newer") < shown.index("user of a")
 

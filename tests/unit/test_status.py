@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from stream_app.cli.commands.status import table
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow, flows
 from stream_app.observe import status_file
 from stream_app.observe.monitor import Monitor, State
-from stream_app.ops import status
+from stream_app.ops.status import SinkStatus, status
 from stream_app.plain import plain
 from stream_app.storage import lock
 from tests.helpers import (
     START_MS,
-    app_settings,
     bronze_row,
     commit,
     plan,
@@ -25,6 +25,7 @@ from tests.helpers import (
     write_file,
     write_layer,
 )
+from tests.unit.conftest import Cli
 
 
 @pytest.fixture
@@ -32,12 +33,12 @@ def made(feed: Feed, tmp_path: Path) -> tuple[Flow, ...]:
     return flows([feed], tmp_path)
 
 
-def row(made: tuple[Flow, ...], sink: str) -> status.SinkStatus:
-    return next(found for found in status.statuses(made[0].root, made) if found.sink == sink)
+def row(made: tuple[Flow, ...], sink: str) -> SinkStatus:
+    return next(found for found in status(made[0].root, made).sinks if found.sink == sink)
 
 
 def test_a_sink_that_never_ran(made: tuple[Flow, ...]) -> None:
-    for found in status.statuses(made[0].root, made):
+    for found in status(made[0].root, made).sinks:
         assert (found.state, found.files, found.rows, found.bytes) == ("stopped", 0, 0, 0)
         assert (found.last_batch, found.newest_file, found.newest_file_age) == (None, None, None)
 
@@ -150,7 +151,7 @@ def test_the_table_has_a_row_a_sink_and_the_errors_under_it(made: tuple[Flow, ..
     status_file.write(made[0].root, monitor)
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(status.table(made[0].root, made))
+        console.print(table(status(made[0].root, made)))
     assert all(flow.name in capture.get() for flow in made)
     assert "transactions.gold: ValueError: no" in capture.get()
     assert f"{made[2].name}: its topic refused 1,200 records" in capture.get()
@@ -160,7 +161,7 @@ def test_the_table_has_a_row_a_sink_and_the_errors_under_it(made: tuple[Flow, ..
     "written", ["[/", "[/red] [red]x", "[link=file:///x]", ":smile:", "\x1b[2J\x9b2J\r\n", "\ud800"]
 )
 def test_what_others_wrote_is_shown_and_never_obeyed(
-    feed: Feed, tmp_path: Path, written: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    feed: Feed, tmp_path: Path, written: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error quotes records, and a folder has any name; both would be markup to rich, or orders to a terminal."""
     made = flows([feed], tmp_path / "".join(sign for sign in written if sign not in "/\r\n\ud800"))
@@ -170,16 +171,17 @@ def test_what_others_wrote_is_shown_and_never_obeyed(
     monitor[made[3]].state = State.FAILED
     status_file.write(made[0].root, monitor)
     monkeypatch.setenv("COLUMNS", "400")
-    assert status.status(app_settings(made[0].root), made) == 0
-    shown = capsys.readouterr().out
+    shown = cli(made[0].root, "status").out
     assert f"transactions.gold: ValueError: {plain(written)} end" in shown
     assert plain(made[0].root) in shown
     assert "\x1b" not in shown
 
 
-def test_format_json_is_json(
-    made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("FORMAT", "json")
-    assert status.status(app_settings(made[0].root), made) == 0
-    assert [found["sink"] for found in json.loads(capsys.readouterr().out)] == [str(flow.layer) for flow in made]
+def test_format_json_is_json(made: tuple[Flow, ...], cli: Cli) -> None:
+    done = cli(made[0].root, "status", "--format=json")
+    assert [found["sink"] for found in json.loads(done.out)] == [str(flow.layer) for flow in made]
+
+
+def test_one_sink_of_one_feed_is_shown_alone(made: tuple[Flow, ...], cli: Cli) -> None:
+    done = cli(made[0].root, "status", "--feed=transactions", "--sink=gold", "--format=json", FEEDS="user_activity")
+    assert [(found["feed"], found["sink"]) for found in json.loads(done.out)] == [("transactions", "gold")]

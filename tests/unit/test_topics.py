@@ -1,34 +1,32 @@
 """ops/topics.py: the topics that the service of Compose starts with; a stub stands in for the broker."""
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError
 
-from stream_app.errors import StreamAppError
-from stream_app.feeds.load import load_feeds
-from stream_app.flows.flow import flows
 from stream_app.ops import topics
-from stream_app.settings import PROJECT
 from tests.fakes import FakeAdmin
-from tests.helpers import app_settings
+from tests.unit.conftest import Cli
 
-Create = Callable[[FakeAdmin], str]
+Create = Callable[..., str]
 
 
 @pytest.fixture
-def create(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Create:
+def create(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Create:
     """A function that creates the topics of both feeds on that broker, and returns what was printed."""
     monkeypatch.delenv("KAFKA_TOPIC", raising=False)
-    made = flows(load_feeds(PROJECT / "conf" / "feeds", ["transactions", "user_activity"]), tmp_path)
-    settings = app_settings(tmp_path, kafka_bootstrap_servers="k:1")
 
-    def create(admin: FakeAdmin) -> str:
+    def create(admin: FakeAdmin, *options: str, code: int = 0) -> str:
         monkeypatch.setattr(topics, "AdminClient", admin)
-        assert topics.topics(settings, made) == 0
+        settings = {"FEEDS": "transactions,user_activity", "KAFKA_BOOTSTRAP_SERVERS": "k:1"}
+        done = cli(tmp_path, "topics", *options, **settings)
         assert admin.config["bootstrap.servers"] == "k:1"
-        return capsys.readouterr().out
+        assert done.code == code
+        return done.out + done.err
 
     return create
 
@@ -64,8 +62,8 @@ def test_another_program_may_be_quicker(create: Create) -> None:
 
 def test_a_refusal_is_one_line_that_names_the_topic(create: Create) -> None:
     """The service does not start on a topic that is missing."""
-    with pytest.raises(StreamAppError, match=r"^topic user_activity cannot be made: [^\n]+$"):
-        create(FakeAdmin(refused={"user_activity": KafkaError.POLICY_VIOLATION}))
+    told = create(FakeAdmin(refused={"user_activity": KafkaError.POLICY_VIOLATION}), code=1)
+    assert re.fullmatch(r"topics: topic user_activity cannot be made: [^\n]+\n", told)
 
 
 def test_a_broker_that_is_still_starting_is_waited_for(create: Create) -> None:
@@ -84,5 +82,13 @@ def test_without_a_broker_it_ends_with_the_setting_that_may_be_wrong(
     monkeypatch.setattr(topics, "_PATIENCE_SECONDS", 0.0)
     admin = FakeAdmin()
     admin.unanswered = 1_000_000
-    with pytest.raises(StreamAppError, match=r"^KAFKA_BOOTSTRAP_SERVERS: no answer from k:1 \([^\n]+\)$"):
-        create(admin)
+    told = create(admin, code=1)
+    assert re.fullmatch(r"topics: KAFKA_BOOTSTRAP_SERVERS: no answer from k:1 \([^\n]+\)\n", told)
+
+
+def test_one_feed_s_topics_as_json(create: Create) -> None:
+    admin = FakeAdmin("user_activity")
+    assert json.loads(create(admin, "--feed=user_activity", "--format=json")) == [
+        {"name": "enriched_activity", "partitions": 3},
+        {"name": "user_activity", "partitions": None},
+    ]

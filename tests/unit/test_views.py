@@ -1,5 +1,8 @@
 """make query and make show: a view per feed and layer, with the right columns whether or not there are files."""
 
+import csv
+import json
+import re
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -13,18 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app.errors import ConfigError
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow, Layer, flows
 from stream_app.ops import views
-from stream_app.ops.query import query
-from stream_app.ops.show import show
 from stream_app.settings import PROJECT
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.row_counts import count_rows
-from tests.helpers import app_settings, bronze_row, silver_row, value, write_file, write_layer
+from tests.helpers import bronze_row, silver_row, value, write_file, write_layer
+from tests.unit.conftest import Cli
 
 COORDINATES = {
     "kafka_ts": "TIMESTAMP WITH TIME ZONE",
@@ -201,13 +202,10 @@ def test_the_dialect_is_not_guessed_from_the_first_rows(feed: Feed, first: tuple
     check_csv(feed, [first] * 25_000 + [('a"b', "x,y", "l\r\nm")])
 
 
-def test_show_names_every_layer_with_its_rows(
-    made: tuple[Flow, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_show_names_every_layer_with_its_rows(made: tuple[Flow, ...], tmp_path: Path, cli: Cli) -> None:
     write_layer(made[0], 0, [bronze_row(0, value(0)), bronze_row(1, b"\xff\xfe"), bronze_row(2, None)])
     write_layer(made[2], 0, [silver_row(0, merchant="Bar & Söhne")])
-    assert show(app_settings(tmp_path), made) == 0
-    shown = capsys.readouterr().out
+    shown = cli(tmp_path, "show").out
     for line in ("transactions.bronze: 3 rows", "transactions.silver: 1 rows", "transactions.gold: 0 rows"):
         assert line in shown
     assert "Bar & Söhne" in shown
@@ -235,18 +233,59 @@ def test_what_is_merged_while_it_is_read_can_be_read_to_the_end(
         assert connection.sql("SELECT count(*) FROM silver").fetchone() == (2,)
 
 
-def test_query_asks_for_sql(made: tuple[Flow, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SQL", raising=False)
-    with pytest.raises(ConfigError, match=r"^SQL: .*transactions\.silver"):
-        query(app_settings(tmp_path), made)
+def test_show_tells_the_same_as_json(made: tuple[Flow, ...], tmp_path: Path, cli: Cli) -> None:
+    write_layer(made[2], 0, [silver_row(n, seconds=n) for n in range(7)])
+    (silver,) = json.loads(cli(tmp_path, "show", "--sink=silver", "--format=json").out)
+    assert (silver["name"], silver["rows"]) == ("transactions.silver", 7)
+    assert [row["txn_id"] for row in silver["newest"]] == ["t6", "t5", "t4", "t3", "t2"]
 
 
-def test_query_prints_the_result(
-    made: tuple[Flow, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("sql", ["", ";", " ", "-- only a remark"])
+def test_query_asks_for_sql(tmp_path: Path, cli: Cli, sql: str) -> None:
+    done = cli(tmp_path, "query", f"--sql={sql}")
+    assert done.code == 2
+    assert re.match(r"query: --sql: .*transactions\.silver.*\n$", done.err)
+
+
+def test_query_prints_the_result(made: tuple[Flow, ...], tmp_path: Path, cli: Cli) -> None:
     write_layer(made[2], 0, [silver_row(7)])
-    monkeypatch.setenv("SQL", "SELECT txn_id, amount FROM transactions.silver")
-    assert query(app_settings(tmp_path), made) == 0
-    shown = capsys.readouterr().out
+    shown = cli(tmp_path, "query", "--sql=SELECT txn_id, amount FROM transactions.silver").out
     assert "t7" in shown
     assert "12.50" in shown
+    assert "decimal(18,2)" in shown
+
+
+def test_a_mistake_in_sql_is_one_line(tmp_path: Path, cli: Cli) -> None:
+    done = cli(tmp_path, "query", "--sql=SELECT nothing FROM silver")
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert done.err.startswith("query: Binder Error: ")
+
+
+VALUES = """
+SELECT sum(i) AS wide, 1.50::DECIMAL(5,2) AS exact, 'NaN'::DOUBLE AS none, NULL AS nothing, [1, 2] AS many,
+    {'at': TIMESTAMPTZ '2026-11-21 02:00:00+01'} AS nested, MAP {DATE '2026-11-21': 'x'} AS mapped,
+    '\\xFFa'::BLOB AS bytes
+FROM range(3) t(i)
+"""
+
+
+def test_what_programs_read_has_every_type_and_every_row(tmp_path: Path, cli: Cli) -> None:
+    """Values as the service writes them elsewhere: times in UTC, decimals exact; and JSON that all parsers take."""
+    record = {
+        "wide": 3,
+        "exact": "1.50",
+        "none": None,
+        "nothing": None,
+        "many": [1, 2],
+        "nested": {"at": "2026-11-21T01:00:00Z"},
+        "mapped": {"2026-11-21": "x"},
+        "bytes": "\\xffa",
+    }
+    assert json.loads(cli(tmp_path, "query", f"--sql={VALUES}", "--format=json").out) == [record]
+    assert [json.loads(cli(tmp_path, "query", f"--sql={VALUES}", "--format=ndjson").out)] == [record]
+    columns, cells = csv.reader(cli(tmp_path, "query", f"--sql={VALUES}", "--format=csv").out.splitlines())
+    assert columns == [*record]
+    assert cells[:5] == ["3", "1.50", "", "", "[1, 2]"]
+    many = cli(tmp_path, "query", "--sql=FROM range(25000)", "--format=ndjson").out.splitlines()
+    assert json.loads(many[-1]) == {"range": 24999}
+    assert "?" in cli(tmp_path, "query", "--sql=FROM range(25000)").out

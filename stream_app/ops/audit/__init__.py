@@ -1,53 +1,54 @@
-"""make audit: every output is reconciled with bronze, from the files alone (__main__.py says what that means)."""
+"""Every output is reconciled with bronze, from the files alone.
+
+Every record of bronze is judged again by the contract's definition: it is exactly silver's row of its place, exactly
+quarantine's with every reason, or repeats a row that silver kept. The CSV and lakes equal silver row by row; windows,
+sessions and the tables of PostgreSQL are computed again, less the rows that are kept as late, which must be silver's
+and late indeed. What a layer has not taken yet is counted as pending, and is no loss.
+"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from collections.abc import Callable, Sequence
 
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flows.flow import Flow, Layer
-from stream_app.ops.audit.report import RIGHT, WRONG, Report
+from stream_app.ops.audit.report import AuditReport, Report, Verdict
 from stream_app.ops.audit.state import State
 from stream_app.ops.audit.steps import Audit
 from stream_app.ops.views import FilesChangedError, OpenFiles
 from stream_app.settings import Settings
 
-__all__ = ["Report", "audit", "reconcile"]
+__all__ = ["AuditReport", "Report", "Verdict", "audit", "reconcile"]
 
 _ATTEMPTS = 5
+Progress = Callable[[str, int, int], None]
+"""Is told the feed, how many records of bronze are judged, and how many there are."""
 
 
-def audit(settings: Settings, flows: tuple[Flow, ...]) -> int:
-    """Print a report for each feed; the worst of their exit codes.
+def _in_silence(*_: object) -> None:
+    pass
+
+
+def audit(settings: Settings, flows: Sequence[Flow], progress: Progress = _in_silence) -> AuditReport:
+    """Audit each feed of those flows.
 
     Raises ConfigError where OUTPUT_PATH holds nothing of a feed: then there is nothing that could be right.
     """
     feeds = [flow for flow in flows if flow.layer is Layer.BRONZE]
     for bronze in feeds:
         _check_output(bronze, settings)
-    codes = []
-    for bronze in feeds:
-        report = reconcile(bronze, settings, Console(stderr=True))
-        report.print()
-        codes.append(report.exit_code)
-    return WRONG if WRONG in codes else max(codes, default=RIGHT)
+    return AuditReport([reconcile(bronze, settings, progress) for bronze in feeds])
 
 
-def reconcile(bronze: Flow, settings: Settings, console: Console | None = None) -> Report:
-    """Audit the feed of that bronze flow, beside a running service, too; how far it is, a terminal is shown.
+def reconcile(bronze: Flow, settings: Settings, progress: Progress = _in_silence) -> Report:
+    """Audit the feed of that bronze flow, beside a running service, too.
 
     Retention may take a file away while they are looked up: then it begins again. Once they are open, it may do so.
     """
     changed: Exception | None = None
     for _ in range(_ATTEMPTS):
         try:
-            with ExitStack() as stack:
-                files = stack.enter_context(OpenFiles())
-                progress = _bar(console)
-                stack.enter_context(progress)
+            with OpenFiles() as files:
                 return Audit(State(bronze, files), settings, progress).report()
         except (FilesChangedError, FileNotFoundError) as error:
             changed = error
@@ -56,12 +57,6 @@ def reconcile(bronze: Flow, settings: Settings, console: Console | None = None) 
         f"If no service runs, its start says what to type ({changed})"
     )
     raise StreamAppError(problem)
-
-
-def _bar(console: Console | None) -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    is_seen = console is not None and console.is_terminal
-    return Progress(*columns, console=console, transient=True, disable=not is_seen)
 
 
 def _check_output(bronze: Flow, settings: Settings) -> None:

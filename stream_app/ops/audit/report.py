@@ -1,17 +1,19 @@
-"""What the audit says of a feed, and the exit code that goes with it."""
+"""What the audit says of a feed, as a value."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from stream_app.plain import plain
+class Verdict(StrEnum):
+    """What an audit comes to."""
 
-RIGHT, WRONG, NOT_AUDITED = 0, 1, 3
+    RIGHT = "right"
+    WRONG = "wrong"
+    NOT_ALL = "not all could be looked at"
+    """What was looked at is right."""
 
 
 @dataclass
@@ -28,26 +30,21 @@ class Report:
     """A line for each thing that no audit looks at."""
 
     @property
-    def exit_code(self) -> int:
-        """Return the exit code, as docs/operations.md#the-audit lists them."""
+    def verdict(self) -> Verdict:
+        """Return what it comes to."""
         if self.wrong:
-            return WRONG
-        return NOT_AUDITED if self.not_audited else RIGHT
+            return Verdict.WRONG
+        return Verdict.NOT_ALL if self.not_audited else Verdict.RIGHT
 
-    def print(self) -> None:
-        """Print the counts, then a line for each finding, then the verdict."""
-        table = Table(title=f"audit of {self.feed}", title_justify="left", box=SIMPLE, show_header=False)
-        for counted, count in self.counts.items():
-            table.add_row(Text(plain(counted)), f"{count:,}")
-        Console().print(table)
-        for line in self.wrong:
-            print(f"WRONG {plain(line)}")
-        for line in (*self.not_audited, *self.beyond):
-            print(f"NOT AUDITED {plain(line)}")
-        print(self._verdict())
 
-    def _verdict(self) -> str:
-        if self.wrong:
-            return f"{len(self.wrong)} things are wrong"
-        looked_at = "nothing lost, nothing twice"
-        return f"{looked_at} in what was looked at; not all was" if self.not_audited else looked_at
+@dataclass(frozen=True)
+class AuditReport:
+    """What was found of each feed."""
+
+    feeds: Sequence[Report]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the worst of the feeds'."""
+        found = {report.verdict for report in self.feeds}
+        return next((one for one in (Verdict.WRONG, Verdict.NOT_ALL) if one in found), Verdict.RIGHT)

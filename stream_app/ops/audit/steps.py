@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import duckdb
-from rich.progress import Progress
 
 from stream_app.admission import rule_versions
 from stream_app.contract.times import microseconds
@@ -39,10 +39,11 @@ _PLACE = ("partition", "offset")
 class Audit:
     """Audits what a state has opened."""
 
-    def __init__(self, state: State, settings: Settings, progress: Progress) -> None:
+    def __init__(self, state: State, settings: Settings, progress: Callable[[str, int, int], None]) -> None:
         self._state = state
         self._settings = settings
         self._progress = progress
+        self._done = 0
         self._feed = state.bronze.feed
         self._report = Report(self._feed.name)
         self._findings = Findings()
@@ -119,9 +120,11 @@ class Audit:
                 places[layer].save(saved)
                 since = self._since(layer, own) if own is not None else 0
                 layers.append(judges.Layer(stored, saved, since))
-            task = self._progress.add_task(f"{self._feed.name}: records judged", total=state.records.rows)
-            advance = partial(self._progress.advance, task)
-            return judged(partial(Judge, self._feed, *layers), shares, advance)
+            return judged(partial(Judge, self._feed, *layers), shares, self._advance)
+
+    def _advance(self, records: int) -> None:
+        self._done += records
+        self._progress(self._feed.name, self._done, self._state.records.rows)
 
     def _since(self, layer: str, rows: Numbers) -> int:
         """The first record of bronze of which the layer must have the row, if it ever had."""

@@ -1,0 +1,62 @@
+"""Take records out of quarantine that pass by now."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from stream_app.cli.chosen import chosen
+from stream_app.cli.command import Command, feed_option, flag, format_option
+from stream_app.cli.output import foreign, print_json, table
+from stream_app.contract.contract import FORGIVABLE
+from stream_app.ops.replay import ReplayReport, replay
+from stream_app.plain import plain
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    feed_option(parser)
+    parser.add_argument("--reason", metavar="REASON", default="", help="only records with it: missing:amount, missing")
+    parser.add_argument("--allow", choices=[FORGIVABLE], help="a reason that keeps no record out")
+    flag(parser, "--dry-run", "only count, by reason")
+    format_option(parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    with chosen(options) as (settings, flows):
+        is_late = options.allow == FORGIVABLE
+        done = replay(settings, flows, reason=options.reason, allow_late=is_late, is_dry=options.dry_run)
+    if options.format == "json":
+        print_json(done)
+    else:
+        for report in done:
+            _print(report, options.reason)
+    return 0
+
+
+def _print(report: ReplayReport, reason: str) -> None:
+    found = table(f"quarantine of {report.feed}, by reason", "reason", numbers=("passes now", "fails still"))
+    for one in sorted({*report.passing, *report.failing}):
+        found.add_row(foreign(one), f"{report.passing[one]:,}", f"{report.failing[one]:,}")
+    if found.rows:
+        Console().print(found)
+    else:
+        which = f" has the reason {plain(reason)}" if reason else ""
+        there_are = f"; there are {plain(', '.join(report.reasons))}" if report.reasons else ""
+        print(f"{report.feed}: no record that waits in quarantine{which}{there_are}")
+    if report.ledger:
+        when = "now" if report.is_running else "with the next start"
+        print(f"{report.records:,} records are in the ledger ({report.ledger}); silver takes them {when}")
+
+
+COMMAND = Command(
+    about="""
+        Judges the quarantined records again by today's feed file, after a rule was mended. It puts those that pass
+        into the feed's ledger, which silver's query reads beside bronze. Gold and the CSV follow silver. A second
+        replay takes nothing twice.
+    """,
+    options=_options,
+    run=_run,
+    exits={0: "done", 1: "a file cannot be read or written"},
+    examples=("--dry-run", "--reason=not_allowed:currency", "--allow=late"),
+)

@@ -1,0 +1,96 @@
+"""A row a sink: state, last batch, rows, lag, newest file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from rich.box import SIMPLE
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+from stream_app.cli.chosen import chosen, of_sink
+from stream_app.cli.command import Command, feed_option, format_option, sink_option
+from stream_app.cli.output import foreign, print_json
+from stream_app.ops.status import SinkStatus, StatusReport, status
+
+# Where the output is no terminal, or a narrow one, lines are longer rather than names folded.
+_NARROWEST = 150
+
+
+def table(report: StatusReport) -> RenderableType:
+    """Return the report as a table, and under it what is wrong or waits."""
+    result = Table(title=foreign(report.root), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    for column in ("sink", "state", "restarts", "batch", "age", "files", "rows", "MB", "behind", "newest file", "age"):
+        text = column in {"sink", "state", "newest file"}
+        result.add_column(column, justify="left" if text else "right", overflow="fold" if text else "ellipsis")
+    for row in report.sinks:
+        result.add_row(
+            f"{row.feed}.{row.sink}",
+            foreign(row.state),
+            str(row.restarts),
+            _show(row.last_batch),
+            _age(row.last_batch_age),
+            f"{row.files:,}",
+            f"{row.rows:,}",
+            f"{row.bytes / 1e6:,.2f}",
+            _show(row.behind),
+            _show(row.newest_file),
+            _age(row.newest_file_age),
+        )
+    remarks = (foreign(f"{row.feed}.{row.sink}: {remark}") for row in report.sinks for remark in _remarks(row))
+    return Group(result, *remarks)
+
+
+def _remarks(row: SinkStatus) -> Iterator[str]:
+    if row.held:
+        yield f"{row.held:,} records wait for open transactions"
+    if row.last_error:
+        yield row.last_error
+    if row.refused:
+        yield f"its topic refused {row.refused:,} records since the start, see the log"
+
+
+def _show(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    feed_option(parser)
+    sink_option(parser, "the one sink to show [all]")
+    format_option(parser)
+
+
+def show(report: StatusReport, kind: str) -> None:
+    """Print the report as a table, or as a JSON list of sinks."""
+    if kind == "json":
+        print_json(report.sinks)
+    else:
+        Console(width=max(Console().width, _NARROWEST)).print(table(report))
+
+
+def _run(options: argparse.Namespace) -> int:
+    with chosen(options) as (settings, flows):
+        show(status(settings.output_path, of_sink(flows, options.sink)), options.format)
+    return 0
+
+
+COMMAND = Command(
+    about="""
+        Shows a row a sink: its state, restarts, last batch, files, rows, lag and newest file, and what went wrong last.
+        It reads the files and what the service last wrote of itself. So it works beside a running service and after.
+    """,
+    options=_options,
+    run=_run,
+    exits={0: "shown"},
+    examples=("", "--feed=transactions --format=json"),
+)
