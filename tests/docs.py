@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the settings, and the tables of docs/storage.md from the layout: python -m tests.docs."""
+"""Write what docs/ has of the code, of settings, places and the schema of feed files: python -m tests.docs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings
 from producer.settings import Settings as ProducerSettings
 from stream_app.settings import PROJECT, Settings
 from stream_app.storage.layout import PLACES, Layout
+from tests import feed_schema
 
 PAGE = PROJECT / "docs" / "settings.md"
 STORAGE = PROJECT / "docs" / "storage.md"
@@ -132,3 +133,4 @@ def _places(subject: str) -> Iterator[str]:
 if __name__ == "__main__":
     PAGE.write_text(page())
     STORAGE.write_text(storage_page())
+    feed_schema.PAGE.write_text(feed_schema.page())

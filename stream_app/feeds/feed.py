@@ -56,24 +56,28 @@ class InconsistentError(ValueError):
 
 
 class Feed(Frozen):
-    """One feed, consistent in itself: every column that a part names is declared and of a fitting type.
-
-    fields: column of silver -> its declaration, in silver's order.
-    windows, sessions: sink of gold -> its declaration.
-    lakes, topics: sink of silver's rows -> its declaration.
-    tables: PostgreSQL table -> its declaration; its sink is called postgres_<table>.
-    """
+    """One feed, consistent in itself: every column that a part names is declared and of a fitting type."""
 
     name: ColumnName
+    """The name of its file."""
     topic: Topic
+    """The topic that is read. No two feeds read the same one."""
     fields: dict[ColumnName, Field]
+    """Column of silver -> its declaration, in silver's order."""
     event_time: EventTime
+    """Which column says when it happened, and how far from Kafka's timestamp that may be."""
     dedupe: Dedupe
+    """What identifies a record, and how long repeats are looked for."""
     windows: dict[ColumnName, Window] = pydantic.Field(default_factory=dict)
+    """Sink of gold -> its declaration."""
     sessions: dict[ColumnName, Session] = pydantic.Field(default_factory=dict)
+    """Sink of gold -> its declaration."""
     lakes: dict[ColumnName, Lake] = pydantic.Field(default_factory=dict)
+    """Sink of silver's rows, in folders by date -> its declaration."""
     topics: dict[ColumnName, TopicSink] = pydantic.Field(default_factory=dict)
+    """Sink of silver's rows, on another topic -> its declaration."""
     tables: dict[ColumnName, Table] = pydantic.Field(default_factory=dict)
+    """PostgreSQL table -> its declaration; its sink is called postgres_<table>."""
 
     def path_of(self, column: str) -> tuple[str, ...]:
         """Return the names that lead to a declared column in a record; in reasons they are joined by dots."""

@@ -62,23 +62,20 @@ Path = Annotated[
 
 
 class Field(Frozen):
-    """One required, non-null field: its type, where a record has it, and its rules.
-
-    type: string, timestamp, double, long, boolean or decimal(p,s).
-    path: where the record has it; None means the column's own name (Feed.path_of tells). Dots descend; where a name
-    has a dot, the path is an array of names.
-    length: fewest and most characters of a string, both allowed.
-    range: least and greatest number, both allowed.
-    allowed: the only strings allowed.
-    pattern: a regular expression (RE2) that the whole string matches.
-    """
+    """One required, non-null field: its type, where a record has it, and its rules."""
 
     type: TypeName
+    """string, timestamp, double, long, boolean or decimal(p,s)."""
     path: Path | None = None
+    """Where the record has it; without it the column's own name. Where a name has a dot, an array of names."""
     length: tuple[int, int] | None = None
+    """Fewest and most characters of a string, both allowed."""
     range: tuple[Decimal, Decimal] | None = None
+    """Least and greatest number, both allowed."""
     allowed: tuple[str, ...] | None = None
+    """The only strings allowed; without `length` and `pattern`."""
     pattern: Annotated[str, AfterValidator(_pattern)] | None = None
+    """A regular expression (RE2) that the whole string matches."""
 
     @property
     def as_type(self) -> types.Type:

@@ -7,12 +7,17 @@ import re
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
 
 # Lower case only: Spark resolves columns without regard to case, so two that differ by it would be one.
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _DURATION = re.compile(r"([0-9]{1,6}) (second|minute|hour|day)s?")
 _MEASURE = re.compile(r"(count)|(sum|avg|max|min|distinct)\(([^()]+)\)")
+
+
+def _text(pattern: re.Pattern[str], example: str) -> WithJsonSchema:
+    """Return what docs/feed.schema.json says of a text that is read by that pattern."""
+    return WithJsonSchema({"type": "string", "pattern": f"^({pattern.pattern})$", "examples": [example]})
 
 
 def quoted(value: object) -> str:
@@ -34,31 +39,36 @@ def _measure(value: object) -> object:
     return {"function": match[1] or match[2], "field": match[3]}
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[timedelta, BeforeValidator(_duration), _text(_DURATION, "5 minutes")]
 ColumnName = Annotated[str, StringConstraints(pattern=f"^{IDENTIFIER.pattern}$")]
 # Kafka's rule; "." and ".." would be folders.
 Topic = Annotated[str, StringConstraints(pattern=r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})[A-Za-z0-9._-]*$", max_length=249)]
 
 
 class Frozen(BaseModel):
-    """A value with closed keys that never changes."""
+    """A value with closed keys that never changes. The docstring of a key is what editors show of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class EventTime(Frozen):
     """The timestamp column that says when it happened; `late` and `future` measure it against Kafka's timestamp."""
 
     field: str
+    """The timestamp column that says when it happened."""
     lateness: Duration
+    """How long before its Kafka timestamp a record may be dated. Beyond that it is `late`."""
     future_tolerance: Duration
+    """How far after its Kafka timestamp, or our clock, a record may be dated. Beyond that it is `future`."""
 
 
 class Dedupe(Frozen):
     """The column that identifies a record, and the span of event time in which repeats are looked for."""
 
     key: str
+    """The column that identifies a record."""
     within: Duration
+    """How long repeats are looked for, by Kafka timestamps."""
 
 
 class Measure(Frozen):
@@ -69,18 +79,20 @@ class Measure(Frozen):
 
 
 class Window(Frozen):
-    """Windows of event time, tumbling or with `slide` sliding, by key if there is one; a sink of gold.
-
-    where: column -> the only value of it that counts.
-    measures: gold's columns after window and key, in order.
-    """
+    """Windows of event time, tumbling or with `slide` sliding, by key if there is one; a sink of gold."""
 
     key: str | None = None
+    """The string column to count by."""
     window: Duration
+    """The length of a window."""
     slide: Duration | None = None
+    """From the start of a window to that of the next; it divides `window`. Without it, windows do not overlap."""
     watermark: Duration
+    """How much later than the newest event time a record may come and still count."""
     where: dict[ColumnName, str] = {}
-    measures: dict[ColumnName, Annotated[Measure, BeforeValidator(_measure)]]
+    """Column -> the only value of it that counts."""
+    measures: dict[ColumnName, Annotated[Measure, BeforeValidator(_measure), _text(_MEASURE, "sum(amount)")]]
+    """The columns after window and key, in order: count, sum(x), avg(x), min(x), max(x), distinct(x)."""
 
     @property
     def every(self) -> timedelta:
@@ -104,15 +116,16 @@ SESSION_COLUMNS = frozenset({"session_start", "session_end", "duration_seconds",
 
 
 class Session(Frozen):
-    """Sessions: the records that share `keys`, to one that matches `ends` or a pause longer than `gap`; a sink of gold.
-
-    watermark: how much later a record may come and still count.
-    """
+    """Records that share `keys`, to one that matches `ends` or a pause longer than `gap`; a sink of gold."""
 
     keys: tuple[ColumnName, ...]
+    """The string columns that the records of a session share."""
     ends: dict[ColumnName, str]
+    """Column -> the value by which a record ends its session; of several columns all must match."""
     gap: Duration
+    """The longest pause within a session."""
     watermark: Duration
+    """How much later than the newest event time a record may come and still count."""
 
     @property
     def columns(self) -> frozenset[str]:
@@ -128,6 +141,7 @@ class Table(Frozen):
     """A PostgreSQL table that is kept fresh with what a sink of gold, `of`, will hold."""
 
     of: ColumnName
+    """The window or the session of the feed that it holds."""
 
     @staticmethod
     def problem(name: str) -> str | None:
@@ -145,17 +159,18 @@ class Table(Frozen):
 
 
 class Lake(Frozen):
-    """Silver's rows as Parquet in folders `event_date=YYYY-MM-DD`, by the UTC date of the event time.
-
-    dates: how old a date may be, when its batch is written, to have a folder of its own (sinks/dates.py).
-    """
+    """Silver's rows as Parquet in folders `event_date=YYYY-MM-DD`, by the UTC date of the event time."""
 
     dates: Duration = timedelta(days=400)
+    """How old a date may be, when its batch is written, to have a folder of its own; without it 400 days."""
 
 
 class TopicSink(Frozen):
     """Silver's rows as JSON on another Kafka topic, with `key` as key and `headers` as headers."""
 
     topic: Topic
+    """The topic that is written."""
     key: ColumnName
+    """The string column that is the records' key."""
     headers: tuple[ColumnName, ...] = ()
+    """The string columns that are headers, too."""

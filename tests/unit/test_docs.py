@@ -10,7 +10,7 @@ from stream_app.cli import main
 from stream_app.contract.contract import Contract, Rejected
 from stream_app.feeds.load import load_feeds
 from stream_app.settings import PROJECT, Settings
-from tests import docs
+from tests import docs, feed_schema
 
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", PROJECT / "CHANGELOG.md"]
 PAGES += sorted((PROJECT / "docs").rglob("*.md"))
@@ -115,6 +115,7 @@ def test_the_feed_of_the_tutorial_takes_the_record_of_the_tutorial(tmp_path: Pat
     text = re.sub(r"^ {3}", "", (PROJECT / "docs" / "tutorial.md").read_text(), flags=re.MULTILINE)
     declared = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     (tmp_path / "orders.toml").write_text("\n".join(declared))
+    assert feed_schema.mistakes("\n".join(declared)) == []
     (feed,) = load_feeds(tmp_path, ["orders"])
     assert {*feed.windows} == {"by_country"}
     assert {*feed.tables} == {"orders_by_country"}
@@ -132,6 +133,7 @@ def test_the_examples_of_feed_files_are_a_feed(tmp_path: Path) -> None:
     fields |= dict.fromkeys(("user_id", "event_id", "event_type", "session_id"), "string")
     lines += [f"[fields.{column}]\ntype = {kind!r}" for column, kind in fields.items()]
     (tmp_path / "example.toml").write_text("\n".join(lines))
+    assert feed_schema.mistakes("\n".join(lines)) == []
     (feed,) = load_feeds(tmp_path, ["example"])
     assert all((feed.windows, feed.sessions, feed.lakes, feed.topics, feed.tables))
 

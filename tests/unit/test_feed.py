@@ -280,7 +280,7 @@ def test_several_mistakes_are_still_one_line(tmp_path: Path) -> None:
     wrong = TRANSACTIONS.replace('"1 hour"', '"soon"').replace('"count"', '"number"')
     (tmp_path / "f.toml").write_text(wrong)
     assert re.fullmatch(
-        r"f\.toml:65: dedupe\.within: .*; f\.toml:75: windows\.gold\.measures\.txn_count: .*", mistake(tmp_path, "f")
+        r"f\.toml:66: dedupe\.within: .*; f\.toml:76: windows\.gold\.measures\.txn_count: .*", mistake(tmp_path, "f")
     )
 
 
@@ -312,7 +312,7 @@ def test_all_mistakes_of_all_files_are_found_at_once(tmp_path: Path) -> None:
         ("a.toml", "event_time.lateness", 'lateness = "soon"'),
         ("a.toml", "windows.gold.key", 'key = "card"'),
     ]
-    assert [(one.file.name, one.line) for one in mistakes[len(found) :]] == [("b.toml", 63), ("d.toml", None)]
+    assert [(one.file.name, one.line) for one in mistakes[len(found) :]] == [("b.toml", 64), ("d.toml", None)]
 
 
 def test_not_utf8_and_not_a_file(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_an_unsafe_feed_name_is_never_a_path(tmp_path: Path, name: str) -> None:
 def test_two_feeds_on_one_topic(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.toml").write_text(TRANSACTIONS)
-    assert mistake(tmp_path, "a", "b") == 'b.toml:2: topic: "transactions" is a\'s too'
+    assert mistake(tmp_path, "a", "b") == 'b.toml:3: topic: "transactions" is a\'s too'
     assert mistake(tmp_path, "a", "a") == "a.toml: the feed is named twice"
     (tmp_path / "b.toml").write_text(TRANSACTIONS.replace('topic = "transactions"', 'topic = "other"'))
     assert [feed.name for feed in load_feeds(tmp_path, ["b", "a"])] == ["b", "a"]

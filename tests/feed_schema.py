@@ -1,0 +1,51 @@
+"""docs/feed.schema.json: the JSON Schema of a feed file, by which editors complete and check one."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import Any
+
+from jsonschema import Draft7Validator
+
+from stream_app.feeds.feed import Feed
+from stream_app.settings import PROJECT
+
+PAGE = PROJECT / "docs" / "feed.schema.json"
+_OF_NAMES = {"$defs", "properties", "patternProperties"}
+_SPELLED = {"$defs": "definitions", "prefixItems": "items"}
+
+
+def page() -> str:
+    """Return what the file has to say. Draft 7 is what all editors know."""
+    schema = Feed.model_json_schema()
+    del schema["properties"]["name"]  # the file's own
+    schema["required"].remove("name")
+    text = json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", **_as_draft_7(schema)}, indent=2)
+    return text.replace("#/$defs/", "#/definitions/") + "\n"
+
+
+def mistakes(text: str) -> list[str]:
+    """Return what the schema has against a feed file."""
+    errors = Draft7Validator(json.loads(PAGE.read_text())).iter_errors(tomllib.loads(text))
+    return [f"{error.json_path}: {error.message}" for error in errors]
+
+
+def _as_draft_7(schema: Any) -> Any:
+    """Return the same as draft 7 spells it, closed where keys are names, and without null, which TOML has not."""
+    if isinstance(schema, list):
+        return [_as_draft_7(one) for one in schema if one != {"type": "null"}]
+    if not isinstance(schema, dict):
+        return schema
+    key: str
+    spelled: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in _OF_NAMES:
+            spelled[_SPELLED.get(key, key)] = {name: _as_draft_7(one) for name, one in value.items()}
+        elif key not in {"title", "default"}:  # both are Python's
+            spelled[_SPELLED.get(key, key)] = _as_draft_7(value)
+    if "patternProperties" in spelled:
+        spelled["additionalProperties"] = False
+    if len(spelled.get("anyOf", ())) == 1:
+        spelled |= spelled.pop("anyOf")[0]
+    return spelled
