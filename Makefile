@@ -15,7 +15,7 @@ $(if $(MISTAKE),$(error $(MISTAKE)))
 $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is given, but empty; leave it out)))
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup venv run broker postgres app produce up down logs ps status show query quarantine psql audit replay reset \
+.PHONY: help setup venv run broker postgres app produce up down logs ps feed-check status show query quarantine psql audit replay reset \
         test test-faults check bench soak compose-test lock
 
 help: ## list the targets
@@ -55,6 +55,9 @@ logs: ## follow the containers' logs; SERVICE=stream-app for one
 
 ps: ## list the containers
 	@$(COMPOSE) ps --all
+
+feed-check: ## all mistakes of all feed files at once, with line numbers; FEED= FORMAT=json
+	@exec sh local/ops.sh feed-check
 
 status: ## a row a sink: state, last batch, rows, lag, newest file; FEED= SINK= FORMAT=json
 	@exec sh local/ops.sh status

@@ -74,9 +74,10 @@ def _first_sentence(setting: str) -> str:
     return re.split(r"(?<=\.) ", text)[0]
 
 
-def feed_option(parser: argparse.ArgumentParser) -> None:
-    """Add --feed."""
-    parser.add_argument("--feed", metavar="FEED", default="", help="the one feed to look at, in FEEDS or not [FEEDS]")
+def feed_option(parser: argparse.ArgumentParser, default: str = "FEEDS") -> None:
+    """Add --feed; `default` says what is looked at without it."""
+    meaning = f"the one feed to look at, in FEEDS or not [{default}]"
+    parser.add_argument("--feed", metavar="FEED", default="", help=meaning)
 
 
 def sink_option(parser: argparse.ArgumentParser, meaning: str) -> None:

@@ -17,6 +17,7 @@ from stream_app.settings import PROJECT, Settings
 from tests.unit.conftest import Cli
 
 OPS = ["status", "show", "query", "quarantine", "audit", "replay", "reset"]
+MADE = [*OPS, "feed-check"]
 COMMANDS = main.names()
 TARGETS = re.findall(r"^([a-z-]+):.*##", (PROJECT / "Makefile").read_text(), re.MULTILINE)
 
@@ -42,12 +43,12 @@ def taken(name: str) -> dict[str, argparse.Action]:
     return {option.lstrip("-").upper().replace("-", "_"): action for option, action in options.items()}
 
 
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("name", MADE)
 def test_make_and_the_command_take_the_same_options(name: str) -> None:
     assert listed(name) == {*taken(name)}
 
 
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("name", MADE)
 def test_make_s_help_names_what_an_option_may_be(name: str) -> None:
     (line,) = re.findall(rf"^{name}: ## (.*)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
     for option, action in taken(name).items():

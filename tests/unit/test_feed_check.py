@@ -1,0 +1,81 @@
+"""feed-check tells every mistake of every file, as the start would, and needs nothing but the files."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stream_app.errors import ConfigError
+from stream_app.feeds.load import load_feeds
+from stream_app.settings import PROJECT
+from tests.unit.conftest import Cli
+
+FEEDS = PROJECT / "conf" / "feeds"
+TRANSACTIONS = (FEEDS / "transactions.toml").read_text()
+ORDERS = TRANSACTIONS.replace('topic = "transactions"', 'topic = "orders"')
+
+
+def test_the_shipped_feeds_have_no_mistake(cli: Cli, tmp_path: Path) -> None:
+    done = cli(tmp_path, "feed-check", FEEDS_PATH=str(FEEDS))
+    assert (done.code, done.out, done.err) == (0, "no mistakes in transactions, user_activity\n", "")
+
+
+def test_a_mistake_is_a_line_that_an_editor_finds_and_the_start_says_the_same(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "orders.toml").write_text(ORDERS.replace("[-90, 90]", "[90, -90]").replace("max(amount)", "max(city)"))
+    (tmp_path / "transactions.toml").write_text(TRANSACTIONS)
+    (tmp_path / "zz.toml").write_text(TRANSACTIONS)
+    done = cli(tmp_path, "feed-check", FEEDS_PATH=str(tmp_path))
+    assert (done.code, done.err) == (2, "")
+    lines = done.out.splitlines()
+    for line, (file, text) in zip(
+        lines,
+        [("orders", "range = [90, -90]"), ("orders", 'max_amount = "max(city)"'), ("zz", 'topic = "transactions"')],
+        strict=True,
+    ):
+        match = re.match(r"(.*\.toml):([0-9]+): ([a-z_.]+): ", line)
+        assert match is not None
+        assert match[1] == f"{file}.toml"
+        assert Path(match[1]).read_text().splitlines()[int(match[2]) - 1] == text
+        assert text.startswith(match[3].rpartition(".")[2])
+    with pytest.raises(ConfigError) as refused:
+        load_feeds(tmp_path, ["orders", "transactions", "zz"])
+    assert str(refused.value) == "; ".join(f"{tmp_path / line}" for line in lines)
+
+
+def test_one_feed_alone_is_compared_with_no_other(cli: Cli, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.toml").write_text(TRANSACTIONS)
+    assert cli(tmp_path, "feed-check", "--feed=b", FEEDS_PATH=str(tmp_path)).code == 0
+    assert cli(tmp_path, "feed-check", FEEDS_PATH=str(tmp_path)).code == 2
+    assert cli(tmp_path, "feed-check", "--feed=c", FEEDS_PATH=str(tmp_path)).code == 2
+
+
+def test_as_json_a_mistake_has_its_parts(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "orders.toml").write_text(ORDERS.replace("[dedupe]", "[dedup]"))
+    done = cli(tmp_path, "feed-check", "--format=json", FEEDS_PATH=str(tmp_path))
+    path = str(tmp_path / "orders.toml")
+    line = ORDERS.splitlines().index("[dedupe]") + 1
+    assert json.loads(done.out) == {
+        "feeds": ["orders"],
+        "mistakes": [
+            {"file": path, "line": None, "key": "dedupe", "problem": "is missing"},
+            {"file": path, "line": line, "key": "dedup", "problem": "unknown key"},
+        ],
+    }
+
+
+def test_a_folder_without_feeds_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
+    done = cli(tmp_path, "feed-check", FEEDS_PATH=str(tmp_path))
+    assert (done.code, done.out) == (2, ".: no feed is named; there are: none\n")
+
+
+def test_it_needs_neither_spark_nor_kafka() -> None:
+    code = "import sys; from stream_app.cli.main import main; main(['feed-check'])"
+    code += "; print({*sys.modules} & {'pyspark', 'confluent_kafka', 'duckdb'})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
