@@ -2,6 +2,9 @@
 # make hands variables of either kind on to what it runs.
 PYTHON := .venv/bin/python
 COMPOSE := docker compose --profile '*'
+# Without Compose, docker would print its usage.
+NEEDS_COMPOSE = $(COMPOSE) version >/dev/null 2>&1 || \
+        { echo "$@: Docker with Compose 2 is needed: https://docs.docker.com/engine/install" >&2; exit 2; }
 .DEFAULT_GOAL := help
 # Paths and files are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
@@ -48,13 +51,13 @@ up: ## all with Docker Compose, returns when everything is healthy; PROFILE=clus
 	@exec sh local/compose_up.sh
 
 down: ## stop what `make up` started; the outputs stay, and Kafka's records unless VOLUMES=1
-	@$(COMPOSE) down --remove-orphans $(if $(filter-out 0,$(VOLUMES)),--volumes)
+	@$(NEEDS_COMPOSE); $(COMPOSE) down --remove-orphans $(if $(filter-out 0,$(VOLUMES)),--volumes)
 
 logs: ## follow the containers' logs; SERVICE=stream-app for one
-	@exec $(COMPOSE) logs --follow --tail 200 $(SERVICE)
+	@$(NEEDS_COMPOSE); exec $(COMPOSE) logs --follow --tail 200 $(SERVICE)
 
 ps: ## list the containers
-	@$(COMPOSE) ps --all
+	@$(NEEDS_COMPOSE); $(COMPOSE) ps --all
 
 feed-check: ## all mistakes of all feed files at once, with line numbers; FEED= FORMAT=json
 	@exec sh local/ops.sh feed-check

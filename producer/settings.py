@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from producer.faults import Shares
 
 _DURATION = re.compile(r"([1-9]\d{0,5}) (second|minute|hour|day)s?")
+# Further back are times that Kafka, or who reads its records, may not take.
+_LONGEST = timedelta(days=366)
 _BROKERS = re.compile(r"[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*|(\[[0-9A-Fa-f:]+\]:\d{1,5},?)+")
 # Where Docker and Kubernetes put secrets: a file for each, named as the setting.
 _SECRETS = Path("/run/secrets")
@@ -34,7 +36,11 @@ def _span(value: object) -> object:
     if match is None:
         problem = 'expected 0 or a duration such as "15 minutes"'
         raise ValueError(problem)
-    return timedelta(**{f"{match[2]}s": int(match[1])})
+    span = timedelta(**{f"{match[2]}s": int(match[1])})
+    if span > _LONGEST:
+        problem = f"expected at most {_LONGEST.days} days"
+        raise ValueError(problem)
+    return span
 
 
 def _brokers(value: str) -> str:
@@ -80,7 +86,7 @@ class Settings(BaseSettings):
     )
     backfill: Annotated[timedelta, BeforeValidator(_span)] = Field(
         default=timedelta(minutes=15),
-        description="first the history of this span at MSGS_PER_SEC (at 5 where that is 0); 0: none",
+        description="first the history of this span, at most 366 days, at MSGS_PER_SEC (at 5 where that is 0); 0: none",
     )
     bad_share: Share = Field(default=0.003, description="share of records that break the feed's contract; 0: none")
     late_share: Share | None = Field(

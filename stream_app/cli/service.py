@@ -13,6 +13,7 @@ from stream_app.flows.flow import Flow, flows
 from stream_app.plain import plain
 from stream_app.runtime import submit
 from stream_app.settings import Settings, load_settings
+from stream_app.storage.lock import LOCK_PATIENCE_SECONDS, sole_user
 
 
 def run(arguments: Sequence[str], adapt: Callable[[Settings], Settings], ended: Callable[[Sequence[Flow]], int]) -> int:
@@ -27,6 +28,8 @@ def run(arguments: Sequence[str], adapt: Callable[[Settings], Settings], ended: 
         log_format = settings.log_format
         all_flows = flows(load_feeds(settings.feeds_path, settings.feeds), settings.output_path)
         if not submit.is_submitted():
+            with sole_user(settings.output_path, LOCK_PATIENCE_SECONDS):
+                pass  # the service looks again; this is so that no JVM starts for nothing
             submit.become_spark_submit(settings, arguments)
         from stream_app.runtime.service import serve  # noqa: PLC0415 - Spark's second, which a wrong setting need not wait for
 

@@ -58,6 +58,8 @@ def read_feeds(directory: Path, names: Sequence[str]) -> tuple[tuple[Feed, ...],
     """
     if not names:
         return (), (Mistake(directory, None, "", f"no feed is named; there are: {_existing(directory)}"),)
+    if not directory.is_dir():
+        return (), (Mistake(directory, None, "", "is no folder; FEEDS_PATH names that of the feed files"),)
     read = _Read(directory)
     for name in names:
         read.add(name)
@@ -90,7 +92,9 @@ class _Read:
         except FileNotFoundError:
             problem = f"there is no such feed; there are: {_existing(self._directory)}"
             self.mistakes.append(Mistake(path, None, "", problem))
-        except (OSError, ValueError, RecursionError) as error:  # not readable, not UTF-8, not TOML
+        except OSError as error:
+            self.mistakes.append(Mistake(path, None, "", f"cannot be read: {error.strerror}"))
+        except (ValueError, RecursionError) as error:  # not UTF-8, not TOML
             syntax = _SYNTAX.fullmatch(str(error))
             line = int(syntax[2]) if syntax and syntax[2] else None
             self.mistakes.append(Mistake(path, line, "", syntax[1] if syntax and line else str(error)))

@@ -30,9 +30,8 @@ from stream_app.runtime.pipeline import Pipeline
 from stream_app.runtime.retention import Retention
 from stream_app.runtime.runner import Runner
 from stream_app.settings import Settings
-from stream_app.storage.lock import sole_user
+from stream_app.storage.lock import LOCK_PATIENCE_SECONDS, sole_user
 
-_LOCK_PATIENCE_SECONDS = 10.0
 _BROKER_PATIENCE_SECONDS = 60.0
 # While leaders move, and shorter than a batch has to end in before a stop.
 _LEADER_PATIENCE_SECONDS = 30.0
@@ -56,7 +55,7 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
     stop, has_begun = threading.Event(), threading.Event()
     _stop_on_signals(stop, has_begun)
     monitor = Monitor(all_flows)
-    with sole_user(settings.output_path, _LOCK_PATIENCE_SECONDS), kept(settings.output_path, monitor):
+    with sole_user(settings.output_path, LOCK_PATIENCE_SECONDS), kept(settings.output_path, monitor):
         try:
             with no_room_is_expected(settings.output_path):
                 _run(settings, monitor, all_flows, stop, has_begun)

@@ -12,6 +12,8 @@ from pathlib import Path
 from stream_app.errors import ConfigError
 from stream_app.storage.layout import OutputLayout
 
+LOCK_PATIENCE_SECONDS = 10.0
+"""How long a service that starts waits for one that was just killed."""
 _POLL_SECONDS = 0.2
 
 

@@ -238,6 +238,21 @@ def test_a_broker_that_goes_away_and_comes_back(
         kafka.stop()
 
 
+def test_a_bounded_run_reads_what_is_there_and_ends_with_a_verdict(service: Service, broker: KafkaBroker) -> None:
+    """What a scheduler calls: each run goes on from where the last one ended."""
+    _send(broker, service, 0, 100)
+    told = service.op("drain", FORMAT="json")
+    sinks = {sink["sink"]: sink for sink in json.JSONDecoder().raw_decode(told)[0]}
+    assert {*sinks} == {*service.flows}
+    assert (sinks["bronze"]["rows"], sinks["raw_csv"]["rows"], sinks["raw_csv"]["behind"]) == (100, 100, 0)
+    _send(broker, service, 100, 50)
+    told = service.op("drain", FEED="transactions")
+    assert "all is read" in told.splitlines()
+    assert service.count("raw_csv") == 150
+    told = service.op("drain", expected=2, FEED="nothing")
+    assert told.count("\n") == 1
+
+
 def test_replay_takes_what_passes_now_once(service: Service, broker: KafkaBroker) -> None:
     now = time.time()
     records: list[tuple[str, bytes | None, int]] = []

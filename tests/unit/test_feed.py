@@ -319,7 +319,7 @@ def test_not_utf8_and_not_a_file(tmp_path: Path) -> None:
     (tmp_path / "f.toml").write_bytes(b"topic = '\xff'")
     assert mistake(tmp_path, "f").startswith("f.toml: 'utf-8' codec can't decode")
     (tmp_path / "g.toml").mkdir()
-    assert mistake(tmp_path, "g").startswith("g.toml: ")
+    assert mistake(tmp_path, "g") == "g.toml: cannot be read: Is a directory"
 
 
 def test_a_missing_feed_names_those_that_exist(tmp_path: Path) -> None:
@@ -327,7 +327,9 @@ def test_a_missing_feed_names_those_that_exist(tmp_path: Path) -> None:
         (tmp_path / f"{name}.toml").write_text(TRANSACTIONS)
     assert mistake(tmp_path, "c") == "c.toml: there is no such feed; there are: a, b"
     assert mistake(tmp_path) == "feeds: no feed is named; there are: a, b"
-    assert mistake(tmp_path / "nowhere", "c") == "c.toml: there is no such feed; there are: none"
+    (tmp_path / "file").touch()
+    for name in ("nowhere", "file"):
+        assert mistake(tmp_path / name, "c") == "feeds: is no folder; FEEDS_PATH names that of the feed files"
 
 
 @pytest.mark.parametrize("name", ["", "..", "../transactions", "a/b", "Upper", "1st", "a-b", "a" * 64, "a\nb", "é"])

@@ -253,5 +253,17 @@ def test_docker_is_told_the_options_that_are_given(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("target", ["up", "logs", "ps", "down"])
+def test_what_is_done_by_compose_asks_for_it_in_one_line(target: str, tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\necho usage of docker; exit 125\n")
+    docker.chmod(0o755)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    own["PATH"] = f"{tmp_path}:{own['PATH']}"
+    done = subprocess.run(["make", target], cwd=PROJECT, env=own, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0].startswith(f"{target}: Docker with Compose 2 is needed: https://")
+
+
 def test_every_setting_is_one_that_make_takes() -> None:
     assert make("app", *(f"{name.upper()}=1" for name in Settings.model_fields)).returncode == 0

@@ -53,6 +53,7 @@ def test_defaults() -> None:
         ("BACKFILL", "15 fortnights"),
         ("BACKFILL", "-15 minutes"),
         ("BACKFILL", "9999999999 days"),
+        ("BACKFILL", "999999 hours"),
         ("BAD_SHARE", "1.1"),
         ("LATE_SHARE", "-0.1"),
         ("FUTURE_SHARE", "nan"),

@@ -231,6 +231,15 @@ def test_available_now_drains(load: Load) -> None:
     assert load(TRIGGER_INTERVAL="available-now").drains
 
 
+def test_outputs_that_cannot_be_written_are_refused_before_a_jvm_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = {"PYTHONPATH": str(PROJECT), "OUTPUT_PATH": str(tmp_path / "file"), "JAVA_HOME": "/no/java"}
+    command = [sys.executable, "-m", "stream_app"]
+    done = subprocess.run(command, env=os.environ | settings, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"stream_app: OUTPUT_PATH: cannot write to {tmp_path / 'file'}: File exists\n"
+
+
 @pytest.mark.parametrize("environment", [{"RETENTION": "forever"}, {"FEEDS": "../secrets"}, {"FEEDS": "nosuch"}])
 def test_the_service_refuses_before_spark_starts_with_exit_2_and_one_line(
     tmp_path: Path, environment: dict[str, str]

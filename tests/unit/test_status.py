@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from stream_app.cli.commands import drain
 from stream_app.cli.commands.status import table
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow, flows
@@ -185,3 +186,16 @@ def test_format_json_is_json(made: tuple[Flow, ...], cli: Cli) -> None:
 def test_one_sink_of_one_feed_is_shown_alone(made: tuple[Flow, ...], cli: Cli) -> None:
     done = cli(made[0].root, "status", "--feed=transactions", "--sink=gold", "--format=json", FEEDS="user_activity")
     assert [(found["feed"], found["sink"]) for found in json.loads(done.out)] == [("transactions", "gold")]
+
+
+def test_a_bounded_run_that_was_stopped_says_so(made: tuple[Flow, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    monitor = Monitor(made)
+    for flow in made:
+        monitor[flow].state = State.DONE
+    status_file.write(made[0].root, monitor)
+    assert drain._verdict(made, "table") == 0
+    assert capsys.readouterr().out.endswith("all is read\n")
+    monitor[made[3]].state = State.STOPPED
+    status_file.write(made[0].root, monitor)
+    assert drain._verdict(made, "table") == 1
+    assert capsys.readouterr().out.endswith("stopped before all was read: transactions.gold\n")

@@ -28,15 +28,19 @@ def _run(options: argparse.Namespace) -> int:
         return settings.model_copy(update={"trigger_interval": AVAILABLE_NOW, **feeds})
 
     def ended(flows: Sequence[Flow]) -> int:
-        root = flows[0].root
-        show(status(root, flows), options.format)
-        told = status_file.read(root)["flows"]
-        stopped = [flow.name for flow in flows if told.get(flow.name, {}).get("state") != State.DONE]
-        if options.format != "json":
-            print(f"stopped before all was read: {', '.join(stopped)}" if stopped else "all is read")
-        return _STOPPED if stopped else 0
+        return _verdict(flows, options.format)
 
     return service.run(("drain", f"--feed={options.feed}", f"--format={options.format}"), adapt, ended)
+
+
+def _verdict(flows: Sequence[Flow], kind: str) -> int:
+    root = flows[0].root
+    show(status(root, flows), kind)
+    told = status_file.read(root)["flows"]
+    stopped = [flow.name for flow in flows if told.get(flow.name, {}).get("state") != State.DONE]
+    if kind != "json":
+        print(f"stopped before all was read: {', '.join(stopped)}" if stopped else "all is read")
+    return _STOPPED if stopped else 0
 
 
 COMMAND = Command(
