@@ -77,7 +77,7 @@ quarantine: ## quarantined records by reason, with the newest of each; FEED= REA
 psql: ## a shell on the database; SQL="..." runs a statement
 	@exec sh local/psql.sh
 
-audit: ## reconcile every output with bronze: nothing lost, nothing twice; FEED= FORMAT=json
+audit: ## reconcile every output with bronze: nothing lost, nothing twice; FEED= SINK= FORMAT=json
 	@exec sh local/ops.sh audit
 
 replay: ## append quarantined records that pass by now; FEED= REASON= ALLOW=late DRY_RUN=1 FORMAT=json

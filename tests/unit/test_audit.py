@@ -253,8 +253,37 @@ def test_the_exit_code_says_it(flows: Flows, cli: Cli) -> None:
     root = flows[Layer.BRONZE].root
     done = cli(root, "audit")
     assert (done.code, "nothing lost, nothing twice" in done.out) == (0, True)
-    (told,) = json.loads(cli(root, "audit", "--format=json").out)
-    assert (told["feed"], told["verdict"], told["wrong"]) == ("transactions", "right", [])
     write_gold(flows, [])
     done = cli(root, "audit")
     assert (done.code, "WRONG gold is not what" in done.out) == (1, True)
+
+
+def test_each_check_is_told_with_its_verdict_and_the_rows_that_it_is_about(flows: Flows, cli: Cli) -> None:
+    """What is right is a check, too: whoever shows them can show that nothing was left out."""
+    root = flows[Layer.BRONZE].root
+    (told,) = json.loads(cli(root, "audit", "--format=json").out)
+    assert (told["feed"], told["verdict"]) == ("transactions", "right")
+    right = {check["name"]: check["rows"] for check in told["checks"] if check["verdict"] == "right"}
+    counts = told["counts"]
+    assert [*right] == ["places", "records", "gold", "raw_csv", "files"]
+    assert (right["records"], right["gold"], right["raw_csv"]) == (counts["bronze"], counts["gold"], counts["csv"])
+    assert right["places"] == sum(counts[layer] for layer in ("bronze", "silver", "quarantine", "replayed"))
+    assert all(right.values())
+    write_gold(flows, [])
+    done = cli(root, "audit", "--format=json")
+    (told,) = json.loads(done.out)
+    (wrong,) = [check for check in told["checks"] if check["verdict"] != "right"]
+    assert (done.code, told["verdict"]) == (1, "wrong")
+    assert (wrong["name"], wrong["verdict"], wrong["rows"]) == ("gold", "wrong", counts["gold"])
+    assert wrong["sentence"].startswith("gold is not what silver's final windows add up to: ")
+
+
+def test_one_sink_is_audited_with_what_it_is_made_of(flows: Flows, cli: Cli) -> None:
+    root = flows[Layer.BRONZE].root
+    write_gold(flows, [])
+    done = cli(root, "audit", "--sink=raw_csv", "--format=json")
+    (told,) = json.loads(done.out)
+    assert (done.code, [check["name"] for check in told["checks"]]) == (0, ["places", "records", "raw_csv", "files"])
+    assert cli(root, "audit", "--sink=silver").code == 0
+    assert cli(root, "audit", "--sink=gold").code == 1
+    assert cli(root, "audit", "--sink=nothing").code == 2

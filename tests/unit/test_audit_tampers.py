@@ -430,14 +430,14 @@ def test_a_table_that_no_database_shows_is_not_audited(output: Output, monkeypat
     report = found(output)
     assert report.wrong == []
     assert [line.partition(":")[0] for line in report.not_audited] == ["main.postgres_end", "main.postgres_bronze"]
-    assert report.verdict is Verdict.NOT_ALL
+    assert report.verdict is Verdict.NOT_AUDITED
 
 
 def test_offsets_that_could_not_be_read_are_not_audited(output: Output) -> None:
     unread.note(output.flows[Layer.BRONZE], 2, [unread.Unread(0, 100, 110, "failed CRC32C check")])
     report = found(output)
     assert report.not_audited == ["bronze: batch 2 stepped over partition 0, offsets 100 to 109: failed CRC32C check"]
-    assert (report.wrong, report.verdict) == ([], Verdict.NOT_ALL)
+    assert (report.wrong, report.verdict) == ([], Verdict.NOT_AUDITED)
 
 
 def with_a_rule(output: Output) -> Flow:
@@ -482,7 +482,7 @@ def test_what_was_pruned_is_not_audited_and_what_is_left_is(
         prune(output, sink, up_to)
     report = found(output, retention="prune")
     assert report.wrong == []
-    assert report.verdict is Verdict.NOT_ALL
+    assert report.verdict is Verdict.NOT_AUDITED
     assert {line.partition(":")[0] for line in report.not_audited} >= {*pruned}
 
 

@@ -148,7 +148,7 @@ def test_make_refuses_what_the_target_does_not_take(target: str) -> None:
 @pytest.mark.parametrize(
     ("goals", "is_taken"),
     [
-        (["audit", "SINK=silver"], False),
+        (["query", "SINK=silver"], False),
         (["reset", "SINK=silver"], True),
         (["run", "FEED=transactions"], False),
         (["run", "produce", "FEED=transactions"], True),

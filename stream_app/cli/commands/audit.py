@@ -11,24 +11,27 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from stream_app.cli.chosen import chosen
-from stream_app.cli.command import OF_FEEDS, Command, feed_option, format_option
+from stream_app.cli.chosen import chosen, of_sink
+from stream_app.cli.command import OF_FEEDS, Command, feed_option, format_option, sink_option
 from stream_app.cli.output import as_json, foreign, print_json
 from stream_app.ops import audit as audits
 from stream_app.ops.audit import Report, Verdict
 from stream_app.plain import plain
 
-_EXITS = {Verdict.RIGHT: 0, Verdict.WRONG: 1, Verdict.NOT_ALL: 3}
+_EXITS = {Verdict.RIGHT: 0, Verdict.WRONG: 1, Verdict.NOT_AUDITED: 3}
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
     feed_option(parser)
+    sink_option(parser, "only this sink, and bronze, silver and quarantine [all]")
     format_option(parser)
 
 
 def _run(options: argparse.Namespace) -> int:
     with chosen(options) as (settings, flows), _progress() as progress:
-        done = audits.audit(settings, flows, progress)
+        feeds = {flow.feed.name for flow in of_sink(flows, options.sink)}
+        asked = [flow for flow in flows if flow.feed.name in feeds]
+        done = audits.audit(settings, asked, options.sink, progress)
     if options.format == "json":
         print_json([{"verdict": report.verdict, **as_json(report)} for report in done.feeds])
     else:
@@ -51,13 +54,10 @@ def _print(report: Report) -> None:
 
 
 def _sentence(report: Report) -> str:
-    match report.verdict:
-        case Verdict.WRONG:
-            return f"{len(report.wrong)} things are wrong"
-        case Verdict.NOT_ALL:
-            return "nothing lost, nothing twice in what was looked at; not all was"
-        case Verdict.RIGHT:
-            return "nothing lost, nothing twice"
+    if report.verdict is Verdict.WRONG:
+        return f"{len(report.wrong)} things are wrong"
+    looked_at = "nothing lost, nothing twice"
+    return looked_at if report.verdict is Verdict.RIGHT else f"{looked_at} in what was looked at; not all was"
 
 
 @contextmanager
@@ -89,6 +89,6 @@ COMMAND = Command(
         1: "something is WRONG; the line names the records",
         3: "what was looked at is right, but not all could be looked at; a line NOT AUDITED says what",
     },
-    examples=("", "--feed=transactions --format=json"),
+    examples=("", "--feed=transactions --sink=gold", "--format=json"),
     settings=(*OF_FEEDS, "database_url"),
 )

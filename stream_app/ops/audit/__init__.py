@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flows.flow import Flow, Layer
-from stream_app.ops.audit.report import AuditReport, Report, Verdict
+from stream_app.ops.audit.report import AuditReport, Check, Report, Verdict
 from stream_app.ops.audit.state import State
 from stream_app.ops.audit.steps import Audit
 from stream_app.ops.views import FilesChangedError, OpenFiles
 from stream_app.settings import Settings
 
-__all__ = ["AuditReport", "Report", "Verdict", "audit", "reconcile"]
+__all__ = ["AuditReport", "Check", "Report", "Verdict", "audit", "reconcile"]
 
 _ATTEMPTS = 5
 Progress = Callable[[str, int, int], None]
@@ -29,19 +29,19 @@ def _in_silence(*_: object) -> None:
     pass
 
 
-def audit(settings: Settings, flows: Sequence[Flow], progress: Progress = _in_silence) -> AuditReport:
-    """Audit each feed of those flows.
+def audit(settings: Settings, flows: Sequence[Flow], sink: str = "", progress: Progress = _in_silence) -> AuditReport:
+    """Audit each feed of those flows; with `sink` only that, and what it is made of: bronze, silver and quarantine.
 
     Raises ConfigError where OUTPUT_PATH holds nothing of a feed: then there is nothing that could be right.
     """
     feeds = [flow for flow in flows if flow.layer is Layer.BRONZE]
     for bronze in feeds:
         _check_output(bronze, settings)
-    return AuditReport([reconcile(bronze, settings, progress) for bronze in feeds])
+    return AuditReport([reconcile(bronze, settings, sink, progress) for bronze in feeds])
 
 
-def reconcile(bronze: Flow, settings: Settings, progress: Progress = _in_silence) -> Report:
-    """Audit the feed of that bronze flow, beside a running service, too.
+def reconcile(bronze: Flow, settings: Settings, sink: str = "", progress: Progress = _in_silence) -> Report:
+    """Audit the feed of that bronze flow up to that sink, or to all, beside a running service, too.
 
     Retention may take a file away while they are looked up: then it begins again. Once they are open, it may do so.
     """
@@ -49,7 +49,7 @@ def reconcile(bronze: Flow, settings: Settings, progress: Progress = _in_silence
     for _ in range(_ATTEMPTS):
         try:
             with OpenFiles() as files:
-                return Audit(State(bronze, files), settings, progress).report()
+                return Audit(State(bronze, files, sink), settings, progress).report()
         except (FilesChangedError, FileNotFoundError) as error:
             changed = error
     problem = (

@@ -37,10 +37,10 @@ class Findings:
         for kind, count in other.counts.items():
             self._add(kind, count, other._examples[kind])
 
-    def lines(self) -> Iterator[str]:
-        """Yield a line for each kind."""
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yield how many there are of each kind, and a line that names the first."""
         for kind, count in self.counts.items():
-            yield f"{kind}: {count:,}, {', '.join(map(_shown, self._examples[kind]))}"
+            yield count, f"{kind}: {count:,}, {', '.join(map(_shown, self._examples[kind]))}"
 
     def _add(self, kind: str, count: int, examples: list[Example]) -> None:
         self.counts[kind] += count

@@ -49,6 +49,8 @@ class State:
 
     bronze: Flow
     files: OpenFiles
+    sink: str = ""
+    """The sink up to which it is read; empty for all."""
     flows: dict[str, Flow] = field(init=False)
     """By sink, upstream first."""
     positions: dict[str, Position] = field(init=False)
@@ -56,7 +58,11 @@ class State:
     """Files that are left out, and what is wrong with each: they have not the columns of their layer, say."""
 
     def __post_init__(self) -> None:
-        self.flows = {flow.sink: flow for flow in self.bronze.with_downstream()}
+        self.flows = {
+            flow.sink: flow
+            for flow in self.bronze.with_downstream()
+            if self.sink in {"", flow.sink} or flow.layer.upstream is not Layer.SILVER
+        }
         self.positions = {sink: Position.of(flow) for sink, flow in self.flows.items()}
         self._standing = {sink: flow.files() for sink, flow in self.flows.items()}
         silver = self.flows[Layer.SILVER]
@@ -99,6 +105,11 @@ class State:
     def late_files(self, flow: Flow) -> list[BatchFile]:
         """The files of those."""
         return self._late[flow.sink]
+
+    @property
+    def number_of_files(self) -> int:
+        """How many data files the flows have."""
+        return sum(map(len, self._standing.values()))
 
     def planned_batches(self) -> list[PlannedBatch]:
         """The entries of silver's offset log, oldest first, of which Spark keeps some twenty."""

@@ -19,12 +19,11 @@ from stream_app.ops.audit import folders
 from stream_app.ops.audit import judge as judges
 from stream_app.ops.audit.clocks import Clocks, EventTimes, read_by_us
 from stream_app.ops.audit.derived import Derived, Gone
-from stream_app.ops.audit.findings import Findings
 from stream_app.ops.audit.judge import Judge, Judged, Share
 from stream_app.ops.audit.late import LateRows
 from stream_app.ops.audit.places import NOWHERE, Numbers, Places
 from stream_app.ops.audit.repeats import Repeats
-from stream_app.ops.audit.report import Report
+from stream_app.ops.audit.report import Report, Step
 from stream_app.ops.audit.state import State
 from stream_app.ops.audit.stored import Stored
 from stream_app.ops.audit.work import judged
@@ -45,8 +44,7 @@ class Audit:
         self._progress = progress
         self._done = 0
         self._feed = state.bronze.feed
-        self._report = Report(self._feed.name)
-        self._findings = Findings()
+        self._counts: dict[str, int] = {}
         self._db = database()
         self._db.execute(f"SET preserve_insertion_order = false; CREATE SCHEMA IF NOT EXISTS {name(self._feed.name)}")
         self._db.execute(f"CREATE VIEW _actual_silver AS {state.sql(state.flows[Layer.SILVER])}")
@@ -58,26 +56,58 @@ class Audit:
         stored = {"bronze": state.records, "silver": state.silver, "quarantine": state.quarantine}
         places = {layer: _places_of(rows) for layer, rows in stored.items()}
         places["ledger"] = _places_of(state.ledger)
-        counts = self._report.counts
-        counts.update({layer: rows.rows for layer, rows in stored.items()}, replayed=state.ledger.rows)
-        for layer, held in places.items():
-            self._findings.note(f"doubled in {layer}", held.doubled())
         rows = self._rows_of_silver(places)
-        counts["pending"] = sum(one.rows for one in state.records.files if one.file in state.pending)
-        counts["offsets without a record in bronze"] = places["bronze"].gaps()
+        self._counts.update({layer: held.rows for layer, held in stored.items()}, replayed=state.ledger.rows)
+        self._counts["pending"] = sum(one.rows for one in state.records.files if one.file in state.pending)
+        self._counts["offsets without a record in bronze"] = places["bronze"].gaps()
+        steps = [self._check_places(places), self._check_records(places, rows)]
+        steps += [self._check_follower(flow, places["silver"]) for flow in self._derived]
+        steps.append(self._check_files())
+        return Report(self._feed.name, self._counts, [check for step in steps for check in step.checks()])
+
+    def _check_places(self, places: dict[str, Places]) -> Step:
+        step = Step("places", "each place of the topic is once in a layer, and none is there that bronze lacks")
+        step.rows = sum(map(len, places.values()))
+        for layer, held in places.items():
+            step.findings.note(f"doubled in {layer}", held.doubled())
         for layer in ("silver", "quarantine", "ledger"):
-            self._not_of_bronze(layer, places)
-        found = self._judged(places, rows)
-        self._findings.add(found.findings)
-        self._check_repeats(found, places["silver"], rows)
-        for flow in self._derived:
-            try:
-                self._check_follower(flow, places["silver"])
-            except duckdb.Error as error:
-                self._report.wrong.append(f"{flow.layout.output} cannot be read: {state.files.named(one_line(error))}")
-        self._say_what_was_not_audited(found)
-        self._report.wrong += [*state.strange_files(), *state.lost_files(), *self._findings.lines()]
-        return self._report
+            self._not_of_bronze(step, layer, places)
+        return step
+
+    def _check_records(self, places: dict[str, Places], rows: Numbers) -> Step:
+        holds = "each is silver's row, quarantine's with every reason, or repeats a row that silver kept"
+        step, found = Step("records", holds, self._state.records.rows), self._judged(places, rows)
+        step.findings.add(found.findings)
+        self._check_repeats(step, found, places["silver"], rows)
+        what = "records that other rules judged than those that the feed has now"
+        step.not_audited_rows(found.counts["earlier"], what)
+        for layer in ("silver", "quarantine"):
+            what = f"records, whose batches were pruned from {layer}"
+            step.not_audited_rows(found.counts[f"pruned from {layer}"], what)
+        for batch, ranges in sorted(unread.read(self._state.bronze).items()):
+            for one in ranges:
+                step.not_audited(one.offsets, f"bronze: batch {batch} stepped over {one}")
+        return step
+
+    def _check_follower(self, flow: Flow, silver: Places) -> Step:
+        step = Step(flow.sink, "what silver's rows add up to" if flow.drops_late else "silver's rows, one for one")
+        try:
+            self._follow(step, flow, silver)
+        except duckdb.Error as error:
+            step.wrong.append(f"{flow.layout.output} cannot be read: {self._state.files.named(one_line(error))}")
+        return step
+
+    def _check_files(self) -> Step:
+        state = self._state
+        step = Step("files", "none is missing, and none is there that its flow has not written")
+        step.rows = state.number_of_files
+        step.wrong += [*state.strange_files(), *state.lost_files()]
+        for sink, batch in state.gone.items():
+            if batch >= 0:
+                step.not_audited(0, f"{sink}: files up to that of batch {batch} were deleted or given up")
+        for line in filter(None, map(folders.uncommitted, state.flows.values())):
+            step.not_audited(0, line)
+        return step
 
     def _rows_of_silver(self, places: dict[str, Places]) -> Numbers:
         """Bronze's row of each of silver's; NOWHERE for what was replayed, and what bronze does not have."""
@@ -86,15 +116,15 @@ class Audit:
         rows[places["ledger"].find(*place) != NOWHERE] = NOWHERE
         return rows
 
-    def _not_of_bronze(self, layer: str, places: dict[str, Places]) -> None:
+    def _not_of_bronze(self, step: Step, layer: str, places: dict[str, Places]) -> None:
         """Note rows that bronze has no record of, but for those that were pruned."""
         foreign = list(places[layer].not_in(places["bronze"]))
         if self._pruned(Layer.BRONZE):
             first = {partition: places["bronze"].first(partition) for partition, _ in foreign}
             wrong = [place for place in foreign if (at := first[place[0]]) is not None and place[1] >= at]
-            self._not_audited(len(foreign) - len(wrong), f"rows of {layer}, whose records were pruned from bronze")
+            step.not_audited_rows(len(foreign) - len(wrong), f"rows of {layer}, whose records were pruned from bronze")
             foreign = wrong
-        self._findings.note(f"in {layer}, not in bronze", foreign)
+        step.findings.note(f"in {layer}, not in bronze", foreign)
 
     def _judged(self, places: dict[str, Places], rows: Numbers) -> Judged:
         state = self._state
@@ -133,57 +163,57 @@ class Audit:
         known = rows[rows != NOWHERE]
         return int(known.min()) if len(known) else self._state.records.rows
 
-    def _check_repeats(self, found: Judged, silver: Places, rows: Numbers) -> None:
+    def _check_repeats(self, step: Step, found: Judged, silver: Places, rows: Numbers) -> None:
         state = self._state
         if not state.records.rows:
             return
         pruned = self._pruned(Layer.BRONZE)
         clocks = Clocks(state.records, state.silver, rows, state.planned_batches(), pruned=pruned)
         repeats = Repeats(self._db, self._feed, state.silver, silver, rows, clocks)
-        number, unknown = repeats.check(found.absent, self._findings, pruned=self._pruned(Layer.SILVER))
-        self._report.counts["repeats"] = number
-        self._not_audited(unknown, "records that may repeat rows which were pruned from silver")
+        number, unknown = repeats.check(found.absent, step.findings, pruned=self._pruned(Layer.SILVER))
+        self._counts["repeats"] = number
+        step.not_audited_rows(unknown, "records that may repeat rows which were pruned from silver")
 
-    def _check_follower(self, flow: Flow, silver: Places) -> None:
+    def _follow(self, step: Step, flow: Flow, silver: Places) -> None:
         state, counted = self._state, self._counted(flow)
         if flow.layer is Layer.TOPIC:
             topic = self._feed.topics[flow.sink].topic
-            self._report.beyond.append(f"{flow.name}: what was sent to the topic {topic} is not read back")
+            step.beyond(f"{flow.name}: what was sent to the topic {topic} is not read back")
             return
         due, actual = name(f"_due_{flow.sink}"), name(f"_actual_{flow.sink}")
         self._db.execute(f"CREATE VIEW {due} AS {state.due_sql(flow)}")
         if flow.drops_late:
             self._db.execute(f"CREATE VIEW {name(f'_late_{flow.sink}')} AS {state.late_sql(flow)}")
-        if _is_table(flow) and not self._has_copied(flow):
+        if _is_table(flow) and not self._has_copied(step, flow):
             return
         rows = recompute.final(flow, state.positions[flow.sink].watermark_ms) if _is_table(flow) else state.sql(flow)
         self._db.execute(f"CREATE VIEW {actual} AS {rows}")
-        self._report.counts[counted] = self._number(actual)
+        step.rows = self._counts[counted] = self._number(actual)
         if (pending := self._state.silver.rows - self._number(due)) > 0:
-            self._report.counts[f"pending in {flow.sink}"] = pending
+            self._counts[f"pending in {flow.sink}"] = pending
         if flow.drops_late:
-            self._report.counts[flow.layout.late_name] = self._number(name(f"_late_{flow.sink}"))
-            self._check_gold(flow, silver)
+            self._counts[flow.layout.late_name] = self._number(name(f"_late_{flow.sink}"))
+            self._check_gold(step, flow, silver)
         else:
-            self._check_mirror(flow)
+            self._check_mirror(step, flow)
 
-    def _check_gold(self, flow: Flow, silver: Places) -> None:
-        state, derived = self._state, Derived(self._db, self._feed, self._findings)
+    def _check_gold(self, step: Step, flow: Flow, silver: Places) -> None:
+        state, derived = self._state, Derived(self._db, self._feed, step.findings)
         pruned = self._pruned(Layer.SILVER)
         gone = Gone(self._newest_gone(flow), self._pruned(flow.sink))
         times = EventTimes(state.silver, self._feed.event_time.field, gone.since)
-        unknown = LateRows(self._db, flow, silver, times, self._findings).check(pruned=pruned)
-        self._not_audited(unknown, f"rows of {flow.layout.late_name}, which were pruned from silver")
+        unknown = LateRows(self._db, flow, silver, times, step.findings).check(pruned=pruned)
+        step.not_audited_rows(unknown, f"rows of {flow.layout.late_name}, which were pruned from silver")
         check = derived.windows if flow.is_windowed else derived.sessions
         what = "windows" if flow.is_windowed else "sessions"
         unknown = check(flow, state.positions[flow.sink].watermark_ms, gone)
-        self._not_audited(unknown, f"{what} of {flow.sink}, of which rows or the files were pruned")
+        step.not_audited_rows(unknown, f"{what} of {flow.sink}, of which rows or the files were pruned")
 
-    def _check_mirror(self, flow: Flow) -> None:
-        derived = Derived(self._db, self._feed, self._findings)
+    def _check_mirror(self, step: Step, flow: Flow) -> None:
+        derived = Derived(self._db, self._feed, step.findings)
         if flow.layer is Layer.LAKE:
             elsewhere = folders.misplaced(flow, self._state.sound_files(flow), self._state.files.path)
-            self._findings.query(self._db, f"{flow.sink} has rows in the folder of another date", elsewhere)
+            step.findings.query(self._db, f"{flow.sink} has rows in the folder of another date", elsewhere)
         silver, own = self._pruned(Layer.SILVER), self._pruned(flow.sink)
         if not silver and not own:
             derived.mirror(flow)
@@ -191,7 +221,7 @@ class Audit:
         unknown = derived.pruned_csv(flow) if flow.layer is Layer.RAW_CSV else 0
         if flow.layer is Layer.LAKE:
             unknown = derived.pruned_lake(flow, silver=silver, lake=own)
-        self._not_audited(unknown, f"rows of {flow.sink} or silver, which were pruned from the other")
+        step.not_audited_rows(unknown, f"rows of {flow.sink} or silver, which were pruned from the other")
 
     def _newest_gone(self, flow: Flow) -> int | None:
         """The newest event time that a row may have which was pruned, from silver or from the late rows; else None."""
@@ -205,31 +235,15 @@ class Audit:
         ahead = microseconds(self._feed.event_time.future_tolerance)
         return max(map(read_by_us, oldest)) + ahead if silver else 2**62
 
-    def _has_copied(self, table: Flow) -> bool:
+    def _has_copied(self, step: Step, table: Flow) -> bool:
         """Copy a table out of PostgreSQL, or note why it is not audited."""
         try:
             copy_tables(self._db, [table], self._settings)
         except StreamAppError as error:
-            self._report.not_audited.append(f"{table.name}: {error}")
+            step.holds = ""
+            step.not_audited(0, f"{table.name}: {error}")
             return False
         return True
-
-    def _say_what_was_not_audited(self, found: Judged) -> None:
-        for sink, batch in self._state.gone.items():
-            if batch >= 0:
-                self._report.not_audited.append(f"{sink}: files up to that of batch {batch} were deleted or given up")
-        self._report.not_audited += filter(None, map(folders.uncommitted, self._state.flows.values()))
-        self._not_audited(found.counts["earlier"], "records that other rules judged than those that the feed has now")
-        for layer in ("silver", "quarantine"):
-            what = f"records, whose batches were pruned from {layer}"
-            self._not_audited(found.counts[f"pruned from {layer}"], what)
-        for batch, ranges in sorted(unread.read(self._state.bronze).items()):
-            for one in ranges:
-                self._report.not_audited.append(f"bronze: batch {batch} stepped over {one}")
-
-    def _not_audited(self, count: int, what: str) -> None:
-        if count:
-            self._report.not_audited.append(f"{count:,} {what}")
 
     def _pruned(self, sink: str) -> bool:
         return self._state.gone[sink] >= 0
@@ -237,7 +251,7 @@ class Audit:
     def _counted(self, flow: Flow) -> str:
         """What the flow's rows are counted as: a sink may be called as something else that is counted."""
         shown = "csv" if flow.layer is Layer.RAW_CSV else flow.sink
-        is_own = flow.layer is Layer.RAW_CSV or shown not in {*self._report.counts, "csv", "repeats"}
+        is_own = flow.layer is Layer.RAW_CSV or shown not in {*self._counts, "csv", "repeats"}
         return shown if is_own else flow.name
 
     def _number(self, view: str) -> int:
