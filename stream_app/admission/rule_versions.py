@@ -41,7 +41,7 @@ def agree(feed: Feed, root: Path) -> None:
             changed, old = f"this version judges the records of {feed.name} otherwise", "with the old version"
         raise ConfigError(
             f"{changed} while its batches of bronze are judged by {stand}; let both get as far {old} by "
-            "TRIGGER_INTERVAL=available-now, or begin both anew with: "
+            "TRIGGER_INTERVAL=available-now, or reset both with: "
             f"make reset FEED={feed.name} SINK=silver"
         )
     for flow, last in zip(halves, judged, strict=True):

@@ -148,7 +148,7 @@ def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
         elif own and own[1] > (planned.batch_id if planned else _BEFORE_ALL):
             problem = f"the database at DATABASE_URL has batches of {flow.name} that its checkpoint lacks"
         if problem:
-            raise ConfigError(f"{problem}; begin it anew with: {reset_command(flow)}")
+            raise ConfigError(f"{problem}; reset it with: {reset_command(flow)}")
         # it would wait for a reader's transaction for as long as that is open, and other readers would wait for it
         connection.execute(_LOCK_TIMEOUT)
         if own:

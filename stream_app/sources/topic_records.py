@@ -130,4 +130,4 @@ class Records:
 
 
 def _advice(bronze: Flow) -> str:
-    return f"go on without it by FAIL_ON_DATA_LOSS=false, or begin anew with: {ownership.reset_command(bronze)}"
+    return f"go on without it by FAIL_ON_DATA_LOSS=false, or reset it with: {ownership.reset_command(bronze)}"

@@ -165,7 +165,7 @@ def _json(text: str) -> str:
 
 def damaged(path: Path) -> StreamAppError:
     """What to raise where a file of a checkpoint is not there, or not what we have written."""
-    return StreamAppError(f"{path} cannot be read; begin its sink anew with make reset")
+    return StreamAppError(f"{path} cannot be read; reset its sink with: make reset")
 
 
 def _sync_entry(path: Path) -> None:

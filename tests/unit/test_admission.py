@@ -189,7 +189,7 @@ def test_a_file_of_its_own_that_was_deleted_is_missed(gold: Flow, broker: OneTop
     for batch in gone:
         gold.files_of(batch)[0].path.unlink()
     problem = (
-        f"lost the file of batch {gone[0]}; put it back, begin anew with: make reset FEED=transactions SINK=gold, or"
+        f"lost the file of batch {gone[0]}; put it back, reset it with: make reset FEED=transactions SINK=gold, or"
     )
     with pytest.raises(ConfigError, match=problem):
         admission(gold, broker).check_output(gold)
@@ -322,7 +322,7 @@ def test_records_that_expired_before_the_first_batch_was_committed(
     with pytest.raises(ConfigError, match=r"partition 0: read up to 5, next to 40, the topic holds 6 to 100.*reset"):
         admission(flow, broker).admit(flow)
     (source / "0").write_text("")  # a power cut
-    with pytest.raises(StreamAppError, match="sources/0/0 cannot be read; begin its sink anew with make reset"):
+    with pytest.raises(StreamAppError, match="sources/0/0 cannot be read; reset its sink with: make reset"):
         admission(flow, broker).admit(flow)
     linked(flow, 0)  # it had written them
     admission(flow, broker).admit(flow)

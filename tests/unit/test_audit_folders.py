@@ -81,7 +81,7 @@ def test_a_checkpoint_that_has_gone_is_no_output_that_is_right(output: Output, s
     (flow.layout.output).mkdir(exist_ok=True)
     (flow.layout.output / "_owner.json").write_text("{}")
     shutil.rmtree(flow.checkpoint.path)
-    is_wrong(output, f"begin it anew with: make reset FEED=main SINK={sink}")
+    is_wrong(output, f"reset it with: make reset FEED=main SINK={sink}")
 
 
 @pytest.mark.parametrize("sink", ["bronze", "silver", "csv"])
@@ -166,19 +166,19 @@ def test_state_files_that_we_have_not_written_are_one_line(output: Output) -> No
     (bronze.checkpoint.path / "let_go").write_text("x")
     (bronze.checkpoint.path / "unread.jsonl").write_text('{"x": 1}')
     (silver.checkpoint.path / "last_file").write_bytes(b"\xff")
-    with pytest.raises(StreamAppError, match=r"let_go cannot be read; begin its sink anew"):
+    with pytest.raises(StreamAppError, match=r"let_go cannot be read; reset its sink"):
         lineage.gone(bronze)
-    with pytest.raises(StreamAppError, match=r"unread.jsonl cannot be read; begin its sink anew"):
+    with pytest.raises(StreamAppError, match=r"unread.jsonl cannot be read; reset its sink"):
         unread.read(bronze)
     assert lineage.last_file(silver) is None
     offsets = silver.checkpoint.path / "offsets"
     newest = max(offsets.iterdir(), key=lambda path: int(path.name))
     for text in ("v1\n{}\n{}", "v1\n{}", 'v1\n{"batchTimestampMs": 1, "batchWatermarkMs": 0}\n1', "v1\nx\n{}"):
         newest.write_text(text)
-        with pytest.raises(StreamAppError, match=rf"{newest} cannot be read; begin its sink anew"):
+        with pytest.raises(StreamAppError, match=rf"{newest} cannot be read; reset its sink"):
             silver.checkpoint.last_committed()
     newest.unlink()
-    with pytest.raises(StreamAppError, match=rf"{newest} cannot be read; begin its sink anew"):
+    with pytest.raises(StreamAppError, match=rf"{newest} cannot be read; reset its sink"):
         silver.checkpoint.last_committed()
 
 

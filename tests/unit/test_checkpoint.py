@@ -96,7 +96,7 @@ def test_a_plan_is_not_deleted_where_its_batch_was_committed(flow: Flow) -> None
     (flow.checkpoint.path / "offsets" / "0").write_bytes(b"")
     assert flow.checkpoint.mend() == []
     assert flow.checkpoint.last_committed() is None
-    with pytest.raises(StreamAppError, match="offsets/0 cannot be read; begin its sink anew with make reset"):
+    with pytest.raises(StreamAppError, match="offsets/0 cannot be read; reset its sink with: make reset"):
         flow.checkpoint.planned(0)
 
 
@@ -108,7 +108,7 @@ def test_where_a_topic_was_to_be_read_from_is_asked_again_if_a_power_cut_took_it
     empty.touch()
     plan(flow, 0, {"transactions": {"0": 5}})
     assert flow.checkpoint.mend() == []
-    with pytest.raises(StreamAppError, match="sources/0/0 cannot be read; begin its sink anew with make reset"):
+    with pytest.raises(StreamAppError, match="sources/0/0 cannot be read; reset its sink with: make reset"):
         flow.checkpoint.first_offsets()
 
 

@@ -212,11 +212,11 @@ def test_a_batch_between_two_failures_begins_the_count_anew(service: Service) ->
 
 
 def test_what_a_person_must_mend_is_not_tried_again(service: Service) -> None:
-    service.queries.script[Layer.QUARANTINE] = [ConfigError("begin it anew with: make reset")]
+    service.queries.script[Layer.QUARANTINE] = [ConfigError("reset it with: make reset")]
     service.begin().wait()
     assert isinstance(service.error, ConfigError)
     assert service.state(Layer.QUARANTINE) is State.FAILED
-    assert service.monitor.statuses["transactions.quarantine"].last_error == "begin it anew with: make reset"
+    assert service.monitor.statuses["transactions.quarantine"].last_error == "reset it with: make reset"
     assert service.queries.active == []
     assert not service.monitor.ready
 
