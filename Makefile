@@ -92,7 +92,7 @@ test: setup ## the tests, in under ten minutes: a real broker, a real spark-subm
 	@exec $(PYTHON) -m pytest $(TWO_AT_A_TIME) tests/service tests/spark tests/unit
 
 test-faults: setup ## kills at each point and at random, brokers and disks that go, every place, an upgrade; half an hour
-	@exec $(PYTHON) -m pytest $(TWO_AT_A_TIME) tests/faults
+	@exec env EXAMPLES=all $(PYTHON) -m pytest $(TWO_AT_A_TIME) -m 'faults or hypothesis' tests/faults tests/unit
 
 check: venv ## linters and types
 	@$(PYTHON) -m ruff check

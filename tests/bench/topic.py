@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from local.ports import any_free
 from stream_app.settings import PROJECT, Settings
 from tests.bench.contenders import FEED, Topic
+from tests.ports import free_port
 from tests.service.servers import KafkaBroker
 
 HISTORY = timedelta(hours=1)
@@ -33,7 +33,7 @@ def filled(folder: Path, records: int) -> Iterator[Topic]:
 
     Batches are of the service's default size, or a fourth of the records where these are too few for four of that.
     """
-    kafka = KafkaBroker(folder, any_free())
+    kafka = KafkaBroker(folder, free_port())
     kafka.start()
     try:
         kafka.create_topic(FEED)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from local.ports import any_free
 from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Layer, flows
 from stream_app.ops.views import connect
 from stream_app.settings import PROJECT
+from tests.ports import free_port
 
 DEADLINE_SECONDS = 900
 # A session is in its folder once it has timed out, or later; what is on a topic has no files.
@@ -99,7 +99,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
             (folder / name).write_bytes((PROJECT / name).read_bytes())
             (folder / name).chmod((PROJECT / name).stat().st_mode)
     names = ("KAFKA_PORT", "SPARK_UI_PORT", "METRICS_PORT", "SPARK_MASTER_UI_PORT", "POSTGRES_PORT")
-    ports = {name: str(any_free()) for name in names}
+    ports = {name: str(free_port()) for name in names}
     made = Stack(
         folder,
         os.environ

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
-import uuid
 from collections.abc import Callable
 from functools import partial
 
 import pytest
 
 from tests.service.activity import check_topic, event
+from tests.service.fixtures import running_database_server
 from tests.service.harness import Service, wait_for
-from tests.service.servers import Database, KafkaBroker
+from tests.service.servers import Database, DatabaseServer, KafkaBroker
 
 # A point each sink has of its own; those that all share are tried in test_fail_points.py.
 STEPS = [
@@ -79,18 +78,24 @@ def test_death_at_the_points_of_each_sink_loses_and_doubles_nothing(
 
 
 def test_a_database_that_is_killed_is_waited_for_and_loses_and_doubles_nothing(
-    broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
+    broker: KafkaBroker, new_service: Callable[..., Service]
 ) -> None:
+    with running_database_server() as server:
+        _kill_a_database(server, broker, new_service)
+
+
+def _kill_a_database(server: DatabaseServer, broker: KafkaBroker, new_service: Callable[..., Service]) -> None:
+    database = server.create()
     service = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
     first = _midnight()
     service.start()
     broker.send(service.feed.topic, _events(0, first))
     wait_for(lambda: _count(database, "page_view_counts"), "the first rows")
-    database.kill()
+    server.kill()
     for step in (1, 2):
         broker.send(service.feed.topic, _events(step, first))
         wait_for(partial(_holds, service, (step + 1) * 48), "the other sinks to go on")
-    database.start()
+    server.start()
     for table in ("page_view_counts", "active_users", "user_sessions"):
         wait_for(partial(_agrees, service, database, table), f"the final rows of {table}")
     service.stop()
@@ -114,61 +119,3 @@ def _agrees(service: Service, database: Database, table: str) -> bool:
 
 def _holds(service: Service, rows: int) -> bool:
     return service.count("silver") == service.count("raw_csv") == rows
-
-
-FEED = """
-topic = "{topic}"
-
-[fields.id]
-type = "string"
-
-[fields.at]
-type = "timestamp"
-
-[fields.sensor]
-type = "string"
-
-[fields.celsius]
-type = "double"
-range = [-60, 60]
-
-[event_time]
-field = "at"
-lateness = "1 hour"
-future_tolerance = "1 minute"
-
-[dedupe]
-key = "id"
-within = "1 hour"
-
-[windows.warmest]
-key = "sensor"
-window = "1 minute"
-watermark = "2 minutes"
-measures = {{ warmest = "max(celsius)", readings = "count" }}
-
-[lakes.archive]
-"""
-
-
-def test_a_feed_is_a_file_and_needs_no_line_of_code(broker: KafkaBroker, new_service: Callable[..., Service]) -> None:
-    topic = f"readings-{uuid.uuid4().hex[:8]}"
-    broker.create_topic(topic)
-    service = new_service(broker, topic=topic)
-    (service.feeds_path / "readings.toml").write_text(FEED.format(topic=topic))
-    service.feed_name = "readings"
-    start = time.time() - 1800
-    records: list[tuple[str, bytes | None, int]] = []
-    for i in range(600):
-        sensor = f"s{i % 3}"
-        reading = {"id": f"r{i}", "at": _iso(start + i), "sensor": sensor, "celsius": 99 if i % 10 == 0 else i % 40}
-        records.append((sensor, json.dumps(reading).encode(), int((start + i) * 1000)))
-    broker.send(topic, records)
-    service.drain()
-    assert (service.count("silver"), service.count("quarantine"), service.count("archive")) == (540, 60, 540)
-    assert service.query("SELECT sum(readings) > 300, max(warmest) FROM warmest") == [(True, 39.0)]
-    assert service.audit().wrong == []
-
-
-def _iso(at: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))

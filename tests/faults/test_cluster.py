@@ -18,8 +18,8 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from local.ports import any_free
 from stream_app.settings import PROJECT, PYTHON_START
+from tests.ports import free_port
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import KafkaBroker
 
@@ -42,10 +42,10 @@ def options(service: str) -> dict[str, str]:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    port, ui = any_free(), any_free()
+    port, ui = free_port(), free_port()
     made = Cluster(f"spark://127.0.0.1:{port}", ui)
     master = ["master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", str(ui)]
-    worker = ["worker.Worker", "--host", "127.0.0.1", "--webui-port", str(any_free()), "--cores", "2"]
+    worker = ["worker.Worker", "--host", "127.0.0.1", "--webui-port", str(free_port()), "--cores", "2"]
     worker += ["--memory", "2g", "--work-dir", str(tmp_path / "work"), made.url]
     recovery = options("MASTER")["SPARK_MASTER_OPTS"].replace("/tmp/recovery", str(tmp_path / "recovery"))  # noqa: S108 - of a container
     own = {
@@ -101,7 +101,7 @@ def test_a_cluster_whose_tasks_carry_a_password_is_closed(
     own = {"SPARK_MASTER": cluster.url, "SPARK_LOCAL_IP": "127.0.0.1"}
     own |= {"DATABASE_URL": f"postgresql://app:{PASSWORD}@127.0.0.1:1/none"}
     service = new_service(broker, **own)
-    ui = any_free()
+    ui = free_port()
     options = {"SPARK_SUBMIT_OPTS": f"{service.environment['SPARK_SUBMIT_OPTS']} -Dspark.ui.port={ui}"}
     service.start()
     assert "SPARK_AUTH_SECRET: is not set, and tasks carry DATABASE_URL to spark://" in service.end(2)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from local import broker as local_broker
-from local.ports import any_free
 from stream_app.ops.status import status
+from tests.ports import free_port
 from tests.service.harness import Service
 from tests.service.servers import PARTITIONS, Database, KafkaBroker
 
@@ -65,7 +65,7 @@ MIRRORS = ("silver", "raw_csv", "lake")
 def large_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KafkaBroker]:
     """A broker of the test's own, as its topics hold a GB; with room for several records of 99 MB at once."""
     monkeypatch.setattr(local_broker, "_JVM", ("-Xmx2g", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"))
-    kafka = KafkaBroker(tmp_path / "broker", any_free())
+    kafka = KafkaBroker(tmp_path / "broker", free_port())
     kafka.start()
     for topic in ("large", "copy"):
         kafka.create_topic(topic, PARTITIONS, **{"max.message.bytes": str(TAKEN)})

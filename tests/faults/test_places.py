@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from local.ports import any_free
 from stream_app.settings import PROJECT
+from tests.ports import free_port
 from tests.service.harness import Service, produce, transaction, wait_for
-from tests.service.servers import Database, KafkaBroker
+from tests.service.servers import DatabaseServer, KafkaBroker
 
 SIGNS = "a b [c] {d,e} st*r ? 50% %20 #1 ü's & ~"
 BEYOND = """
@@ -113,7 +113,7 @@ def _check_commands(place: Service, plain: Service) -> None:
 
 def test_the_local_broker_runs_everywhere(checkout: Path, tmp_path: Path) -> None:
     """Kafka reads its settings as Latin-1, and Java its paths by the locale."""
-    environment = os.environ | {"LC_ALL": "C", "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{any_free()}"}
+    environment = os.environ | {"LC_ALL": "C", "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{free_port()}"}
     command = [str(checkout / ".venv" / "bin" / "python"), "-m", "local", "broker"]
     log = tmp_path / "broker.log"
     with log.open("wb") as output:
@@ -131,10 +131,10 @@ def test_the_local_database_runs_everywhere(turkish: dict[str, str], monkeypatch
         monkeypatch.setenv(name, value)
     outer = Path(tempfile.mkdtemp(prefix="database-"))
     outer.chmod(0o755)
-    server = Database(outer / SIGNS)
+    server = DatabaseServer(outer / SIGNS)
     try:
         server.start()
-        assert server.query("SELECT lower('I'), getdatabaseencoding()") == [("i", "UTF8")]
+        assert server.create().query("SELECT lower('I'), getdatabaseencoding()") == [("i", "UTF8")]
     finally:
         server.stop()
         shutil.rmtree(outer)

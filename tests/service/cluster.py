@@ -10,8 +10,8 @@ from pathlib import Path
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from local.ports import any_free
 from stream_app.settings import PROJECT
+from tests.ports import free_port
 from tests.service.harness import wait_for
 from tests.service.servers import KafkaBroker
 
@@ -35,8 +35,8 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._controller_port = any_free()
-        self._ports = {node: any_free() for node in BROKERS}
+        self._controller_port = free_port()
+        self._ports = {node: free_port() for node in BROKERS}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self.address = ",".join(f"localhost:{port}" for port in self._ports.values())
 

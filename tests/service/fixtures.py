@@ -1,70 +1,100 @@
+"""What the tests of the whole service share: one broker, one database server and one archive of classes a process."""
+
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pyspark
 import pytest
 
-from local.ports import any_free
 from stream_app.settings import PROJECT
 from tests.helpers import UNUSUAL
+from tests.ports import free_port
 from tests.service.harness import Service, jvm_options, transaction
-from tests.service.servers import Database, KafkaBroker
+from tests.service.servers import Database, DatabaseServer, KafkaBroker
 
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
     """One broker for all tests; each has topics of its own."""
-    kafka = KafkaBroker(tmp_path_factory.mktemp("broker"), any_free())
+    kafka = KafkaBroker(tmp_path_factory.mktemp("broker"), free_port())
     kafka.start()
     yield kafka
     kafka.stop()
 
 
-@pytest.fixture(scope="session")
-def class_archive(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The JVM's classes, kept by a first run, so that a hundred starts are some seconds shorter each.
-
-    Of two workers the first makes it for both; a JVM that does not find it does without.
-    """
-    worker, folder = os.environ.get("PYTEST_XDIST_WORKER"), tmp_path_factory.getbasetemp()
-    archive = (folder.parent if worker else folder) / "classes.jsa"
-    if worker in {None, "gw0"}:
-        yield from _made(archive, broker, tmp_path_factory.mktemp("classes"))
-    else:
-        yield archive
-
-
-def _made(archive: Path, broker: KafkaBroker, folder: Path) -> Iterator[Path]:
-    partial = archive.with_suffix(".partial")
-    broker.create_topic("transactions")
-    broker.send("transactions", [transaction(i, time.time() - 3600 + i) for i in range(1000)])
-    keep = jvm_options(folder, f"-XX:ArchiveClassesAtExit={partial}")
-    first = Service(folder / "output", PROJECT / "conf" / "feeds", broker.address, keep)
+@contextmanager
+def running_database_server() -> Iterator[DatabaseServer]:
+    """A server of its own. Started by root it belongs to another user, who must get to its folder."""
+    folder = Path(tempfile.mkdtemp(prefix="database-"))
+    folder.chmod(0o755)
+    server = DatabaseServer(folder)
     try:
-        first.drain()
-        partial.replace(archive)
-        yield archive
+        server.start()
+        yield server
     finally:
-        first.kill()
-        archive.unlink(missing_ok=True)
+        server.stop()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[DatabaseServer]:
+    """One server for all tests; each has a database of its own."""
+    with running_database_server() as server:
+        yield server
 
 
 @pytest.fixture
-def database() -> Iterator[Database]:
-    """A database of the test's own. Started by root it belongs to another user, who must get to its folder."""
-    folder = Path(tempfile.mkdtemp(prefix="database-"))
-    folder.chmod(0o755)
-    server = Database(folder)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+def database(database_server: DatabaseServer) -> Database:
+    """An empty database of the test's own."""
+    return database_server.create()
+
+
+@pytest.fixture(scope="session")
+def class_archive(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The JVM's classes, kept by a first run, so that each start is some seconds shorter. A JVM can do without.
+
+    It is for one Java, one checkout and one set of jars; `make setup` removes it with the jars. Of two processes of
+    tests the first makes it for both.
+    """
+    archive = PROJECT / ".jars" / f"tests-{_digest()}.jsa"
+    if not archive.exists() and os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
+        _keep_classes(archive, broker, tmp_path_factory.mktemp("classes"))
+    return archive
+
+
+def _digest() -> str:
+    """What the archive depends on: Java itself names the rest of it where it does not fit."""
+    java = subprocess.run(["java", "-version"], capture_output=True, check=True).stderr
+    jars = [*(PROJECT / ".jars" / "spark").iterdir(), *(Path(pyspark.__file__).parent / "jars").iterdir()]
+    found = [f"{jar} {jar.stat().st_mtime_ns} {jar.stat().st_size}" for jar in sorted(jars)]
+    return hashlib.sha256(java + "\n".join(found).encode()).hexdigest()[:16]
+
+
+def _keep_classes(archive: Path, broker: KafkaBroker, folder: Path) -> None:
+    partial = archive.with_suffix(f".{os.getpid()}")
+    broker.create_topic("classes")
+    broker.send("classes", [transaction(i, time.time() - 3600 + i) for i in range(1000)])
+    (feeds := folder / "feeds").mkdir()
+    declared = (PROJECT / "conf" / "feeds" / "transactions.toml").read_text()
+    (feeds / "transactions.toml").write_text(declared.replace('topic = "transactions"', 'topic = "classes"'))
+    keep = jvm_options(folder, f"-XX:ArchiveClassesAtExit={partial}")
+    first = Service(folder / "output", feeds, broker.address, keep)
+    try:
+        first.drain()
+        partial.replace(archive)
+    finally:
+        first.kill()
+        partial.unlink(missing_ok=True)
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from pydantic import SecretStr
 
-from local.ports import any_free
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow, Layer, flows
@@ -27,6 +26,8 @@ from stream_app.ops.audit import Report, reconcile
 from stream_app.ops.views import connect
 from stream_app.settings import PROJECT, Settings
 from stream_app.storage.offsets import by_partition
+from tests.helpers import Deadline
+from tests.ports import free_port
 from tests.service.servers import PARTITIONS, KafkaBroker
 
 DEADLINE_SECONDS = 240.0
@@ -37,9 +38,9 @@ _FLAGS = {"YES", "DRY_RUN"}
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS) -> None:
     """Return when the condition is true; fail, naming what was waited for, after the deadline."""
-    deadline = time.monotonic() + seconds
+    deadline = Deadline(seconds)
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for: {what}"
+        assert not deadline.has_passed(), f"waited {seconds:.0f} s in vain for: {what}"
         time.sleep(0.2)
 
 
@@ -94,11 +95,12 @@ class Service:
         """Wait until the service ends by itself; its log since the start of the test."""
         assert self.process
         try:
-            code = self.process.wait(DEADLINE_SECONDS)
-        except subprocess.TimeoutExpired:
+            wait_for(lambda: self._code is not None, "the service to end")
+        except AssertionError:
             self.kill()
+            print(self.log.read_text()[-4000:])
             raise
-        log = self.log.read_text()
+        code, log = self._code, self.log.read_text()
         assert expected is None or code == expected, f"exit {code}\n{log[-4000:]}"
         return log
 
@@ -130,7 +132,6 @@ class Service:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=DEADLINE_SECONDS,
             check=False,
         )
         assert done.returncode == expected, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -174,6 +175,11 @@ class Service:
         return self.query(f"SELECT * FROM {layer} ORDER BY ALL")
 
     @property
+    def _code(self) -> int | None:
+        """The exit code; None while the service runs."""
+        return self.process.poll() if self.process else None
+
+    @property
     def _python(self) -> str:
         return sys.executable if self.project == PROJECT else str(self.project / ".venv" / "bin" / "python")
 
@@ -194,6 +200,14 @@ def _typed(option: str, value: str) -> str:
     return name if option in _FLAGS else f"{name}={value}"
 
 
+def refusal(service: Service) -> str:
+    """Start the service, which must refuse; the one line that it ends with."""
+    service.log.unlink(missing_ok=True)
+    lines = service.drain(expected=2).strip().splitlines()
+    assert "Traceback" not in "\n".join(lines)
+    return lines[-1]
+
+
 def jvm_options(folder: Path, *options: str) -> dict[str, str]:
     """An environment whose JVM has those options, and leaves what a kill leaves behind in the folder."""
     temporary = folder / "tmp"
@@ -206,7 +220,7 @@ def broker_and_service() -> Iterator[tuple[KafkaBroker, Service]]:
     """A broker with the topic `transactions`, and a service that is not started; nothing is left of them at the end."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
-        kafka = KafkaBroker(folder / "broker", any_free())
+        kafka = KafkaBroker(folder / "broker", free_port())
         running.callback(kafka.stop)
         kafka.start()
         kafka.create_topic("transactions")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import LiteralString
@@ -97,20 +99,39 @@ class KafkaBroker:
         return found
 
 
+@dataclass(frozen=True)
 class Database:
+    """A database of a real PostgreSQL."""
+
+    url: str
+
+    def change(self, sql: LiteralString) -> None:
+        with psycopg.connect(self.url) as connection:
+            connection.execute(sql)
+
+    def query(self, sql: LiteralString) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(sql).fetchall()
+
+
+class DatabaseServer:
     """A real PostgreSQL, as the local stack starts it."""
 
     def __init__(self, folder: Path) -> None:
         self._places = Places(folder)
         self._server: Postgres | None = None
-        self.url = ""
+        self._made = itertools.count()
+
+    @property
+    def url(self) -> str:
+        assert self._server, "it was not started"
+        return self._server.url
 
     def start(self) -> None:
         self._places.make()
         self._server = Postgres(self._places)
         self._server.claim()
         self._server.start(Event())
-        self.url = self._server.url
 
     def stop(self) -> None:
         if self._server:
@@ -122,10 +143,17 @@ class Database:
         os.kill(pid, signal.SIGKILL)
         self.stop()
 
-    def change(self, sql: LiteralString) -> None:
-        with psycopg.connect(self.url) as connection:
-            connection.execute(sql)
+    def create(self) -> Database:
+        """Make an empty database."""
+        name = f"test_{next(self._made)}"
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+        return Database(f"{self.url.rpartition('/')[0]}/{name}")
 
-    def query(self, sql: LiteralString) -> list[tuple[object, ...]]:
-        with psycopg.connect(self.url) as connection:
-            return connection.execute(sql).fetchall()
+    def copy(self, database: Database) -> Database:
+        """Make a database with the same tables and rows, to which nobody may be connected."""
+        name, template = f"test_{next(self._made)}", database.url.rpartition("/")[2]
+        make = psycopg.sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(make.format(psycopg.sql.Identifier(name), psycopg.sql.Identifier(template)))
+        return Database(f"{self.url.rpartition('/')[0]}/{name}")

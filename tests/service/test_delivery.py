@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pytest
 
-from local.ports import any_free
 from stream_app.errors import StreamAppError, UnavailableError
 from stream_app.settings import Settings
 from stream_app.sinks import delivery
 from stream_app.sinks.delivery import LARGEST_BYTES, Delivery
+from tests.ports import free_port
 from tests.service.servers import PARTITIONS, KafkaBroker
 
 Row = tuple[bytes | None, bytes]
@@ -102,7 +102,7 @@ def test_more_than_the_queue_holds_goes_through_in_order(broker: KafkaBroker, ne
 def test_what_is_no_fault_of_a_record_fails_the_batch(broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(delivery._CONFIG, "message.timeout.ms", 3_000)
     with pytest.raises(UnavailableError, match=r"topic nowhere: .*timed out.*refused"):
-        sent(f"127.0.0.1:{any_free()}", "nowhere", [(b"k", b"v")])
+        sent(f"127.0.0.1:{free_port()}", "nowhere", [(b"k", b"v")])
     monkeypatch.setitem(delivery._CONFIG, "topic.metadata.propagation.max.ms", 100)
     with pytest.raises(StreamAppError, match="topic not-there: "):
         sent(broker.address, "not-there", [(b"k", b"v")])

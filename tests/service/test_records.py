@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
-from local.ports import any_free
 from stream_app.errors import StreamAppError
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow, Layer
@@ -19,6 +18,7 @@ from stream_app.sources import topic_partition as module
 from stream_app.sources.split import encoded
 from stream_app.sources.topic_partition import OffsetRange
 from stream_app.sources.topic_records import Records
+from tests.ports import free_port
 from tests.service.servers import KafkaBroker
 
 NOW = int(time.time() * 1000)
@@ -107,7 +107,7 @@ def test_records_that_are_gone_are_an_error_that_says_which(
 
 
 def test_a_damaged_batch_is_named_to_the_offset_and_nothing_else_is_skipped(feed: Feed, tmp_path: Path) -> None:
-    kafka = KafkaBroker(tmp_path, any_free())
+    kafka = KafkaBroker(tmp_path, free_port())
     kafka.start()
     try:
         kafka.create_topic("damaged", 1)
@@ -164,4 +164,4 @@ def test_a_broker_that_does_not_answer_is_waited_for_and_named(
     """What cannot be read is not gone, so it is never skipped."""
     monkeypatch.setattr(module, "PATIENCE_SECONDS", 3.0)
     with pytest.raises(StreamAppError, match=r"nothing came for 3 s \(.*refused"):
-        read(f"127.0.0.1:{any_free()}", feed, "nowhere", (0, 10), fail_on_data_loss=fail_on_data_loss)
+        read(f"127.0.0.1:{free_port()}", feed, "nowhere", (0, 10), fail_on_data_loss=fail_on_data_loss)

@@ -15,8 +15,8 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from local.ports import any_free
 from stream_app.settings import PROJECT
+from tests.ports import free_port
 from tests.service.harness import Service, wait_for
 from tests.service.servers import KafkaBroker
 
@@ -27,7 +27,7 @@ JARS = f"{PROJECT}/.jars/kafka/*"
 @pytest.fixture
 def secure(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """The address of a broker with TLS and SCRAM made for this test, and the settings of its clients."""
-    port, controller = any_free(), any_free()
+    port, controller = free_port(), free_port()
     store, ca = tmp_path / "broker.p12", tmp_path / "ca.pem"
     keytool = ["keytool", "-keystore", str(store), "-storetype", "PKCS12", "-storepass", "changeit", "-alias", "b"]
     name = ["-dname", "CN=localhost", "-ext", "san=dns:localhost,ip:127.0.0.1"]
@@ -98,7 +98,7 @@ def test_scram_over_tls(secure: tuple[str, dict[str, str]], new_service: Callabl
         text=True,
         check=True,
     )
-    ui = any_free()
+    ui = free_port()
     service.environment["SPARK_SUBMIT_OPTS"] += f" -Dspark.ui.port={ui}"
     service.start()
     wait_for(lambda: service.count("silver") > 0, "the records")

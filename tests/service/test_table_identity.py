@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import md5
 from pathlib import Path
 from typing import LiteralString
@@ -74,26 +72,6 @@ def test_the_texts_have_one_md5() -> None:
     one, other = (md5(text.encode(), usedforsecurity=False).digest() for text in ONE_MD5)
     assert one == other
     assert ONE_MD5[0] != ONE_MD5[1]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Database]:
-    """One server for the tests of this file."""
-    folder = Path(tempfile.mkdtemp(prefix="database-"))
-    folder.chmod(0o755)
-    made = Database(folder)
-    made.start()
-    yield made
-    made.stop()
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def database(server: Database) -> Database:
-    """The server with no table in it."""
-    server.change("DROP SCHEMA public CASCADE")
-    server.change("CREATE SCHEMA public")
-    return server
 
 
 @pytest.fixture

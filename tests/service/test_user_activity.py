@@ -2,75 +2,66 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
 
 from stream_app.ops.sql import text
-from tests.service.activity import check_topic, event
-from tests.service.harness import Service, produce
-from tests.service.servers import Database, KafkaBroker
+from tests.service.activity import check_topic
+from tests.service.drained import COUNT, HOSTILE_PAGES, LATE, Drained
+from tests.service.harness import Service
+from tests.service.servers import DatabaseServer, KafkaBroker
 
-COUNT = 20_000
 WINDOWS = {
     "page_view_counts": "SELECT window_start, window_end, page_url, page_views FROM",
     "active_users": "SELECT window_start, window_end, active_users FROM",
 }
-# One that PostgreSQL's texts cannot hold, and one that its indexes cannot.
-HOSTILE_PAGES = ("a\0b", "".join(chr(0x4E00 + i * 7919 % 20_000) for i in range(2000)))
 SESSION = "session_id, user_id, session_start, session_end, duration_seconds, events, outcome"
 
 
-def test_every_sink_agrees_with_silver(
-    broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
-) -> None:
-    service = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
-    at = time.time() - 2400
-    hostile = [event(10**9 + i, at, i, "hostile", "page_view", page) for i, page in enumerate(HOSTILE_PAGES)]
-    broker.send(service.feed.topic, hostile)
-    produce(service, COUNT=str(COUNT), SEED="7", MSGS_PER_SEC="0", BACKFILL="40 minutes")
-    service.drain(MAX_OFFSETS_PER_TRIGGER="2000")
-    assert service.count("bronze") == COUNT + len(HOSTILE_PAGES)
+@pytest.fixture(scope="module")
+def service(drained: Drained) -> Service:
+    """What became of records of a fixed seed, and of some hostile pages."""
+    return drained["user_activity"]
+
+
+def test_each_event_is_once_in_silver_and_the_audit_looks_at_every_table(service: Service) -> None:
+    assert service.count("bronze") == COUNT + len(HOSTILE_PAGES) + LATE
     assert service.query("SELECT count(DISTINCT event_id) = count(*) FROM silver") == [(True,)]
     report = service.audit()
     assert report.wrong == []
     assert all(report.counts[f"postgres_{table}"] for table in (*WINDOWS, "user_sessions"))
-    _check_late(service)
-    _check_tables(service, database)
-    _check_sessions(service, database)
-    _check_lake(service)
+
+
+def test_a_consumer_of_the_topic_sees_silver(service: Service, broker: KafkaBroker) -> None:
     check_topic(service, broker)
+
+
+def test_the_audit_names_a_table_that_was_tampered_with(
+    service: Service, drained: Drained, database_server: DatabaseServer
+) -> None:
+    database = database_server.copy(drained.database)
     database.change("UPDATE active_users SET active_users = active_users + 1 WHERE final")
     database.change("DELETE FROM user_sessions WHERE final AND outcome = 'ended'")
-    windows, sessions = service.audit().wrong
+    other = replace(service, environment=service.environment | {"DATABASE_URL": database.url})
+    windows, sessions = other.audit().wrong
     assert windows.startswith("postgres_active_users is not what silver's final windows add up to")
     assert sessions.startswith("postgres_user_sessions is not what silver's final sessions are")
-    _lose_the_database(service, database)
 
 
-def _lose_the_database(service: Service, database: Database) -> None:
-    """It is refused, not filled with what comes from now on; a reset fills it from silver."""
-    database.change("DROP TABLE stream_app_batches, page_view_counts, active_users, user_sessions")
-    log = service.drain(expected=2)
-    assert "lacks batches of user_activity.postgres_page_view_counts" in log.splitlines()[-1]
-    for table in (*WINDOWS, "user_sessions"):
-        assert f"postgres_{table}" in service.op("reset", SINK=f"postgres_{table}", YES="1")
-    service.drain()
-    report = service.audit()
-    assert report.wrong == []
-    assert all(report.counts[f"postgres_{table}"] for table in (*WINDOWS, "user_sessions"))
-
-
-def _check_late(service: Service) -> None:
+def test_what_comes_late_is_kept(service: Service) -> None:
     for window in WINDOWS:
         assert service.count(window) > 0
-        assert service.count(f"late_{window}") > 0, "an event of three minutes ago misses a watermark of two"
+        late = f"SELECT count(DISTINCT event_id) FROM late_{window} WHERE session_id = 'late'"
+        assert service.query(late) == [(LATE,)]
     missed = service.query("SELECT DISTINCT window_end - window_start, event_type FROM late_page_view_counts")
     assert [(str(length), event) for length, event in missed] == [("0:01:00", "page_view")]
 
 
-def _check_tables(service: Service, database: Database) -> None:
-    """Final rows are gold's; the others are the windows that the watermark has not passed."""
+def test_final_rows_of_the_tables_are_gold_s(service: Service, drained: Drained) -> None:
+    """The others are of the windows that the watermark has not passed."""
+    database = drained.database
     for window, select in WINDOWS.items():
         final = database.query(f"{select} {window} WHERE final")
         gold = [
@@ -84,8 +75,9 @@ def _check_tables(service: Service, database: Database) -> None:
         assert str(opened[0]) > str(newest[0])
 
 
-def _check_sessions(service: Service, database: Database) -> None:
-    """Of a session that is final the table holds what gold holds; a session stands once, open or final."""
+def test_a_session_is_once_in_its_table(service: Service, drained: Drained) -> None:
+    """Of one that is final it holds what gold holds; the others are open."""
+    database = drained.database
     final = database.query(f"SELECT {SESSION} FROM user_sessions WHERE final ORDER BY 1, 2, 3")
     assert final == service.query(f"SELECT {SESSION} FROM user_sessions ORDER BY 1, 2, 3")
     assert {row[-1] for row in final} == {"ended", "timed_out"}
@@ -93,7 +85,7 @@ def _check_sessions(service: Service, database: Database) -> None:
     assert database.query(doubled) == []
 
 
-def _check_lake(service: Service) -> None:
+def test_the_lake_has_silver_by_date(service: Service) -> None:
     assert service.query("SELECT * EXCLUDE (event_date) FROM lake ORDER BY ALL") == service.contents("silver")
     flow = service.flows["lake"]
     for file in flow.files():

@@ -17,21 +17,9 @@ from stream_app.flows.flow import Layer
 from stream_app.ops.audit.report import Report, Verdict
 from stream_app.storage.batch_files import REPLAY, batch_file
 from tests.outputs import Output
-from tests.unit.test_audit_tampers import FEED, edit, found, lines, made, with_tables
+from tests.unit.audited import edit, found, lines
 
 FOLDERS = ("bronze", "silver", "quarantine", "raw_csv", "csv", "due", "repeats", "own", "late_csv", "late_postgres_end")
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Output:
-    return made(FEED, "main", tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture
-def output(template: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Output:
-    copied = template.copied(tmp_path)
-    with_tables(copied, monkeypatch)
-    return copied
 
 
 def any_file(output: Output, folder: str) -> Path:

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import msgspec
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -31,6 +31,7 @@ from stream_app.feeds.feed import Feed
 from stream_app.feeds.fields import Field
 from stream_app.feeds.load import load_feeds
 from stream_app.storage.planned import UNBOUNDED
+from tests.examples import examples
 
 FEED = load_feeds(Path(__file__).parents[2] / "conf" / "feeds", ["transactions"])[0]
 CONTRACT = Contract(FEED)
@@ -337,9 +338,9 @@ def test_a_megabyte_of_brackets_and_escapes_is_judged_quickly() -> None:
     hard = [escapes, b"[" * 101 + escapes, b"[]" * 500_000, b"[" * 1_000_000, b'{"a":' * 200_000, b'["' * 300_000]
     hard += [b'["]["]["' * 100_000, b"][" * 500_000, b'""[' * 300_000, b"[[]," * 250_000]
     hard += [b"\\\\" * 500_000 + b"[" * 200]
-    start = time.perf_counter()
+    start = time.process_time()
     assert {reasons(value) for value in hard} == {("not_json",)}
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def by_the_book(value: bytes) -> int:
@@ -584,13 +585,13 @@ def test_arbitrary_bytes(contract: Contract, batch: Batch) -> None:
     assert_batch_is_total(contract, batch)
 
 
-@settings(max_examples=600)  # the machine may be busy
+@examples(600)
 @given(CONTRACTS, batches(mutated()))
 def test_mutations_of_valid_records(contract: Contract, batch: Batch) -> None:
     assert_batch_is_total(contract, batch)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(st.tuples(st.sampled_from(["n", "small", "x", "wide", "unit"]), NUMBERS), max_size=4))
 def test_a_batch_reads_the_same_numbers(numbers: list[tuple[str, str]]) -> None:
     assert_total(OTHER, [other(**{wire: text}) for wire, text in numbers], [KAFKA_TS] * len(numbers))
@@ -667,12 +668,12 @@ def test_a_pattern_takes_linear_time() -> None:
     contract = Contract(Feed.model_validate(PATTERNED))
     texts = ["a" * 30 + "b", "a" * 30, "a" * 500_000 + "b"]
     values: list[bytes | None] = [json.dumps({"id": text, "at": "2026-11-21T01:20:30Z"}).encode() for text in texts]
-    start = time.perf_counter()
+    start = time.process_time()
     for value, expected in zip(values, ["not_allowed:id", "", "not_allowed:id"], strict=True):
         assert " ".join(reasons(value, contract)) == expected
     found = contract.check_all(pa.array(values, pa.binary()), *[pa.array([KAFKA_TS] * 3)] * 2)
     assert [place for place, _ in found.rejected] == [0, 2]
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("text", TIMES)
@@ -683,7 +684,7 @@ def test_a_batch_reads_the_same_times(text: str) -> None:
     assert_total(FORGIVING, values[:1], [KAFKA_TS])
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(
     st.datetimes(timezones=st.just(UTC)), st.integers(0, 9), st.sampled_from("T "), st.sampled_from(["Z", "", "+01:00"])
 )

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows
@@ -24,6 +24,7 @@ from stream_app.sources.layer_reader import LayerReader, LayerSource, Offset, Op
 from stream_app.sources.split import SPLIT, encoded
 from stream_app.sources.split_rows import Rows
 from stream_app.storage.batch_files import BatchFile
+from tests.examples import examples
 from tests.helpers import START_MS, Row, bronze_row, silver_row, value, write_layer
 
 
@@ -86,7 +87,7 @@ def histories(draw: st.DrawFn) -> History:
 LIMITS = st.one_of(st.builds(ReadMaxRows, st.integers(1, 30)), st.builds(ReadAllAvailable))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(data=st.data(), history=histories(), limit=LIMITS, splits=st.integers(1, 5))
 def test_a_walk_reads_each_row_once_and_in_order(
     feed: Feed, data: st.DataObject, history: History, limit: ReadLimit, splits: int
@@ -112,7 +113,7 @@ def test_a_walk_reads_each_row_once_and_in_order(
             assert len(files) == 1 or not isinstance(limit, ReadMaxRows) or rows <= limit.max_rows
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(history=histories(), limit=LIMITS)
 def test_the_clock_is_the_newest_kafka_time_so_far_that_is_not_after_its_batch(
     feed: Feed, history: History, limit: ReadLimit
@@ -218,7 +219,7 @@ def read_all(flow: Flow) -> list[Row]:
     return rows_of(flow, start, reader.latestOffset(start, ReadAllAvailable()))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(records=st.lists(st.none() | st.binary(max_size=9) | st.integers(0, 99).map(value), min_size=1, max_size=12))
 def test_silver_and_quarantine_split_bronze_exactly(feed: Feed, records: list[bytes | None]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -75,8 +75,7 @@ def test_nobody_else_gets_in_and_a_shell_that_was_left_open_does_not_keep_it_up(
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             psycopg.connect(server.url.replace("@", "x@"))
         left_open = psycopg.connect(server.url)
-        before = time.monotonic()
-    assert time.monotonic() - before < 10
+    assert server.returncode == 0, "it was killed"
     left_open.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from stream_app.errors import ConfigError
@@ -32,6 +32,7 @@ from stream_app.ops.status import status
 from stream_app.sources.layer import _source_of
 from stream_app.storage.batch_files import REPLAY, batch_files
 from tests import words
+from tests.examples import examples
 from tests.helpers import Row, app_settings, at, bronze_row, write_layer
 
 WORDS = words.words()
@@ -275,7 +276,7 @@ TEXTS = st.text(
 )
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_name_in_any_place(
     tmp_path_factory: pytest.TempPathFactory,

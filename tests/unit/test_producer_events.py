@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from producer import events
 from producer.events import iso_utc
 from producer.events.transactions import CURRENCY, Events, pools
+from tests.examples import examples
 
 NOW_MS = 1_795_234_830_125  # 2026-11-21T04:20:30.125Z
 FEEDS = events.feeds()
@@ -53,7 +54,7 @@ def broken_rules(feed: str, record: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("feed", FEEDS)
 @given(seed=st.integers(0, 2**64), times=st.lists(st.integers(0, 4_000_000_000_000), max_size=20))
-@settings(max_examples=50)
+@examples(50)
 def test_the_same_seed_and_times_give_the_same_events(feed: str, seed: int, times: list[int]) -> None:
     one, other = events.source(feed, seed), events.source(feed, seed)
     assert [one.event(time) for time in times] == [other.event(time) for time in times]
@@ -76,7 +77,7 @@ def test_other_seeds_give_other_records(feed: str) -> None:
 
 @pytest.mark.parametrize("feed", DECLARED)
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=50)
+@examples(50)
 def test_events_keep_the_rules_of_the_feed_file(feed: str, seed: int) -> None:
     for record in sample(feed, seed, 20):
         assert sorted(record) == sorted(wire_names(feed))

@@ -4,11 +4,12 @@ import json
 from datetime import datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.events import Contract, feeds, seeded, source
 from producer.faults import SPOILERS, Kind, Message, Recent, Shares, Traffic
+from tests.examples import examples
 
 NOW_MS = 1_795_234_830_125
 CONTRACTS = {feed: source(feed, 0).contract for feed in feeds()}
@@ -35,7 +36,7 @@ def age_ms(message: Message, feed: str) -> int:
 
 @of_every_feed
 @given(seed=st.integers(0, 2**64), times=st.lists(st.integers(10**12, 2 * 10**12), max_size=40).map(sorted))
-@settings(max_examples=40)
+@examples(40)
 def test_the_same_seed_and_timestamps_give_the_same_messages(feed: str, seed: int, times: list[int]) -> None:
     one, other = traffic(feed, seed=seed), traffic(feed, seed=seed)
     assert [one.message(time) for time in times] == [other.message(time) for time in times]
@@ -112,7 +113,7 @@ def test_nothing_is_repeated_when_nothing_fresh_was_sent() -> None:
 
 
 @given(kept=st.integers(0, 5_000), draw=st.floats(0, 1, exclude_max=True))
-@settings(max_examples=50)
+@examples(50)
 def test_recent_messages_are_bounded_and_picked_only_while_fresh(kept: int, draw: float) -> None:
     recent = Recent(max_age_ms=1_000)
     for number in range(kept):

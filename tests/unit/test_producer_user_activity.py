@@ -7,11 +7,12 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.events.user_activity import COUNTRIES, DEVICES, ONLINE, SITE, Events, pools
 from producer.faults import Kind, Shares, Traffic
+from tests.examples import examples
 
 NOW_MS = 1_795_234_830_125
 TYPES = {"page_view", "click", "add_to_cart", "purchase", "session_start", "session_end"}
@@ -34,7 +35,7 @@ def types(session: list[dict[str, Any]]) -> list[str]:
 
 
 @given(seed=st.integers(0, 2**64), size=st.integers(1, 2_000))
-@settings(max_examples=25)
+@examples(25)
 def test_a_session_starts_once_at_first_and_ends_at_last_if_at_all(seed: int, size: int) -> None:
     for session in by("session_id", sample(seed, size)).values():
         first, *others = types(session)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -21,6 +21,7 @@ from stream_app.ops import views
 from stream_app.sinks import csv as csv_files
 from stream_app.storage import row_counts
 from stream_app.storage.row_counts import count_rows
+from tests.examples import examples
 from tests.helpers import Row, silver_row, write_layer
 
 FORMULA_STARTS = "=+-@\t\r\n"
@@ -50,7 +51,7 @@ def expected_cells(rows: Sequence[Row], feed: Feed) -> list[dict[str, str]]:
     return [{name: cell(row[name]) for name in feed.fields} for row in rows]
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@examples(60, suppress_health_check=list(HealthCheck))
 @given(texts=st.lists(st.tuples(TEXTS, TEXTS, TEXTS), min_size=1, max_size=60))
 @example(texts=[(start + "1+1", 'say ""', "'") for start in FORMULA_STARTS])
 @example(texts=[("'quoted'", '"', 'a"b,c'), ("''", "\\", '\\"'), (";", "|", "\t|;,")])

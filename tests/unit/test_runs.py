@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.layers.runs import Record, Runs, from_bytes, to_bytes
 from stream_app.layers.sessions import Found, Kept, advance, settle
+from tests.examples import examples
 
 GAP = 50
 MANY = 200_000
@@ -38,7 +39,7 @@ RECORDS = st.tuples(st.integers(-20, 400), st.sampled_from([False, False, False,
 BATCHES = st.lists(st.tuples(st.lists(RECORDS, max_size=40), st.integers(0, 60)), min_size=1, max_size=10)
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(batches=BATCHES, most=st.integers(0, 6), size=st.integers(1, 5), least=st.integers(1, 4))
 def test_runs_make_no_difference(batches: list[tuple[list[Record], int]], most: int, size: int, least: int) -> None:
     """To any batch: the same sessions become final, the same are open, and the timer is the same."""

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -23,6 +23,7 @@ from stream_app.ops import recompute
 from stream_app.ops.audit import reconcile
 from stream_app.settings import PROJECT
 from stream_app.storage.batch_files import batch_file
+from tests.examples import examples
 from tests.helpers import START_MS, Row, app_settings, at, commit, plan, write_layer
 from tests.unit.conftest import Cli
 
@@ -111,7 +112,7 @@ RECORDS = st.tuples(st.integers(0, 400), st.integers(0, 999_999), st.sampled_fro
 BATCHES = st.lists(st.lists(RECORDS, max_size=6), min_size=1, max_size=12)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(batches=BATCHES)
 def test_batches_make_no_difference_and_duckdb_finds_the_same(batches: list[list[tuple[int, int, bool]]]) -> None:
     """As Spark runs it: late by the watermark of the batch before, at first 1970; final by this one's, a batch late."""

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -24,6 +24,7 @@ from stream_app.ops import views
 from stream_app.settings import PROJECT
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.row_counts import count_rows
+from tests.examples import examples
 from tests.helpers import bronze_row, silver_row, value, write_file, write_layer
 from tests.unit.conftest import Cli
 
@@ -121,7 +122,7 @@ PLACE = NAME | st.just("back\\slash")  # settings.py refuses one beside a patter
 
 
 @given(st.lists(PLACE, min_size=1, max_size=3, unique=True))
-@settings(max_examples=60)
+@examples(60)
 def test_a_folder_of_any_name_is_read_and_no_other(feed: Feed, names: list[str]) -> None:
     """DuckDB has patterns in paths, homes for ~, and columns for name=value; some of these names match the others."""
     with tempfile.TemporaryDirectory() as folder:
@@ -190,7 +191,7 @@ def check_csv(feed: Feed, texts: list[tuple[str, str, str]]) -> None:
         assert count_rows(path) == len(texts)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(texts=st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=30))
 def test_any_csv_of_ours_is_read_as_it_was_written(feed: Feed, texts: list[tuple[str, str, str]]) -> None:
     check_csv(feed, texts)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka import Producer
 
-from local.ports import any_free
 from stream_app.flows import unread
 from stream_app.flows.flow import Layer
 from stream_app.ops.status import status
+from tests.ports import free_port
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import KafkaBroker
-from tests.service.test_operations import _get
+from tests.service.watch import get
 
 
 def begun(broker: KafkaBroker, topic: str, numbers: range, partition: int = 0) -> Producer:
@@ -42,13 +42,13 @@ def _bronze(service: Service) -> tuple[int | None, str]:
 def test_an_output_of_read_uncommitted_goes_on_and_aborted_records_are_left_out(
     service: Service, broker: KafkaBroker
 ) -> None:
-    topic, port = service.feed.topic, any_free()
+    topic, port = service.feed.topic, free_port()
     open_one = begun(broker, topic, range(5))
     begun(broker, topic, range(10, 12)).commit_transaction(60)
     service.drain(KAFKA_ISOLATION_LEVEL="read_uncommitted")
     assert keys(service) == {0, 1, 2, 3, 4, 10, 11}
     service.start(METRICS_PORT=str(port))
-    wait_for(lambda: "a transaction is open" in _get(port, "healthz")[1], "bronze to wait, and to say for what")
+    wait_for(lambda: "a transaction is open" in get(port, "healthz")[1], "bronze to wait, and to say for what")
     open_one.abort_transaction(60)
     begun(broker, topic, range(20, 40)).abort_transaction(60)
     begun(broker, topic, range(40, 55)).commit_transaction(60)
@@ -62,7 +62,7 @@ def test_an_output_of_read_uncommitted_goes_on_and_aborted_records_are_left_out(
     metric = (
         f'stream_app_records_in_open_transactions{{feed="transactions",partition="0",sink="bronze",topic="{topic}"}}'
     )
-    wait_for(lambda: f"{metric} 13.0" in _get(port, "metrics")[1], "what waits, the last marker with it")
+    wait_for(lambda: f"{metric} 13.0" in get(port, "metrics")[1], "what waits, the last marker with it")
     wait_for(lambda: _bronze(service) == (13, "running"), "the status, which is of a second ago")
     assert "transactions.bronze: 13 records wait for open transactions" in service.op("status")
     held.commit_transaction(60)
@@ -70,7 +70,7 @@ def test_an_output_of_read_uncommitted_goes_on_and_aborted_records_are_left_out(
     wait_for(lambda: keys(service) == expected, "what had waited")
     begun(broker, topic, range(100, 110)).abort_transaction(60)  # the very end of the topic
     wait_for(lambda: service.has_read_all(broker), "the end")
-    wait_for(lambda: metric not in _get(port, "metrics")[1], "nothing to wait any more")
+    wait_for(lambda: metric not in get(port, "metrics")[1], "nothing to wait any more")
     service.stop()
     assert keys(service) == expected
     assert service.audit().wrong == []
@@ -79,7 +79,7 @@ def test_an_output_of_read_uncommitted_goes_on_and_aborted_records_are_left_out(
 def test_a_damaged_batch_is_told_with_what_to_do_and_stepped_over_by_setting(
     new_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    kafka = KafkaBroker(tmp_path_factory.mktemp("own-broker"), any_free())
+    kafka = KafkaBroker(tmp_path_factory.mktemp("own-broker"), free_port())
     kafka.start()
     try:
         service = new_service(kafka)

@@ -1,0 +1,30 @@
+"""How many examples a property is tried with: all of them in `make test-faults`, a quarter in `make test`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hypothesis import settings
+
+ALL = os.environ.get("EXAMPLES") == "all"
+_FEWEST = 10
+
+
+def examples(count: int, **others: Any) -> settings:
+    """Settings with that many examples, which `make test` tries a quarter of."""
+    return settings(max_examples=_tried(count), **others)
+
+
+def load_profile() -> None:
+    """Have each property without a number of its own tried a hundred times.
+
+    No example has a deadline, as no test depends on speed. `make test` draws the same examples each time: its verdict
+    changes with the code alone. `make test-faults` draws others each time.
+    """
+    settings.register_profile("ours", deadline=None, max_examples=_tried(100), derandomize=not ALL)
+    settings.load_profile("ours")
+
+
+def _tried(count: int) -> int:
+    return count if ALL else max(_FEWEST, count // 4)

@@ -1,0 +1,39 @@
+"""What shows of a service while it runs: its HTTP answers, its status; and records to watch."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from stream_app.flows.flow import Layer
+from tests.service.harness import Service, transaction
+from tests.service.servers import KafkaBroker
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def send(broker: KafkaBroker, service: Service, first: int, count: int) -> None:
+    now = time.time()
+    broker.send(service.feed.topic, [transaction(first + i, now - count * 0.1 + i * 0.1) for i in range(count)])
+
+
+def status(service: Service, sink: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = json.loads(service.op("status", FORMAT="json"))
+    return next(row for row in rows if row["sink"] == sink)
+
+
+def obstacle(service: Service) -> Path:
+    """Where a folder makes each batch of the CSV fail, whatever a restart clears away."""
+    return service.flows[Layer.RAW_CSV].checkpoint.path / ".last_file.tmp"
