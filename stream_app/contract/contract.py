@@ -11,23 +11,23 @@ its column cannot hold exactly (12.345, the long 5.5) or at all (1e400) is out_o
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import attrgetter
 from typing import Any
 
-import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stream_app.contract.columns import Value, column_of, typed
+from stream_app.contract.codecs.codec import Codec, Decoded
+from stream_app.contract.codecs.json_codec import JsonCodec
+from stream_app.contract.node import NOWHERE, Reasons, union
+from stream_app.contract.nodes import record_of
+from stream_app.contract.record import Group
 from stream_app.contract.times import microseconds
-from stream_app.contract.wire import is_too_deep, is_whole, json_of, may_not_be_whole
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 
-Row = tuple[Value, ...]
+Row = tuple[Any, ...]
 
 FORGIVABLE = "late"
 
@@ -39,15 +39,10 @@ class Rejected:
     reasons: tuple[str, ...]
 
 
-# What msgspec raises for bytes of any kind; it recurses, too.
-_UNDECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 # Microseconds further off than any span from any event; with either, a difference does not overflow.
 _FAR_OFF = 2**62
 
 _EMPTY = Rejected(("empty",))
-_NOT_JSON = Rejected(("not_json",))
-_NOT_OBJECT = Rejected(("not_object",))
 
 
 @dataclass(frozen=True)
@@ -56,33 +51,34 @@ class Judged:
 
     rejected: list[tuple[int, Rejected]]
     """In the order of their places."""
-    _decoded: Sequence[Any]
-    """What msgspec made of the other records."""
-    _getters: Sequence[attrgetter[Any]]
-    """The columns of those."""
+    _record: Group
+    _decoded: Decoded
     _finished: dict[int, pa.Array]
-    """The columns that there was more to do for."""
-    _places: pa.Array
+    """The columns of what was decoded that there was more to look at."""
     _is_row: pa.Array
     """Which of the decoded are rows indeed."""
     _explained: list[tuple[int, Row]]
     """Rows that only the definition took."""
 
-    def rows(self, types: Sequence[pa.DataType]) -> tuple[pa.Array, list[pa.Array]]:
-        """The places of the rows, in order, and their columns in those types."""
+    def rows(self) -> tuple[pa.Array, list[pa.Array]]:
+        """Return the places of the rows, in order, and their columns in the types of the fields."""
         places = pa.concat_arrays(
-            [self._places.filter(self._is_row), pa.array([place for place, _ in self._explained], pa.int64())]
+            [
+                pa.array(self._decoded.places, pa.int64()).filter(self._is_row),
+                pa.array([place for place, _ in self._explained], pa.int64()),
+            ]
         )
         order = pc.sort_indices(places) if self._explained else None
         columns = []
-        for i, kind in enumerate(types):
+        for i, (node, pick) in enumerate(zip(self._record.nodes, self._record.pickers, strict=True)):
             if i in self._finished:
-                values = self._finished[i].view(kind)
+                values = self._finished[i]
             else:
-                values = pa.array(list(map(self._getters[i], self._decoded)), kind)
+                values, _ = node.finish(pick(self._decoded.records))
             values = values.filter(self._is_row)
             if order is not None:
-                values = pa.concat_arrays([values, typed([row[i] for _, row in self._explained], kind)]).take(order)
+                explained = pa.array([row[i] for _, row in self._explained], node.arrow)
+                values = pa.concat_arrays([values, explained]).take(order)
             columns.append(values)
         return places if order is None else places.take(order), columns
 
@@ -99,83 +95,65 @@ class Contract:
         if stern := sorted(forgive - {FORGIVABLE}):
             raise ConfigError(f"{', '.join(stern)} cannot be forgiven, only {FORGIVABLE}")
         self.columns = tuple(feed.fields)
-        self._columns = tuple(map(column_of, feed.fields.values()))
-        self._wires = tuple(feed.path_of(column)[0] for column in feed.fields)
-        # Of a key that comes twice, msgspec skips the first value of such a column without a look at depth and text.
-        self._skips = any(column.decoded is msgspec.Raw for column in self._columns)
+        self._record = record_of(feed)
+        self._codec: Codec = JsonCodec(
+            self._record.struct(strict=True),
+            self._record.struct(strict=False),
+            self._record.shape,
+            skips=self._record.has_raw,
+        )
         self._clock = self.columns.index(feed.event_time.field)
         self._lateness = math.inf if FORGIVABLE in forgive else microseconds(feed.event_time.lateness)
         self._tolerance = microseconds(feed.event_time.future_tolerance)
-        # Attributes are numbered, since a column may have a name that no attribute can have.
-        names = [f"f{i}" for i in range(len(self.columns))]
-        record = msgspec.defstruct(
-            "Record",
-            [(name, column.decoded) for name, column in zip(names, self._columns, strict=True)],
-            rename=dict(zip(names, self._wires, strict=True)),
-            gc=False,
-        )
-        known = msgspec.defstruct("Known", [], bases=(record,), forbid_unknown_fields=True, gc=False)
-        self._decode_known = msgspec.json.Decoder(known).decode
-        self._decode = msgspec.json.Decoder(record).decode
-        # faster than tuples, which the garbage collector would look through
-        self._getters = tuple(map(attrgetter, names))
 
     def check(self, value: bytes | None, kafka_ts: int, planned: int) -> Row | Rejected:
         """Judge one record by its value, its Kafka timestamp and the time at which its batch of bronze was planned.
 
         Times are microseconds since the epoch. `late` is measured by the Kafka timestamp, which is the client's own;
         `future` by the earlier of both (storage/planned.py), so that no client moves the watermark ahead of our clock.
-        Return the row, in the order of `columns`: str, int, float, bool, Decimal of the declared scale, timestamps
-        as int microseconds since the epoch; or Rejected. Never raises, and depends on nothing but its arguments.
+        Return the row, in the order of `columns`: str, int, float, bool, bytes, Decimal of the declared scale,
+        timestamps as microseconds and dates as days since the epoch, lists for arrays, lists of pairs for maps, dicts
+        for structs; or Rejected. Never raises, and depends on nothing but its arguments.
         """
         if not value:
             return _EMPTY
-        if is_too_deep(value):
-            return _NOT_JSON
-        return self._explain(value, kafka_ts, planned)
+        record = self._codec.record(value)
+        if isinstance(record, str):
+            return Rejected((record,))
+        reasons: Reasons = {}
+        row = self._record.judge(record, reasons)
+        if isinstance(time := row[self._clock], int):
+            if time - kafka_ts < -self._lateness:
+                reasons[FORGIVABLE] = None
+            if time - min(kafka_ts, planned) > self._tolerance:
+                reasons["future"] = None
+        return Rejected(tuple(reasons)) if reasons else tuple(row)
 
     def check_all(self, binary: pa.Array, kafka_ts: pa.Array, planned: pa.Array) -> Judged:
         """Judge records as `check` does, by values as binary and times as int64; several times as fast."""
-        values: list[bytes | None] = binary.to_numpy(zero_copy_only=False).tolist()  # a tenth of to_pylist()'s time
-        decode_known = self._decode_known
-        records, places, doubtful = [], [], []
-        for place, value in enumerate(values):
-            try:
-                record = decode_known(value or b"")
-            except _UNDECODED:
-                record = self._decoded(value)
-                if record is None:
-                    doubtful.append(place)
-                    continue
-            records.append(record)
-            places.append(place)
-        finished = {
-            i: column.finish_all(list(map(get, records)))
-            for i, (column, get) in enumerate(zip(self._columns, self._getters, strict=True))
-            if column.finish_all
-        }
-        placed = pa.array(places, pa.int64())
-        is_row = self._in_time(finished[self._clock], kafka_ts.take(placed), planned.take(placed))
-        is_row = reduce(pc.and_, (array.is_valid() for array in finished.values()), is_row)
-        if self._skips and may_not_be_whole(binary, len(records)):
-            is_row = pc.and_(is_row, pa.array([is_whole(values[place] or b"") for place in places], pa.bool_()))
-        doubtful += placed.filter(pc.invert(is_row)).to_pylist()
+        decoded = self._codec.records(binary)
+        finished, doubtful = {}, NOWHERE
+        for i, (node, pick) in enumerate(zip(self._record.nodes, self._record.pickers, strict=True)):
+            if not node.is_final:
+                finished[i], unsure = node.finish(pick(decoded.records))
+                doubtful = union([doubtful, unsure])
+        placed = pa.array(decoded.places, pa.int64())
+        event_us = finished[self._clock].cast(pa.int64())
+        is_row = self._in_time(event_us, kafka_ts.take(placed), planned.take(placed))
+        if len(doubtful):
+            known = np.ones(len(placed), bool)
+            known[doubtful] = False
+            is_row = pc.and_(is_row, pa.array(known))
+        unexplained = decoded.doubtful + placed.filter(pc.invert(is_row)).to_pylist()
         explained: list[tuple[int, Row]] = []
         rejected: list[tuple[int, Rejected]] = []
-        for place in sorted(doubtful):
-            verdict = self.check(values[place], kafka_ts[place].as_py(), planned[place].as_py())
+        for place in sorted(unexplained):
+            verdict = self.check(binary[place].as_py(), kafka_ts[place].as_py(), planned[place].as_py())
             if isinstance(verdict, Rejected):
                 rejected.append((place, verdict))
             else:
                 explained.append((place, verdict))
-        return Judged(rejected, records, self._getters, finished, placed, is_row, explained)
-
-    def _decoded(self, value: bytes | None) -> Any:
-        """A record with fields that are not declared, which msgspec skips without a look at their depth and text."""
-        try:
-            return self._decode(value) if value and is_whole(value) else None
-        except _UNDECODED:
-            return None
+        return Judged(rejected, self._record, decoded, finished, is_row, explained)
 
     def _in_time(self, event_us: pa.Array, kafka_us: pa.Array, planned_us: pa.Array) -> pa.Array:
         """Which records are neither late nor future; false where that is not known."""
@@ -183,30 +161,6 @@ class Contract:
         if self._lateness < math.inf:
             in_time = pc.and_(in_time, pc.greater_equal(_after(event_us, kafka_us), -self._lateness))
         return in_time.fill_null(False)
-
-    def _explain(self, value: bytes, kafka_ts: int, planned: int) -> Row | Rejected:
-        try:
-            record = json_of(value)
-        except ValueError:
-            return _NOT_JSON
-        if not isinstance(record, dict):
-            return _NOT_OBJECT
-        row: list[Any] = []
-        reasons: list[str] = []
-        for wire, column in zip(self._wires, self._columns, strict=True):
-            given = record.get(wire)
-            judged = (
-                column.judge(given) if type(given) is column.kind else ("missing" if given is None else "bad_type",)
-            )
-            row.append(judged)
-            if isinstance(judged, tuple):
-                reasons += [f"{reason}:{wire}" for reason in judged]
-        if isinstance(time := row[self._clock], int):
-            if time - kafka_ts < -self._lateness:
-                reasons.append("late")
-            if time - min(kafka_ts, planned) > self._tolerance:
-                reasons.append("future")
-        return Rejected(tuple(reasons)) if reasons else tuple(row)
 
 
 def _after(event_us: pa.Array, other_us: pa.Array) -> pa.Array:

@@ -8,7 +8,10 @@ from decimal import Context, Decimal
 from typing import Never
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+
+Places = npt.NDArray[np.int64]
 
 # JSON decoders recurse, so how deep they get depends on the stack that they are called on. This limit does not.
 _LEVELS = 100
@@ -48,17 +51,20 @@ def is_whole(value: bytes) -> bool:
     return not is_too_deep(value)
 
 
-def may_not_be_whole(values: pa.Array, objects: int) -> bool:
-    """Whether one of the binary values that are JSON objects, so many of them, may not be; at a glance."""
+def may_not_be_whole(values: pa.Array, objects: int) -> Places:
+    """Return the places of binary values of which `is_whole` may be false, at a glance; so many are JSON objects."""
     try:
         values.cast(pa.string())
     except pa.ArrowInvalid:
-        return True
+        return np.arange(len(values))
     _, offsets, data = values.buffers()
     bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
     found = np.frombuffer(data or b"", np.uint8)[bounds[0] : bounds[-1]]
     opened = np.count_nonzero(found == ord("{")) + np.count_nonzero(found == ord("["))
-    return bool(opened - objects >= _LEVELS)  # each of the objects has one bracket at least
+    if opened - objects < _LEVELS:  # each of the objects has one bracket at least
+        return np.empty(0, np.int64)
+    brackets = np.flatnonzero((found == ord("{")) | (found == ord("[")))
+    return np.flatnonzero(np.diff(np.searchsorted(brackets, bounds - bounds[0])) > _LEVELS)
 
 
 class Number(str):
@@ -71,12 +77,12 @@ def _refuse(constant: str) -> Never:
     raise ValueError(constant)
 
 
-_JSON = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=_refuse)
+PARSER = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=_refuse)
 
 
 def json_of(value: bytes) -> object:
     """Parse UTF-8 JSON that is not too deep, numbers as Number; ValueError for anything else, NaN and a BOM too."""
-    return _JSON.decode(value.decode())
+    return PARSER.decode(value.decode())
 
 
 _NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?)0*+([0-9]*))?")

@@ -14,7 +14,7 @@ import pydantic
 from pydantic import model_validator
 from pydantic_core import to_json
 
-from stream_app.feeds.fields import Field
+from stream_app.feeds.fields import Field, problems
 from stream_app.feeds.parts import (
     SESSION_COLUMNS,
     ColumnName,
@@ -96,8 +96,8 @@ class Feed(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if problems := list(self.problems()):
-            raise InconsistentError(problems)
+        if found := list(self.problems()):
+            raise InconsistentError(found)
         return self
 
     def problems(self) -> Iterator[Problem]:
@@ -112,23 +112,28 @@ class Feed(Frozen):
             yield "", f"the file's name: {problem}"
 
     def _column_problems(self) -> Iterator[Problem]:
-        columns: dict[tuple[str, ...], str] = {}
-        for column, field in self.fields.items():
+        for column in self.fields:
             for part, (added, meaning) in _ADDED.items():
                 if column in added and (sink := next(iter(getattr(self, part)), None)):
                     owner = "silver" if part == "fields" else f"{part}.{sink}"
                     problem = f"{owner} has a column of this name already, {meaning}"
                     yield f"fields.{column}", f"{problem}; rename it, with {path_line(self.path_of(column))}"
-            path = self.path_of(column)
-            if (other := columns.setdefault(path, column)) != column:
-                yield f"fields.{column}.path", f"{quoted('.'.join(path))} is the path of {other} too"
-            yield from ((f"fields.{column}.{rule}", problem) for rule, problem in field.problems())
+        yield from ((f"fields.{key}", problem) for key, problem in problems(self.fields))
 
     def _reference_problems(self) -> Iterator[Problem]:
         if "event_time" in self.model_fields_set:
             yield from self._unfit("event_time.field", self.event_time.field, "timestamp")
+            yield from self._unfit_for_each("event_time.field", self.event_time.field)
         if "dedupe" in self.model_fields_set:
             yield from self._unfit("dedupe.key", self.dedupe.key, "any")
+            yield from self._unfit_for_each("dedupe.key", self.dedupe.key)
+
+    def _unfit_for_each(self, key: str, column: str) -> Iterator[Problem]:
+        field = self.fields.get(column)
+        if field and field.is_optional:
+            yield key, f"{column} is not required, so a record may have none"
+        elif field and (field.is_nested or field.type == "json"):
+            yield key, f"{column} is a {field.type}, which identifies no record"
 
     def _unfit(self, key: str, column: str, wanted: str) -> Iterator[Problem]:
         field = self.fields.get(column)

@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import AfterValidator, BeforeValidator, StringConstraints, WithJsonSchema
+import pydantic
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from stream_app.feeds import types
-from stream_app.feeds.parts import Frozen, quoted
+from stream_app.feeds.parts import ColumnName, Frozen, quoted
 
 # A sum has ten digits more, and Spark's decimals have 38.
 _SUMMABLE_DIGITS = 28
 _WIDE_SUM = 2**31
+LARGEST_FLOAT = math.nextafter((2 - 2**-24) * 2.0**127, 0)
+"""The greatest double that is rounded to a float and not to infinity."""
+_NUMBERS = frozenset({"int", "long", "float", "double", "decimal"})
+_FITTING = {
+    "length": frozenset({"string", "binary", "array", "map"}),
+    "range": _NUMBERS,
+    "allowed": frozenset({"string"}),
+    "pattern": frozenset({"string"}),
+    "text": _NUMBERS,
+}
+_DEFAULTS: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "boolean": (bool,),
+    **dict.fromkeys(("int", "long"), (int,)),
+    **dict.fromkeys(("float", "double", "decimal"), (int, Decimal)),
+    "date": (date,),
+    "timestamp": (datetime,),
+}
+_A = {"array": "an array", "map": "a map", "struct": "a struct"}
 _ROOMY = Context(prec=1000, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
 
@@ -49,38 +75,76 @@ def _digits(name: str) -> str:
 
 TypeName = Annotated[
     str,
-    StringConstraints(pattern=r"^(string|timestamp|double|long|boolean|decimal\([0-9]{1,2},[0-9]{1,2}\))$"),
+    StringConstraints(pattern=rf"^({'|'.join(types.SCALARS)}|array|map|struct|decimal\([0-9]{{1,2}},[0-9]{{1,2}}\))$"),
     AfterValidator(_digits),
 ]
 # Needs no escape in JSON, which is what msgspec asks of a Struct's names.
 Name = Annotated[str, StringConstraints(pattern=r'^[^"\\\x00-\x1f]{1,128}$')]
 Path = Annotated[
     tuple[Name, ...],
+    pydantic.Field(min_length=1),
     BeforeValidator(_steps),
     WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
 ]
+Default = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 
 
 class Field(Frozen):
-    """One required, non-null field: its type, where a record has it, and its rules."""
+    """One field: its type, where a record has it, whether it must, and its rules."""
 
     type: TypeName
-    """string, timestamp, double, long, boolean or decimal(p,s)."""
+    """A scalar type (docs/feeds.md#types), array, map or struct."""
     path: Path | None = None
-    """Where the record has it; without it the column's own name. Where a name has a dot, an array of names."""
+    """Where the record has it; without it the column's name. Dots descend. Where a name has one, an array of names."""
     length: tuple[int, int] | None = None
-    """Fewest and most characters of a string, both allowed."""
+    """Fewest and most characters, bytes, elements or members, both allowed."""
     range: tuple[Decimal, Decimal] | None = None
     """Least and greatest number, both allowed."""
     allowed: tuple[str, ...] | None = None
     """The only strings allowed; without `length` and `pattern`."""
     pattern: Annotated[str, AfterValidator(_pattern)] | None = None
     """A regular expression (RE2) that the whole string matches."""
+    required: bool = True
+    """Whether a record must have it, and not null."""
+    default: Default = None
+    """What a row has where the record has none or null."""
+    text: bool = False
+    """Whether the number is sent as text, in a JSON string."""
+    element: Field | None = None
+    """What each element of an array is."""
+    value: Field | None = None
+    """What each value of a map is; its keys are texts."""
+    fields: dict[ColumnName, Field] | None = None
+    """What a struct holds."""
 
     @property
     def as_type(self) -> types.Type:
         """The row of its type, which has its name in every dialect."""
+        if self.type == "array":
+            return types.array(self.inner.as_type)
+        if self.type == "map":
+            return types.mapping(self.inner.as_type)
+        if self.type == "struct":
+            return types.struct({name: field.as_type for name, field in (self.fields or {}).items()})
         return types.scalar(self.type)
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether its values hold other values."""
+        return self.type in _A
+
+    @property
+    def inner(self) -> Field:
+        """What each element of an array or each value of a map is."""
+        found = self.element or self.value
+        if found is None:
+            raise TypeError(self.type)
+        return found
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether a record may come without it."""
+        return not self.required or self.default is not None
 
     @property
     def precision_scale(self) -> tuple[int, int] | None:
@@ -90,17 +154,20 @@ class Field(Frozen):
     @property
     def is_number(self) -> bool:
         """Whether the column holds numbers, which a range and the measures ask for."""
-        return self.as_type.json == "number"
+        return self.type.partition("(")[0] in _NUMBERS
 
     def spelled(self) -> dict[str, object]:
         """Return the declaration for digests that are kept on disk.
 
         What version 0.1.0 could declare is spelled as it did, so that an upgrade changes no digest.
         """
-        said = self.model_dump(mode="json")
-        path = said.pop("path")
-        wire = path[0] if path and len(path) == 1 else path
-        return {"type": said.pop("type"), "wire": wire, **said}
+        said = self.model_dump(mode="json", include={"length", "range", "allowed", "pattern"})
+        wire = self.path[0] if self.path and len(self.path) == 1 else self.path
+        newer = self.model_dump(mode="json", include={"required", "default", "text"}, exclude_defaults=True)
+        nested = {key: field.spelled() for key in ("element", "value") if (field := getattr(self, key))}
+        if self.fields is not None:
+            nested["fields"] = {name: field.spelled() for name, field in self.fields.items()}
+        return {"type": self.type, "wire": wire, **said, **newer, **nested}
 
     def overflow(self, function: str) -> str | None:
         """Why two valid records could be too much for that measure, and the batch that has them fail for ever."""
@@ -118,26 +185,76 @@ class Field(Frozen):
         return is_sum and (self.range is None or max(map(abs, self.range)) >= _WIDE_SUM)
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield (rule, what is wrong with it) for every rule that cannot be kept as it stands."""
-        for rule in ("length", "range", "allowed", "pattern"):
-            fits = self.is_number if rule == "range" else self.type == "string"
-            if getattr(self, rule) is not None and not fits:
+        """Yield (key, what is wrong with it) for every key that cannot be kept as it is, nested ones too."""
+        yield from self._nesting_problems()
+        for rule, fitting in _FITTING.items():
+            if getattr(self, rule) not in (None, False) and self.type.partition("(")[0] not in fitting:
                 yield rule, f"is not a rule for a {self.type} field"
         for rule, bounds in (("length", self.length), ("range", self.range)):
             if bounds and (bounds[0] > bounds[1] or (rule == "length" and bounds[0] < 0)):
                 yield rule, "is not [least, greatest]"
-        if self.range and self.range[0] <= self.range[1] and not self._has_a_value_in(*self.range):
+        if self.range and self.range[0] <= self.range[1] and self.is_number and not self._has_a_value_in(*self.range):
             yield "range", f"holds no {self.type}"
         if self.allowed is not None and (not self.allowed or self.length or self.pattern):
             yield "allowed", "lists the values, at least one, and goes without length and pattern"
-        if self.path is not None and len(self.path) != 1:
-            yield "path", "descends, which is not read yet"
+        if self.default is not None and (problem := self._default_problem()):
+            yield "default", problem
+
+    def _nesting_problems(self) -> Iterator[tuple[str, str]]:
+        for key, kind in (("element", "array"), ("value", "map"), ("fields", "struct")):
+            if (getattr(self, key) is None) == (self.type == kind):
+                yield key, f"is missing: what {_A[kind]} holds" if self.type == kind else f"is only for {_A[kind]}"
+        for key in ("element", "value"):
+            field = getattr(self, key)
+            yield from ((f"{key}.{rule}", problem) for rule, problem in field.problems()) if field else ()
+            if field and field.path is not None:
+                yield f"{key}.path", "is for what has a name"
+        if self.fields is not None:
+            if not self.fields:
+                yield "fields", "is empty"
+            yield from ((f"fields.{rule}", problem) for rule, problem in problems(self.fields))
+
+    def _default_problem(self) -> str | None:
+        """Return why a row cannot have the default. It keeps the rules of the field, too."""
+        given, kind = self.default, self.type.partition("(")[0]
+        if kind not in _DEFAULTS or type(given) not in _DEFAULTS[kind]:
+            return f"{quoted(given)} is no default for a {self.type} field"
+        if isinstance(given, str):
+            fits = self.allowed is None or given in self.allowed
+            fits = fits and (self.length is None or self.length[0] <= len(given) <= self.length[1])
+            if self.pattern and fits:
+                fits = pc.match_substring_regex(pa.array([given]), anchored(self.pattern))[0].as_py()
+            return None if fits else "breaks the rules of the field"
+        if isinstance(given, int | Decimal) and not isinstance(given, bool):
+            number = Decimal(given)
+            least, greatest = self.range or (number, number)
+            if not least <= number <= greatest or not self._has_a_value_in(number, number):
+                return "breaks the rules of the field"
+        return None
 
     def _has_a_value_in(self, least: Decimal, greatest: Decimal) -> bool:
-        if self.type == "double":
-            return float(least) <= sys.float_info.max and float(greatest) >= -sys.float_info.max
+        if self.type in {"float", "double"}:
+            most = LARGEST_FLOAT if self.type == "float" else sys.float_info.max
+            return float(least) <= most and float(greatest) >= -most
         precision, scale = self.precision_scale or (0, 0)
-        most = 10**precision - 1 if precision else 2**63 - 1  # in units of the last decimal
+        most = 10**precision - 1 if precision else 2 ** (31 if self.type == "int" else 63) - 1  # of the last decimal
         low, high = (min(max(bound.scaleb(scale, _ROOMY), -most - 1), most + 1) for bound in (least, greatest))
-        first, last = max(math.ceil(low), -most - (self.type == "long")), min(math.floor(high), most)
-        return first <= last
+        first, last = max(math.ceil(low), -most - (not precision)), min(math.floor(high), most)
+        return bool(first <= last)
+
+
+def problems(fields: Mapping[str, Field]) -> Iterator[tuple[str, str]]:
+    """Yield (key, what is wrong with it) for the fields of one object: each alone, and their paths together."""
+    taken: dict[tuple[str, ...], str] = {}
+    for name, field in fields.items():
+        path = field.path or (name,)
+        for other, owner in taken.items():
+            if other[: len(path)] == path[: len(other)]:
+                shown, also = quoted(".".join(path)), quoted(".".join(other))
+                same = f"{shown} is the path of {owner} too"
+                yield (
+                    f"{name}.path",
+                    same if path == other else f"{shown} and {owner}'s {also} are one inside the other",
+                )
+        taken[path] = name
+        yield from ((f"{name}.{rule}", problem) for rule, problem in field.problems())

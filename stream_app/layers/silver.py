@@ -27,11 +27,10 @@ def valid_rows(contract: Contract, schema: pa.Schema, clock_us: int) -> BatchFun
 
     `clock_us` is the clock of earlier batches, in microseconds since the epoch.
     """
-    types = [schema.field(name).type for name in contract.columns]
 
     def function(batch: pa.RecordBatch) -> pa.RecordBatch:
         judged = contract.check_all(batch["value"], batch["kafka_ts"].cast(pa.int64()), batch[PLANNED])
-        places, columns = judged.rows(types)
+        places, columns = judged.rows()
         place_in_kafka = batch.select(COORDINATES.names).take(places)
         names = [*contract.columns, *COORDINATES.names]
         return with_clock(pa.RecordBatch.from_arrays([*columns, *place_in_kafka.columns], names))

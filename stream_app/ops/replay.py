@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app.contract.columns import typed
 from stream_app.contract.contract import FORGIVABLE, Contract, Rejected
 from stream_app.errors import ConfigError
 from stream_app.feeds import schema
@@ -156,7 +155,7 @@ def _held(database: duckdb.DuckDBPyConnection, feed: Feed, keys: list[object]) -
 def _append(silver: Flow, rows: list[tuple[object, ...]]) -> str:
     """Write the rows as the ledger's next file, which appears whole or not at all."""
     columns = to_arrow_schema(schema.silver(silver.feed), timezone="UTC")
-    arrays = [typed(values, column.type) for values, column in zip(zip(*rows, strict=True), columns, strict=True)]
+    arrays = [pa.array(values, column.type) for values, column in zip(zip(*rows, strict=True), columns, strict=True)]
     number = max((file.last for file in batch_files(silver.layout.replay, REPLAY)), default=-1) + 1
     target = batch_file(silver.layout.replay, REPLAY, "parquet", int(time.time() * 1000), number).path
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,28 +9,25 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.contract import wire as wire_module
 from stream_app.contract.columns import column_of
-from stream_app.contract.contract import Contract, Rejected, Row
+from stream_app.contract.contract import Contract, Rejected
 from stream_app.contract.wire import Number, is_too_deep
 from stream_app.errors import ConfigError
-from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.fields import Field
 from stream_app.feeds.load import load_feeds
 from stream_app.storage.planned import UNBOUNDED
+from tests import verdicts
 from tests.examples import examples
 
 FEED = load_feeds(Path(__file__).parents[2] / "conf" / "feeds", ["transactions"])[0]
@@ -293,7 +290,6 @@ def test_late_and_future_are_strictly_beyond_the_limits(seconds: float, expected
     moment = EPOCH + timedelta(microseconds=KAFKA_TS) + timedelta(seconds=seconds)
     value = record(event_ts=moment.isoformat())
     assert reasons(value) == expected
-    assert CONTRACT._explain(value, KAFKA_TS, UNBOUNDED) == CONTRACT.check(value, KAFKA_TS, UNBOUNDED)
 
 
 def test_a_client_s_clock_moves_no_verdict_beyond_the_time_of_the_plan() -> None:
@@ -532,39 +528,10 @@ def mutated(draw: st.DrawFn) -> bytes:
     return value
 
 
-def shown(verdicts: object) -> str:
-    return repr(verdicts)  # unlike ==, it tells 0.0 from -0.0 and 1 from True
-
-
-def judged(
-    contract: Contract, values: list[bytes | None], kafka_ts: list[int], planned: list[int]
-) -> list[Row | Rejected]:
-    """The verdicts of check_all, one by one."""
-    times = (pa.array(each, pa.int64()) for each in (kafka_ts, planned))
-    found = contract.check_all(pa.array(values, pa.binary()), *times)
-    types = to_arrow_schema(schema.fields(FEEDS[contract]), timezone="UTC").types
-    places, columns = found.rows(types)
-    assert [column.type for column in columns] == types
-    plain = (c.cast(pa.int64()) if pa.types.is_timestamp(c.type) else c for c in columns)
-    rows = zip(*(column.to_pylist() for column in plain), strict=True)
-    verdicts: list[tuple[int, Row | Rejected]] = [*zip(places.to_pylist(), rows, strict=True), *found.rejected]
-    assert sorted(place for place, _ in verdicts) == list(range(len(values)))
-    assert places.to_pylist() == sorted(places.to_pylist())
-    return [verdict for _, verdict in sorted(verdicts, key=itemgetter(0))]
-
-
 def assert_total(
     contract: Contract, values: list[bytes | None], kafka_ts: list[int], planned: list[int] | None = None
 ) -> None:
-    planned = planned or [UNBOUNDED] * len(values)
-    verdicts = list(map(contract.check, values, kafka_ts, planned))
-    assert shown(list(map(contract.check, values, kafka_ts, planned))) == shown(verdicts)
-    for verdict in verdicts:
-        if isinstance(verdict, Rejected):
-            assert len(verdict.reasons) == len(set(verdict.reasons)) >= 1
-        else:
-            assert len(verdict) == len(contract.columns)
-    assert shown(judged(contract, values, kafka_ts, planned)) == shown(verdicts)
+    verdicts.assert_total(FEEDS[contract], contract, values, kafka_ts, planned)
 
 
 Batch = list[tuple[bytes | None, int, int]]
@@ -607,7 +574,8 @@ def test_a_batch_keeps_any_range(type_name: str, bounds: tuple[str, str]) -> Non
     least, greatest = map(Decimal, bounds)
     column = column_of(Field(type=type_name, range=(least, greatest)))
     texts = ["0", "0.00", "0.01", "0.5", "12", "12.5", "999.99", "-1", "1" + "0" * 35, "9" * 36, "1e3"]
-    found = column.finish_all([msgspec.Raw(text.encode()) for text in texts]) if column.finish_all else []
+    assert column.finish_all
+    found = column.finish_all(pa.array([text.encode() for text in texts], pa.binary()))
     expected = [column.judge(Number(text)) for text in texts]
     assert [number.as_py() for number in found] == [None if isinstance(one, tuple) else one for one in expected]
 
@@ -645,12 +613,12 @@ def test_a_neighbour_s_clock_changes_neither_a_verdict_nor_what_it_costs(
     assert_total(CONTRACT, values, [KAFKA_TS] * 9, times)
     explained: list[int] = []
 
-    def explain(_value: bytes, kafka_ts: int, _planned: int) -> Rejected:
+    def check(_value: bytes, kafka_ts: int, _planned: int) -> Rejected:
         explained.append(kafka_ts)
         return Rejected(("late",))
 
-    monkeypatch.setattr(CONTRACT, "_explain", explain)
-    judged(CONTRACT, values, times, [UNBOUNDED] * 9)
+    monkeypatch.setattr(CONTRACT, "check", check)
+    verdicts.judged(FEED, CONTRACT, values, times, [UNBOUNDED] * 9)
     assert explained == [far]
 
 
@@ -726,7 +694,5 @@ def test_the_verdict_does_not_depend_on_the_stack(levels: int) -> None:
         return deep(depth - 1, function) if depth else function()
 
     room = sys.getrecursionlimit() // 2
-    verdicts = {
-        str(deep(depth, lambda: CONTRACT.check(value, KAFKA_TS, UNBOUNDED))) for depth in (0, 1, room // 2, room)
-    }
-    assert len(verdicts) == 1
+    found = {str(deep(depth, lambda: CONTRACT.check(value, KAFKA_TS, UNBOUNDED))) for depth in (0, 1, room // 2, room)}
+    assert len(found) == 1

@@ -41,6 +41,8 @@ WITHOUT_SPARK = [
     "feeds.load",
     "contract.contract",
     "contract.columns",
+    "contract.nodes",
+    "contract.codecs.json_codec",
     "contract.wire",
     "storage.batch_files",
     "storage.checkpoint",

@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stream_app.contract.columns import typed
 from stream_app.contract.contract import FORGIVABLE, Contract, Rejected, Row
 from stream_app.feeds.feed import Feed
 from stream_app.ops.audit.findings import Findings
@@ -151,14 +150,14 @@ class Judge:
         found = dict(zip(self._contract.columns, values, strict=True))
         kept = records.filter(pa.array(which))
         arrays = [
-            typed(found[field.name], field.type) if field.name in found else kept[field.name] for field in columns
+            pa.array(found[field.name], field.type) if field.name in found else kept[field.name] for field in columns
         ]
         return pa.table(arrays, schema=columns)
 
     def _keys(self, verdicts: Verdicts, which: Flags) -> pa.Array:
         key = self._feed.dedupe.key
         column, kind = self._contract.columns.index(key), self._layers[SILVER].stored.columns.field(key).type
-        return typed([row[column] for row in _chosen(verdicts, which) if not isinstance(row, Rejected)], kind)
+        return pa.array([row[column] for row in _chosen(verdicts, which) if not isinstance(row, Rejected)], kind)
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""How the bytes of a record are read, one file an encoding."""

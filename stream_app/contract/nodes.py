@@ -1,0 +1,193 @@
+"""What fields of each kind do: those that hold one value, arrays, maps and structs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stream_app.contract.codecs.codec import Shape
+from stream_app.contract.columns import SURROGATE, column_of
+from stream_app.contract.node import NOWHERE, Finished, Node, Reasons, Undeclared, union
+from stream_app.contract.record import Group
+from stream_app.contract.wire import Places
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.fields import Field
+
+
+def record_of(feed: Feed) -> Group:
+    """Return the fields of a feed, as they are in a record."""
+    return Group(feed.fields, _node_of)
+
+
+def _node_of(field: Field, path: str) -> Node:
+    """Return the node of a declared field."""
+    kinds: dict[str, type[_One | _Array | _Map | _Struct]] = {"array": _Array, "map": _Map, "struct": _Struct}
+    return kinds.get(field.type, _One)(field, path)
+
+
+class _One(Node):
+    """A field that holds one value."""
+
+    def __init__(self, field: Field, path: str) -> None:
+        super().__init__(field, path)
+        self._column = column_of(field)
+        self._read = self._column.judge
+        self.kind, self.is_final, self.has_raw = self._column.kind, self._column.is_final, self._column.is_raw
+        self.shape = Shape(here=self._column.is_text)
+
+    def undeclared(self, given: Any, found: Undeclared) -> None:
+        """Add nothing: a value that is not declared has no members that could be."""
+
+    def _type_of(self, *, strict: bool) -> Any:  # noqa: ARG002 - it has no members
+        return self._column.decoded
+
+    def _judge(self, given: Any, reasons: Reasons) -> Any:
+        judged = self._read(given)
+        if type(judged) is tuple:
+            reasons.update(dict.fromkeys(f"{reason}:{self.path}" for reason in judged))
+            return None
+        return judged
+
+    def _finish(self, values: Sequence[Any]) -> Finished:
+        doubtful = NOWHERE
+        if self.has_raw:
+            held, is_null = _without_null(values)
+            if self.is_required:
+                doubtful = np.flatnonzero(is_null)
+        else:
+            held = pa.array(values, self._column.held)
+        column = self._column.finish_all(held) if self._column.finish_all else held
+        if not self.is_final and column.null_count > held.null_count:
+            doubtful = np.union1d(doubtful, np.flatnonzero(pc.and_(column.is_null(), held.is_valid())))
+        return (column if column.type == self.arrow else column.view(self.arrow)), doubtful
+
+
+def _without_null(raws: Sequence[Any]) -> tuple[pa.Array, pa.Array]:
+    """Return raw values as binary, null for JSON's null, and which of them are that."""
+    try:
+        held = pa.array(list(map(bytes, raws)), pa.binary())
+    except TypeError:  # one was left out
+        held = pa.array([None if raw is None else bytes(raw) for raw in raws], pa.binary())
+    is_null = pc.equal(held, b"null")
+    return pc.if_else(is_null, pa.nulls(len(held), pa.binary()), held), is_null.fill_null(False)
+
+
+class _Array(Node):
+    kind = list
+
+    def __init__(self, field: Field, path: str) -> None:
+        super().__init__(field, path)
+        self._element = _node_of(field.inner, f"{path}[]")
+        self._length = field.length
+        self.is_final, self.has_raw = self._element.is_final, self._element.has_raw
+        self.shape = Shape(each=self._element.shape or None)
+
+    def undeclared(self, given: Any, found: Undeclared) -> None:
+        """Add what nobody has declared in the elements."""
+        for element in given if type(given) is list else ():
+            self._element.undeclared(element, found)
+
+    def _type_of(self, *, strict: bool) -> Any:
+        return _sized(list[self._element.type_of(strict=strict)], self._length)  # type: ignore[misc]  # made here
+
+    def _judge(self, given: Any, reasons: Reasons) -> Any:
+        if self._length and not self._length[0] <= len(given) <= self._length[1]:
+            reasons[f"out_of_range:{self.path}"] = None
+        return [self._element.judge(element, reasons) for element in given]
+
+    def _finish(self, values: Sequence[Any]) -> Finished:
+        offsets, mask = _bounds(values)
+        elements, doubtful = self._element.finish(list(chain.from_iterable(filter(None, values))))
+        column = pa.ListArray.from_arrays(pa.array(offsets), elements, self.arrow, mask=mask)
+        return column, _owners(offsets, doubtful)
+
+
+class _Map(Node):
+    kind = dict
+
+    def __init__(self, field: Field, path: str) -> None:
+        super().__init__(field, path)
+        self._value = _node_of(field.inner, f"{path}{{}}")
+        self._length = field.length
+        self.is_final, self.has_raw = self._value.is_final, self._value.has_raw
+        self.shape = Shape(each=self._value.shape or None)
+
+    def undeclared(self, given: Any, found: Undeclared) -> None:
+        """Add what nobody has declared in the values."""
+        for value in given.values() if type(given) is dict else ():
+            self._value.undeclared(value, found)
+
+    def _type_of(self, *, strict: bool) -> Any:
+        return _sized(dict[str, self._value.type_of(strict=strict)], self._length)  # type: ignore[misc]  # made here
+
+    def _judge(self, given: Any, reasons: Reasons) -> Any:
+        if self._length and not self._length[0] <= len(given) <= self._length[1]:
+            reasons[f"out_of_range:{self.path}"] = None
+        if any(map(SURROGATE.search, given)):
+            reasons[f"bad_type:{self.path}"] = None
+        return [(key, self._value.judge(value, reasons)) for key, value in given.items()]
+
+    def _finish(self, values: Sequence[Any]) -> Finished:
+        offsets, mask = _bounds(values)
+        present = list(filter(None, values))
+        keys = pa.array(list(chain.from_iterable(present)), pa.string())
+        inner, doubtful = self._value.finish(list(chain.from_iterable(map(dict.values, present))))
+        column = pa.MapArray.from_arrays(pa.array(offsets), keys, inner, self.arrow, mask=mask)
+        return column, _owners(offsets, doubtful)
+
+
+class _Struct(Node):
+    kind = dict
+
+    def __init__(self, field: Field, path: str) -> None:
+        super().__init__(field, path)
+        self._fields = Group(field.fields or {}, _node_of, f"{path}.")
+        self.is_final = all(node.is_final for node in self._fields.nodes)
+        self.has_raw, self.shape = self._fields.has_raw, self._fields.shape
+        self._empty = self._fields.empty
+
+    def undeclared(self, given: Any, found: Undeclared) -> None:
+        """Add what nobody has declared among the members."""
+        self._fields.undeclared(given, found)
+
+    def _type_of(self, *, strict: bool) -> Any:
+        return self._fields.struct(strict=strict)
+
+    def _judge(self, given: Any, reasons: Reasons) -> Any:
+        return dict(zip(self._fields.names, self._fields.judge(given, reasons), strict=True))
+
+    def _finish(self, values: Sequence[Any]) -> Finished:
+        is_null = [value is None for value in values]
+        mask = pa.array(is_null) if any(is_null) else None
+        if mask is not None:
+            values = [self._empty if value is None else value for value in values]
+        fields = zip(self._fields.nodes, self._fields.pickers, strict=True)
+        columns, doubtful = zip(*(node.finish(pick(values)) for node, pick in fields), strict=True)
+        return pa.StructArray.from_arrays(columns, fields=[*self.arrow], mask=mask), union(doubtful)
+
+
+_Offsets = npt.NDArray[np.int32]
+
+
+def _sized(kind: Any, length: tuple[int, int] | None) -> Any:
+    return Annotated[kind, msgspec.Meta(min_length=length[0], max_length=length[1])] if length else kind
+
+
+def _bounds(values: Sequence[Any]) -> tuple[_Offsets, pa.Array | None]:
+    """Return where each array or map begins among all their elements, and which are null."""
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum([len(value) if value else 0 for value in values], out=offsets[1:])
+    is_null = [value is None for value in values]
+    return offsets, pa.array(is_null) if any(is_null) else None
+
+
+def _owners(offsets: _Offsets, doubtful: Places) -> Places:
+    """Return the places of the arrays or maps that those elements are in."""
+    return np.unique(np.searchsorted(offsets, doubtful, "right") - 1) if len(doubtful) else NOWHERE
