@@ -15,14 +15,18 @@ from pydantic_settings import BaseSettings
 from producer.settings import Settings as ProducerSettings
 from stream_app.settings import PROJECT, Settings
 from stream_app.storage.layout import PLACES, Layout
-from tests import feed_schema
+from tests import feed_schema, proofs
 
 PAGE = PROJECT / "docs" / "settings.md"
 STORAGE = PROJECT / "docs" / "storage.md"
+GUARANTEES = PROJECT / "docs" / "guarantees.md"
 # A table of the page, from the mark of its subject to the empty line behind it.
 _TABLE = re.compile(
     r"(<!-- Made by `python -m tests\.docs` from stream_app/storage/layout\.py: (\w+) -->\n\n).*?\n\n", re.DOTALL
 )
+
+# All that comes after it.
+_PROOFS = "<!-- Made by `python -m tests.docs` from the marks of the tests (tests/proofs.py) -->\n"
 
 _HEAD = """\
 <!-- Made by `python -m tests.docs` from stream_app/settings.py, producer/settings.py and .env.example. -->
@@ -130,7 +134,14 @@ def _places(subject: str) -> Iterator[str]:
             yield f"| {' | '.join(row)} |\n"
 
 
+def guarantees_page() -> str:
+    """Return docs/guarantees.md with the table of promises as the tests' marks have it now."""
+    text, mark, _ = GUARANTEES.read_text().partition(_PROOFS)
+    return f"{text}{mark}\n{proofs.section()}"
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
     STORAGE.write_text(storage_page())
+    GUARANTEES.write_text(guarantees_page())
     feed_schema.PAGE.write_text(feed_schema.page())

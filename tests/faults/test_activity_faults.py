@@ -54,6 +54,12 @@ def _midnight() -> float:
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.proves(
+    "Nothing is lost and nothing is twice", "silver", "windows", "sessions", "csv", "lake", "topic", "postgres"
+)
+@pytest.mark.proves("PostgreSQL has each batch exactly once")
+@pytest.mark.proves("A lake has each row exactly once")
+@pytest.mark.proves("Another topic has each row at least once")
 def test_death_at_the_points_of_each_sink_loses_and_doubles_nothing(
     broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
 ) -> None:
@@ -77,6 +83,7 @@ def test_death_at_the_points_of_each_sink_loses_and_doubles_nothing(
     assert {name: database.query(sql) for name, sql in TABLES.items()} == tables
 
 
+@pytest.mark.proves("Nothing is lost and nothing is twice", "postgres")
 def test_a_database_that_is_killed_is_waited_for_and_loses_and_doubles_nothing(
     broker: KafkaBroker, new_service: Callable[..., Service]
 ) -> None:

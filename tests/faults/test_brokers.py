@@ -101,6 +101,7 @@ def _status(service: Service) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.proves("Offsets that Kafka gave away are named and not skipped")
 def test_offsets_that_an_unclean_election_gave_away_are_named(cluster: Cluster, service: Service) -> None:
     """300 records are read; 200 of them and others at the offsets of the rest are what Kafka has after the election."""
     topic = service.feed.topic

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import pyarrow.parquet as pq
+import pytest
 
 from tests.service.harness import Service, transaction
 from tests.service.servers import KafkaBroker
@@ -14,6 +15,7 @@ OUTSIDE_MS = [-9_223_372_036_854_776, -62_135_596_900_000]
 MINUTE, HOUR = 60, 3600
 
 
+@pytest.mark.proves("A client's clock decides on its own records alone, except in a backlog")
 def test_no_client_s_clock_stops_or_silences_the_service(
     broker: KafkaBroker, new_service: Callable[..., Service]
 ) -> None:

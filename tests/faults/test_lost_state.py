@@ -23,6 +23,7 @@ def used(service: Service, broker: KafkaBroker) -> Service:
     return service
 
 
+@pytest.mark.proves("Files that people touch are noticed", "bronze", "silver", "windows")
 def test_output_and_checkpoint_that_do_not_belong_together(used: Service) -> None:
     """A checkpoint gone, outputs gone, another's files: each in turn, each mended before the next."""
     silver, bronze, gold = (used.flows[layer] for layer in (Layer.SILVER, Layer.BRONZE, Layer.GOLD))

@@ -54,6 +54,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.proves("It runs in any place", "bronze", "quarantine", "silver", "windows", "sessions", "csv", "lake")
 def test_outputs_and_commands_are_the_same_everywhere(
     broker: KafkaBroker, new_service: Callable[..., Service], checkout: Path, turkish: dict[str, str], tmp_path: Path
 ) -> None:

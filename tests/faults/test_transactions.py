@@ -39,6 +39,7 @@ def _bronze(service: Service) -> tuple[int | None, str]:
     return bronze.held, bronze.state
 
 
+@pytest.mark.proves("Aborted transactions are in no layer", "bronze", "silver")
 def test_an_output_of_read_uncommitted_goes_on_and_aborted_records_are_left_out(
     service: Service, broker: KafkaBroker
 ) -> None:
@@ -76,6 +77,7 @@ def test_an_output_of_read_uncommitted_goes_on_and_aborted_records_are_left_out(
     assert service.audit().wrong == []
 
 
+@pytest.mark.proves("What cannot be read is named and stepped over only by choice")
 def test_a_damaged_batch_is_told_with_what_to_do_and_stepped_over_by_setting(
     new_service: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

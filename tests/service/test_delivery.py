@@ -41,6 +41,7 @@ def sent(servers: str, topic: str, rows: Sequence[Row], batch_rows: int = 1000) 
     return [row for batch in told for row in batch.to_pylist()]
 
 
+@pytest.mark.proves("Another topic has each row at least once")
 def test_one_that_is_refused_takes_none_of_its_batch_with_it(
     broker: KafkaBroker, new_topic: Callable[..., str]
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_key_has_the_partition_that_javas_clients_give_it(broker: KafkaBroker,
     assert found == {key: (number & 0x7FFFFFFF) % 3 for key, number in hashes.items()}
 
 
+@pytest.mark.proves("Another topic has each row at least once")
 def test_more_than_the_queue_holds_goes_through_in_order(broker: KafkaBroker, new_topic: Callable[..., str]) -> None:
     topic = new_topic()
     rows: list[Row] = [(b"k", b"%06d" % i) for i in range(50_000)]

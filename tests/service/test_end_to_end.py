@@ -45,6 +45,8 @@ def service(drained: Drained) -> Service:
     return drained["transactions"]
 
 
+@pytest.mark.proves("Nothing is lost and nothing is twice", "bronze", "quarantine", "silver")
+@pytest.mark.proves("Repeats are dropped")
 def test_every_record_is_accounted_for_and_the_layers_agree(service: Service) -> None:
     (bronze,) = service.query('SELECT count(*), count(DISTINCT (partition, "offset")) FROM bronze')
     assert bronze == (COUNT, COUNT)
@@ -71,6 +73,7 @@ def test_the_audit_finds_nothing(service: Service) -> None:
     assert "nothing lost, nothing twice" in service.op("audit", FEED="transactions")
 
 
+@pytest.mark.proves("Aborted transactions are in no layer")
 def test_records_of_an_aborted_transaction_are_in_no_layer(service: Service) -> None:
     """Bronze has their offsets passed over."""
     rows = service.query('SELECT value, "offset" FROM bronze')
@@ -80,6 +83,7 @@ def test_records_of_an_aborted_transaction_are_in_no_layer(service: Service) -> 
     assert sum(int(str(end)) for (end,) in ends) >= COUNT + ABORTED
 
 
+@pytest.mark.proves("Nothing is lost and nothing is twice", "windows")
 def test_gold_is_silver_s_aggregate(service: Service) -> None:
     """Gold is silver's aggregate over the final windows, to the cent, each window once."""
     (watermark,) = service.query("SELECT max(event_time) - INTERVAL 5 minutes FROM silver")
@@ -97,6 +101,7 @@ def test_gold_is_silver_s_aggregate(service: Service) -> None:
     assert service.query("SELECT DISTINCT window_end - window_start = INTERVAL 1 minute FROM gold") == [(True,)]
 
 
+@pytest.mark.proves("Nothing is lost and nothing is twice", "csv")
 def test_the_csv_is_silver(service: Service) -> None:
     """The CSV holds silver's declared columns, a formula made harmless."""
     columns = ", ".join(FIELDS)

@@ -106,6 +106,7 @@ def test_records_that_are_gone_are_an_error_that_says_which(
         assert read_all(skipping, part) == (left, [Unread(0, *lost, reason)])
 
 
+@pytest.mark.proves("What cannot be read is named and stepped over only by choice")
 def test_a_damaged_batch_is_named_to_the_offset_and_nothing_else_is_skipped(feed: Feed, tmp_path: Path) -> None:
     kafka = KafkaBroker(tmp_path, free_port())
     kafka.start()
@@ -134,6 +135,7 @@ def test_a_damaged_batch_is_named_to_the_offset_and_nothing_else_is_skipped(feed
 
 
 @pytest.mark.parametrize("codec", ["zstd", "gzip", "lz4", "snappy"])
+@pytest.mark.proves("A hostile batch takes a bounded amount of memory")
 def test_a_small_batch_of_a_large_record_is_read(broker: KafkaBroker, feed: Feed, codec: str) -> None:
     """What Kafka lets through: its limits are those of the compressed bytes."""
     name = f"records-{time.time_ns()}"
@@ -147,6 +149,7 @@ def test_a_small_batch_of_a_large_record_is_read(broker: KafkaBroker, feed: Feed
     assert records.told().unread == []
 
 
+@pytest.mark.proves("A hostile batch takes a bounded amount of memory")
 def test_large_records_are_held_a_few_at_a_time(broker: KafkaBroker, feed: Feed) -> None:
     name = f"records-{time.time_ns()}"
     broker.create_topic(name, 1)

@@ -12,6 +12,7 @@ from tests.ports import free_port
 from tests.service.harness import Service, refusal, wait_for
 
 
+@pytest.mark.proves("Files that people touch are noticed", "bronze", "silver", "windows")
 def test_output_and_checkpoint_that_do_not_belong_together(copied: Service) -> None:
     """A checkpoint gone, outputs gone, another's files: each in turn, each mended before the next."""
     silver, bronze, gold = (copied.flows[layer] for layer in (Layer.SILVER, Layer.BRONZE, Layer.GOLD))

@@ -6,12 +6,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import data_paths
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import KafkaBroker
 
 
+@pytest.mark.proves("Nothing is lost and nothing is twice", "bronze", "quarantine", "silver", "windows", "csv")
 def test_a_stop_and_a_start_mid_stream_and_a_replayed_batch_change_nothing(
     service: Service, broker: KafkaBroker
 ) -> None:

@@ -99,6 +99,7 @@ def session(keys: Sequence[str], first: float, last: float, events: int, *, fina
     return *keys, at(first), at(last), last - first, events, "ended", final
 
 
+@pytest.mark.proves("PostgreSQL has each batch exactly once")
 def test_windows_of_different_keys_never_merge(settings: Settings, database: Database) -> None:
     flow = bound(settings.output_path, "page_view_counts")
     prepare(flow, settings, WINDOWS)
@@ -123,6 +124,7 @@ KEYS = [
 ]
 
 
+@pytest.mark.proves("PostgreSQL has each batch exactly once")
 def test_sessions_make_way_for_those_of_their_own_keys_alone(settings: Settings, database: Database) -> None:
     flow = bound(settings.output_path, "user_sessions")
     prepare(flow, settings, SESSIONS)
@@ -185,6 +187,7 @@ def insert(database: Database, table: str, rows: Sequence[Sequence[object]]) -> 
         cursor.executemany(sql.SQL("INSERT INTO {} VALUES ({})").format(sql.Identifier(table), values), rows)
 
 
+@pytest.mark.proves("An upgrade keeps what is on your disks", "postgres")
 def test_tables_of_before_are_taken_over_once(settings: Settings, database: Database) -> None:
     windows = taken_over(settings, database, "page_view_counts", WINDOWS, OLD_WINDOWS)
     sessions = taken_over(settings, database, "user_sessions", SESSIONS, OLD_SESSIONS)

@@ -94,6 +94,7 @@ def test_a_checkpoint_older_than_the_table_is_refused(settings: Settings, databa
         prepare(flow, settings, COLUMNS)
 
 
+@pytest.mark.proves("PostgreSQL has each batch exactly once")
 def test_of_two_services_on_one_database_the_first_is_refused(
     settings: Settings, database: Database, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ def service(drained: Drained) -> Service:
     return drained["sizes"]
 
 
+@pytest.mark.proves("Large records go through", "bronze", "silver", "topic")
 def test_large_records_go_where_they_are_taken(broker: KafkaBroker, service: Service, drained: Drained) -> None:
     assert service.count("silver") == len(BYTES)
     taken = [json.loads(value) for value in broker.records("sizes-takes").values()]

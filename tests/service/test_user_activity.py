@@ -34,6 +34,7 @@ def test_each_event_is_once_in_silver_and_the_audit_looks_at_every_table(service
     assert all(report.counts[f"postgres_{table}"] for table in (*WINDOWS, "user_sessions"))
 
 
+@pytest.mark.proves("Nothing is lost and nothing is twice", "topic")
 def test_a_consumer_of_the_topic_sees_silver(service: Service, broker: KafkaBroker) -> None:
     check_topic(service, broker)
 
@@ -50,6 +51,7 @@ def test_the_audit_names_a_table_that_was_tampered_with(
     assert sessions.startswith("postgres_user_sessions is not what silver's final sessions are")
 
 
+@pytest.mark.proves("Late rows are kept", "windows")
 def test_what_comes_late_is_kept(service: Service) -> None:
     for window in WINDOWS:
         assert service.count(window) > 0
@@ -59,6 +61,7 @@ def test_what_comes_late_is_kept(service: Service) -> None:
     assert [(str(length), event) for length, event in missed] == [("0:01:00", "page_view")]
 
 
+@pytest.mark.proves("Nothing is lost and nothing is twice", "postgres")
 def test_final_rows_of_the_tables_are_gold_s(service: Service, drained: Drained) -> None:
     """The others are of the windows that the watermark has not passed."""
     database = drained.database
@@ -75,6 +78,7 @@ def test_final_rows_of_the_tables_are_gold_s(service: Service, drained: Drained)
         assert str(opened[0]) > str(newest[0])
 
 
+@pytest.mark.proves("Nothing is lost and nothing is twice", "sessions", "postgres")
 def test_a_session_is_once_in_its_table(service: Service, drained: Drained) -> None:
     """Of one that is final it holds what gold holds; the others are open."""
     database = drained.database
@@ -85,6 +89,7 @@ def test_a_session_is_once_in_its_table(service: Service, drained: Drained) -> N
     assert database.query(doubled) == []
 
 
+@pytest.mark.proves("Nothing is lost and nothing is twice", "lake")
 def test_the_lake_has_silver_by_date(service: Service) -> None:
     assert service.query("SELECT * EXCLUDE (event_date) FROM lake ORDER BY ALL") == service.contents("silver")
     flow = service.flows["lake"]

@@ -132,6 +132,7 @@ def test_no_commit_is_relied_on_that_a_power_cut_could_take_back(
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("keep", BATCHES), ("prune", MOST)])
+@pytest.mark.proves("What RETENTION=prune deletes is gone", "silver")
 def test_keep_keeps_and_prune_deletes_the_oldest(folder: Folder, mode: str, expected: int) -> None:
     folder.tidy(retention=mode)
     assert folder.ranges == [(batch, batch) for batch in range(BATCHES - expected, BATCHES)]
@@ -141,6 +142,7 @@ def test_keep_keeps_and_prune_deletes_the_oldest(folder: Folder, mode: str, expe
 
 
 @pytest.mark.parametrize("point", ["merged", "swapped", "half_deleted"])
+@pytest.mark.proves("Readers see whole files", "silver")
 def test_dying_anywhere_in_a_merge_is_finished_by_the_next_run(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -197,6 +199,7 @@ def test_what_was_copied_in_is_not_merged(folder: Folder) -> None:
     assert lineage.stranger(folder.silver) == own
 
 
+@pytest.mark.proves("What RETENTION=prune deletes is gone", "silver")
 def test_a_full_disk_is_pruned(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = lineage.let_go
 

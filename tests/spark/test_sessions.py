@@ -118,6 +118,7 @@ def test_a_session_over_several_batches_and_restarts(activity: Activity) -> None
     assert activity.drain(("a", 500, END), ("x", 800)) == [("a", 0, 500, 7, "ended")]
 
 
+@pytest.mark.proves("Late rows are kept", "sessions")
 def test_a_late_record_counts_until_the_watermark_has_passed_it(activity: Activity) -> None:
     activity.drain(("a", 100, START), ("a", 200))
     # the watermark is at 80: 150 still counts, 80 does not, and the end may be older than what came before it
@@ -203,6 +204,7 @@ def test_a_long_session_goes_on_from_a_checkpoint_of_before(
     assert {(name, *rest) for name, _, _, *rest in found} >= {("a", 2_004, "ended"), ("a", 3_499, "timed_out")}
 
 
+@pytest.mark.proves("Sessions are cut by event time")
 def test_the_order_of_records_within_a_batch_makes_no_difference(
     spark: SparkSession, feed: Feed, activity: Activity, tmp_path: Path
 ) -> None:

@@ -94,6 +94,7 @@ def test_gold_ends_a_drain_with_every_window_that_is_final(service: Service) -> 
     assert minutes(service.flows[Layer.GOLD]) == [0] * 3 + [4] * 3 + [8] * 3
 
 
+@pytest.mark.proves("Late rows are kept", "windows")
 def test_gold_and_late_hold_every_row_of_silver_that_is_due(service: Service) -> None:
     """Rows that come after their window was final are kept beside gold, with that window, and nothing is twice.
 

@@ -34,6 +34,7 @@ def is_wrong(output: Output, *expected: str) -> Report:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.proves("Files that people touch are noticed")
 def test_a_file_that_is_not_the_flows_is_named(output: Output, folder: str) -> None:
     """A copy under a name of its own, in a folder of its own, of a batch to come, and of one that is there."""
     path = any_file(output, folder)

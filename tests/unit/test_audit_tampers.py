@@ -269,6 +269,7 @@ def rounds() -> Iterator[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("tampers", list(rounds()), ids=", ".join)
+@pytest.mark.proves("Files that people touch are noticed")
 def test_every_tamper_is_named(output: Output, tampers: tuple[str, ...]) -> None:
     for tamper in tampers:
         TAMPERS[tamper][0](output)

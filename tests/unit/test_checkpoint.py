@@ -67,6 +67,7 @@ def test_what_a_power_cut_left_empty_is_as_if_it_had_not_been_begun(flow: Flow) 
     assert flow.checkpoint.mend() == []
 
 
+@pytest.mark.proves("A power cut loses nothing of bronze, quarantine, silver and the CSV", "bronze")
 def test_what_a_batch_was_planned_to_read_is_on_the_disk_before_its_output(
     flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

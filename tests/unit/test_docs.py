@@ -10,7 +10,7 @@ from stream_app.cli import main
 from stream_app.contract.contract import Contract, Rejected
 from stream_app.feeds.load import load_feeds
 from stream_app.settings import PROJECT, Settings
-from tests import docs, feed_schema
+from tests import docs, feed_schema, proofs
 
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", PROJECT / "CHANGELOG.md"]
 PAGES += sorted((PROJECT / "docs").rglob("*.md"))
@@ -101,6 +101,17 @@ def test_every_test_that_proves_a_promise_is_there() -> None:
     assert [name for name in named if not (PROJECT / name).exists()] == []
     promises = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
     assert [promise.partition("\n")[0] for promise in promises if "Proven by" not in promise] == []
+
+
+def test_the_table_of_proofs_is_what_the_tests_say() -> None:
+    assert docs.GUARANTEES.read_text() == docs.guarantees_page(), "make it again with: .venv/bin/python -m tests.docs"
+
+
+def test_every_mark_of_a_proof_is_of_a_promise_and_of_an_output_that_it_is_about() -> None:
+    headings = re.findall(r"^## (.*)$", docs.GUARANTEES.read_text(), re.MULTILINE)
+    assert [*proofs.PROMISES] == headings[:-1]
+    for proof in proofs.proofs():
+        assert {*proof.outputs} <= {*proofs.PROMISES[proof.promise]}, proof
 
 
 def test_every_key_of_the_files_metadata_is_on_the_page_of_the_storage() -> None:

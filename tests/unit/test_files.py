@@ -145,6 +145,7 @@ class Merging:
     st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(1, 12)), max_size=2),
     st.randoms(use_true_random=False),
 )
+@pytest.mark.proves("Readers see whole files")
 def test_no_batch_is_missing_from_a_list_that_was_made_during_a_merge(
     batches: int, merges: list[tuple[int, int, int]], shuffle: Random
 ) -> None:

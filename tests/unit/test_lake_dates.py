@@ -60,6 +60,7 @@ def date(micros: int) -> str:
     st.integers(1, 5),
     st.integers(0, 9),
 )
+@pytest.mark.proves("A lake has each row exactly once")
 def test_each_row_is_in_one_folder_its_dates_or_the_one_for_others(micros: list[int], days: int, ahead: int) -> None:
     flow = lake(Path(), days, timedelta(days=ahead))
     found = divided(flow, micros)

@@ -102,6 +102,7 @@ def logs(draw: st.DrawFn) -> Log:
 
 
 @given(logs(), st.integers(0, 100), st.integers(0, 100))
+@pytest.mark.proves("What cannot be read is named and stepped over only by choice")
 def test_what_cannot_be_read_is_stepped_over_to_the_offset(log: Log, start: int, size: int) -> None:
     """Wherever the range begins and ends in the batches, and whatever gaps are between these."""
     end = min(start + size, log.end)

@@ -38,6 +38,7 @@ BATCHES = st.lists(
 
 
 @given(BATCHES, st.integers(0, 5), st.integers(0, 30))
+@pytest.mark.proves("A client's clock decides on its own records alone, except in a backlog", "quarantine")
 def test_the_bound_of_every_record_is_the_same_however_its_file_was_merged(
     tmp_path_factory: pytest.TempPathFactory, batches: list[tuple[int | None, list[int]]], cut: int, first: int
 ) -> None:

@@ -35,6 +35,7 @@ def _ms(offset: int) -> int:
     return round(at(offset).timestamp() * 1000)
 
 
+@pytest.mark.proves("Bronze keeps values byte for byte")
 def test_bronze_keeps_every_byte_and_makes_keys_readable() -> None:
     headers = [("trace", b"\x00\xff"), ("trace", None), ('a "key" ü', b"")]
     messages = [

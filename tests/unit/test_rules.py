@@ -47,6 +47,7 @@ def judge(flow: Flow, batch: int, *, dies: str = "") -> None:
             commit(flow, batch)
 
 
+@pytest.mark.proves("Silver and quarantine judge by the same rules")
 def test_mended_rules_take_effect_where_both_have_judged_as_far(feed: Feed, mended: Feed, tmp_path: Path) -> None:
     quarantine, silver = halves(feed, tmp_path)
     rule_versions.agree(feed, tmp_path)
@@ -57,6 +58,7 @@ def test_mended_rules_take_effect_where_both_have_judged_as_far(feed: Feed, mend
     rule_versions.agree(mended, tmp_path)
 
 
+@pytest.mark.proves("Silver and quarantine judge by the same rules")
 def test_mended_rules_are_refused_while_one_is_ahead(feed: Feed, mended: Feed, tmp_path: Path) -> None:
     """What silver has judged by the old rules, quarantine would judge by the new: a record in both, or in none."""
     quarantine, silver = halves(feed, tmp_path)

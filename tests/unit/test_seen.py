@@ -60,6 +60,7 @@ def new(folder: Path) -> Seen:
 
 
 @given(batches, st.data())
+@pytest.mark.proves("Repeats are dropped")
 def test_each_key_is_taken_once_within_the_span_whatever_dies(history: Sequence[Rows], data: st.DataObject) -> None:
     """After each batch the process may go on, or die and run that batch again; files that deletion missed come back."""
     folder = Path(tempfile.mkdtemp())
@@ -98,6 +99,7 @@ def test_a_batch_without_rows_leaves_no_file(tmp_path: Path) -> None:
     assert len(list((tmp_path / "seen").iterdir())) == 1
 
 
+@pytest.mark.proves("A power cut loses nothing of bronze, quarantine, silver and the CSV", "silver")
 def test_what_was_seen_is_on_the_disk_before_the_batch_s_rows_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,6 +114,7 @@ BATCHES = st.lists(st.lists(RECORDS, max_size=6), min_size=1, max_size=12)
 
 @examples(150)
 @given(batches=BATCHES)
+@pytest.mark.proves("Sessions are cut by event time")
 def test_batches_make_no_difference_and_duckdb_finds_the_same(batches: list[list[tuple[int, int, bool]]]) -> None:
     """As Spark runs it: late by the watermark of the batch before, at first 1970; final by this one's, a batch late."""
     kept, late_by, watermark_ms, newest = None, 0, 0, 0

@@ -99,6 +99,7 @@ def test_times_are_shown_in_utc(made: tuple[Flow, ...]) -> None:
     assert shown == ("2026-11-21 01:00:00+00",)
 
 
+@pytest.mark.proves("Readers see whole files", "silver")
 def test_each_batch_counts_once_while_a_compacted_file_and_its_parts_stand(made: tuple[Flow, ...]) -> None:
     rows = [silver_row(n) for n in range(4)]
     for batch in range(3):
