@@ -18,7 +18,7 @@ $(if $(MISTAKE),$(error $(MISTAKE)))
 $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is given, but empty; leave it out)))
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup venv run broker postgres app produce up down logs ps feed-check status show query quarantine psql audit replay reset \
+.PHONY: help setup venv run broker postgres app produce up down logs ps feed-check feed-test status show query quarantine psql audit replay reset \
         test test-faults check bench soak compose-test lock
 
 help: ## list the targets
@@ -61,6 +61,9 @@ ps: ## list the containers
 
 feed-check: ## all mistakes of all feed files at once, with line numbers; FEED= FORMAT=json
 	@exec sh local/ops.sh feed-check
+
+feed-test: ## the feeds' own examples, without Kafka and Spark; FEED= ACCEPT=1 FORMAT=json
+	@exec sh local/ops.sh feed-test
 
 status: ## a row a sink: state, last batch, rows, lag, newest file; FEED= SINK= FORMAT=json
 	@exec sh local/ops.sh status

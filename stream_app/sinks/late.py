@@ -32,7 +32,7 @@ def write_late(flow: Flow, hadoop: Hadoop, batch: Batch) -> int:
     target = batch_file(flow.layout.late, flow.layout.late_name, "parquet", batch.time_ms, batch.id)
     if target.path.exists():
         return int(pq.read_metadata(target.path).num_rows)
-    found = (_late_rows(flow, pq.ParquetFile(file.path), batch.late_watermark_ms) for file in batch.inputs)
+    found = (late_rows(flow, pq.ParquetFile(file.path), batch.late_watermark_ms) for file in batch.inputs)
     late = [rows for rows in found if rows.num_rows]
     if not late:
         return 0
@@ -45,8 +45,8 @@ def write_late(flow: Flow, hadoop: Hadoop, batch: Batch) -> int:
     return int(table.num_rows)
 
 
-def _late_rows(flow: Flow, file: pq.ParquetFile, watermark_ms: int) -> pa.Table:
-    """The rows of a file that are late; those of windows with each that they missed, the newest first."""
+def late_rows(flow: Flow, file: pq.ParquetFile, watermark_ms: int) -> pa.Table:
+    """Return the rows of a file of silver that are late; those of windows with each that they missed, newest first."""
     watermark = watermark_ms * 1000
     if not flow.is_windowed:
         return _old_rows(flow, file, watermark + 1).replace_schema_metadata(None)

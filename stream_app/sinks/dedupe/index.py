@@ -16,9 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from stream_app.contract.times import microseconds
 from stream_app.flows.batch import Batch
@@ -32,6 +34,16 @@ Keys = np.ndarray[tuple[int], np.dtype[np.bytes_]]
 Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 _PREFIX = "seen"
+_NO_KEY = bytes(KEY_BYTES)
+
+
+def entries(keys: pa.Array, clock: pa.Array) -> Entries:
+    """Return what identifies each row by its dedupe key, and its clock in microseconds since the epoch."""
+    found = np.empty(len(keys), ENTRY)
+    texts = keys.cast(pa.string()).cast(pa.binary()).to_pylist()
+    found["key"] = [_NO_KEY if text is None else blake2b(text, digest_size=KEY_BYTES).digest() for text in texts]
+    found["clock"] = clock.cast(pa.int64()).to_numpy()
+    return found
 
 
 @dataclass(frozen=True, eq=False)

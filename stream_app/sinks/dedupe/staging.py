@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,12 @@ from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.flows.lineage import link
 from stream_app.layers.silver import CLOCK
-from stream_app.sinks.dedupe.index import ENTRY, KEY_BYTES, Entries, Numbers, Seen
+from stream_app.sinks.dedupe.index import ENTRY, Numbers, Seen, entries
 from stream_app.sinks.parts import Part, Parts, attempt
 from stream_app.sinks.protocol import REPEATS, STATE_BYTES, STATE_ROWS
 from stream_app.sources.split_rows import Batches, Rows
 from stream_app.storage import began, parquet
 from stream_app.storage.offsets import in_layer
-
-_NO_KEY = bytes(KEY_BYTES)
 
 
 class KeptRows:
@@ -47,9 +44,9 @@ class KeptRows:
         make = self._task(folder, began.pinned(batch.id, clock))
         tasks = splits.coalesce(cores).mapInArrow(make, "file string").collect()
         sources = [folder / task.file for task in tasks]
-        entries = [np.load(_entries_of(source)) for source in sources]
-        ends = np.cumsum([len(own) for own in entries])
-        rows = np.concatenate([*entries, np.empty(0, ENTRY)])  # a query's first batch may have no tasks
+        loaded = [np.load(_entries_of(source)) for source in sources]
+        ends = np.cumsum([len(own) for own in loaded])
+        rows = np.concatenate([*loaded, np.empty(0, ENTRY)])  # a query's first batch may have no tasks
         kept = self._seen.take(batch, clock, rows)
 
         def write(task: int) -> Part:
@@ -70,25 +67,16 @@ class KeptRows:
 
         def task(splits: Batches) -> Batches:
             source = folder / f"rows-{attempt()}"
-            entries = [np.empty(0, ENTRY)]
+            found = [np.empty(0, ENTRY)]
             options = pa.ipc.IpcWriteOptions(compression="lz4")
             with pa.ipc.new_file(str(source), columns, options=options) as writer:
                 for batch in read(splits):
                     writer.write_batch(batch.select(columns.names))
-                    entries.append(_entries(batch[key], batch[CLOCK]))
-            np.save(_entries_of(source), np.concatenate(entries))
+                    found.append(entries(batch[key], batch[CLOCK]))
+            np.save(_entries_of(source), np.concatenate(found))
             yield pa.RecordBatch.from_pydict({"file": [source.name]})
 
         return task
-
-
-def _entries(keys: pa.Array, clock: pa.Array) -> Entries:
-    """What identifies each row, and its clock in microseconds since the epoch."""
-    entries = np.empty(len(keys), ENTRY)
-    texts = keys.cast(pa.string()).cast(pa.binary()).to_pylist()
-    entries["key"] = [_NO_KEY if text is None else blake2b(text, digest_size=KEY_BYTES).digest() for text in texts]
-    entries["clock"] = clock.cast(pa.int64()).to_numpy()
-    return entries
 
 
 def _entries_of(source: Path) -> Path:
