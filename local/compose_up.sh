@@ -6,7 +6,6 @@ cd "$(dirname "$0")/.."
 fail() { echo "up: $*" >&2; exit 2; }
 setting() { docker compose config --environment | sed -n "s/^$1=//p"; } # of the shell, else of .env
 has() { case ",$1," in *",$2,"*) ;; *) return 1 ;; esac; }
-declare_tables() { for feed in $(echo "$1" | tr , ' '); do grep -qs '^ *\[ *tables' "conf/feeds/$feed.toml" && return; done; }
 
 docker compose version >/dev/null 2>&1 || fail "Docker with Compose 2 is needed: https://docs.docker.com/engine/install"
 docker info >/dev/null 2>&1 || fail "no Docker engine answers; start it, or join its group: sudo usermod -aG docker $(id -un)"
@@ -21,19 +20,7 @@ if [ -z "$feeds" ]; then
     feeds=transactions
     ! has "$profiles" activity || feeds=transactions,user_activity
 fi
-if has "$feeds" user_activity || declare_tables "$feeds"; then
-    has "$profiles" activity || profiles=${profiles:+$profiles,}activity
-fi
-export FEEDS="$feeds" COMPOSE_PROFILES="$profiles"
-if has "$profiles" cluster; then
-    master=$(setting SPARK_MASTER)
-    export SPARK_MASTER="${master:-spark://spark-master:7077}"
-fi
-
-# A producer for each feed that has one here.
-idle=
-has "$feeds" transactions || idle="--scale producer=0"
-! has "$profiles" activity || has "$feeds" user_activity || idle="$idle --scale producer-activity=0"
+export FEEDS="$feeds"
 topic=$(setting KAFKA_TOPIC)
 [ -z "$topic" ] || [ "$feeds" = "${feeds#*,}" ] ||
     fail "KAFKA_TOPIC: $topic cannot be the topic of $(echo "$feeds" | tr , '\n' | grep -c .) feeds; unset it"
@@ -52,6 +39,28 @@ if [ "$APP_UID" = 0 ]; then
     done
 fi
 export APP_UID APP_GID
+
+# What feed files declare is asked of the image, which reads them as the service does: only Docker is needed here.
+docker compose build stream-app || fail "the image of the service cannot be built"
+declared=$(docker compose --progress quiet run --rm --no-deps -T stream-app python3 -m stream_app feeds --format=json) ||
+    fail "no container was started"
+case $declared in
+*'"needs_database": true'*) database=1 ;;
+*) database= ;;
+esac
+if [ -n "$database" ] || has "$feeds" user_activity; then
+    has "$profiles" activity || profiles=${profiles:+$profiles,}activity
+fi
+export COMPOSE_PROFILES="$profiles"
+if has "$profiles" cluster; then
+    master=$(setting SPARK_MASTER)
+    export SPARK_MASTER="${master:-spark://spark-master:7077}"
+fi
+
+# A producer for each feed that has one here.
+idle=
+has "$feeds" transactions || idle="--scale producer=0"
+! has "$profiles" activity || has "$feeds" user_activity || idle="$idle --scale producer-activity=0"
 
 # keep_new NAME: makes a secret, writes it to .env and says it.
 keep_new() {

@@ -126,7 +126,7 @@ def _elsewhere(name: str, declared: Mapping[str, Any]) -> Iterator[Problem]:
 
     What names a part that is not well-formed waits for that.
     """
-    sound: dict[str, Any] = {"name": name, "topic": ""}
+    sound: dict[str, Any] = {"name": name, "topic": "", "fields": {}}
     ill: set[str] = set()
     for part, field in Feed.model_fields.items():
         kind: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())

@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from producer.settings import Settings as ProducerSettings
 from stream_app.settings import Settings
 
 DOCKER = """#!/bin/sh
+exec 3>&2
 case "$*" in
 "compose config --environment") env; cat .env ;;
 "compose config --profiles") printf 'activity\\ncluster\\n' ;;
 "compose config --services" | "compose --profile * ps --services") ;;
 "compose config") echo "name: shop" ;;
 "volume inspect shop_postgres") [ -e volume ] ;;
+*"stream-app python3 -m stream_app feeds"*) cd "$PROJECT" && exec "$PYTHON" -m stream_app feeds --format=json 2>&3 ;;
 "compose up --build"*) echo "$* FEEDS=$FEEDS PROFILES=$COMPOSE_PROFILES PASSWORD=$POSTGRES_PASSWORD" >>told ;;
 esac 2>/dev/null
 """
@@ -40,7 +43,9 @@ def up(tmp_path: Path) -> Up:
 
     def run(**settings: str) -> subprocess.CompletedProcess[str]:
         command = ["/bin/sh", str(tmp_path / "local" / "compose_up.sh")]
-        return subprocess.run(command, env={"PATH": path, **settings}, capture_output=True, text=True, check=False)
+        image = {"PROJECT": str(ROOT), "PYTHON": sys.executable, "FEEDS_PATH": str(tmp_path / "conf" / "feeds")}
+        environment = {"PATH": path, **image, **settings}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     return run
 
@@ -75,6 +80,15 @@ def test_a_feed_that_gains_a_table_gets_a_database(up: Up, tmp_path: Path) -> No
         feed.write('\n[tables.spent]\nof = "gold"\n')
     assert up().returncode == 0
     assert "--scale producer-activity=0 FEEDS=transactions PROFILES=activity" in told(tmp_path)
+
+
+def test_a_mistake_in_a_feed_file_starts_no_container(up: Up, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "feeds" / "transactions.toml").write_text('topic = "t"\n')
+    done = up()
+    assert done.returncode == 2
+    assert "transactions.toml" in done.stderr
+    assert done.stderr.endswith("up: no container was started\n")
+    assert not (tmp_path / "told").exists()
 
 
 def test_the_password_is_made_once_and_kept_for_those_who_may_know(up: Up, tmp_path: Path) -> None:

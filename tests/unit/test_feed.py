@@ -325,6 +325,14 @@ def test_not_utf8_and_not_a_file(tmp_path: Path) -> None:
     assert mistake(tmp_path, "g") == "g.toml: cannot be read: Is a directory"
 
 
+def test_a_file_with_next_to_nothing_names_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "f.toml").write_text('topic = "t"\n')
+    assert (
+        mistake(tmp_path, "f")
+        == "f.toml: fields: is missing; f.toml: event_time: is missing; f.toml: dedupe: is missing"
+    )
+
+
 def test_a_missing_feed_names_those_that_exist(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / f"{name}.toml").write_text(TRANSACTIONS)
