@@ -45,7 +45,7 @@ app: setup ## the streaming service in the foreground
 	@exec $(PYTHON) -m local app
 
 produce: setup ## the producer in the foreground; FEED=user_activity MSGS_PER_SEC=100 COUNT=20000
-	@exec $(PYTHON) -m local produce
+	@exec $(PYTHON) -m local produce $${FEED:+"--feed=$$FEED"}
 
 up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster, PROFILE=activity
 	@exec sh local/compose_up.sh

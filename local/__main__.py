@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 
@@ -17,15 +16,14 @@ _COMMANDS = {
     "broker": "the Kafka broker alone, in the foreground",
     "postgres": "a PostgreSQL alone, in the foreground",
     "app": "the streaming service, in the foreground; with a PostgreSQL where it needs one and there is none",
-    "produce": "the producers alone, in the foreground; FEED names one",
-    "psql": "a shell on the database; SQL is run instead if given",
+    "produce": "the producers alone, in the foreground",
+    "psql": "a shell on the database",
     "setup": "make the virtual environment and fetch the jars, where their pins changed",
 }
 _EPILOG = """Settings are environment variables or .env, as docs/settings.md lists them; here these matter most:
   KAFKA_BOOTSTRAP_SERVERS  where Kafka is, or is to be if that is a free port of this machine [localhost:9094]
   DATABASE_URL             the database of feeds with tables [a PostgreSQL that is started here]
   FEEDS                    which feeds, with commas between [transactions]
-  FEED                     the one feed to `produce`, in FEEDS or not [all of FEEDS]
   OUTPUT_PATH              the outputs' folder [data/output]
   SECONDS_TO_RUN           stop `run` that many seconds after the app is up [never]
 
@@ -40,20 +38,20 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "setup":
             set_up(Places(), jars=not options.venv_only)
             return 0
-        return _run(options.command)
+        return _run(options)
     except StreamAppError as error:
         say(options.command, str(error), trouble=True)
         return error.exit_code
 
 
-def _run(command: str) -> int:
+def _run(options: argparse.Namespace) -> int:
     from local.stack import load_stack  # noqa: PLC0415 - set-up runs before what these import is installed
     from local.supervise import follow  # noqa: PLC0415
 
-    if command != "psql":
-        subprocess.run(["sh", str(ROOT / "local" / "private_env.sh"), command], check=False)
-    stack = load_stack(Places(), os.environ.get("FEED", "").strip() if command == "produce" else "")
-    match command:
+    if options.command != "psql":
+        subprocess.run(["sh", str(ROOT / "local" / "private_env.sh"), options.command], check=False)
+    stack = load_stack(Places(), options.feed if options.command == "produce" else "")
+    match options.command:
         case "run":
             from local.run import run  # noqa: PLC0415
 
@@ -67,7 +65,7 @@ def _run(command: str) -> int:
         case "psql":
             from local.postgres import shell  # noqa: PLC0415
 
-            shell(stack.database_url(), os.environ.get("SQL", "").strip())
+            shell(stack.database_url(), options.sql)
     stack.make_topics()
     return follow(stack.producers(stack.address()))
 
@@ -82,8 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, purpose in _COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose)
-        if name == "setup":
-            command.add_argument("--venv-only", action="store_true", help="no jars: for what needs no Java")
+        match name:
+            case "setup":
+                command.add_argument("--venv-only", action="store_true", help="no jars: for what needs no Java")
+            case "produce":
+                command.add_argument("--feed", default="", help="the one feed to send, in FEEDS or not [all of FEEDS]")
+            case "psql":
+                command.add_argument("--sql", default="", help="a statement to run instead")
     return parser
 
 

@@ -4,7 +4,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 
 if [ -z "$(docker compose --profile '*' ps --quiet --status running postgres 2>/dev/null)" ]; then
-    sh local/setup.sh --venv-only && exec .venv/bin/python -m local psql
+    sh local/setup.sh --venv-only && exec .venv/bin/python -m local psql ${SQL:+"--sql=$SQL"}
     exit 2
 fi
 psql='exec psql --username "$POSTGRES_USER" "$POSTGRES_DB"'

@@ -342,3 +342,20 @@ def test_an_env_with_a_password_is_made_its_owner_s_alone(
     assert command_line.main([command]) == 2
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
     assert f"{command}: .env holds a password" in capfd.readouterr().out
+
+
+def test_the_one_feed_to_produce_is_an_option_and_not_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def noted(_: Places, feed: str) -> Stack:
+        asked.append(feed)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("local.stack.load_stack", noted)
+    monkeypatch.setenv("FEED", "b")
+    for arguments in (["produce", "--feed=a"], ["produce"], ["run"]):
+        assert command_line.main(arguments) == 2
+    assert asked == ["a", "", ""]
+    assert capfd.readouterr().err.count("enough") == 3
