@@ -71,24 +71,15 @@ class Totals:
 
 def client_config(settings: Settings) -> dict[str, Any]:
     """Configure librdkafka: each record once and in order, in gzip batches unless told otherwise."""
-    config: dict[str, Any] = {
-        "bootstrap.servers": settings.kafka_bootstrap_servers,
+    return {
+        **settings.connection_config(),
         "client.id": "producer",
         "enable.idempotence": True,
         "compression.type": settings.kafka_compression,
         "linger.ms": 50,
         "reconnect.backoff.max.ms": 2000,  # come back soon after the broker does
-        # as librdkafka writes it: it compares by the locale, and in Turkish i is no small I
-        "security.protocol": settings.kafka_security_protocol.lower(),
         "log_level": 0,  # what librdkafka has to say comes through error_cb, as lines of our own log
     }
-    if settings.kafka_security_protocol.startswith("SASL"):
-        config["sasl.mechanism"] = settings.kafka_sasl_mechanism
-        config["sasl.username"] = settings.kafka_sasl_username
-        config["sasl.password"] = settings.kafka_sasl_password.get_secret_value()
-    if settings.kafka_ssl_ca_location:
-        config["ssl.ca.location"] = str(settings.kafka_ssl_ca_location)
-    return config
 
 
 class Publisher:

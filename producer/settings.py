@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from producer.connection import ConnectionSettings
 from producer.faults import Shares
 
 _DURATION = re.compile(r"([1-9]\d{0,5}) (second|minute|hour|day)s?")
 # Further back are times that Kafka, or who reads its records, may not take.
 _LONGEST = timedelta(days=366)
-_BROKERS = re.compile(r"[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*|(\[[0-9A-Fa-f:]+\]:\d{1,5},?)+")
 # Where Docker and Kubernetes put secrets: a file for each, named as the setting.
 _SECRETS = Path("/run/secrets")
 _TOPIC = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}")
@@ -43,13 +43,6 @@ def _span(value: object) -> object:
     return span
 
 
-def _brokers(value: str) -> str:
-    if not _BROKERS.fullmatch(value):
-        problem = "expected host:port, or several with commas between"
-        raise ValueError(problem)
-    return value
-
-
 def _topic(value: str) -> str:
     if value and not _TOPIC.fullmatch(value):
         problem = "expected a topic name: at most 249 letters, digits, dots, underscores and hyphens"
@@ -57,7 +50,7 @@ def _topic(value: str) -> str:
     return value
 
 
-class Settings(BaseSettings):
+class Settings(ConnectionSettings):
     """Each field is the environment variable of its name in capitals; an empty variable counts as unset."""
 
     # `.env` is shared with the app, so it may hold settings that are not ours.
@@ -71,9 +64,6 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    kafka_bootstrap_servers: Annotated[str, AfterValidator(_brokers)] = Field(
-        default="localhost:9094", description="the brokers, host:port with commas between"
-    )
     kafka_topic: Annotated[str, AfterValidator(_topic)] = Field(
         default="", description="the topic; unset: the feed's name"
     )
@@ -97,32 +87,12 @@ class Settings(BaseSettings):
     kafka_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         default="gzip", description="codec of batches"
     )
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
-    )
-    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        default="", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
-    )
-    kafka_sasl_username: str = Field(default="", description="user name for SASL")
-    kafka_sasl_password: SecretStr = Field(default=SecretStr(""), description="password for SASL, never logged")
-    kafka_ssl_ca_location: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
-        default=None, description="PEM file of the authorities to trust; unset: system's"
-    )
     log_format: Literal["text", "json"] = Field(default="text", description="text, or json: one object a line")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.bad_share + (self.late_share or 0) + self.future_share + self.repeat_share > 1:
             problem = "BAD_SHARE, LATE_SHARE, FUTURE_SHARE, REPEAT_SHARE: together more than 1"
-            raise ValueError(problem)
-        if self.kafka_security_protocol.startswith("SASL") and not (
-            self.kafka_sasl_mechanism and self.kafka_sasl_username and self.kafka_sasl_password.get_secret_value()
-        ):
-            needed = "KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
-            problem = f"KAFKA_SECURITY_PROTOCOL: {self.kafka_security_protocol} asks for {needed}"
-            raise ValueError(problem)
-        if self.kafka_ssl_ca_location and not self.kafka_ssl_ca_location.is_file():
-            problem = f"KAFKA_SSL_CA_LOCATION: there is no file {str(self.kafka_ssl_ca_location)!r}"
             raise ValueError(problem)
         return self
 
@@ -131,6 +101,9 @@ class Settings(BaseSettings):
         room = 1 - self.bad_share - self.future_share - self.repeat_share
         late = min(late, room) if self.late_share is None else self.late_share
         return Shares(self.bad_share, late, self.future_share, self.repeat_share)
+
+
+_SECRET = frozenset(name.upper() for name, field in Settings.model_fields.items() if field.annotation is SecretStr)
 
 
 def load_settings() -> Settings:
@@ -149,7 +122,7 @@ def _mistake(mistake: Any) -> str:
     if not mistake["loc"]:
         return problem
     name = str(mistake["loc"][0]).upper()
-    return f"{name}: {problem}" + ("" if "PASSWORD" in name else f", not {str(mistake['input'])!r}")
+    return f"{name}: {problem}" + ("" if name in _SECRET else f", not {str(mistake['input'])!r}")
 
 
 def describe_settings() -> str:

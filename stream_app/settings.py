@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from stream_app.errors import ConfigError
-from stream_app.kafka.connection import KafkaConnection, Password
+from stream_app.kafka.settings import KafkaSettings
+from stream_app.paths import FromRoot
 
 PROJECT = Path(__file__).resolve().parents[1]
 PYTHON_START = PROJECT / "stream_app" / "runtime" / "start"
@@ -45,26 +45,6 @@ def _posix(value: object) -> object:
     return value
 
 
-def _path(value: Path) -> Path:
-    """The path from the root on: ~ is a home, and `..` what the system takes it for, which after a link differs."""
-    try:
-        path = value.expanduser().absolute()
-    except RuntimeError:
-        problem = f"{value.parts[0]} is nobody's home"
-        raise ValueError(problem) from None
-    if re.search("[\0\r\n\ud800-\udfff]", str(path)):
-        problem = "a path with a line break, or one that is not UTF-8, is none that all programs can read"
-        raise ValueError(problem)
-    if not str(path).isascii() and sys.getfilesystemencoding() != "utf-8":
-        problem = "a path with letters beyond ASCII needs a locale of UTF-8: set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
-        raise ValueError(problem)
-    # DuckDB takes * ? and [ for a pattern unless they are in brackets, and then splits names at a backslash.
-    if "\\" in str(path) and {*"*?["} & {*str(path)}:
-        problem = "a path cannot have both a backslash and one of * ? ["
-        raise ValueError(problem)
-    return path.resolve() if ".." in path.parts else path
-
-
 def _database(value: SecretStr) -> SecretStr:
     url = value.get_secret_value()
     if url and not (url.startswith(("postgresql://", "postgres://")) and _libpq_reads(url)):
@@ -85,10 +65,7 @@ def _libpq_reads(url: str) -> bool:
     return "@" not in hosts + str(parts.get("dbname", "")) and re.fullmatch("[0-9,]*", ports) is not None
 
 
-_FromRoot = Annotated[Path, AfterValidator(_path)]
-
-
-class Settings(BaseSettings):
+class Settings(KafkaSettings):
     """Deployment values only. Each field is the environment variable of its name in capitals.
 
     docs/settings.md is made of the fields and their docstrings: `python -m tests.docs`.
@@ -104,30 +81,15 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    kafka_bootstrap_servers: str = "localhost:9094"
-    """The brokers, host:port with commas between. `make run` starts one where this is unset, or a free port here."""
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    """How to talk to the brokers. The service and the producer use the same. The containers need none."""
-    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
-    """How to log in. Needed for SASL."""
-    kafka_sasl_username: str = ""
-    """The user name. Needed for SASL."""
-    kafka_sasl_password: SecretStr = SecretStr("")
-    """The password. Needed for SASL, never logged."""
-    kafka_ssl_ca_location: _FromRoot | None = None
-    """A PEM file of the authorities to trust. Unset: the system's."""
-    kafka_isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"
-    """read_committed skips aborted records, and reads up to the first open transaction. The other reads all at once."""
-
     database_url: Annotated[SecretStr, AfterValidator(_database)] = SecretStr("")
     """PostgreSQL 12 or later with encoding UTF8, for feeds with tables: postgresql://user:password@host:5432/db.
     Never logged. `make run` and `make app` start one where this is unset. The containers have the stack's own."""
 
     feeds: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ("transactions",)
     """The feeds to serve, with commas between."""
-    feeds_path: _FromRoot = PROJECT / "conf" / "feeds"
+    feeds_path: FromRoot = PROJECT / "conf" / "feeds"
     """The folder of the feed files. The image of the containers has its own copy."""
-    output_path: Annotated[_FromRoot, BeforeValidator(_posix)] = Path("data/output")
+    output_path: Annotated[FromRoot, BeforeValidator(_posix)] = Path("data/output")
     """The folder of the outputs, in a POSIX file system, local or mounted. `~` is the home folder."""
 
     trigger_interval: Annotated[str, AfterValidator(_interval)] = "30 seconds"
@@ -163,45 +125,19 @@ class Settings(BaseSettings):
     """Or spark://…, whose workers have this project at the same path. yarn and k8s://… are not tested."""
     spark_auth_secret: SecretStr = SecretStr("")
     """The secret that driver, master and workers of spark://… share. It encrypts what they say. Never logged.
-    Needed with KAFKA_SASL_PASSWORD or DATABASE_URL, which tasks carry. `make up PROFILE=cluster` makes one."""
+    Needed with any other secret, which tasks carry. `make up PROFILE=cluster` makes one."""
     spark_driver_memory: str = Field(default="1g", pattern=r"^[1-9]\d*[mg]$")
     """The heap of the driver's JVM."""
     spark_sql_shuffle_partitions: int = Field(default=4, ge=1)
     """Partitions of the state. The first start of a sink fixes it."""
 
     @model_validator(mode="after")
-    def _sasl_is_whole(self) -> Settings:
-        if self.kafka_security_protocol.startswith("SASL") and not (
-            self.kafka_sasl_mechanism and self.kafka_sasl_username and self.kafka_sasl_password.get_secret_value()
-        ):
-            problem = "asks for KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
-            raise ValueError(f"KAFKA_SECURITY_PROTOCOL: {self.kafka_security_protocol} {problem}")
-        if self.kafka_ssl_ca_location and not self.kafka_ssl_ca_location.is_file():
-            problem = f"KAFKA_SSL_CA_LOCATION: there is no file {self.kafka_ssl_ca_location}"
-            raise ValueError(problem)
-        return self
-
-    @model_validator(mode="after")
     def _cluster_is_closed(self) -> Settings:
-        secrets = {"KAFKA_SASL_PASSWORD": self.kafka_sasl_password, "DATABASE_URL": self.database_url}
-        carried = [name for name, secret in secrets.items() if secret.get_secret_value()]
+        carried = [name.upper() for name in sorted(_SECRET - {"spark_auth_secret"}) if getattr(self, name)]
         if self.spark_master.startswith("spark:") and carried and not self.spark_auth_secret.get_secret_value():
             problem = f"is not set, and tasks carry {' and '.join(carried)} to {self.spark_master}, for all to read"
             raise ValueError(f"SPARK_AUTH_SECRET: {problem}; give driver, master and workers one (docs/scaling.md)")
         return self
-
-    @property
-    def kafka(self) -> KafkaConnection:
-        """What a client needs to reach the brokers."""
-        return KafkaConnection(
-            bootstrap_servers=self.kafka_bootstrap_servers,
-            security_protocol=self.kafka_security_protocol,
-            isolation_level=self.kafka_isolation_level,
-            ca_location=self.kafka_ssl_ca_location,
-            login=Password(self.kafka_sasl_mechanism, self.kafka_sasl_username, self.kafka_sasl_password)
-            if self.kafka_sasl_mechanism
-            else None,
-        )
 
     @property
     def spark_security(self) -> dict[str, str]:
@@ -228,7 +164,7 @@ class Settings(BaseSettings):
         return timedelta(**{f"{match[2]}s": int(match[1])}).total_seconds() if match else 0.0
 
 
-_SECRET = frozenset(name.upper() for name, field in Settings.model_fields.items() if field.annotation is SecretStr)
+_SECRET = frozenset(name for name, field in Settings.model_fields.items() if field.annotation is SecretStr)
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -243,6 +179,6 @@ def _mistake(mistake: Any) -> str:
     cause = str(mistake.get("ctx", {}).get("error") or mistake["msg"])
     if not mistake["loc"]:
         return cause
-    name = str(mistake["loc"][0]).upper()
+    name = str(mistake["loc"][0])
     shown = name not in _SECRET and not cause.startswith('"')
-    return f"{name}: {cause}" + (f", not {mistake['input']!r}" if shown else "")
+    return f"{name.upper()}: {cause}" + (f", not {mistake['input']!r}" if shown else "")

@@ -81,7 +81,8 @@ def _table(settings: type[BaseSettings], without: set[str]) -> Iterator[str]:
             meaning = " ".join((field.description or "").split())
             if values := _values(field.annotation):
                 meaning = f"{', '.join(values)}. {meaning}"
-            yield f"| {name.upper()} | {_default(field.default)} | {meaning[:1].upper()}{meaning[1:].rstrip('.')}. |\n"
+            shown = f"{name.upper()}_\\*" if get_origin(field.annotation) is dict else name.upper()
+            yield f"| {shown} | {_default(field.default)} | {meaning[:1].upper()}{meaning[1:].rstrip('.')}. |\n"
 
 
 def _values(annotation: Any) -> list[str]:
@@ -95,7 +96,7 @@ def _values(annotation: Any) -> list[str]:
 
 def _default(value: Any) -> str:
     match value:
-        case SecretStr() | None | "":
+        case SecretStr() | None | "" | {}:
             return ""
         case bool():
             return str(value).lower()

@@ -10,6 +10,7 @@ from stream_app import logs
 from stream_app.errors import StreamAppError
 from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow, flows
+from stream_app.kafka.client import check
 from stream_app.plain import plain
 from stream_app.runtime import submit
 from stream_app.settings import Settings, load_settings
@@ -28,6 +29,7 @@ def run(arguments: Sequence[str], adapt: Callable[[Settings], Settings], ended: 
         log_format = settings.log_format
         all_flows = flows(load_feeds(settings.feeds_path, settings.feeds), settings.output_path)
         if not submit.is_submitted():
+            check(settings.kafka)
             with sole_user(settings.output_path, LOCK_PATIENCE_SECONDS):
                 pass  # the service looks again; this is so that no JVM starts for nothing
             submit.become_spark_submit(settings, arguments)

@@ -23,8 +23,9 @@ from confluent_kafka.cimpl import NewTopic
 
 from stream_app import logs
 from stream_app.errors import ConfigError, StreamAppError, UnavailableError
-from stream_app.kafka.client import client_config
-from stream_app.kafka.connection import KafkaConnection
+from stream_app.kafka.client import check, client_config
+from stream_app.kafka.connection import KafkaConnection, OAuth
+from stream_app.kafka.refusal import refusal
 
 Answer = TypeVar("Answer")
 PARTITIONS = 3
@@ -76,14 +77,18 @@ class Broker:
     def __init__(
         self, kafka: KafkaConnection, timeout_seconds: float = _TIMEOUT_SECONDS, patience_seconds: float = 0.0
     ) -> None:
-        """Wait for an answer for `timeout_seconds`, and ask again for `patience_seconds` what may pass."""
+        """Wait for an answer for `timeout_seconds`, and ask again for `patience_seconds` what may pass.
+
+        Raise ConfigError where a certificate is not to be used.
+        """
+        check(kafka)
         self._timeout, self._patience = timeout_seconds, patience_seconds
         self._isolation = IsolationLevel[kafka.isolation_level.upper()]
-        self._servers = kafka.bootstrap_servers
-        self._refusal = ""
-        """Why the broker does not let us in, of which an answer that does not come says nothing."""
+        self._kafka = kafka
+        self._refusal: StreamAppError | None = None
+        """Why we are not let in: an answer that does not come does not say."""
         # librdkafka logs each failed connection; what matters of that is in the errors below.
-        self._config: dict[str, Any] = {**client_config(kafka), "log_level": 0, "error_cb": self._on_error}
+        self._config: dict[str, Any] = {"log_level": 0, **client_config(kafka), "error_cb": self._on_error}
         self._admin = AdminClient(self._config)
 
     def topic(self, name: str) -> Topic:
@@ -170,23 +175,22 @@ class Broker:
             time.sleep(_ASK_AGAIN_SECONDS)
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() in {KafkaError._AUTHENTICATION, KafkaError._SSL}:
-            self._refusal = error.str()
+        self._refusal = refusal(self._kafka, error) or self._refusal
 
     def _explain(self, topic: str, error: KafkaException) -> StreamAppError:
-        cause = error.args[0]
+        cause, servers = error.args[0], self._kafka.bootstrap_servers
         self._admin.poll(0)  # which calls _on_error
         if self._refusal:
-            refusal, self._refusal = self._refusal, ""
-            return StreamAppError(f"KAFKA_SASL_*, KAFKA_SSL_*: {self._servers} does not let us in ({refusal})")
+            refused, self._refusal = self._refusal, None
+            return refused
         if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return ConfigError(
-                f"there is no topic {topic} at {self._servers}; create it, or correct the feed's `topic`"
-            )
+            return ConfigError(f"there is no topic {topic} at {servers}; create it, or correct the feed's `topic`")
         if cause.code() in _UNANSWERED:
             self._admin = AdminClient(self._config)
+        if isinstance(self._kafka.login, OAuth):  # librdkafka tells of a server that is away after a minute, if at all
+            servers = f"{servers}, or {self._kafka.login.token_endpoint_url} gives us no token"
         kind = StreamAppError if cause.code() in _FINAL else UnavailableError
         return kind(
-            f"KAFKA_BOOTSTRAP_SERVERS: no answer from {self._servers} ({cause.str()}); "
+            f"KAFKA_BOOTSTRAP_SERVERS: no answer from {servers} ({cause.str()}); "
             "start the broker (make broker, make up) or correct the setting"
         )

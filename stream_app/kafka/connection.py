@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pydantic import SecretStr
+
+from stream_app.kafka.certificate import ClientCertificate
 
 
 @dataclass(frozen=True)
 class Password:
     """A login by PLAIN or SCRAM."""
 
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+    mechanism: str
     username: str
     password: SecretStr
+
+
+@dataclass(frozen=True)
+class OAuth:
+    """A login by OAUTHBEARER: a token of an OAuth server for an id and a secret, fetched anew before it expires."""
+
+    token_endpoint_url: str
+    client_id: str
+    client_secret: SecretStr
+    scope: str
+    extensions: dict[str, str]
+    """What a broker may ask for beside the token."""
+    ca_location: Path | None
+    """The authorities to trust for the token server's certificate; None: the system's."""
 
 
 @dataclass(frozen=True)
@@ -27,5 +43,8 @@ class KafkaConnection:
     isolation_level: str
     ca_location: Path | None
     """A PEM file of the authorities to trust; None: the system's."""
-    login: Password | None
+    certificate: ClientCertificate | None
+    login: Password | OAuth | None
     """None where the security protocol asks for no SASL."""
+    options: Mapping[str, str]
+    """Further options, named as by either client (kafka/options.py)."""

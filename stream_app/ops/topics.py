@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from stream_app.errors import StreamAppError
 from stream_app.kafka.broker import PARTITIONS, create_missing
-from stream_app.kafka.client import client_config
+from stream_app.kafka.client import check, client_config
 from stream_app.settings import Settings
 
 _PATIENCE_SECONDS = 60.0
@@ -36,7 +36,8 @@ class TopicsReport:
 def topics(settings: Settings, names: Iterable[str]) -> TopicsReport:
     """Create them, once a broker answers. Raises StreamAppError where none does in time, or refuses."""
     wanted = sorted({*names})
-    admin = AdminClient(client_config(settings.kafka) | {"log_level": 0})  # 0: no line for each try to connect
+    check(settings.kafka)
+    admin = AdminClient({"log_level": 0, **client_config(settings.kafka)})  # 0: no line for each try to connect
     created = create_missing(admin, _existing(admin, settings.kafka_bootstrap_servers), wanted)
     return TopicsReport(tuple(TopicState(name, PARTITIONS if name in created else None) for name in wanted))
 

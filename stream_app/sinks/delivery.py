@@ -18,6 +18,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from stream_app.errors import StreamAppError, UnavailableError
 from stream_app.kafka.client import client_config
+from stream_app.kafka.connection import KafkaConnection
+from stream_app.kafka.refusal import refusal
 from stream_app.settings import Settings
 from stream_app.sources.split_rows import Batches
 
@@ -51,7 +53,6 @@ _REFUSALS = frozenset(
     }
 )
 """A fault of the record, which the topic would refuse at each try."""
-_DENIALS = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
 _AWAY = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})
 
 TOLD = "partition int, offset long, bytes long, cause string"
@@ -73,14 +74,14 @@ class Delivery:
     def __init__(self, topic: str, headers: Sequence[str], settings: Settings) -> None:
         self._topic = topic
         self._headers = headers
-        self._config: dict[str, object] = {**client_config(settings.kafka), **_CONFIG}
+        self._kafka = settings.kafka
 
     def send(self, batches: Batches) -> Batches:
         """Key, value, partition and offset of the source, a column a header -> TOLD, once all are sent or refused.
 
         Raises UnavailableError where no broker answers, StreamAppError where it does not let us write.
         """
-        outbox = _Outbox(self._topic, self._config)
+        outbox = _Outbox(self._topic, self._kafka)
         for batch in batches:
             for number, record in enumerate(_records(batch, self._headers)):
                 outbox.put(record)
@@ -92,15 +93,16 @@ class Delivery:
 class _Outbox:
     """What a task has sent and not heard of yet."""
 
-    def __init__(self, topic: str, config: dict[str, object]) -> None:
+    def __init__(self, topic: str, kafka: KafkaConnection) -> None:
         self._topic = topic
-        self._config = config
+        self._kafka = kafka
         self._is_alone = False
         """Whether each record is a batch of its own."""
         self._refused: list[dict[str, object]] = []
         self._again: list[_Record] = []
         self._failure: KafkaError | None = None
         self._connection: KafkaError | None = None
+        self._refusal: StreamAppError | None = None
         self._producer = self._made()
 
     def put(self, record: _Record) -> None:
@@ -145,10 +147,11 @@ class _Outbox:
             self.put(record)
 
     def _made(self, more: dict[str, object] | None = None) -> Producer:
-        return Producer({**self._config, **(more or {}), "error_cb": self._heard})
+        return Producer({**_CONFIG, **client_config(self._kafka), **(more or {}), "error_cb": self._heard})
 
     def _heard(self, error: KafkaError) -> None:
         self._connection = error
+        self._refusal = refusal(self._kafka, error) or self._refusal
 
     def _undelivered(self, record: _Record, error: KafkaError, _message: Message | None) -> None:
         size = len(record.value)
@@ -161,9 +164,8 @@ class _Outbox:
             self._again.append(record)
 
     def _check(self) -> None:
-        if self._connection and self._connection.code() in _DENIALS:
-            problem = f"KAFKA_SASL_*, KAFKA_SSL_*: topic {self._topic}: {self._connection.str()}"
-            raise StreamAppError(problem)
+        if self._refusal:
+            raise type(self._refusal)(f"topic {self._topic}: {self._refusal}")
         if self._failure:
             heard = f" ({self._connection.str()})" if self._connection else ""
             kind = UnavailableError if self._failure.code() in _AWAY or self._failure.retriable() else StreamAppError

@@ -6,7 +6,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from stream_app.feeds.feed import Feed
 from stream_app.kafka.client import group, source_options
+from stream_app.kafka.connection import OAuth
 from stream_app.settings import Settings
+
+_ALLOWED_URLS = "org.apache.kafka.sasl.oauthbearer.allowed.urls"
 
 
 def read_topic(spark: SparkSession, feed: Feed, settings: Settings, first_offsets: dict[str, str]) -> DataFrame:
@@ -15,6 +18,9 @@ def read_topic(spark: SparkSession, feed: Feed, settings: Settings, first_offset
     `first_offsets` says where a new checkpoint begins (Spark's startingOffsets or startingTimestamp); one that
     stands goes on from where it was. Offsets are never committed to Kafka by Spark.
     """
+    if isinstance(login := settings.kafka.login, OAuth):
+        # the client of Kafka 4 fetches tokens from nowhere else, and that of 3.9 then neither
+        spark._jvm.java.lang.System.setProperty(_ALLOWED_URLS, login.token_endpoint_url)  # type: ignore[union-attr]
     options = {
         "subscribe": feed.topic,
         "failOnDataLoss": str(settings.fail_on_data_loss).lower(),

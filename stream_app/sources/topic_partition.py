@@ -93,7 +93,7 @@ class PartitionReader:
         self._error: KafkaError | None = None
         self._fetched, self._heard = 0, 0.0
         callbacks = {"error_cb": self._on_error, "stats_cb": self._on_statistics}
-        self._consumer = Consumer({**config, **CONFIG, **callbacks})
+        self._consumer = Consumer({**CONFIG, **config, **callbacks})
 
     def close(self) -> None:
         """Leave the broker."""

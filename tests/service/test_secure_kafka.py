@@ -1,126 +1,201 @@
-"""Kafka over SASL_SSL with SCRAM, for producer and service; the password shows nowhere."""
+"""Kafka by password, by client certificate and by OAuth token, for producer and service; no secret shows anywhere."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from stream_app.settings import PROJECT
+from stream_app.errors import StreamAppError
+from stream_app.kafka.broker import Broker
+from stream_app.kafka.client import client_config
+from stream_app.kafka.connection import KafkaConnection
+from stream_app.settings import PROJECT, load_settings
+from tests.authority import Authority
 from tests.ports import free_port
+from tests.service import secure
 from tests.service.harness import Service, wait_for
+from tests.service.secure import SecureBroker, secure_broker
 from tests.service.servers import KafkaBroker
 
-PASSWORD = "correct; horse battery"
-JARS = f"{PROJECT}/.jars/kafka/*"
+CLIENT_ID = "a client of the tests"
+SECRET = "battery"
+"""In every secret that there is."""
 
 
-@pytest.fixture
-def secure(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """The address of a broker with TLS and SCRAM made for this test, and the settings of its clients."""
-    port, controller = free_port(), free_port()
-    store, ca = tmp_path / "broker.p12", tmp_path / "ca.pem"
-    keytool = ["keytool", "-keystore", str(store), "-storetype", "PKCS12", "-storepass", "changeit", "-alias", "b"]
-    name = ["-dname", "CN=localhost", "-ext", "san=dns:localhost,ip:127.0.0.1"]
-    subprocess.run([*keytool, "-genkeypair", "-keyalg", "RSA", "-validity", "2", *name], check=True)
-    subprocess.run([*keytool, "-exportcert", "-rfc", "-file", str(ca)], check=True)
-    properties = tmp_path / "server.properties"
-    properties.write_text(f"""
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-controller.listener.names=CONTROLLER
-listeners=SASL_SSL://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=SASL_SSL://localhost:{port}
-listener.security.protocol.map=SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=SASL_SSL
-sasl.enabled.mechanisms=SCRAM-SHA-512
-sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512
-listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule \
-required username="broker" password="b";
-ssl.keystore.type=PKCS12
-ssl.keystore.location={store}
-ssl.keystore.password=changeit
-ssl.truststore.type=PEM
-ssl.truststore.location={ca}
-offsets.topic.replication.factor=1
-log.dirs={tmp_path / "kafka"}
-""")
-    java = ["java", "-Xmx512m", "-cp", JARS]
-    scram = ["--add-scram", "SCRAM-SHA-512=[name=broker,password=b]"]
-    scram += ["--add-scram", f"SCRAM-SHA-512=[name=app,password={PASSWORD}]"]
-    storage = [*java, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", str(properties)]
-    subprocess.run([*storage, *scram], check=True, capture_output=True)
-    with (tmp_path / "kafka.log").open("wb") as log:
-        kafka = subprocess.Popen([*java, "kafka.Kafka", str(properties)], stdout=log, stderr=log)
+@pytest.fixture(scope="module")
+def secured() -> Iterator[SecureBroker]:
+    with tempfile.TemporaryDirectory() as folder, secure_broker(Path(folder)) as made:
+        yield made
+
+
+@dataclass(frozen=True)
+class Client:
+    """Settings that a broker lets in, and others that it does not."""
+
+    port: int
+    settings: dict[str, str]
+    refused: dict[str, str]
+    told: str
+    """What the service says of the others."""
+
+
+def by_password(broker: SecureBroker) -> Client:
     settings = {
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SSL_CA_LOCATION": str(broker.authority.location),
         "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
-        "KAFKA_SASL_USERNAME": "app",
-        "KAFKA_SASL_PASSWORD": PASSWORD,
-        "KAFKA_SSL_CA_LOCATION": str(ca),
+        "KAFKA_SASL_USERNAME": secure.SCRAM_USER,
+        "KAFKA_SASL_PASSWORD": secure.SCRAM_PASSWORD,
     }
-    yield f"localhost:{port}", settings
-    kafka.kill()
-    kafka.wait()
+    return Client(broker.scram_port, settings, {"KAFKA_SASL_PASSWORD": "wrong battery"}, "does not let us in")
 
 
-def test_scram_over_tls(secure: tuple[str, dict[str, str]], new_service: Callable[..., Service]) -> None:
-    address, settings = secure
-    service = new_service(KafkaBroker(Path(), int(address.rsplit(":", 1)[1])), topic="secure", **settings)
-    admin = AdminClient(
-        {
-            "bootstrap.servers": address,
-            "security.protocol": "SASL_SSL",
-            "sasl.mechanism": "SCRAM-SHA-512",
-            "sasl.username": "app",
-            "sasl.password": PASSWORD,
-            "ssl.ca.location": settings["KAFKA_SSL_CA_LOCATION"],
-            "log_level": 0,
-        }
-    )
-    wait_for(lambda: _answers(admin), "the broker", 60)
-    admin.create_topics([NewTopic("secure", 3, 1)])["secure"].result()
-    producer = subprocess.run(
-        [sys.executable, "-m", "producer"],
-        cwd=PROJECT,
-        env=os.environ | settings | {"KAFKA_BOOTSTRAP_SERVERS": address, "KAFKA_TOPIC": "secure", "COUNT": "500"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def by_certificate(broker: SecureBroker) -> Client:
+    certificate, key = broker.authority.issue("stream-app", password=secure.KEY_PASSWORD)
+    stranger, its_key = Authority(broker.folder, "another-authority").issue("stranger")
+    settings = {
+        "KAFKA_SECURITY_PROTOCOL": "SSL",
+        "KAFKA_SSL_CA_LOCATION": str(broker.authority.location),
+        "KAFKA_SSL_CERTIFICATE_LOCATION": str(certificate),
+        "KAFKA_SSL_KEY_LOCATION": str(key),
+        "KAFKA_SSL_KEY_PASSWORD": secure.KEY_PASSWORD,
+        "KAFKA_CLIENT_CLIENT_ID": CLIENT_ID,
+    }
+    refused = {"KAFKA_SSL_CERTIFICATE_LOCATION": str(stranger), "KAFKA_SSL_KEY_LOCATION": str(its_key)}
+    return Client(broker.certificate_port, settings, refused, "does not let us in")
+
+
+def by_token(broker: SecureBroker) -> Client:
+    settings = {
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SSL_CA_LOCATION": str(broker.authority.location),
+        "KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+        "KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL": broker.tokens.url,
+        "KAFKA_SASL_OAUTHBEARER_CLIENT_ID": secure.OAUTH_ID,
+        "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET": secure.OAUTH_SECRET,
+        "KAFKA_SASL_OAUTHBEARER_SCOPE": secure.OAUTH_SCOPE,
+        "KAFKA_SASL_OAUTHBEARER_EXTENSIONS": "tenant=a b",
+        "KAFKA_HTTPS_CA_LOCATION": str(broker.authority.location),
+    }
+    wrong = {"KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET": "wrong battery"}
+    return Client(broker.oauth_port, settings, wrong, "gives us no token")
+
+
+@pytest.mark.parametrize("client_of", [by_password, by_certificate, by_token])
+def test_service_and_producer_are_let_in_and_show_no_secret(
+    client_of: Callable[[SecureBroker], Client], secured: SecureBroker, new_service: Callable[..., Service]
+) -> None:
+    client, topic = client_of(secured), client_of.__name__
+    service = new_service(KafkaBroker(Path(), client.port), topic=topic, **client.settings)
+    _make_topic(client, topic)
+    producer = _produce(client, topic)
     ui = free_port()
     service.environment["SPARK_SUBMIT_OPTS"] += f" -Dspark.ui.port={ui}"
     service.start()
     wait_for(lambda: service.count("silver") > 0, "the records")
+    if client_of is by_token:  # and go on being let in when tokens have expired
+        given = len(secured.tokens.askers)
+        wait_for(lambda: _asked_by_both(secured.tokens.askers[given:]), "both clients' next tokens")
+        secured.tokens.is_away = True
+        wait_for(lambda: "gives us no token" in service.log.read_text(), "a query that was not let in")
+        wait_for(lambda: service.log.read_text().count("transactions.bronze failed") > 2, "more tries")
+        secured.tokens.is_away = False
+        _produce(client, topic)
+        wait_for(lambda: service.count("bronze") == 1000, "the records that came later")
+    if client_of is by_certificate:
+        assert _clients(secured, CLIENT_ID) == {"apache-kafka-java", "librdkafka"}
     command_lines = list(_command_lines(service))
     assert any("SparkSubmit" in line for line in command_lines)
     pages = list(_spark_ui(f"http://127.0.0.1:{ui}"))
     assert any("transactions.bronze" in page for page in pages)
     log = service.stop()
-    assert service.count("bronze") == 500
-    for shown in (*command_lines, *pages, log, producer.stdout, producer.stderr):
-        assert "battery" not in shown
+    assert "failures=1" not in log  # an OAuth server that is away is waited for
+    assert service.count("bronze") == (1000 if client_of is by_token else 500)
+    for shown in (*command_lines, *pages, log, producer):
+        assert SECRET not in shown
+        assert "PRIVATE KEY" not in shown
 
-    settings["KAFKA_SASL_PASSWORD"] = service.environment["KAFKA_SASL_PASSWORD"] = "wrong battery"
-    assert "battery" not in service.op("status")
+    service.environment |= client.refused
+    assert SECRET not in service.op("status")
     service.start()
-    wait_for(lambda: "localhost" in service.log.read_text()[len(log) :], "the service to be refused")
+    wait_for(lambda: client.told in service.log.read_text()[len(log) :], "the service to be refused")
     said = service.stop()[len(log) :]
-    assert "does not let us in" in said, said
+    assert "restarts" not in said  # it has not begun
+    assert SECRET not in said
+
+
+def _asked_by_both(askers: list[str]) -> bool:
+    """Whether librdkafka, which names itself not, and Java's client have asked twice each."""
+    by_java = sum(asker.startswith("Java") for asker in askers)
+    return by_java >= 2 and len(askers) - by_java >= 2
+
+
+def _clients(broker: SecureBroker, client_id: str) -> set[str]:
+    """The libraries that have sent the broker requests by that name."""
+    requests = [line for line in broker.log.splitlines() if f'"clientId":"{client_id}"' in line]
+    return {name for line in requests for name in re.findall(r'"softwareName":"([^"]+)"', line)}
+
+
+def test_each_way_to_be_refused_is_one_line_that_names_the_setting(secured: SecureBroker) -> None:
+    password, certificate, token = by_password(secured), by_certificate(secured), by_token(secured)
+    stranger = Authority(secured.folder, "unknown-authority").location
+    expired, expired_key = secured.authority.issue("expired", valid=timedelta(hours=-1))
+    expired_settings = {"KAFKA_SSL_CERTIFICATE_LOCATION": str(expired), "KAFKA_SSL_KEY_LOCATION": str(expired_key)}
+    nowhere = {"KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL": f"https://localhost:{free_port()}/token"}
+    none = {name: "" for name in certificate.settings if "CERTIFICATE" in name or "KEY" in name}
+    for client, changed, told in (
+        (password, password.refused, "KAFKA_SASL_USERNAME, _PASSWORD: .* does not let us in .*uthentication failed"),
+        (password, {"KAFKA_SSL_CA_LOCATION": str(stranger)}, "KAFKA_SSL_CA_LOCATION: .* is not to be trusted"),
+        (certificate, certificate.refused, "KAFKA_SSL_CERTIFICATE_LOCATION: .* does not let us in .*bad certificate"),
+        (certificate, none, "KAFKA_SSL_CERTIFICATE_LOCATION: .* does not let us in .*certificate"),
+        (certificate, expired_settings, r"KAFKA_SSL_CERTIFICATE_LOCATION: .*expired\.pem expired at 20.*; renew it"),
+        (token, token.refused, r"KAFKA_SASL_OAUTHBEARER_\*: https://.*/token gives us no token .*invalid_client"),
+        (token, {"KAFKA_SASL_OAUTHBEARER_SCOPE": "another"}, r"KAFKA_SASL_OAUTHBEARER_\*: .*invalid_scope"),
+        (token, nowhere, r"KAFKA_SASL_OAUTHBEARER_\*: .*Could not connect"),
+        (token, {"KAFKA_HTTPS_CA_LOCATION": str(stranger)}, r"KAFKA_SASL_OAUTHBEARER_\*: .*certificate"),
+    ):
+        _is_refused(client, changed, told)
+
+
+def test_a_token_that_has_expired_is_told_in_one_line(secured: SecureBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secured.tokens, "lifetime", -60)
+    _is_refused(by_token(secured), {}, r"KAFKA_SASL_OAUTHBEARER_\*: .*Must supply an unexpired token")
+
+
+def _is_refused(client: Client, changed: dict[str, str], told: str) -> None:
+    """Ask until the broker's answer is there, which may come after the question's time is up."""
+
+    def asked() -> str:
+        with pytest.raises(StreamAppError) as error:
+            Broker(_connection(client, changed), timeout_seconds=5).topic("any")
+        return str(error.value)
+
+    wait_for(lambda: re.match(told, asked()), told, 60)
+    assert SECRET not in asked()
+    assert "\n" not in asked()
+
+
+def test_the_producer_says_why_it_is_refused(secured: SecureBroker) -> None:
+    client = by_password(secured)
     refused = subprocess.Popen(
         [sys.executable, "-m", "producer"],
         cwd=PROJECT,
-        env=os.environ | settings | {"KAFKA_BOOTSTRAP_SERVERS": address, "KAFKA_TOPIC": "secure", "COUNT": "1"},
+        env=_environment(client, client.refused) | {"KAFKA_TOPIC": "by_password", "COUNT": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -131,7 +206,37 @@ def test_scram_over_tls(secure: tuple[str, dict[str, str]], new_service: Callabl
     finally:
         refused.kill()
         refused.wait()
-    assert "battery" not in told + said
+    assert SECRET not in told
+
+
+def _environment(client: Client, changed: dict[str, str]) -> dict[str, str]:
+    servers = {"KAFKA_BOOTSTRAP_SERVERS": f"localhost:{client.port}"}
+    return os.environ | client.settings | servers | changed
+
+
+def _connection(client: Client, changed: dict[str, str]) -> KafkaConnection:
+    settings: dict[str, Any] = {name.lower(): value for name, value in (client.settings | changed).items() if value}
+    return load_settings(_env_file=None, kafka_bootstrap_servers=f"localhost:{client.port}", **settings).kafka
+
+
+def _make_topic(client: Client, topic: str) -> None:
+    admin = AdminClient({**client_config(_connection(client, {})), "log_level": 0})
+    wait_for(lambda: _answers(admin), "the broker", 60)
+    admin.create_topics([NewTopic(topic, 3, 1)])[topic].result()
+
+
+def _produce(client: Client, topic: str) -> str:
+    """Send 500 records; what the producer says of it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "producer"],
+        cwd=PROJECT,
+        env=_environment(client, {"KAFKA_TOPIC": topic, "COUNT": "500"}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=True,
+    )
+    return done.stdout
 
 
 def _command_lines(service: Service) -> Iterator[str]:

@@ -14,12 +14,13 @@ from stream_app.settings import PROJECT, Settings
 EXAMPLE = (PROJECT / ".env.example").read_text()
 UNCOMMENTED = re.sub(r"^#(?=[A-Z_]+=)", "", EXAMPLE, flags=re.MULTILINE)
 COMPOSE = (PROJECT / "compose.yaml").read_text()
-SERVICE = {name.upper() for name in Settings.model_fields}
+# A setting for each option of Kafka's clients: one stands for them.
+SERVICE = {name.upper() for name in Settings.model_fields} - {"KAFKA_CLIENT"} | {"KAFKA_CLIENT_REQUEST_TIMEOUT_MS"}
 PRODUCER = {name.upper() for name in ProducerSettings.model_fields}
 # Compose's own: the build's user comes from local/compose_up.sh.
 OF_COMPOSE = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE)) - {"APP_UID", "APP_GID"}
 # The containers have a broker and feeds of their own.
-NOT_HANDED_ON = {name for name in SERVICE if re.match("KAFKA_(SECURITY|SASL|SSL)_", name)} | {"FEEDS_PATH"}
+NOT_HANDED_ON = {name for name in SERVICE if re.match("KAFKA_(SECURITY|SASL|SSL|HTTPS|CLIENT)_", name)} | {"FEEDS_PATH"}
 
 
 def test_nothing_is_set_by_copying_it() -> None:

@@ -27,6 +27,7 @@ ORDER = (
     "failpoints",
     "settings",
     "kafka",
+    "paths",
     "logs",
     "plain",
     "errors",

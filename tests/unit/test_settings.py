@@ -1,6 +1,7 @@
 """Configuration is closed: one line that names the setting, before Spark starts, and never a secret."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from producer.settings import load_settings as load_producer_settings
 from stream_app.errors import ConfigError
-from stream_app.kafka.client import source_options
+from stream_app.kafka.client import client_config, source_options
 from stream_app.settings import PROJECT, Settings, load_settings
+from tests.authority import Authority
 
 HIDDEN = "zq'x\"y\\w"
 SASL = {
@@ -19,6 +22,14 @@ SASL = {
     "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
     "KAFKA_SASL_USERNAME": "app",
     "KAFKA_SASL_PASSWORD": HIDDEN,
+}
+
+OAUTH = {
+    "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+    "KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+    "KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL": "https://login.example/token",
+    "KAFKA_SASL_OAUTHBEARER_CLIENT_ID": "app",
+    "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET": HIDDEN,
 }
 
 Load = Callable[..., Settings]
@@ -90,11 +101,47 @@ def test_every_wrong_setting_is_named_at_once(load: Load) -> None:
     assert {"RETENTION", "METRICS_PORT"} == {part.split(":")[0] for part in str(error.value).split("; ")}
 
 
-@pytest.mark.parametrize("missing", sorted(SASL.keys() - {"KAFKA_SECURITY_PROTOCOL"}))
-def test_sasl_is_whole_or_refused_and_the_password_is_never_shown(load: Load, missing: str) -> None:
-    with pytest.raises(ConfigError, match="KAFKA_SECURITY_PROTOCOL: SASL_SSL asks for") as error:
-        load(**(SASL | {missing: ""}))
+@pytest.mark.parametrize(
+    ("login", "missing"),
+    [(login, name) for login in (SASL, OAUTH) for name in sorted(login) if name != "KAFKA_SECURITY_PROTOCOL"],
+)
+def test_a_login_is_whole_or_refused_and_its_secret_is_never_shown(
+    load: Load, login: dict[str, str], missing: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^KAFKA_SECURITY_PROTOCOL: SASL_SSL asks for .*{missing}") as error:
+        load(**(login | {missing: ""}))
     assert HIDDEN not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"TOKEN_ENDPOINT_URL": "login.example/token"}, "_TOKEN_ENDPOINT_URL: is no URL"),
+        ({"TOKEN_ENDPOINT_URL": "https://app:zq@login.example/token"}, "_TOKEN_ENDPOINT_URL: is no URL"),
+        ({"EXTENSIONS": "tenant"}, "_EXTENSIONS: is no name=value"),
+        ({"EXTENSIONS": "logical_cluster=a"}, "_EXTENSIONS: is no name=value"),
+    ],
+)
+def test_what_no_oauth_server_or_broker_could_take_is_refused(load: Load, wrong: dict[str, str], told: str) -> None:
+    changed = {f"KAFKA_SASL_OAUTHBEARER_{name}": value for name, value in wrong.items()}
+    with pytest.raises(ConfigError, match=f"^KAFKA_SASL_OAUTHBEARER{told}") as error:
+        load(**(OAUTH | changed))
+    assert "zq" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"CERTIFICATE_LOCATION": "a.pem"}, "KAFKA_SSL_CERTIFICATE_LOCATION: is for SSL"),
+        ({"KEY_LOCATION": "a.pem"}, "KAFKA_SSL_KEY_LOCATION: asks for KAFKA_SSL_CERTIFICATE_LOCATION"),
+        ({"CERTIFICATE_LOCATION": "no.pem"}, "KAFKA_SSL_CERTIFICATE_LOCATION: there is no file /"),
+        ({"KEY_LOCATION": "no.pem"}, "KAFKA_SSL_KEY_LOCATION: there is no file /"),
+    ],
+)
+def test_a_certificate_that_no_client_would_show_is_refused(load: Load, given: dict[str, str], told: str) -> None:
+    Path("a.pem").touch()
+    with pytest.raises(ConfigError, match=told):
+        load(**{f"KAFKA_SSL_{name}": value for name, value in given.items()})
 
 
 def test_the_password_is_not_in_any_text_of_the_settings(load: Load) -> None:
@@ -143,11 +190,61 @@ def test_what_is_no_url_of_a_database_is_refused_without_a_word_of_it(load: Load
 
 def test_spark_s_kafka_source_gets_the_password_where_it_is_redacted_and_quoted(load: Load) -> None:
     options = source_options(load(**SASL).kafka)
-    holders = [name for name, value in options.items() if "zq" in value]
-    assert holders == ["kafka.sasl.jaas.config"]  # spark.redaction.regex holds *jaas* back
+    assert [name for name, value in options.items() if "zq" in value] == ["kafka.sasl.jaas.config"]
     assert 'password="zq\'x\\"y\\\\w";' in options["kafka.sasl.jaas.config"]
     assert "scram.ScramLoginModule" in options["kafka.sasl.jaas.config"]
-    assert "jaas" in (PROJECT / "conf" / "spark-defaults.conf").read_text()
+    assert _is_redacted("kafka.sasl.jaas.config")
+
+
+def test_both_clients_fetch_tokens_by_the_same_settings(load: Load) -> None:
+    more = {"SCOPE": "records", "EXTENSIONS": "tenant=a b, pool=c"}
+    kafka = load(**OAUTH, **{f"KAFKA_SASL_OAUTHBEARER_{name}": value for name, value in more.items()}).kafka
+    config = client_config(kafka)
+    assert config["sasl.oauthbearer.client.secret"] == HIDDEN
+    assert config["sasl.oauthbearer.extensions"] == "tenant=a b,pool=c"
+    assert config["https.ca.location"] == "probe"
+    options = source_options(kafka)
+    assert [name for name, value in options.items() if "zq" in value] == ["kafka.sasl.jaas.config"]
+    assert options["kafka.sasl.jaas.config"] == (
+        "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required "
+        'clientId="app" clientSecret="zq\'x\\"y\\\\w" scope="records" extension_tenant="a b" extension_pool="c";'
+    )
+
+
+def test_both_clients_show_the_same_certificate(load: Load, tmp_path: Path) -> None:
+    certificate, key = Authority(tmp_path, "authority").issue("app", password=HIDDEN)
+    files = {"CERTIFICATE_LOCATION": str(certificate), "KEY_LOCATION": str(key), "KEY_PASSWORD": HIDDEN}
+    kafka = load(KAFKA_SECURITY_PROTOCOL="SSL", **{f"KAFKA_SSL_{name}": value for name, value in files.items()}).kafka
+    assert client_config(kafka) == {
+        "bootstrap.servers": "localhost:9094",
+        "security.protocol": "ssl",
+        "ssl.certificate.location": str(certificate),
+        "ssl.key.location": str(key),
+        "ssl.key.password": HIDDEN,
+    }
+    options = source_options(kafka)
+    assert options["kafka.ssl.keystore.certificate.chain"] == certificate.read_text()
+    holders = [name for name, value in options.items() if "PRIVATE KEY" in value]
+    assert holders == ["kafka.ssl.keystore.key"]
+    assert _is_redacted(*holders)
+
+
+@pytest.mark.parametrize("login", [{}, SASL, OAUTH | {"KAFKA_SASL_OAUTHBEARER_SCOPE": "records"}])
+def test_the_producer_reaches_the_brokers_by_the_same_settings(
+    load: Load, login: dict[str, str], tmp_path: Path
+) -> None:
+    both = tmp_path / "both.pem"
+    both.touch()
+    files = {"KAFKA_SSL_CA_LOCATION": str(both), "KAFKA_SSL_CERTIFICATE_LOCATION": str(both)}
+    service = load(**({"KAFKA_SECURITY_PROTOCOL": "SSL"} | login | files))
+    assert load_producer_settings().connection_config() == client_config(service.kafka)
+
+
+def _is_redacted(*options: str) -> bool:
+    """Whether the Spark UI hides those options."""
+    conf = (PROJECT / "conf" / "spark-defaults.conf").read_text()
+    pattern = re.findall(r"^spark\.redaction\.regex\s+(\S+)$", conf, re.MULTILINE)
+    return all(re.search(pattern[0], option) for option in options)
 
 
 @pytest.mark.parametrize("carried", [SASL, {"DATABASE_URL": "postgresql://app:x@db/shop"}], ids=["kafka", "database"])
