@@ -23,7 +23,16 @@ import pyarrow.compute as pc
 from stream_app.contract.codecs.codec import Text
 from stream_app.contract.plainly import Spelling, read_all
 from stream_app.contract.scalars import bytes_of, number_of, uuid_of, uuid_of_all
-from stream_app.contract.times import days_of, days_of_all, microseconds_of, microseconds_of_all
+from stream_app.contract.times import (
+    days_of,
+    days_of_all,
+    epoch_reader,
+    epoch_reader_all,
+    microseconds_of,
+    microseconds_of_all,
+    midnight_of,
+    midnight_of_all,
+)
 from stream_app.contract.wire import Number, decimal_of
 from stream_app.feeds.fields import Field, anchored
 
@@ -108,8 +117,16 @@ def _boolean(_: Field) -> Column:
     return Column(bool, bool, lambda given: given, pa.bool_(), is_final=True)
 
 
-def _timestamp(_: Field) -> Column:
-    return Column(str, str, _or("bad_time", microseconds_of), pa.string(), microseconds_of_all)
+def _timestamp(field: Field) -> Column:
+    if field.format is None:
+        return Column(str, str, _or("bad_time", microseconds_of), pa.string(), microseconds_of_all)
+    if field.format == "date":
+        return Column(str, str, _or("bad_time", midnight_of), pa.string(), midnight_of_all)
+    read, read_all_of = epoch_reader(field.format), epoch_reader_all(field.format)
+    if field.text:
+        return _sent_as_text(read, pa.int64(), [], "bad_time")
+    # Raw, because msgspec's floats would round.
+    return Column(msgspec.Raw, Number, _or("bad_time", read), pa.binary(), read_all_of)
 
 
 def _date(_: Field) -> Column:
@@ -253,7 +270,9 @@ def _within(numbers: pa.Array, least: Decimal, greatest: Decimal) -> pa.Array:
     return numbers
 
 
-def _sent_as_text(read: Callable[[str], Any], kind: pa.DataType, spellings: list[Spelling]) -> Column:
+def _sent_as_text(
+    read: Callable[[str], Any], kind: pa.DataType, spellings: list[Spelling], reason: str = "out_of_range"
+) -> Column:
     """Return the column of numbers that `read` reads, each in a JSON string."""
 
     def read_text(text: str) -> Any:
@@ -263,7 +282,7 @@ def _sent_as_text(read: Callable[[str], Any], kind: pa.DataType, spellings: list
     def judge(text: str) -> Any:
         number = number_of(text)
         value = None if number is None else read(number)
-        return value if value is not None else ("bad_type" if number is None else "out_of_range",)
+        return value if value is not None else ("bad_type" if number is None else reason,)
 
     return Column(str, str, judge, pa.string(), lambda texts: read_all(texts, kind, spellings, read_text))
 

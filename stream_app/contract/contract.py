@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stream_app.contract.codecs.codec import Codec, Decoded
+from stream_app.contract.codecs.codec import Codec, Decoded, Record
 from stream_app.contract.codecs.json_codec import JsonCodec
 from stream_app.contract.node import NOWHERE, Reasons, union
 from stream_app.contract.nodes import record_of
 from stream_app.contract.record import Group
 from stream_app.contract.times import microseconds
+from stream_app.contract.undeclared import Undeclared, short
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 
@@ -43,6 +45,8 @@ class Rejected:
 _FAR_OFF = 2**62
 
 _EMPTY = Rejected(("empty",))
+_MOST_UNKNOWN = 20
+"""How many fields that are not declared a record is told of."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ class Judged:
     """Which of the decoded are rows indeed."""
     _explained: list[tuple[int, Row]]
     """Rows that only the definition took."""
+
+    @property
+    def others(self) -> list[int]:
+        """The places of records that may have members that no field is declared for."""
+        return sorted(self._decoded.undeclared + self._decoded.doubtful)
 
     def rows(self) -> tuple[pa.Array, list[pa.Array]]:
         """Return the places of the rows, in order, and their columns in the types of the fields."""
@@ -98,10 +107,11 @@ class Contract:
         self._record = record_of(feed)
         self._codec: Codec = JsonCodec(
             self._record.struct(strict=True),
-            self._record.struct(strict=False),
+            None if feed.wire.unknown == "quarantine" else self._record.struct(strict=False),
             self._record.shape,
             skips=self._record.has_raw,
         )
+        self._unknown = feed.wire.unknown
         self._clock = self.columns.index(feed.event_time.field)
         self._lateness = math.inf if FORGIVABLE in forgive else microseconds(feed.event_time.lateness)
         self._tolerance = microseconds(feed.event_time.future_tolerance)
@@ -122,6 +132,9 @@ class Contract:
             return Rejected((record,))
         reasons: Reasons = {}
         row = self._record.judge(record, reasons)
+        if self._unknown == "quarantine":
+            found = islice(self._undeclared(record), _MOST_UNKNOWN)
+            reasons.update(dict.fromkeys(f"unknown_field:{short(path)}" for path in found))
         if isinstance(time := row[self._clock], int):
             if time - kafka_ts < -self._lateness:
                 reasons[FORGIVABLE] = None
@@ -154,6 +167,23 @@ class Contract:
             else:
                 explained.append((place, verdict))
         return Judged(rejected, self._record, decoded, finished, is_row, explained)
+
+    def undeclared(self, binary: pa.Array, judged: Judged) -> Undeclared:
+        """Count the members that no field is declared for in the records of a batch; none where they are ignored."""
+        total = Undeclared()
+        if self._unknown != "ignore":
+            for place in judged.others:
+                total.add(self._undeclared(self._codec.outline(binary[place].as_py() or b"")))
+        return total
+
+    def undeclared_in(self, value: bytes) -> dict[str, Any]:
+        """Return the path and the value of each member of a record that no field is declared for. The definition."""
+        return {} if self._unknown == "ignore" else self._undeclared(self._codec.record(value))
+
+    def _undeclared(self, record: Record | str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        self._record.undeclared(record, found)
+        return found
 
     def _in_time(self, event_us: pa.Array, kafka_us: pa.Array, planned_us: pa.Array) -> pa.Array:
         """Which records are neither late nor future; false where that is not known."""

@@ -60,7 +60,7 @@ class _One(Node):
         if self.has_raw:
             held, is_null = _without_null(values)
             if self.is_required:
-                doubtful = np.flatnonzero(is_null)
+                doubtful = np.flatnonzero(is_null.fill_null(False))
         else:
             held = pa.array(values, self._column.held)
         column = self._column.finish_all(held) if self._column.finish_all else held
@@ -76,7 +76,9 @@ def _without_null(raws: Sequence[Any]) -> tuple[pa.Array, pa.Array]:
     except TypeError:  # one was left out
         held = pa.array([None if raw is None else bytes(raw) for raw in raws], pa.binary())
     is_null = pc.equal(held, b"null")
-    return pc.if_else(is_null, pa.nulls(len(held), pa.binary()), held), is_null.fill_null(False)
+    if not pc.any(is_null).as_py():
+        return held, is_null
+    return pc.if_else(is_null, pa.nulls(len(held), pa.binary()), held), is_null
 
 
 class _Array(Node):
@@ -95,7 +97,7 @@ class _Array(Node):
             self._element.undeclared(element, found)
 
     def _type_of(self, *, strict: bool) -> Any:
-        return _sized(list[self._element.type_of(strict=strict)], self._length)  # type: ignore[misc]  # made here
+        return _sized(tuple[self._element.type_of(strict=strict), ...], self._length)  # type: ignore[misc]  # made here
 
     def _judge(self, given: Any, reasons: Reasons) -> Any:
         if self._length and not self._length[0] <= len(given) <= self._length[1]:
@@ -182,10 +184,14 @@ def _sized(kind: Any, length: tuple[int, int] | None) -> Any:
 
 def _bounds(values: Sequence[Any]) -> tuple[_Offsets, pa.Array | None]:
     """Return where each array or map begins among all their elements, and which are null."""
-    offsets = np.zeros(len(values) + 1, np.int32)
-    np.cumsum([len(value) if value else 0 for value in values], out=offsets[1:])
-    is_null = [value is None for value in values]
-    return offsets, pa.array(is_null) if any(is_null) else None
+    offsets, mask = np.zeros(len(values) + 1, np.int32), None
+    try:
+        lengths = list(map(len, values))
+    except TypeError:  # one is null
+        lengths = [len(value) if value else 0 for value in values]
+        mask = pa.array([value is None for value in values])
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets, mask
 
 
 def _owners(offsets: _Offsets, doubtful: Places) -> Places:

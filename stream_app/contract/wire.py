@@ -20,6 +20,7 @@ _OTHERS = bytes(set(range(256)) - set(b'[]{}"'))
 _STEPS = np.zeros(256, np.int8)
 _STEPS[[*b"[{"]], _STEPS[[*b"]}"]] = 1, -1
 _PIECE = 1 << 16
+_BRACE_OF_BRACKET = ord("{") ^ ord("[")  # one bit
 
 
 def is_too_deep(value: bytes) -> bool:
@@ -60,10 +61,10 @@ def may_not_be_whole(values: pa.Array, objects: int) -> Places:
     _, offsets, data = values.buffers()
     bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
     found = np.frombuffer(data or b"", np.uint8)[bounds[0] : bounds[-1]]
-    opened = np.count_nonzero(found == ord("{")) + np.count_nonzero(found == ord("["))
-    if opened - objects < _LEVELS:  # each of the objects has one bracket at least
+    is_bracket = found | _BRACE_OF_BRACKET == ord("{")
+    if np.count_nonzero(is_bracket) - objects < _LEVELS:  # each of the objects has one bracket at least
         return np.empty(0, np.int64)
-    brackets = np.flatnonzero((found == ord("{")) | (found == ord("[")))
+    brackets = np.flatnonzero(is_bracket)
     return np.flatnonzero(np.diff(np.searchsorted(brackets, bounds - bounds[0])) > _LEVELS)
 
 

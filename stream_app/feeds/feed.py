@@ -27,6 +27,7 @@ from stream_app.feeds.parts import (
     Topic,
     TopicSink,
     Window,
+    Wire,
     quoted,
 )
 
@@ -68,6 +69,8 @@ class Feed(Frozen):
     """Which column says when it happened, and how far from Kafka's timestamp that may be."""
     dedupe: Dedupe
     """What identifies a record, and how long repeats are looked for."""
+    wire: Wire = pydantic.Field(default_factory=Wire)
+    """How the records are written, and what becomes of fields that are not declared."""
     windows: dict[ColumnName, Window] = pydantic.Field(default_factory=dict)
     """Sink of gold -> its declaration."""
     sessions: dict[ColumnName, Session] = pydantic.Field(default_factory=dict)
@@ -86,7 +89,8 @@ class Feed(Frozen):
     def verdict_digest(self) -> str:
         """Return a digest of all that the verdict on a record depends on; it is kept on disk."""
         fields = {name: field.spelled() for name, field in self.fields.items()}
-        declared = to_json({"fields": fields, "event_time": self.event_time})
+        newer = {"unknown": self.wire.unknown} if self.wire.unknown == "quarantine" else {}
+        declared = to_json({"fields": fields, "event_time": self.event_time, **newer})
         return hashlib.sha256(declared).hexdigest()[:16]
 
     @property

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,7 +33,8 @@ _FITTING = {
     "range": _NUMBERS,
     "allowed": frozenset({"string"}),
     "pattern": frozenset({"string"}),
-    "text": _NUMBERS,
+    "text": _NUMBERS | {"timestamp"},
+    "format": frozenset({"timestamp"}),
 }
 _DEFAULTS: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -86,6 +87,7 @@ Path = Annotated[
     BeforeValidator(_steps),
     WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
 ]
+Format = Literal["epoch_seconds", "epoch_millis", "epoch_micros", "date"]
 Default = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 
 
@@ -110,6 +112,8 @@ class Field(Frozen):
     """What a row has where the record has none or null."""
     text: bool = False
     """Whether the number is sent as text, in a JSON string."""
+    format: Format | None = None
+    """How a timestamp is written that is no ISO-8601 text: a number since 1970, or a date."""
     element: Field | None = None
     """What each element of an array is."""
     value: Field | None = None
@@ -163,7 +167,7 @@ class Field(Frozen):
         """
         said = self.model_dump(mode="json", include={"length", "range", "allowed", "pattern"})
         wire = self.path[0] if self.path and len(self.path) == 1 else self.path
-        newer = self.model_dump(mode="json", include={"required", "default", "text"}, exclude_defaults=True)
+        newer = self.model_dump(mode="json", include={"required", "default", "text", "format"}, exclude_defaults=True)
         nested = {key: field.spelled() for key in ("element", "value") if (field := getattr(self, key))}
         if self.fields is not None:
             nested["fields"] = {name: field.spelled() for name, field in self.fields.items()}
@@ -197,6 +201,8 @@ class Field(Frozen):
             yield "range", f"holds no {self.type}"
         if self.allowed is not None and (not self.allowed or self.length or self.pattern):
             yield "allowed", "lists the values, at least one, and goes without length and pattern"
+        if self.text and self.type == "timestamp" and not str(self.format).startswith("epoch"):
+            yield "text", "is for numbers; a timestamp is one by format"
         if self.default is not None and (problem := self._default_problem()):
             yield "default", problem
 

@@ -51,6 +51,13 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class Wire(Frozen):
+    """How the records of the topic are written."""
+
+    unknown: Literal["ignore", "report", "quarantine"] = "report"
+    """What becomes of fields that are not declared: nothing, a count by name, or the reason unknown_field:<path>."""
+
+
 class EventTime(Frozen):
     """The timestamp column that says when it happened; `late` and `future` measure it against Kafka's timestamp."""
 

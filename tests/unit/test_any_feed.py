@@ -6,11 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.contract.contract import Contract, Rejected
+from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds.feed import Feed
 from stream_app.storage.planned import UNBOUNDED
 from tests.examples import examples
@@ -71,6 +73,12 @@ ITEMS: Declared = {"type": "array", "element": STRUCT, "length": [1, 3]}
         ({"type": "float"}, "-1e-60", 0.0),
         ({"type": "date"}, '"1970-01-02"', 1),
         ({"type": "date"}, '"2026-02-30"', "bad_date:x"),
+        ({"type": "timestamp", "format": "epoch_millis"}, "1500.5", 1_500_500),
+        ({"type": "timestamp", "format": "epoch_seconds"}, "1e30", "bad_time:x"),
+        ({"type": "timestamp", "format": "epoch_seconds"}, '"1"', "bad_type:x"),
+        ({"type": "timestamp", "format": "epoch_micros", "text": True}, '"-1"', -1),
+        ({"type": "timestamp", "format": "date"}, '"1970-01-02"', 86_400_000_000),
+        ({"type": "timestamp", "format": "date"}, '"1970-01-02T00:00"', "bad_time:x"),
         ({"type": "binary"}, '"AP8="', b"\0\xff"),
         ({"type": "binary"}, '"AP8"', "bad_base64:x"),
         ({"type": "binary", "length": [0, 1]}, '"AP8="', "out_of_range:x"),
@@ -134,6 +142,74 @@ def test_names_with_a_dot_are_an_array() -> None:
     )
 
 
+N: Declared = {"type": "struct", "fields": {"n": {"type": "int"}}, "required": False}
+OPEN: Declared = {
+    "s": N,
+    "l": {"type": "array", "element": N, "required": False},
+    "m": {"type": "map", "value": N, "required": False},
+    "city": {"type": "string", "path": "a.city", "required": False},
+    "j": {"type": "json", "required": False},
+}
+UNDECLARED = [
+    ({}, ""),
+    ({"more": "null"}, "more"),
+    ({"more": "[1]", "much": "1e400"}, "more much"),
+    ({"s": '{"n":1,"deep":2}', "l": '[{"n":1},{"n":1,"x.y":1},{"x.y":2}]'}, "s.deep l[].x.y"),
+    ({"m": '{"k":{"new":1},"j":5}'}, "m{}.new"),
+    ({"a": '{"street":"x"}'}, "a.street"),
+    ({"a": '{"street":"x"},"a":{}'}, ""),
+    ({"j": '{"any":{"thing":1}}'}, ""),
+    ({"s": '{"n":"bad","deep":2}', "more": "1"}, "s.deep more"),
+    ({"x" * 300: "1"}, "x" * 200 + "…"),
+]
+
+
+@pytest.mark.parametrize(("texts", "paths"), UNDECLARED, ids=range(len(UNDECLARED)))
+def test_fields_that_nobody_has_declared(texts: dict[str, str], paths: str) -> None:
+    """They are counted by path, once a record, also of one that breaks other rules; or ignored; or a reason."""
+    feed, batch = feed_of(OPEN), [record(**texts), b"{", record(), record(**texts)]
+    found = undeclared(feed, batch)
+    assert found.counts == dict.fromkeys(paths.split(), 2)
+    assert {*found.samples} == {*found.counts}
+    assert undeclared(feed_of(OPEN, wire={"unknown": "ignore"}), batch).counts == {}
+    strict = feed_of(OPEN, wire={"unknown": "quarantine"})
+    assert undeclared(strict, batch).counts == found.counts
+    assert_total(strict, contract := Contract(strict), [*batch], [KAFKA_TS] * 4)
+    verdict = contract.check(batch[0], KAFKA_TS, UNBOUNDED)
+    reasons = verdict.reasons if isinstance(verdict, Rejected) else ()
+    assert [reason for reason in reasons if reason.startswith("unknown_field:")] == [
+        f"unknown_field:{path}" for path in paths.split()
+    ]
+    assert {feed.verdict_digest(), feed_of(OPEN, wire={"unknown": "ignore"}).verdict_digest()} == {
+        feed_of(OPEN).verdict_digest()
+    }
+    assert strict.verdict_digest() != feed.verdict_digest()
+
+
+def undeclared(feed: Feed, batch: list[bytes]) -> Undeclared:
+    """What the contract of the feed counts in a batch."""
+    contract, values, times = Contract(feed), pa.array(batch, pa.binary()), pa.array([KAFKA_TS] * len(batch))
+    return contract.undeclared(values, contract.check_all(values, times, times))
+
+
+def test_a_sample_is_a_value_as_json() -> None:
+    found = undeclared(feed_of({}), [record(more='{"a": ["é", 1.5, null]}'), record(more="2"), record(odd=r'"\ud800"')])
+    assert found.samples == {"more": '{"a": ["é", 1.5, null]}', "odd": '"\ufffd"'}
+
+
+def test_names_of_clients_are_bounded_in_number_and_size() -> None:
+    contract = feed_of({}, wire={"unknown": "quarantine"})
+    many = record(**{f"k{n}" * 500: '"' + "v" * 1000 + '"' for n in range(300)})
+    found = undeclared(feed_of({}), [many, many])
+    found.merge(undeclared(feed_of({}), [record(**{f"other{n}": "1" for n in range(50)})]))
+    assert len(found.counts) == 201
+    assert found.counts["…"] == 2 * 100 + 50
+    assert max(map(len, [*found.counts, *found.samples.values()])) <= 201
+    verdict = Contract(contract).check(many, KAFKA_TS, UNBOUNDED)
+    assert isinstance(verdict, Rejected)
+    assert len(verdict.reasons) == 20
+
+
 def test_a_reason_appears_once() -> None:
     fields = {"x": {"type": "int", "path": "a.x"}, "y": {"type": "int", "path": "a.y"}}
     assert verdict(fields, a="5") == "bad_type:a"
@@ -162,6 +238,9 @@ SCALARS = st.one_of(
             {"type": "decimal(38,10)", "range": [-1, 1e20]},
             {"type": "date"},
             {"type": "timestamp"},
+            {"type": "timestamp", "format": "epoch_millis"},
+            {"type": "timestamp", "format": "epoch_seconds", "text": True},
+            {"type": "timestamp", "format": "date"},
             {"type": "uuid"},
             {"type": "json"},
         ]
@@ -277,7 +356,7 @@ def as_text(draw: st.DrawFn, tree: dict[str, Any]) -> str:
 def feeds_and_records(draw: st.DrawFn) -> tuple[Feed, Sequence[bytes]]:
     """A feed of any declaration with a batch of records for it."""
     fields = draw(objects(3))
-    feed = feed_of(fields)
+    feed = feed_of(fields, wire={"unknown": draw(st.sampled_from(["ignore", "report", "quarantine"]))})
     declared = FIXED | fields
     records = draw(st.lists(members(declared), min_size=1, max_size=6))
     return feed, [text.encode("utf-8", "surrogatepass") for text in records]
@@ -287,4 +366,12 @@ def feeds_and_records(draw: st.DrawFn) -> tuple[Feed, Sequence[bytes]]:
 @given(feeds_and_records())
 def test_any_feed_judges_any_record_the_same_both_ways(case: tuple[Feed, list[bytes]]) -> None:
     feed, records = case
-    assert_total(feed, Contract(feed), [*records, b"\xff", None], [KAFKA_TS] * (len(records) + 2))
+    contract, batch = Contract(feed), [*records, b"\xff", None]
+    assert_total(feed, contract, batch, [KAFKA_TS] * len(batch))
+    times, expected = pa.array([KAFKA_TS] * len(batch)), Undeclared()
+    for value in records:
+        expected.add(contract.undeclared_in(value))
+    found = contract.undeclared(
+        pa.array(batch, pa.binary()), contract.check_all(pa.array(batch, pa.binary()), times, times)
+    )
+    assert found.counts == expected.counts

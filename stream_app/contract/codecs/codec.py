@@ -55,5 +55,8 @@ class Codec(Protocol):
     def record(self, value: bytes) -> Record | str:
         """Return the record, or the reason why the bytes are none. This is the definition."""
 
+    def outline(self, value: bytes) -> Record | str:
+        """Return the record for its names, or the reason why there is none; its values are good as samples only."""
+
     def records(self, values: pa.Array) -> Decoded:
         """Decode a batch of binary values, many times as fast, to what the definition makes of them."""

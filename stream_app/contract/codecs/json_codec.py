@@ -44,6 +44,14 @@ class JsonCodec:
             return NOT_OBJECT
         return _with_texts(value.decode(), self._shape) if self._shape else record
 
+    def outline(self, value: bytes) -> Record | str:
+        """Return the record with its numbers rounded, or not_json or not_object."""
+        try:
+            record = msgspec.json.decode(value) if is_whole(value) else None
+        except _UNDECODED:  # also for numbers beyond any double, and half of a pair of surrogates
+            record = None
+        return record if type(record) is dict else self.record(value)
+
     def records(self, values: pa.Array) -> Decoded:
         """Decode a batch by msgspec."""
         decode, decoded = self._decode_declared, Decoded()
