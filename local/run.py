@@ -19,10 +19,10 @@ from local.stack import Stack
 from local.supervise import supervise
 from stream_app.cli.commands.status import table
 from stream_app.errors import ConfigError
-from stream_app.flows.flow import flows
 from stream_app.observe import status_file
 from stream_app.ops.status import status
 from stream_app.plain import plain
+from stream_app.sinks.registry import flows
 from stream_app.storage.lock import sole_user
 
 _LOCK_PATIENCE_SECONDS = 2.0

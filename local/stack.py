@@ -20,6 +20,7 @@ from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
 from stream_app.settings import Settings, load_settings
+from stream_app.sinks.registry import check, needs_database, topics
 
 _LOCAL = re.compile(r"(?:localhost|127\.0\.0\.1):(\d{1,5})")
 _PRODUCER_PATIENCE_SECONDS = 30.0
@@ -70,8 +71,8 @@ class Stack:
         return Postgres(self.places)
 
     def postgres_if_needed(self) -> Postgres | None:
-        """A PostgreSQL; None where no feed has tables, DATABASE_URL names one, or one runs here already."""
-        if not any(feed.tables for feed in self.feeds):
+        """A PostgreSQL; None where no feed has a table, DATABASE_URL names one, or one runs here already."""
+        if not needs_database(self.feeds):
             return None
         if self.database_url():
             named = self.settings.database_url.get_secret_value()
@@ -141,7 +142,7 @@ class Stack:
 
     @property
     def _topics(self) -> list[str]:
-        return sorted({topic for feed in self.feeds for topic in feed.all_topics} | {self.topic_of_producer} - {""})
+        return sorted(topics(self.feeds) | {self.topic_of_producer} - {""})
 
     def _broker_at(self, port: int) -> Broker:
         return Broker(self.places, port, self._topics)
@@ -153,7 +154,7 @@ def load_stack(places: Places, feed: str = "") -> Stack:
     Raises ConfigError, one line that names what is wrong.
     """
     settings = load_settings()
-    feeds = load_feeds(settings.feeds_path, (feed,) if feed else settings.feeds)
+    feeds = load_feeds(settings.feeds_path, (feed,) if feed else settings.feeds, check)
     try:
         topic = load_producer_settings().kafka_topic
     except SettingsError as error:

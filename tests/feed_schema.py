@@ -10,6 +10,7 @@ from jsonschema import Draft7Validator
 
 from stream_app.feeds.feed import Feed
 from stream_app.settings import PROJECT
+from stream_app.sinks.registry import SINKS
 
 PAGE = PROJECT / "docs" / "feed.schema.json"
 _OF_NAMES = {"$defs", "properties", "patternProperties"}
@@ -19,6 +20,10 @@ _SPELLED = {"$defs": "definitions", "prefixItems": "items"}
 def page() -> str:
     """Return what the file has to say. Draft 7 is what all editors know."""
     schema = Feed.model_json_schema()
+    for kind in SINKS.values():
+        sink = kind.model_json_schema(ref_template="#/$defs/{model}")
+        schema["$defs"] |= sink.pop("$defs", {}) | {kind.__name__: sink}
+    schema["$defs"]["SinkTable"] = {"oneOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in SINKS.values()]}
     del schema["properties"]["name"]  # the file's own
     schema["required"].remove("name")
     text = json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", **_as_draft_7(schema)}, indent=2)

@@ -12,11 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
 
 from stream_app.feeds import schema
-from stream_app.flows.flow import Flow, Layer
+from stream_app.feeds.feed import Feed
+from stream_app.flows.flow import Flow
 from stream_app.settings import Settings, load_settings
+from stream_app.sinks.registry import flows
 from stream_app.storage.batch_files import BatchFile, batch_file
 from stream_app.storage.offsets import LayerOffset
 
@@ -38,6 +39,11 @@ _VALUES = {
 }
 
 Row = dict[str, Any]
+
+
+def flow_of(feed: Feed, sink: str, root: Path) -> Flow:
+    """The flow of a dataset or a sink of the feed."""
+    return next(flow for flow in flows([feed], root) if flow.sink == sink)
 
 
 def at(seconds: float) -> datetime:
@@ -68,9 +74,9 @@ def write_layer(
     flow: Flow, batch: int, rows: Sequence[Row], last: int | None = None, row_group: int | None = None
 ) -> BatchFile:
     """A Parquet file of a flow's output, for a micro-batch or the batches `batch` to `last`."""
-    columns: Mapping[Layer, StructType] = {Layer.BRONZE: schema.BRONZE, Layer.QUARANTINE: schema.QUARANTINE}
-    arrow = to_arrow_schema(columns.get(flow.layer) or schema.silver(flow.feed), timezone="UTC")
-    file = batch_file(flow.layout.output, flow.layer, "parquet", START_MS + batch * 1000, batch, last)
+    of_topic = {"bronze": schema.BRONZE, "quarantine": schema.QUARANTINE}
+    arrow = to_arrow_schema(of_topic.get(flow.sink) or schema.silver(flow.feed), timezone="UTC")
+    file = batch_file(flow.layout.output, flow.sink, "parquet", START_MS + batch * 1000, batch, last)
     flow.layout.output.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows), arrow), file.path, row_group_size=row_group)
     return file
@@ -84,9 +90,16 @@ def write_planned(flow: Flow, batch: int, rows: Sequence[Row], last: int | None 
 
 def write_file(flow: Flow, batch: int, last: int | None = None) -> Path:
     """An output file with the right name, of one row that is nobody's."""
-    file = batch_file(flow.layout.output, flow.layer, flow.layer.extension, START_MS + batch * 1000, batch, last)
+    file = batch_file(
+        flow.layout.output,
+        flow.sink,
+        flow.extension or "parquet",
+        START_MS + batch * 1000,
+        batch,
+        last,
+    )
     flow.layout.output.mkdir(parents=True, exist_ok=True)
-    if flow.layer is Layer.RAW_CSV:
+    if flow.extension == "csv":
         file.path.write_text("n\r\n1\r\n")
     else:
         pq.write_table(pa.table({"n": [1]}), file.path)

@@ -60,21 +60,34 @@ keys = ["first", "last", "ended", "final", "value"]
 ends = { window = "bye", key = "k" }
 gap = "1 minute"
 watermark = "1 second"
-[lakes.table]
+[sinks.raw_csv]
+of = "silver"
+to = "csv"
+[sinks.table]
+of = "silver"
+to = "lake"
 """
 """Without a topic and tables, which leave some of these names no room."""
 
 MORE = """
-[topics.select]
+[sinks.select]
+of = "silver"
+to = "kafka"
 topic = "order-out"
 key = "window"
 headers = ["first", "key"]
-[tables.excluded]
+[sinks.postgres_excluded]
 of = "from"
-[tables.incoming]
+to = "postgres"
+table = "excluded"
+[sinks.postgres_incoming]
 of = "window"
-[tables.user]
+to = "postgres"
+table = "incoming"
+[sinks.postgres_user]
 of = "user"
+to = "postgres"
+table = "user"
 """
 
 

@@ -27,13 +27,15 @@ from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Window
 from stream_app.flows import lineage
-from stream_app.flows.flow import Flow, Layer, flows
-from stream_app.layers import raw_csv
+from stream_app.flows.flow import Flow
 from stream_app.layers.quarantine import invalid_records
-from stream_app.layers.sessions import Kept, settle
+from stream_app.layers.session_state import Kept, settle
 from stream_app.layers.silver import valid_rows
+from stream_app.sinks.csv import CsvSink, header
+from stream_app.sinks.registry import flows
 from stream_app.storage import began
 from stream_app.storage.batch_files import batch_file
+from stream_app.storage.lines import LINE
 from stream_app.storage.planned import Planned, pinned
 from tests.helpers import Row, commit, plan
 
@@ -79,12 +81,12 @@ class Output:
         for flow in self.flows.values():
             flow.checkpoint.path.mkdir(parents=True)
             (flow.checkpoint.path / "metadata").write_text(f'{{"id": "query of {flow.sink}"}}')
-        rule_versions.agree(self.feed, self.root)
+        rule_versions.agree(self.flows["bronze"])
 
     def take(self, records: Sequence[Record], at: datetime) -> None:
         """Have a batch that was planned at that time go through every flow."""
         number, time_ms = self._batch, int(at.timestamp() * 1000)
-        bronze = self._write(self.flows[Layer.BRONZE], time_ms, self._bronze(records), pinned(time_ms))
+        bronze = self._write(self.flows["bronze"], time_ms, self._bronze(records), pinned(time_ms))
         planned = Planned.of(pq.read_metadata(bronze)) if bronze else None
         rows: list[Row] = []
         if bronze and planned:
@@ -93,11 +95,11 @@ class Output:
             contract = Contract(self.feed)
             quarantine = to_arrow_schema(schema.QUARANTINE, timezone="UTC")
             refused = invalid_records(contract, quarantine)(batch)
-            self._write(self.flows[Layer.QUARANTINE], time_ms, pa.Table.from_batches([refused]))
+            self._write(self.flows["quarantine"], time_ms, pa.Table.from_batches([refused]))
             clocked = pa.schema([*self._columns, ("_clock", TIME)])
             rows = self._kept(valid_rows(contract, clocked, self._clock)(batch).to_pylist())
         says = began.pinned(number, self._clock) if self.says_batches else {}
-        self._write(self.flows[Layer.SILVER], time_ms, pa.Table.from_pylist(rows, self._columns), says)
+        self._write(self.flows["silver"], time_ms, pa.Table.from_pylist(rows, self._columns), says)
         clock = self._clock
         if records:
             newest = max(microseconds(record.time - EPOCH) for record in records)
@@ -150,14 +152,14 @@ class Output:
 
     def _follow(self, flow: Flow, rows: list[Row], time_ms: int) -> None:
         end: Mapping[str, Any] = {"batch": self._batch, "clock": self._clock, "replay": -1}
-        if flow.layer is Layer.BRONZE:
+        if flow.sink == "bronze":
             end = {self.feed.topic: {str(partition): offset for partition, offset in self._offsets.items()}}
         watermark = 0
-        if flow.drops_late:
+        if flow.stateful:
             watermark = self._gold(flow, rows, time_ms)
-        elif flow.layer is Layer.RAW_CSV:
+        elif flow.extension == "csv":
             self._csv(flow, rows, time_ms)
-        elif flow.layer is Layer.LAKE:
+        elif flow.is_divided:
             for date in sorted({f"{row[self.feed.event_time.field]:%Y-%m-%d}" for row in rows}):
                 own = [row for row in rows if f"{row[self.feed.event_time.field]:%Y-%m-%d}" == date]
                 table = pa.Table.from_pylist(own, self._columns)
@@ -166,19 +168,19 @@ class Output:
 
     def _gold(self, flow: Flow, rows: list[Row], time_ms: int) -> int:
         """Write what becomes final, and what is late; the batch's watermark in milliseconds."""
-        declared = flow.window if flow.is_windowed else flow.session
+        assert flow.stateful
         before = self._watermarks.setdefault(flow.sink, [0])
         late_by, watermark = (
             before[-1],
-            max(before[-1], self._newest // 1000 - microseconds(declared.watermark) // 1000),
+            max(before[-1], self._newest // 1000 - microseconds(flow.stateful.watermark) // 1000),
         )
         before.append(watermark)
-        place = self._count_windows if flow.is_windowed else self._count_sessions
+        place = self._count_windows if flow.kind.name in flow.feed.windows else self._count_sessions
         final, late = place(flow, rows, late_by * 1000, watermark * 1000)
         columns = self._columns
-        if flow.is_windowed:
+        if flow.kind.name in flow.feed.windows:
             columns = pa.schema([("window_start", TIME), ("window_end", TIME), *columns])
-        if flow.layer is Layer.TABLE:
+        if not flow.is_own:
             self.tables.setdefault(flow.sink, []).extend(row | {"final": True} for row in final)
         else:
             self._write(flow, time_ms, pa.Table.from_pylist(final, self.gold_columns(flow)))
@@ -188,7 +190,7 @@ class Output:
         return watermark
 
     def _count_windows(self, flow: Flow, rows: list[Row], late_by: int, watermark: int) -> tuple[list[Row], list[Row]]:
-        declared, time = flow.window, self.feed.event_time.field
+        declared, time = flow.feed.windows[flow.kind.name], self.feed.event_time.field
         late: list[Row] = []
         held = self._counted[flow.sink]
         for row in rows:
@@ -224,7 +226,7 @@ class Output:
         return found
 
     def _count_sessions(self, flow: Flow, rows: list[Row], late_by: int, watermark: int) -> tuple[list[Row], list[Row]]:
-        declared, time = flow.session, self.feed.event_time.field
+        declared, time = flow.feed.sessions[flow.kind.name], self.feed.event_time.field
         late = [row for row in rows if _us(row[time]) <= late_by] if late_by else []
         new: dict[tuple[object, ...], list[tuple[int, bool]]] = defaultdict(list)
         for row in rows:
@@ -244,13 +246,13 @@ class Output:
 
     def gold_columns(self, flow: Flow) -> pa.Schema:
         """The columns of a window or a session."""
-        if not flow.is_windowed:
-            keys = [(key, pa.string()) for key in flow.session.keys]
+        if flow.kind.name not in flow.feed.windows:
+            keys = [(key, pa.string()) for key in flow.feed.sessions[flow.kind.name].keys]
             rest = [("duration_seconds", pa.float64()), ("events", pa.int64()), ("outcome", pa.string())]
             return pa.schema([*keys, ("session_start", TIME), ("session_end", TIME), *rest])
-        keys = [(key, pa.string()) for key in flow.window.keys]
+        keys = [(key, pa.string()) for key in flow.feed.windows[flow.kind.name].keys]
         measured = []
-        for name, measure in flow.window.measures.items():
+        for name, measure in flow.feed.windows[flow.kind.name].measures.items():
             decimal = self.feed.fields[measure.field].precision_scale if measure.field else None
             more = {"sum": (10, 0), "avg": (4, 4)}.get(measure.function, (0, 0))
             kind = pa.int64()
@@ -265,8 +267,8 @@ class Output:
         (batch,) = pa.Table.from_pylist(rows, self._columns).to_batches()
         path = batch_file(flow.layout.output, flow.sink, "csv", time_ms, self._batch).path
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = raw_csv.lines(batch, self.feed)[raw_csv.LINE].to_pylist()
-        path.write_text(raw_csv.header(self.feed) + "".join(lines), newline="", encoding="utf-8")
+        lines = CsvSink.model_validate(flow.to).reading(flow.kind).function(batch)[LINE].to_pylist()
+        path.write_bytes(header(flow.kind) + "".join(lines).encode())
 
     def _write(
         self,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stream_app import logs
-from stream_app.admission import ahead, ownership, reset_journal, topic_epochs
+from stream_app.admission import ahead, ownership, reset_journal, topic_epochs, undeclared
 from stream_app.admission.superseded import covered
 from stream_app.errors import ConfigError, UnavailableError
 from stream_app.flows import lineage
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker, Topic
 from stream_app.settings import Settings
 from stream_app.storage.batch_files import BatchFile, batch_files
@@ -30,13 +30,12 @@ class Admission:
         Raises ConfigError, one line with the command to type, where to go on would skip or repeat records.
         """
         reset_journal.check_finished(flow.feed, flow.root)
-        if flow.layer is Layer.TABLE and not self._settings.database_url.get_secret_value():
-            problem = f"DATABASE_URL: is not set, and {flow.feed.name} declares the table {flow.table}"
-            raise ConfigError(problem)
         for path in flow.checkpoint.mend():
             logs.warning(f"{flow.name} deleted an entry of its checkpoint that a power cut left empty", path=path)
         flow.checkpoint.settle()
-        topic = self._broker.topic(flow.feed.topic) if flow.layer is Layer.BRONZE else None
+        if flow.upstream is None:
+            undeclared.refuse(flow)
+        topic = self._broker.topic(flow.feed.topic) if flow.upstream is None else None
         ownership.claim(flow, topic.id if topic else None)
         ahead.refuse(flow)
         if topic:
@@ -55,10 +54,10 @@ class Admission:
             raise ownership.stranger(flow, path)
         ahead.refuse_clock(flow)
         for folder, prefix in flow.folders:
-            covered(flow, batch_files(folder, prefix))
+            covered(flow, prefix, batch_files(folder, prefix))
         while (lost := lineage.lost(flow)) is not None:
             # of bronze there may be no other copy
-            anew = "" if flow.layer is Layer.BRONZE else f" reset it with: {ownership.reset_command(flow)},"
+            anew = "" if flow.upstream is None else f" reset it with: {ownership.reset_command(flow)},"
             self._refuse_loss(f"{flow.layout.output} has lost the file of batch {lost}", f"put it back,{anew} or go on")
             lineage.let_go(flow, lost)
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from stream_app.admission.ownership import reset_command
 from stream_app.errors import ConfigError
 from stream_app.flows import lineage
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import REPLAY, batch_files
 from stream_app.storage.offsets import LayerOffset, in_layer
 from stream_app.storage.planned import newest_kafka_ts
@@ -29,7 +29,7 @@ def refuse(flow: Flow) -> None:
     if read > has:
         problem = f"has read {upstream.name} up to batch {read}, which by its checkpoint has come to {has} only"
         raise _refusal(flow, problem, [one for one in upstream.downstream if _read(one).batch > has])
-    if flow.layer is Layer.SILVER:
+    if flow.is_own and flow.kind.takes_replayed:
         ledger = max((file.last for file in batch_files(flow.layout.replay, REPLAY)), default=-1)
         if (taken := _read(flow).replay) > ledger:
             problem = f"has read {flow.layout.replay} up to file {taken}, which holds files up to {ledger} only"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from stream_app.errors import ConfigError
 from stream_app.flows import lineage
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import data_paths, parse, replace_text
 from stream_app.storage.offsets import in_layer
 
@@ -54,14 +54,15 @@ def stranger(flow: Flow, path: Path) -> ConfigError:
 def strays(flow: Flow) -> Iterator[ConfigError]:
     """Yield what to raise for each path that a reader of the flow's folders would open and the flow has not written."""
     found = [(path, prefix) for folder, prefix in flow.folders for path in data_paths(folder)]
-    if flow.layer is Layer.LAKE:
+    if flow.is_divided:
         found += [(path, flow.sink) for path in data_paths(flow.layout.output) if path not in flow.data_folders]
     planned = flow.checkpoint.last_planned()  # after the listing: no file appears before its batch is planned
     newest = planned.batch_id if planned else -1
     written: dict[tuple[Path, int, int], Path] = {}
     for path, prefix in found:
         file = parse(path, prefix)
-        if file is None or file.path.suffix != f".{flow.layer.extension}" or file.last > newest:
+        form = flow.form_of(prefix)
+        if file is None or form is None or file.path.suffix != f".{form.extension}" or file.last > newest:
             yield stranger(flow, path)
         elif (other := written.setdefault((path.parent, file.first, file.last), path)) != path:
             yield ConfigError(f"{other} and {path} are of one batch; move out what {flow.name} has not written")
@@ -148,27 +149,15 @@ def _check_files(flow: Flow) -> None:
         return
     if not flow.files_of(last.last):
         raise _refusal(flow, f"{last.path} was deleted under its checkpoint {flow.checkpoint.path}")
-    if flow.layer is Layer.SILVER and not flow.layout.seen.is_dir():
+    if flow.is_own and flow.kind.drops_repeats and not flow.layout.seen.is_dir():
         raise _refusal(flow, f"{flow.layout.seen} has gone, by which repeats are found")
 
 
 def _owner(flow: Flow, topic_id: str | None, query_id: str) -> dict[str, str | None]:
-    feed = flow.feed
-    declared: list[object] = [list(feed.fields), [field.type for field in feed.fields.values()]]
-    if flow.layer is Layer.SILVER:
-        declared += [feed.dedupe.model_dump_json(), "sinks/seen.py"]
-    elif flow.is_windowed:
-        declared += [flow.window.model_dump_json(), feed.event_time.field]
-        measures = flow.window.measures.values()
-        if wide := [one.field for one in measures if one.field and feed.fields[one.field].sum_is_wide(one.function)]:
-            declared += [wide, "decimal(38,0)"]  # they were longs once
-    elif flow.drops_late:
-        declared += [flow.session.model_dump_json(), feed.event_time.field]
-    elif flow.layer in {Layer.BRONZE, Layer.QUARANTINE}:
-        declared = [feed.topic]
+    declared = flow.kind.depends_on if flow.derives else flow.kind.shape
     digest = hashlib.sha256(json.dumps(declared).encode()).hexdigest()[:16]
     return {
-        "feed": feed.name,
+        "feed": flow.feed.name,
         "layer": flow.sink,
         "query_id": query_id,
         "upstream": flow.upstream.checkpoint.query_id() if flow.upstream else None,

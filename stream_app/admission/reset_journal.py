@@ -13,7 +13,7 @@ from pathlib import Path
 from stream_app.admission import rule_versions
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import replace_text, sync
 from stream_app.storage.layout import FeedLayout
 
@@ -24,20 +24,20 @@ def begin(first: Flow, start: dict[str, str]) -> None:
     _write(first.layout.reset, intent)
 
 
-def finish(feed: Feed, root: Path) -> list[str]:
-    """Carry out what was noted, and return the sinks, none if nothing was; may be repeated after it was cut short."""
-    layout = FeedLayout(root, feed.name)
+def finish(flow: Flow) -> list[str]:
+    """Carry out what was noted of the flow's feed; return the sinks, none if nothing was. It may be repeated."""
+    layout, bronze = flow.layout, flow.of_feed()[0]
     if not layout.reset.exists():
         return []
     intent = json.loads(layout.reset.read_text())
-    for flow in (flow for flow in flows([feed], root) if flow.sink in intent["sinks"]):
+    for one in (each for each in flow.of_feed() if each.sink in intent["sinks"]):
         # a silver made anew judges every record by today's rules, so what was replayed into the old one goes with it
-        ledger = [flow.layout.replay] if flow.layer is Layer.SILVER else []
-        late = [flow.layout.late] if flow.drops_late else []
-        for path in (flow.layout.output, *late, *ledger, flow.checkpoint.path):
+        ledger = [one.layout.replay] if one.is_own and one.kind.takes_replayed else []
+        late = [one.layout.late] if one.stateful else []
+        for path in (one.layout.output, *late, *ledger, one.checkpoint.path):
             if path.exists():
                 shutil.rmtree(path)
-    if Layer.BRONZE in intent["sinks"]:
+    if bronze.sink in intent["sinks"]:
         _write(layout.start, intent["start"])
     layout.reset.unlink()
     sync(layout.reset.parent)  # or a power cut has it done again, to what was written since

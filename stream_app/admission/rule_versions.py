@@ -9,11 +9,10 @@ The same goes for a new version of the service that judges otherwise: CONTRACT i
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import replace_text
 from stream_app.storage.offsets import in_layer
 
@@ -24,18 +23,18 @@ CONTRACT = 3
 of a key that comes twice is looked at. 3: more spellings of times.
 """
 _UNKNOWN = "unknown"
-_HALVES = (Layer.QUARANTINE, Layer.SILVER)
 
 
-def agree(feed: Feed, root: Path) -> None:
-    """Note today's rules for both halves, before they start.
+def agree(bronze: Flow) -> None:
+    """Note today's rules for both halves of a feed's verdict, before they start.
 
     Raises ConfigError where they have changed while one has judged batches that the other has not.
     """
-    today, halves = _version(feed), [Flow(feed, layer, root) for layer in _HALVES]
+    feed, halves = bronze.feed, _halves(bronze)
+    today = _version(feed)
     judged = [_judged(flow) for flow in halves]
     if any(_versions(flow)[-1:] not in ([], [today]) for flow in halves) and len({*judged}) > 1:
-        stand = " and ".join(f"{flow.layer} up to {batch}" for flow, batch in zip(halves, judged, strict=True))
+        stand = " and ".join(f"{flow.sink} up to {batch}" for flow, batch in zip(halves, judged, strict=True))
         changed, old = f"the rules of {feed.name} were changed", "under the old rules"
         if any(_contract(version) != CONTRACT for flow in halves for version in _versions(flow)[-1:]):
             changed, old = f"this version judges the records of {feed.name} otherwise", "with the old version"
@@ -57,20 +56,24 @@ def agree(feed: Feed, root: Path) -> None:
 def begun_anew_with(flow: Flow) -> tuple[Flow, ...]:
     """The flow, all that follow it, and the other half of its verdict with what follows that, where they must agree."""
     today = _version(flow.feed)
-    others = (Flow(flow.feed, layer, flow.root) for layer in _HALVES if flow.layer in _HALVES and layer != flow.layer)
-    along = [other for other in others if {*_versions(other)} - {today}]
+    others = _halves(flow.upstream) if flow.upstream and flow.is_own and flow.kind.judges else []
+    along = [other for other in others if other != flow and {*_versions(other)} - {today}]
     return tuple(each for first in (flow, *along) for each in first.with_downstream())
 
 
-def judged_by_others(feed: Feed, root: Path) -> float:
+def judged_by_others(bronze: Flow) -> float:
     """The newest batch of bronze that other rules than the feed's may have judged; -1 if none was."""
-    newest = -1.0
-    for flow in (Flow(feed, layer, root) for layer in _HALVES):
+    newest, feed = -1.0, bronze.feed
+    for flow in _halves(bronze):
         versions, noted = _versions(flow), flow.layout.judged_before
         if {*versions} - {_version(feed)}:
             is_known = versions[-1] == _version(feed) and noted.exists()
             newest = max(newest, float(noted.read_text()) if is_known else math.inf)
     return newest
+
+
+def _halves(bronze: Flow) -> list[Flow]:
+    return [flow for flow in bronze.downstream if flow.is_own and flow.kind.judges]
 
 
 def _version(feed: Feed) -> str:

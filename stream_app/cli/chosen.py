@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import duckdb
 
 from stream_app.errors import ConfigError, StreamAppError, no_room_is_expected
-from stream_app.feeds.load import load_feeds
-from stream_app.flows.flow import Flow, flows
+from stream_app.flows.flow import Flow
 from stream_app.settings import Settings, load_settings
+from stream_app.sinks.registry import load_flows
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def chosen(options: argparse.Namespace) -> Iterator[tuple[Settings, tuple[Flow, 
     """
     settings = load_settings()
     named = (options.feed,) if options.feed else settings.feeds
-    found = flows(load_feeds(settings.feeds_path, named), settings.output_path)
+    found = load_flows(settings.feeds_path, named, settings.output_path)
     try:
         with no_room_is_expected(settings.output_path):
             yield settings, found

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 
 from stream_app import logs
 from stream_app.errors import StreamAppError
-from stream_app.feeds.load import load_feeds
-from stream_app.flows.flow import Flow, flows
+from stream_app.flows.flow import Flow
 from stream_app.kafka.client import check
 from stream_app.plain import plain
 from stream_app.runtime import submit
 from stream_app.settings import Settings, load_settings
+from stream_app.sinks.registry import load_flows
 from stream_app.storage.lock import LOCK_PATIENCE_SECONDS, sole_user
 
 
@@ -27,7 +27,7 @@ def run(arguments: Sequence[str], adapt: Callable[[Settings], Settings], ended: 
     try:
         settings = adapt(load_settings())
         log_format = settings.log_format
-        all_flows = flows(load_feeds(settings.feeds_path, settings.feeds), settings.output_path)
+        all_flows = load_flows(settings.feeds_path, settings.feeds, settings.output_path)
         if not submit.is_submitted():
             check(settings.kafka)
             with sole_user(settings.output_path, LOCK_PATIENCE_SECONDS):

@@ -21,28 +21,24 @@ from stream_app.feeds.parts import (
     Dedupe,
     EventTime,
     Frozen,
-    Lake,
     Session,
-    Table,
     Topic,
-    TopicSink,
     Window,
     Wire,
     quoted,
 )
+from stream_app.feeds.sinks import SinkTable
 
 # Columns that outputs add to silver's (docs/feeds.md#names), by the part that declares such an output.
 _ADDED = {
     "fields": (frozenset({"kafka_ts", "topic", "partition", "offset"}), "where the record was in Kafka"),
     "windows": (frozenset({"window_start", "window_end"}), "the window that a late row missed"),
-    "lakes": (frozenset({"event_date"}), "the date of its folders"),
-    "topics": (frozenset({"processing_time"}), "the time of the batch"),
 }
 # What DuckDB has of its own in each database: make query could not tell a feed's outputs from it.
 _OF_DUCKDB = frozenset({"information_schema", "memory", "pg_catalog", "system", "temp"})
-# What a feed's folder holds beside the declared sinks.
-_OWN_FOLDERS = frozenset({"bronze", "quarantine", "silver", "raw_csv", "late"})
-_OWN_PREFIXES = ("late_", "postgres_")
+# What a feed's folder holds beside the declared outputs.
+_OWN_FOLDERS = frozenset({"bronze", "quarantine", "silver", "late"})
+_OWN_PREFIX = "late_"
 
 Problem = tuple[str, str]
 """A key of the file, as TOML writes it, and what is wrong with it."""
@@ -74,13 +70,9 @@ class Feed(Frozen):
     windows: dict[ColumnName, Window] = pydantic.Field(default_factory=dict)
     """Sink of gold -> its declaration."""
     sessions: dict[ColumnName, Session] = pydantic.Field(default_factory=dict)
-    """Sink of gold -> its declaration."""
-    lakes: dict[ColumnName, Lake] = pydantic.Field(default_factory=dict)
-    """Sink of silver's rows, in folders by date -> its declaration."""
-    topics: dict[ColumnName, TopicSink] = pydantic.Field(default_factory=dict)
-    """Sink of silver's rows, on another topic -> its declaration."""
-    tables: dict[ColumnName, Table] = pydantic.Field(default_factory=dict)
-    """PostgreSQL table -> its declaration; its sink is called postgres_<table>."""
+    """Dataset -> its declaration: what the records of a key add up to."""
+    sinks: dict[ColumnName, SinkTable] = pydantic.Field(default_factory=dict)
+    """Sink -> its declaration: where else a dataset is kept."""
 
     def path_of(self, column: str) -> tuple[str, ...]:
         """Return the names that lead to a declared column in a record; in reasons they are joined by dots."""
@@ -93,11 +85,6 @@ class Feed(Frozen):
         declared = to_json({"fields": fields, "event_time": self.event_time, **newer})
         return hashlib.sha256(declared).hexdigest()[:16]
 
-    @property
-    def all_topics(self) -> frozenset[str]:
-        """The topic that is read, and those that are written."""
-        return frozenset({self.topic, *(declared.topic for declared in self.topics.values())})
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if found := list(self.problems()):
@@ -106,7 +93,7 @@ class Feed(Frozen):
 
     def problems(self) -> Iterator[Problem]:
         """Yield what does not fit together; of model_construct's feeds, too, that lack parts."""
-        derived = (self._window_problems, self._session_problems, self._sink_problems, self._table_problems)
+        derived = (self._window_problems, self._session_problems, self._output_problems)
         for part in (self._name_problems, self._column_problems, self._reference_problems, *derived):
             yield from part()
 
@@ -178,37 +165,13 @@ class Feed(Frozen):
             for column in {*session.keys} & SESSION_COLUMNS:
                 yield f"sessions.{sink}.keys", f"gold has a column {column} already"
 
-    def _sink_problems(self) -> Iterator[Problem]:
+    def _output_problems(self) -> Iterator[Problem]:
         taken = set(_OWN_FOLDERS)
-        for part in ("windows", "sessions", "lakes", "topics"):
-            for sink in getattr(self, part):
-                if sink in taken or sink.startswith(_OWN_PREFIXES):
-                    yield f"{part}.{sink}", "the feed has an output of this name already"
-                taken.add(sink)
-        for sink, topic in self.topics.items():
-            yield from self._unfit(f"topics.{sink}.key", topic.key, "string")
-            for column in topic.headers:
-                yield from self._unfit(f"topics.{sink}.headers", column, "string")
-            if topic.topic == self.topic:
-                yield f"topics.{sink}.topic", "the feed would read what it writes"
-
-    def _table_problems(self) -> Iterator[Problem]:
-        for table, declared in self.tables.items():
-            if problem := declared.problem(table):
-                yield f"tables.{table}", problem
-            if declared.of not in {*self.windows, *self.sessions}:
-                yield f"tables.{table}.of", f"{quoted(declared.of)} is neither a window nor a session of the feed"
-            for key, column in self._columns_of(declared.of):
-                if problem := declared.column_problem(column):
-                    yield key, f"tables.{table} {problem}"
-
-    def _columns_of(self, sink: str) -> Iterator[tuple[str, str]]:
-        """Yield the columns that a sink of gold has by its declaration, each after the key that names it."""
-        if window := self.windows.get(sink):
-            yield from ((f"windows.{sink}.key", key) for key in window.keys)
-            yield from ((f"windows.{sink}.measures.{measure}", measure) for measure in window.measures)
-        if session := self.sessions.get(sink):
-            yield from ((f"sessions.{sink}.keys", key) for key in session.keys)
+        for part in ("windows", "sessions", "sinks"):
+            for output in getattr(self, part):
+                if output in taken or output.startswith(_OWN_PREFIX):
+                    yield f"{part}.{output}", "the feed has an output of this name already"
+                taken.add(output)
 
 
 def path_line(path: tuple[str, ...]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +17,7 @@ from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed, InconsistentError, Problem, path_line
 from stream_app.feeds.lines import dotted, lines_of
 from stream_app.feeds.parts import IDENTIFIER, quoted
+from stream_app.feeds.sinks import MOVED, moved
 
 _PLAIN = {"extra_forbidden": "unknown key", "missing": "is missing"}
 _SYNTAX = re.compile(r"(.*) \(at (?:line ([0-9]+), column [0-9]+|end of document)\)", re.DOTALL)
@@ -39,28 +40,34 @@ class Mistake:
         return f"{place}: {self.key}: {self.problem}" if self.key else f"{place}: {self.problem}"
 
 
-def load_feeds(directory: Path, names: Sequence[str]) -> tuple[Feed, ...]:
+Check = Callable[[Feed, Sequence[Feed]], Iterable[Problem]]
+"""Yields what is wrong with a feed beside what its parts say, and with it beside others (sinks/registry.py)."""
+
+
+def load_feeds(directory: Path, names: Sequence[str], check: Check = lambda *_: ()) -> tuple[Feed, ...]:
     """Return the feed of <directory>/<name>.toml for every name, in the order given.
 
     Raises ConfigError, one line with each mistake that `read_feeds` finds.
     """
-    feeds, mistakes = read_feeds(directory, names)
+    feeds, mistakes = read_feeds(directory, names, check)
     if mistakes:
         raise ConfigError("; ".join(map(str, mistakes)))
     return feeds
 
 
-def read_feeds(directory: Path, names: Sequence[str]) -> tuple[tuple[Feed, ...], tuple[Mistake, ...]]:
+def read_feeds(
+    directory: Path, names: Sequence[str], check: Check = lambda *_: ()
+) -> tuple[tuple[Feed, ...], tuple[Mistake, ...]]:
     """Return the feeds of the files that have no mistake, and all mistakes of all files.
 
     A mistake is a file that is missing, not TOML or against the vocabulary; an unsafe or repeated name, and no name at
-    all; two feeds on one topic, or with one table.
+    all; two feeds on one topic; and what `check` finds.
     """
     if not names:
         return (), (Mistake(directory, None, "", f"no feed is named; there are: {_existing(directory)}"),)
     if not directory.is_dir():
         return (), (Mistake(directory, None, "", "is no folder; FEEDS_PATH names that of the feed files"),)
-    read = _Read(directory)
+    read = _Read(directory, check)
     for name in names:
         read.add(name)
     return tuple(read.feeds), tuple(read.mistakes)
@@ -69,10 +76,11 @@ def read_feeds(directory: Path, names: Sequence[str]) -> tuple[tuple[Feed, ...],
 class _Read:
     """The files read so far."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, check: Check) -> None:
         self.feeds: list[Feed] = []
         self.mistakes: list[Mistake] = []
         self._directory = directory
+        self._check = check
         self._names: set[str] = set()
 
     def add(self, name: str) -> None:
@@ -100,7 +108,9 @@ class _Read:
             self.mistakes.append(Mistake(path, line, "", syntax[1] if syntax and line else str(error)))
         else:
             feed, problems = checked(name, declared)
-            problems += [problem for other in self.feeds if feed for problem in _between(feed, other)]
+            if feed:
+                problems += [problem for other in self.feeds for problem in _between(feed, other)]
+                problems += self._check(feed, self.feeds)
             lines = lines_of(text) if problems else {}
             self.mistakes += [Mistake(path, _line(lines, key), key, problem) for key, problem in problems]
             if feed:
@@ -110,12 +120,13 @@ class _Read:
 def checked(name: str, declared: Mapping[str, Any]) -> tuple[Feed | None, list[Problem]]:
     """Return the feed that a file declares, or None and everything that is wrong with it."""
     own = [("name", "unknown key, the file's name is the feed's")] if "name" in declared else []
+    own += moved(declared)
+    declared = {part: keys for part, keys in declared.items() if part not in MOVED}
     try:
         feed = Feed.model_validate({**declared, "name": name})
     except ValidationError as error:
-        mistakes = error.errors(include_url=False)
-        problems = [problem for mistake in mistakes for problem in _problems(mistake)]
-        if not isinstance(_cause(mistakes[0]), InconsistentError):
+        problems = list(problems_of(error))
+        if not isinstance(_cause(error.errors()[0]), InconsistentError):
             problems += _elsewhere(name, declared)
         return None, own + problems
     return (None, own) if own else (feed, [])
@@ -148,8 +159,12 @@ def _between(feed: Feed, other: Feed) -> Iterator[Problem]:
     """Yield what two feeds cannot both have; the problems are the first one's."""
     if other.topic == feed.topic:
         yield "topic", f"{quoted(feed.topic)} is {other.name}'s too"
-    for table in feed.tables.keys() & other.tables.keys():
-        yield f"tables.{table}", f"{other.name} declares it too"
+
+
+def problems_of(error: ValidationError) -> Iterator[Problem]:
+    """Yield each mistake that pydantic has found."""
+    for mistake in error.errors(include_url=False):
+        yield from _problems(mistake)
 
 
 def _problems(mistake: ErrorDetails) -> Iterator[Problem]:

@@ -1,63 +1,56 @@
-"""A flow is one streaming query: a feed, a layer and a sink. Every name and every path derives from it, once."""
+"""A flow is one streaming query: a feed, a dataset and where that goes. Every name and path derives from it, once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.parts import Session, Window
+from stream_app.layers.kind import Kind, Stateful
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, partitions, standing
 from stream_app.storage.checkpoint import Checkpoint
+from stream_app.storage.form import Form
 from stream_app.storage.layout import Layout
 from stream_app.storage.offsets import LayerOffset, Offset, in_layer
+from stream_app.storage.parquet import Parquet
+
+_LATE_FORM = Parquet()
 
 
-class Layer(StrEnum):
-    """What a query makes of the layer before it, upstream first. The feed file names the sinks of the last ones."""
-
-    BRONZE = "bronze"
-    QUARANTINE = "quarantine"
-    SILVER = "silver"
-    GOLD = "gold"
-    SESSIONS = "sessions"
-    RAW_CSV = "raw_csv"
-    LAKE = "lake"
-    TOPIC = "topic"
-    TABLE = "table"
+class Destination(Protocol):
+    """What a flow itself asks of where its rows go; sinks/protocol.py has the rest."""
 
     @property
-    def upstream(self) -> Layer | None:
-        """The layer whose files this one follows; None for bronze, which reads the topic."""
-        if self in {Layer.QUARANTINE, Layer.SILVER}:
-            return Layer.BRONZE
-        return None if self is Layer.BRONZE else Layer.SILVER
+    def is_divided(self) -> bool:
+        """Whether its files are in folders `name=value`, of which people may delete the oldest."""
 
-    @property
-    def extension(self) -> str:
-        """What the layer's file names end with."""
-        return "csv" if self is Layer.RAW_CSV else "parquet"
+    def derives(self, kind: Kind) -> bool:
+        """Return whether its query makes the dataset's rows itself, and does not follow the dataset's files."""
 
-
-_TABLE_PREFIX = "postgres_"
+    def form(self, kind: Kind) -> Form | None:
+        """Return what its files are; None where it has none."""
 
 
 @dataclass(frozen=True)
 class Flow:
-    """One query, its output folder and its checkpoint: `<root>/<feed>/<sink>` and `<root>/<feed>/_chk/<sink>`."""
+    """One query, its output folder and its checkpoint: `<root>/<feed>/<sink>` and `<root>/<feed>/_chk/<sink>`.
 
-    feed: Feed = field(hash=False)
-    layer: Layer
+    sinks/registry.py makes them.
+    """
+
+    feed: Feed = field(hash=False, repr=False)
+    kind: Kind = field(hash=False)
+    """The dataset that it makes or follows."""
+    to: Destination = field(hash=False)
     root: Path
-    sink: str = ""
-    """The folder, the prefix of its files, and what people type: as the feed file names it, or else as its layer."""
-
-    def __post_init__(self) -> None:
-        if not self.sink:
-            object.__setattr__(self, "sink", str(self.layer))
+    sink: str
+    """The folder, the prefix of its files, and what people type: the dataset's name, or a sink's of the feed file."""
+    upstream: Flow | None = field(default=None, repr=False)
+    """The flow whose files this one follows; None for one that reads the topic."""
+    downstream: list[Flow] = field(default_factory=list, compare=False, repr=False)
+    """The flows that follow this one's files, upstream first."""
 
     @property
     def name(self) -> str:
@@ -65,34 +58,38 @@ class Flow:
         return f"{self.feed.name}.{self.sink}"
 
     @property
-    def is_windowed(self) -> bool:
-        """Whether the query counts windows: a sink of gold, or a table of one."""
-        return self.derived in self.feed.windows
+    def is_own(self) -> bool:
+        """Whether it makes the folder of its dataset, which the others of that follow."""
+        return self.sink == self.kind.name
 
     @property
-    def window(self) -> Window:
-        """The windows that it counts; KeyError for another query."""
-        return self.feed.windows[self.derived]
+    def derives(self) -> bool:
+        """Whether its query makes the dataset's rows itself."""
+        return self.to.derives(self.kind)
 
     @property
-    def drops_late(self) -> bool:
-        """Whether rows may come too late for it, so that they are kept (sinks/late.py): it has a watermark."""
-        return self.is_windowed or self.derived in self.feed.sessions
+    def stateful(self) -> Stateful | None:
+        """What is to be known of its state, if it has one; rows may come too late for it (sinks/late.py)."""
+        return self.kind.stateful if self.derives else None
 
     @property
-    def session(self) -> Session:
-        """The sessions that it follows; KeyError for another query."""
-        return self.feed.sessions[self.derived]
+    def form(self) -> Form | None:
+        """What its files are; None where it has none."""
+        return self.to.form(self.kind)
 
     @property
-    def table(self) -> str:
-        """The name of a table's sink in PostgreSQL."""
-        return self.sink.removeprefix(_TABLE_PREFIX)
+    def is_divided(self) -> bool:
+        """Whether its files are in folders of their own by a value."""
+        return self.to.is_divided
+
+    def form_of(self, prefix: str) -> Form | None:
+        """Return what the files of one of its `folders` are; those of late rows are always Parquet."""
+        return self.form if prefix == self.sink else _LATE_FORM
 
     @property
-    def derived(self) -> str:
-        """The declaration that the query carries out: a table's is that of another sink."""
-        return self.feed.tables[self.table].of if self.layer is Layer.TABLE else self.sink
+    def extension(self) -> str:
+        """What the names of its own files end with; "" where it has none."""
+        return self.form.extension if self.form else ""
 
     @property
     def layout(self) -> Layout:
@@ -101,13 +98,13 @@ class Flow:
 
     @property
     def data_folders(self) -> list[Path]:
-        """Where the output's files lie: in the output itself, or in a lake's folders."""
-        return partitions(self.layout.output) if self.layer is Layer.LAKE else [self.layout.output]
+        """Where the output's files lie: in the output itself, or in folders by a value."""
+        return partitions(self.layout.output) if self.is_divided else [self.layout.output]
 
     @property
     def folders(self) -> tuple[tuple[Path, str], ...]:
         """Every folder that the query writes files to, with their prefix."""
-        late = [(self.layout.late, self.layout.late_name)] if self.drops_late else []
+        late = [(self.layout.late, self.layout.late_name)] if self.stateful else []
         return (*((folder, self.sink) for folder in self.data_folders), *late)
 
     @property
@@ -115,19 +112,13 @@ class Flow:
         """Spark's checkpoint of the query."""
         return Checkpoint(self.layout.checkpoint)
 
-    @property
-    def upstream(self) -> Flow | None:
-        """The flow whose files this one follows."""
-        return None if self.layer.upstream is None else Flow(self.feed, self.layer.upstream, self.root)
-
-    @property
-    def downstream(self) -> tuple[Flow, ...]:
-        """The flows that follow this one's files."""
-        return tuple(flow for flow in flows([self.feed], self.root) if flow.layer.upstream is self.layer)
-
     def with_downstream(self) -> tuple[Flow, ...]:
         """The flow itself and all that follow it, directly or not, upstream first."""
         return (self, *(flow for follower in self.downstream for flow in follower.with_downstream()))
+
+    def of_feed(self) -> tuple[Flow, ...]:
+        """Return all flows of the feed, bronze first."""
+        return self.upstream.of_feed() if self.upstream else self.with_downstream()
 
     def files(self, after: int = -1, up_to: float = math.inf) -> list[BatchFile]:
         """The output's files that hold each batch after the one and up to the other once, oldest first."""
@@ -135,7 +126,7 @@ class Flow:
         return sorted(file for files in found for file in standing(files))
 
     def files_of(self, batch_id: int) -> list[BatchFile]:
-        """The output's files that hold that batch: one, several in a lake, none of a batch without rows."""
+        """The output's files that hold that batch: one, several if they are divided, none of a batch without rows."""
         return self.files(batch_id - 1, batch_id)
 
     def start(self, batch_id: int) -> Offset:
@@ -146,7 +137,8 @@ class Flow:
 
     def ledger(self, after: int = -1, up_to: float = math.inf) -> list[BatchFile]:
         """The files of replayed records that silver's query reads after the one and up to the other."""
-        return batch_files(self.layout.replay, REPLAY, after, up_to) if self.layer is Layer.SILVER else []
+        is_read = self.derives and self.kind.takes_replayed
+        return batch_files(self.layout.replay, REPLAY, after, up_to) if is_read else []
 
     def taken_up_to(self) -> int:
         """The newest batch of the layer before that the query has committed; -1 before the first, and for bronze."""
@@ -156,24 +148,3 @@ class Flow:
     def untaken(self) -> list[BatchFile]:
         """The files of the layer before that no committed batch of this query has read."""
         return self.upstream.files(self.taken_up_to()) if self.upstream else []
-
-
-def flows(feeds: Sequence[Feed], root: Path) -> tuple[Flow, ...]:
-    """Every flow of the feeds, upstream first."""
-    return tuple(Flow(feed, layer, root, name) for feed in feeds for layer in Layer for name in _sinks(feed, layer))
-
-
-def _sinks(feed: Feed, layer: Layer) -> Iterable[str]:
-    match layer:
-        case Layer.GOLD:
-            return feed.windows
-        case Layer.SESSIONS:
-            return feed.sessions
-        case Layer.LAKE:
-            return feed.lakes
-        case Layer.TOPIC:
-            return feed.topics
-        case Layer.TABLE:
-            return (f"{_TABLE_PREFIX}{table}" for table in feed.tables)
-        case _:
-            return (str(layer),)

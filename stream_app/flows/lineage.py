@@ -6,17 +6,14 @@ nor that one was copied in, of a batch that had none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import BatchFile, batch_files, parse, replace_text
 from stream_app.storage.checkpoint import damaged
+from stream_app.storage.parquet import QUERY, is_of_one_query, said
 
-_QUERY = b"query_id"
 _FOLLOWS = b"follows_batch"
 
 
@@ -36,12 +33,12 @@ def last_file(flow: Flow) -> BatchFile | None:
 
 def signature(flow: Flow) -> dict[bytes, bytes]:
     """Who writes a file, as its metadata says; a merged file keeps what its first one says, here and in `link`."""
-    return {_QUERY: (flow.checkpoint.query_id() or "").encode()}
+    return {QUERY: (flow.checkpoint.query_id() or "").encode()}
 
 
 def link(flow: Flow) -> dict[bytes, bytes]:
-    """What the flow's next file says of itself. A lake's are in many folders, of which people delete the old ones."""
-    if flow.layer is Layer.LAKE:
+    """What the flow's next file says of itself. Of divided files people delete the oldest: none says more."""
+    if flow.is_divided:
         return signature(flow)
     last = last_file(flow)
     return {**signature(flow), _FOLLOWS: str(last.last if last else -1).encode()}
@@ -89,7 +86,7 @@ def lost(flow: Flow) -> int | None:
     """
     let_go = gone(flow)
     files = flow.files(let_go)
-    if let_go < 0 and files and _QUERY in _metadata(files[0].path) and (first := before(files)) is not None:
+    if let_go < 0 and files and QUERY in said(files[0].path) and (first := before(files)) is not None:
         return first
     return missing(let_go, files, let_go)
 
@@ -98,7 +95,7 @@ def unbroken(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
     """The files in runs: a new one begins where one is missing before it, and with a file of another query."""
     run: list[BatchFile] = []
     for file in files:
-        if run and (_follows(file) > run[-1].last or not is_of_one_query(run[-1], file)):
+        if run and (_follows(file) > run[-1].last or not is_of_one_query(run[-1].path, file.path)):
             yield run
             run = []
         run.append(file)
@@ -109,23 +106,11 @@ def stranger(flow: Flow) -> Path | None:
     """A file in the flow's folders that another query wrote."""
     own = flow.checkpoint.query_id()
     found = (file.path for folder, prefix in flow.folders for file in batch_files(folder, prefix))
-    return next((path for path in found if (writer := _metadata(path).get(_QUERY)) and writer.decode() != own), None)
-
-
-def is_of_one_query(one: BatchFile, other: BatchFile) -> bool:
-    """Whether one query wrote both, as far as they tell."""
-    return len({_metadata(file.path).get(_QUERY) for file in (one, other)} - {None}) <= 1
+    return next((path for path in found if (writer := said(path).get(QUERY)) and writer.decode() != own), None)
 
 
 def _follows(file: BatchFile) -> int:
     try:
-        return int(_metadata(file.path).get(_FOLLOWS, -1))
+        return int(said(file.path).get(_FOLLOWS, -1))
     except ValueError:  # it tells nothing
         return -1
-
-
-def _metadata(path: Path) -> Mapping[bytes, bytes]:
-    try:
-        return pq.read_metadata(path).metadata or {}
-    except (OSError, pa.ArrowInvalid):  # a CSV has none, and whoever reads a damaged file says so
-        return {}

@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from dataclasses import dataclass
+from typing import ClassVar, cast
 
 import numpy as np
 import pyarrow as pa
 from confluent_kafka import Message
 from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
 
 from stream_app.feeds import schema
+from stream_app.layers.kind import Kind
 
 _COLUMNS = to_arrow_schema(schema.BRONZE, timezone="UTC")
 _HEADERS = _COLUMNS.field("headers").type
 _KAFKA_TS = _COLUMNS.field("kafka_ts").type
 # The years 1 to 9999, which every reader has a calendar for.
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+
+
+@dataclass(frozen=True)
+class Bronze(Kind):
+    """Bronze as a dataset. Its tasks read Kafka (sources/topic_records.py), which have no files to read."""
+
+    upstream: ClassVar[str | None] = None
+    has_places: ClassVar[bool] = True
+    shown: ClassVar[str] = (
+        'key, left(coalesce(try(decode(value)), value::VARCHAR), 60) AS value, kafka_ts, partition, "offset"'
+    )
+
+    @property
+    def columns(self) -> StructType:
+        """schema.BRONZE."""
+        return schema.BRONZE
+
+    @property
+    def time(self) -> str:
+        """Kafka's timestamp."""
+        return "kafka_ts"
+
+    @property
+    def newest_first(self) -> str:
+        """By Kafka's timestamp."""
+        return 'kafka_ts DESC, partition, "offset" DESC'
+
+    @property
+    def shape(self) -> list[object]:
+        """The topic."""
+        return [self.feed.topic]
 
 
 def records(messages: Sequence[Message], topic: str) -> pa.RecordBatch:

@@ -1,237 +1,148 @@
-"""Sessions: what the records of the same keys add up to, from the first one to an end or a long pause.
-
-On the time line of its keys a session goes on until a record that matches `ends`, or until a pause longer than `gap`.
-It is final when the watermark (the newest event time less `watermark`) has reached its end, or `gap` after its last
-record: what comes after that can no longer belong to it, because records at or behind the watermark are dropped. So
-the sessions are a function of the records that were not dropped, whatever their order and their batches; sinks/late.py
-keeps those that were, and the audit computes the same from silver's files.
-
-A record later than an end begins a new session, even one that comes before the end is final; one of the same
-time counts to the session that ended.
-"""
+"""Sessions: what the records of the same keys add up to, each session once, when it is final (session_state.py)."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import reduce
-from operator import and_
-from typing import Any, NamedTuple, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar
 
-from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
-from pyspark.sql.streaming.stateful_processor import (
-    ExpiredTimerInfo,
-    StatefulProcessor,
-    StatefulProcessorHandle,
-    TimerValues,
-)
-from pyspark.sql.types import BooleanType, LongType, StringType, StructField, StructType
+import pyarrow as pa
+import pyarrow.parquet as pq
+from duckdb import DuckDBPyConnection
+from pyspark.sql import DataFrame
+from pyspark.sql.types import DoubleType, LongType, StringType, StructField, StructType, TimestampType
 
-from stream_app.feeds.feed import Feed
+from stream_app.contract.times import microseconds
+from stream_app.feeds import schema
 from stream_app.feeds.parts import Session
-from stream_app.layers.runs import ChunksInState, Record, Run, Runs, from_bytes, to_bytes
+from stream_app.feeds.sql import name, names
+from stream_app.layers import recompute
+from stream_app.layers.kind import Kind, Reading
+from stream_app.layers.late import old_rows
+from stream_app.layers.session_state import sessions
 
-# Columns of our own beside a feed's, whose names never begin so.
-_TIME, _ENDS = "_time", "_ends"
-_FIRST, _LAST, _EVENTS, _ENDED, _FINAL = _FOUND = ("_first", "_last", "_events", "_ended", "_final")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-class Found(NamedTuple):
-    """A session as far as its records are known; times in microseconds since the epoch."""
-
-    first: int
-    last: int
-    events: int
-    ended: bool
-
-    def final_at(self, gap: int) -> int:
-        """The watermark from which on no record can belong to it."""
-        return self.last if self.ended else self.last + gap
+_FOUND = StructType(
+    [
+        StructField("session_start", TimestampType()),
+        StructField("session_end", TimestampType()),
+        StructField("duration_seconds", DoubleType()),
+        StructField("events", LongType()),
+        StructField("outcome", StringType()),
+    ]
+)
 
 
-class Kept(NamedTuple):
-    """The state of one key: its open sessions.
+@dataclass(frozen=True)
+class Sessions(Kind):
+    """Sessions as a dataset: [sessions.<name>]."""
 
-    Records behind the watermark are added up, because no end will ever come between them. Those ahead of it are kept
-    one by one, or where they are many as runs (layers/runs.py); there are as many as come within `watermark`.
-    """
+    opened: ClassVar[str] = "session_start"
+    noun: ClassVar[str] = "session"
+    replaces_open: ClassVar[bool] = True
+    late_columns: ClassVar[Mapping[str, str]] = {}
+    late_key: ClassVar[tuple[str, ...]] = ()
 
-    settled: Found | None
-    times: list[int]
-    ends: list[int]
-    wake_ms: int
-    """When the first of the sessions will be final: the key's only timer."""
-    runs: Sequence[Run] = ()
+    @property
+    def declared(self) -> Session:
+        """What the feed file says of it."""
+        return self.feed.sessions[self.name]
 
+    @property
+    def stateful(self) -> Sessions:
+        """Sessions have a watermark."""
+        return self
 
-def settle(
-    kept: Kept | None, records: Iterable[Record], watermark: int, gap: int
-) -> tuple[list[Found], list[Found], Kept | None]:
-    """Add a batch's records, as (time, whether it ends a session), to a key's state; all in microseconds.
+    @property
+    def watermark(self) -> timedelta:
+        """How much later a record may come and still count."""
+        return self.declared.watermark
 
-    Returns the sessions that are final at that watermark, the open ones, and the new state, None if nothing is open.
-    No record lies in a run.
-    """
-    settled, times, ends, _, runs = kept or Kept(None, [], [], 0)
-    new = list(records)
-    times = sorted([*times, *(time for time, _ in new)])
-    ends = sorted({*ends, *(time for time, is_end in new if is_end)})
-    steps = [(time, time, events) for time, events in Counter(times).items()]
-    if runs:
-        steps = sorted([*steps, *runs])
-    found = _split(settled, steps, set(ends), gap)
-    final = [session for session in found if session.final_at(gap) <= watermark]
-    still_open = found[len(final) :]  # on the time line all final ones come first
-    if not still_open:
-        return final, [], None
-    first = still_open[0]
-    behind = [step for step in steps if first.first <= step[0] and step[1] <= watermark]
-    ahead = [time for time in times if time > watermark]
-    # what is behind belongs to the first open session: the next one begins after that is final
-    added_up = _split(None if final else settled, behind, (), gap)
-    ends_ahead = [time for time in ends if time > watermark]
-    runs_ahead = [run for run in runs if run.last > watermark]
-    wake_ms = -(-first.final_at(gap) // 1000)
-    return final, still_open, Kept(added_up[0] if added_up else None, ahead, ends_ahead, wake_ms, runs_ahead)
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns that the records of a session share."""
+        return self.declared.keys
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """When it began, and the keys."""
+        return (self.opened, *self.keys)
 
-def _split(
-    settled: Found | None, steps: Iterable[tuple[int, int, int]], ends: Collection[int], gap: int
-) -> list[Found]:
-    """The sessions of a time line that begins with `settled`, in their order; a step is of one time, or a run."""
-    found = [settled] if settled else []
-    for first, last, events in steps:
-        latest = found[-1] if found else None
-        if latest is None or latest.ended or first - latest.last > gap:
-            found.append(Found(first, last, events, last in ends))
-        else:
-            found[-1] = Found(latest.first, last, latest.events + events, last in ends)
-    return found
+    @property
+    def columns(self) -> StructType:
+        """The keys, session_start, session_end, duration_seconds, events, outcome."""
+        return StructType([*(schema.fields(self.feed)[key] for key in self.keys), *_FOUND])
 
+    @property
+    def time(self) -> str:
+        """When the session began."""
+        return self.opened
 
-def advance(
-    kept: Kept | None, records: Sequence[Record], watermark: int, gap: int, runs: Runs
-) -> tuple[list[Found], list[Found], Kept | None]:
-    """As `settle`, with a state of which only as much is looked at as the records concern."""
-    if kept and kept.runs:
-        placed, outside = runs.place(kept.runs, records)
-        ends = sorted({*kept.ends, *(time for time, is_end in records if is_end)})
-        kept, records = kept._replace(runs=placed, ends=ends), outside
-    final, still_open, after = settle(kept, records, watermark, gap)
-    runs.forget(kept.runs if kept else (), after.runs if after else ())
-    if after:
-        gathered, alone = runs.gather(after.runs, after.times, after.ends, gap)
-        after = after._replace(runs=gathered, times=alone)
-    return final, still_open, after
+    @property
+    def newest_first(self) -> str:
+        """By the session's start, then by its keys."""
+        return ", ".join(("session_start DESC", *map(name, self.keys)))
 
+    @property
+    def shape(self) -> list[object]:
+        """Silver's columns and the declaration."""
+        feed = self.feed
+        fields: list[object] = [list(feed.fields), [field.type for field in feed.fields.values()]]
+        return [*fields, self.declared.model_dump_json(), feed.event_time.field]
 
-def sessions(rows: DataFrame, feed: Feed, declared: Session, *, fresh: bool) -> DataFrame:
-    """Silver's rows -> the keys, session_start, session_end, duration_seconds, events, outcome.
+    @property
+    def taken(self) -> StructType:
+        """The event time, the keys and what ends a session, of silver."""
+        needed = {self.feed.event_time.field, *self.declared.columns}
+        return StructType([field for field in schema.fields(self.feed) if field.name in needed])
 
-    session_start and session_end are the times of the first and the last record, outcome is `ended` or `timed_out`.
-    Each session once, when it is final (output mode append). With `fresh` there is one more column, final, and a batch
-    that changes anything of a key brings all sessions of it that are open or have just become final: they take the
-    place of the key's rows that are not final (output mode update). An open session is shown as it would be if nothing
-    more came.
-    """
-    time = feed.event_time.field
-    matches = (F.col(column) == value for column, value in declared.ends.items())
-    records = rows.withWatermark(time, f"{declared.watermark.total_seconds()} seconds").select(
-        *declared.keys, F.col(time).alias(_TIME), reduce(and_, matches).alias(_ENDS)
-    )
-    numbers = [StructField(name, LongType()) for name in (_FIRST, _LAST, _EVENTS)]
-    flags = [StructField(name, BooleanType()) for name in (_ENDED, _FINAL)]
-    found = StructType([*(StructField(key, StringType()) for key in declared.keys), *numbers, *flags])
-    processor = _Sessions(declared.keys, declared.gap // _MICROSECOND, fresh)
-    mode = "Update" if fresh else "Append"
-    return (
-        records.groupBy(*declared.keys)
-        .transformWithState(processor, found, mode, "EventTime")
-        .select(
-            *declared.keys,
-            F.timestamp_micros(_FIRST).alias("session_start"),
-            F.timestamp_micros(_LAST).alias("session_end"),
-            ((F.col(_LAST) - F.col(_FIRST)) / F.lit(1e6)).alias("duration_seconds"),
-            F.col(_EVENTS).alias("events"),
-            F.when(F.col(_ENDED), "ended").otherwise("timed_out").alias("outcome"),
-            *([F.col(_FINAL).alias("final")] if fresh else []),
-        )
-    )
+    def reading(self, clock: int, *, replayed: bool) -> Reading:  # noqa: ARG002 - silver has no ledger
+        """Those columns of silver."""
+        return Reading.plain(self.taken)
 
+    def transform(self, rows: DataFrame, *, fresh: bool) -> DataFrame:
+        """Find the sessions of silver's rows."""
+        return sessions(rows, self.feed, self.declared, fresh=fresh)
 
-class _Sessions(StatefulProcessor):
-    """Keeps the open sessions of each key, and wakes up when the first of them is final."""
+    def missed(self, file: pq.ParquetFile, watermark_ms: int) -> pa.Table:
+        """Return the late rows: which session each would belong to, rows to come decide."""
+        return old_rows(file, self.feed.event_time.field, watermark_ms * 1000 + 1)
 
-    def __init__(self, keys: tuple[str, ...], gap: int, fresh: bool) -> None:
-        self._keys = keys
-        self._gap = gap
-        self._fresh = fresh
+    def expected(self, rows: str, late: str, watermark_ms: int) -> str:
+        """Return the SQL for the sessions that are final."""
+        in_time = f'(SELECT * FROM {rows} ANTI JOIN {late} USING (partition, "offset"))'
+        return recompute.sessions(self.declared, self.feed.event_time.field, in_time, watermark_ms)
 
-    def init(self, handle: StatefulProcessorHandle) -> None:
-        """Declare the state; Spark calls it before a task's first key."""
-        self._handle = handle
-        schema = "first long, last long, events long, times array<long>, ends array<long>, wake_ms long"
-        self._state = handle.getValueState("open", schema)
-        self._directory = handle.getValueState("runs", "runs binary")
-        self._runs = Runs(ChunksInState(handle.getMapState("chunks", "first long", "times binary")))
+    def timed(self, rows: pa.Table) -> pa.Table:
+        """Return all rows."""
+        return rows
 
-    def handleInputRows(self, key: Any, rows: Iterator[Any], timerValues: TimerValues) -> Iterator[Any]:  # noqa: N802, N803
-        """All records of a key in a batch; Spark drops those behind the watermark of the batch before."""
-        records = [((row[_TIME] - _EPOCH) // _MICROSECOND, row[_ENDS]) for row in rows]
-        return self._settle(key, records, timerValues, None)
+    def computed(self, database: DuckDBPyConnection, rows: str, late: str, watermark_ms: int) -> pa.Table:
+        """Return the sessions that are final, by their start and their keys."""
+        found = self.expected(rows, late, watermark_ms)
+        return database.sql(f"SELECT * FROM ({found}) ORDER BY {names(self.identity)}").to_arrow_table()
 
-    def handleExpiredTimer(  # noqa: N802
-        self,
-        key: Any,
-        timerValues: TimerValues,  # noqa: N803
-        expiredTimerInfo: ExpiredTimerInfo,  # noqa: N803
-    ) -> Iterator[Any]:
-        """A session is final without a record of its key having come. Spark calls it after all records of a batch."""
-        return self._settle(key, [], timerValues, expiredTimerInfo.getExpiryTimeInMs())
+    def differing(self, actual: str, expected: str, *, alike: bool) -> str:  # noqa: ARG002 - whole rows are compared
+        """Return the SQL for sessions that differ."""
+        return recompute.differing_rows((*self.keys, *_FOUND.names), actual, expected)
 
-    def _settle(
-        self, key: Any, records: list[tuple[int, bool]], timers: TimerValues, fired_ms: int | None
-    ) -> Iterator[Row]:
-        before = self._load()
-        watermark = timers.getCurrentWatermarkInMs() * 1000
-        final, still_open, after = advance(before, records, watermark, self._gap, self._runs)
-        self._save(before, after)
-        old_ms, new_ms = before.wake_ms if before else None, after.wake_ms if after else None
-        if old_ms is not None and old_ms not in {new_ms, fired_ms}:  # Spark deletes one that has fired
-            self._handle.deleteTimer(old_ms)
-        if new_ms is not None and new_ms != old_ms:
-            self._handle.registerTimer(new_ms)
-        for session in final:
-            yield self._row(key, session, True)
-        for session in still_open if self._fresh else ():
-            yield self._row(key, session, False)
+    @property
+    def since(self) -> str:
+        """A pause before the session began."""
+        return f"epoch_us(session_start) - {microseconds(self.declared.gap)}"
 
-    def _load(self) -> Kept | None:
-        found = self._state.get()
-        if found is None:
-            return None
-        first, last, events, times, ends, wake_ms = found
-        # the sign says that there are runs: to ask for them costs as much as all else that is done for most keys
-        runs: list[Run] = []
-        if events < 0:
-            events, runs = -1 - events, from_bytes(cast("tuple[bytes]", self._directory.get())[0])
-        return Kept(Found(first, last, events, False) if events else None, list(times), list(ends), wake_ms, runs)
+    @property
+    def until(self) -> str:
+        """When it ended, or after a pause from then on."""
+        pause = microseconds(self.declared.gap)
+        return f"epoch_us(session_end) + CASE outcome WHEN 'ended' THEN 0 ELSE {pause} END"
 
-    def _save(self, before: Kept | None, kept: Kept | None) -> None:
-        if kept and kept.runs:
-            self._directory.update((to_bytes(kept.runs),))
-        elif before and before.runs:
-            self._directory.clear()
-        if kept is None:
-            self._state.clear()
-        else:
-            first, last, events, _ = kept.settled or Found(0, 0, 0, False)
-            events = -1 - events if kept.runs else events
-            self._state.update((first, last, events, kept.times, kept.ends, kept.wake_ms))
+    @property
+    def late_by(self) -> str:
+        """The row's own time."""
+        return f"epoch_us({name(self.feed.event_time.field)})"
 
-    def _row(self, key: Any, session: Found, final: bool) -> Row:
-        return Row(*self._keys, *_FOUND)(*key, *session, final)
+    @property
+    def wrongly_late(self) -> str:
+        """Return false: a late row says nothing of a session."""
+        return "false"

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructField, StructType, TimestampType
 
 from stream_app.contract.contract import Contract
+from stream_app.feeds import schema as schemas
 from stream_app.feeds.schema import COORDINATES, PLANNED
+from stream_app.layers.kind import BRONZE, Kind, Reading
 
 CLOCK = "_clock"
 """The time that repeats are measured by: Kafka's timestamp, never behind the clock of earlier batches, which is their
@@ -20,6 +26,64 @@ no record is ever behind. It is derived from the offsets alone (sources/layer_re
 """
 
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
+
+# Where repeats were found once; it is in digests that stand on users' disks.
+_STATE = "sinks/seen.py"
+
+
+@dataclass(frozen=True)
+class Silver(Kind):
+    """Silver as a dataset."""
+
+    upstream: ClassVar[str | None] = BRONZE
+    has_places: ClassVar[bool] = True
+    judges: ClassVar[bool] = True
+    takes_replayed: ClassVar[bool] = True
+    drops_repeats: ClassVar[bool] = True
+    previewed_by: ClassVar[str | None] = "kafka_ts"
+
+    @property
+    def columns(self) -> StructType:
+        """The declared fields, then where each record was in Kafka."""
+        return schemas.silver(self.feed)
+
+    @property
+    def text_columns(self) -> StructType:
+        """The declared fields alone."""
+        return schemas.fields(self.feed)
+
+    @property
+    def taken(self) -> StructType:
+        """The same with CLOCK, by which repeats are found."""
+        return StructType([*self.columns, StructField(CLOCK, TimestampType())])
+
+    @property
+    def time(self) -> str:
+        """The event time."""
+        return self.feed.event_time.field
+
+    @property
+    def newest_first(self) -> str:
+        """By Kafka's timestamp."""
+        return 'kafka_ts DESC, partition, "offset" DESC'
+
+    @property
+    def shape(self) -> list[object]:
+        """The fields and their types."""
+        return [list(self.feed.fields), [field.type for field in self.feed.fields.values()]]
+
+    @property
+    def depends_on(self) -> list[object]:
+        """The same and [dedupe]."""
+        return [*self.shape, self.feed.dedupe.model_dump_json(), _STATE]
+
+    def reading(self, clock: int, *, replayed: bool) -> Reading:
+        """Bronze's records, of which those stay that the contract takes; what was replayed passed it then."""
+        columns = to_arrow_schema(self.taken, timezone="UTC")
+        if replayed:
+            return Reading(self.columns.names, clocked(columns, clock))
+        function = valid_rows(Contract(self.feed), columns, clock)
+        return Reading(["value", *COORDINATES.names], function, judges=True)
 
 
 def valid_rows(contract: Contract, schema: pa.Schema, clock_us: int) -> BatchFunction:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream_app.feeds.load import Mistake, feeds_in, read_feeds
+from stream_app.sinks.registry import check
 
 
 @dataclass(frozen=True)
@@ -21,4 +22,4 @@ class Checked:
 def feed_check(directory: Path, feed: str = "") -> Checked:
     """Return what is wrong with all feed files of a folder, or with the one of that feed."""
     feeds = (feed,) if feed else tuple(feeds_in(directory))
-    return Checked(feeds, read_feeds(directory, feeds)[1])
+    return Checked(feeds, read_feeds(directory, feeds, check)[1])

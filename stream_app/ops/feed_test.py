@@ -17,6 +17,7 @@ from stream_app.feeds.load import feeds_in, load_feeds
 from stream_app.ops.examples import jsonl
 from stream_app.ops.examples.given import count, read
 from stream_app.ops.examples.made import datasets, made
+from stream_app.sinks.registry import check
 
 _INPUT = "input"
 
@@ -61,7 +62,7 @@ def feed_test(directory: Path, feed: str = "", *, accept: bool = False) -> Teste
     accept: what is made becomes what is expected, after the comparison.
     Raises ConfigError for mistakes of feed files and examples, and for a feed without examples that was named.
     """
-    feeds = load_feeds(directory, [feed] if feed else feeds_in(directory))
+    feeds = load_feeds(directory, [feed] if feed else feeds_in(directory), check)
     found = [(one, cases(directory, one.name)) for one in feeds]
     if feed and not any(folders for _, folders in found):
         raise ConfigError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
+from stream_app.sinks.protocol import sink_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def feeds(flows: Sequence[Flow]) -> tuple[FeedSummary, ...]:
             name,
             own[0].feed.topic,
             tuple(flow.sink for flow in own),
-            any(flow.layer is Layer.TABLE for flow in own),
+            any(sink_of(flow).needs for flow in own),
         )
         for name, own in by_feed.items()
     )

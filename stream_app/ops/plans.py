@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream_app.contract.times import EPOCH, microseconds
-from stream_app.feeds.feed import Feed
 from stream_app.feeds.schema import PLANNED
-from stream_app.flows.flow import Flow, Layer
-from stream_app.ops.sql import paths
+from stream_app.flows.flow import Flow
+from stream_app.layers.kind import QUARANTINE
 from stream_app.ops.views import select
 from stream_app.storage.planned import Planned
+from stream_app.storage.row_counts import paths
 
 __all__ = ["PLANNED", "with_plans"]
 
@@ -23,13 +23,13 @@ _SPANS = pa.schema([("_name", pa.string()), ("_first", pa.int64()), (PLANNED, pa
 _TIMES = pa.schema([("_name", pa.string()), ("_time", pa.int64())])
 
 
-def with_plans(database: duckdb.DuckDBPyConnection, feed: Feed, root: Path) -> str:
+def with_plans(database: duckdb.DuckDBPyConnection, bronze: Flow) -> str:
     """Return the SQL for quarantine's records with PLANNED, in microseconds, from bronze's files (storage/planned.py).
 
     Where RETENTION=prune has taken bronze's row, it is the time of quarantine's own file, which is later: nothing
     that is ahead of our clock passes by that either.
     """
-    bronze, quarantine = Flow(feed, Layer.BRONZE, root), Flow(feed, Layer.QUARANTINE, root)
+    quarantine = next(flow for flow in bronze.downstream if flow.sink == QUARANTINE)
     plans, refused = [file.path for file in bronze.files()], quarantine.files()
     times = [{"_name": file.path.name, "_time": microseconds(file.time - EPOCH)} for file in refused]
     spans = [

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from stream_app.flows.flow import Flow, Layer
-from stream_app.ops.sql import view
+from stream_app.feeds.sql import view
+from stream_app.flows.flow import Flow
 from stream_app.ops.views import connected
 
 _SAMPLES = 3
@@ -54,7 +54,7 @@ def quarantine(flows: Sequence[Flow], reason: str = "") -> tuple[QuarantineRepor
     `reason` chooses the reasons that are it, as `missing:amount`, or `missing` for that of any field. Times are in UTC,
     and Kafka's. What was replayed since is still in quarantine.
     """
-    return tuple(_report(flow, reason) for flow in flows if flow.layer is Layer.QUARANTINE)
+    return tuple(_report(flow, reason) for flow in flows if flow.is_own and flow.kind.counted)
 
 
 def _report(flow: Flow, reason: str) -> QuarantineReport:

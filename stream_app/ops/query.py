@@ -8,13 +8,13 @@ from __future__ import annotations
 import duckdb
 
 from stream_app.errors import ConfigError
-from stream_app.flows.flow import Flow, Layer
+from stream_app.feeds.sql import name
+from stream_app.flows.flow import Flow
 from stream_app.ops import rows
 from stream_app.ops.rows import Rows
-from stream_app.ops.sql import name
-from stream_app.ops.tables import copy_tables
 from stream_app.ops.views import connected
 from stream_app.settings import Settings
+from stream_app.sinks.protocol import sink_of
 
 
 def query(settings: Settings, flows: tuple[Flow, ...], sql: str, limit: int | None = None) -> Rows | None:
@@ -23,11 +23,13 @@ def query(settings: Settings, flows: tuple[Flow, ...], sql: str, limit: int | No
     Raises ConfigError, one line that lists what can be asked, where `sql` holds no statement.
     """
     if not duckdb.extract_statements(sql):
-        names = ", ".join(_as_typed(flow) for flow in flows if flow.layer is not Layer.TOPIC)
+        names = ", ".join(_as_typed(flow) for flow in flows if sink_of(flow).is_queryable)
         problem = f'--sql: give a query over {names}, such as: make query SQL="SELECT * FROM silver LIMIT 5"'
         raise ConfigError(problem)
     with connected(flows) as connection:
-        copy_tables(connection, [flow for flow in flows if flow.layer is Layer.TABLE and flow.sink in sql], settings)
+        for flow in flows:
+            if flow.sink in sql:  # what must be copied is copied when it is asked for
+                sink_of(flow).copy_into(connection, flow, settings)
         found = connection.sql(sql)
         return None if found is None else rows.read(connection, found, limit)
 

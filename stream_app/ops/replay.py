@@ -22,13 +22,15 @@ from stream_app.contract.contract import FORGIVABLE, Contract, Rejected
 from stream_app.errors import ConfigError
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer
+from stream_app.feeds.sql import name, view
+from stream_app.flows.flow import Flow
+from stream_app.layers.kind import SILVER
 from stream_app.ops.plans import PLANNED, with_plans
-from stream_app.ops.sql import name, read_parquet, view
 from stream_app.ops.views import connect
 from stream_app.settings import Settings
 from stream_app.storage import lock
 from stream_app.storage.batch_files import REPLAY, batch_file, batch_files, replace
+from stream_app.storage.row_counts import read_parquet
 
 _BATCH_ROWS = 10_000
 
@@ -73,7 +75,7 @@ def replay(
     if not settings.output_path.is_dir():
         raise ConfigError(f"OUTPUT_PATH: there is no folder {settings.output_path}")
     forgiven = frozenset({FORGIVABLE}) if allow_late else frozenset[str]()
-    silvers = [flow for flow in flows if flow.layer is Layer.SILVER]
+    silvers = [flow for flow in flows if flow.is_own and flow.kind.takes_replayed]
     return tuple(_replay(flows, silver, Contract(silver.feed, forgive=forgiven), reason, is_dry) for silver in silvers)
 
 
@@ -143,12 +145,13 @@ def _waiting(database: duckdb.DuckDBPyConnection, silver: Flow) -> str:
     """Return the SQL for the quarantined records that are not in the ledger."""
     ledger = [file.path for file in batch_files(silver.layout.replay, REPLAY)]
     done = f' ANTI JOIN {read_parquet(ledger)} USING (partition, "offset")' if ledger else ""
-    return f"({with_plans(database, silver.feed, silver.root)}){done}"
+    assert silver.upstream  # noqa: S101 - it is bronze
+    return f"({with_plans(database, silver.upstream)}){done}"
 
 
 def _held(database: duckdb.DuckDBPyConnection, feed: Feed, keys: list[object]) -> set[object]:
     key = name(feed.dedupe.key)
-    sql = f"SELECT {key} FROM {view(feed.name, Layer.SILVER)} WHERE list_contains($keys, {key})"
+    sql = f"SELECT {key} FROM {view(feed.name, SILVER)} WHERE list_contains($keys, {key})"
     return {row[0] for row in database.cursor().execute(sql, {"keys": keys}).fetchall()} if keys else set()
 
 

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 
 from stream_app.admission import reset_journal, rule_versions
 from stream_app.errors import ConfigError, StreamAppError
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
+from stream_app.layers.kind import BRONZE
 from stream_app.ops.status import status
 from stream_app.settings import Settings
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files
@@ -69,12 +70,12 @@ def planned(settings: Settings, flows: Sequence[Flow], sink: str = "", to: str =
     Resets that were cut short are finished first, and then nothing else is planned where neither is given.
     Raises ConfigError for a sink that no feed has, for another `to`, and while a service runs.
     """
-    first = sink or Layer.BRONZE
+    first = sink or BRONZE
     if first not in (known := [*dict.fromkeys(flow.sink for flow in flows)]):
         raise ConfigError(f'--sink: "{sink}" is none of {", ".join(known)}')
     start = _start(to, first)
     with sole_user(settings.output_path, patience_seconds=0):
-        finished = tuple(f"{flow.feed.name}.{name}" for flow in flows for name in _finish(flow))
+        finished = tuple(f"{flow.feed.name}.{name}" for flow in flows for name in reset_journal.finish(flow))
         if finished and not sink and not to:
             yield ResetPlan(finished, (), (), start)
             return
@@ -87,18 +88,14 @@ def apply(plan: ResetPlan) -> None:
     """Delete what was planned, inside of the block that yielded the plan. The next start reads again."""
     for first in plan.firsts:
         reset_journal.begin(first, dict(plan.start))
-        _finish(first)
-
-
-def _finish(flow: Flow) -> list[str]:
-    return reset_journal.finish(flow.feed, flow.root)
+        reset_journal.finish(first)
 
 
 def _start(to: str, sink: str) -> dict[str, str]:
     """Return it as options of Spark's Kafka source; {} leaves it to STARTING_OFFSETS."""
     if not to:
         return {}
-    if sink != Layer.BRONZE:
+    if sink != BRONZE:
         problem = f"--to: is for bronze, which reads Kafka; {sink} begins at the first file of the layer before it"
         raise ConfigError(problem)
     if to in {"earliest", "latest"}:
@@ -117,8 +114,8 @@ def _start(to: str, sink: str) -> dict[str, str]:
 
 def _sinks(settings: Settings, chosen: Sequence[Flow], start: Mapping[str, str], to: str) -> Iterator[SinkPlan]:
     for row, flow in zip(status(settings.output_path, chosen).sinks, chosen, strict=True):
-        late = batch_files(flow.layout.late, flow.layout.late_name) if flow.drops_late else []
-        replayed = batch_files(flow.layout.replay, REPLAY) if flow.layer is Layer.SILVER else []
+        late = batch_files(flow.layout.late, flow.layout.late_name) if flow.stateful else []
+        replayed = batch_files(flow.layout.replay, REPLAY) if flow.is_own and flow.kind.takes_replayed else []
         output = Files(row.files, row.rows, row.bytes)
         yield SinkPlan(flow.name, output, _reads_from(settings, flow, start, to), _held(late), _held(replayed))
 

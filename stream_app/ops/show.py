@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import duckdb
 
 from stream_app.errors import StreamAppError
-from stream_app.flows.flow import Flow, Layer
+from stream_app.feeds.sql import view
+from stream_app.flows.flow import Flow
 from stream_app.ops import rows
 from stream_app.ops.rows import Rows
-from stream_app.ops.sql import name, view
-from stream_app.ops.tables import copy_tables
 from stream_app.ops.views import connected
 from stream_app.settings import Settings
+from stream_app.sinks.protocol import sink_of
 
 _NEWEST_ROWS = 5
 
@@ -54,11 +54,10 @@ def _outputs(
     connection: duckdb.DuckDBPyConnection, flows: Sequence[Flow], settings: Settings
 ) -> Iterator[Shown | Unreadable]:
     for flow in flows:
-        if flow.layer is Layer.TOPIC:
+        if not sink_of(flow).is_queryable:
             continue
         try:
-            if flow.layer is Layer.TABLE:
-                copy_tables(connection, [flow], settings)
+            sink_of(flow).copy_into(connection, flow, settings)
         except StreamAppError as error:
             yield Unreadable(flow.name, str(error))
         else:
@@ -66,27 +65,8 @@ def _outputs(
 
 
 def _shown(connection: duckdb.DuckDBPyConnection, flow: Flow) -> Shown:
-    table = view(flow.feed.name, flow.sink)
+    sink, table = sink_of(flow), view(flow.feed.name, flow.sink)
     ((count,),) = connection.sql(f"SELECT count(*) FROM {table}").fetchall()
-    sql = f"SELECT {_columns(flow)} FROM {table} ORDER BY {_newest_first(flow)} LIMIT {_NEWEST_ROWS}"
-    return Shown(flow.name, _place(flow), count, rows.read(connection, connection.sql(sql)))
-
-
-def _place(flow: Flow) -> str:
-    return f"PostgreSQL's {flow.table}" if flow.layer is Layer.TABLE else str(flow.layout.output)
-
-
-def _columns(flow: Flow) -> str:
-    if flow.layer is Layer.BRONZE:
-        return 'key, left(coalesce(try(decode(value)), value::VARCHAR), 60) AS value, kafka_ts, partition, "offset"'
-    return "* EXCLUDE (value)" if flow.layer is Layer.QUARANTINE else "*"
-
-
-def _newest_first(flow: Flow) -> str:
-    if flow.is_windowed:
-        return ", ".join(("window_start DESC", *map(name, flow.window.keys)))
-    if flow.derived in flow.feed.sessions:
-        return ", ".join(("session_start DESC", *map(name, flow.session.keys)))
-    if flow.layer is Layer.RAW_CSV:
-        return f"{name(flow.feed.event_time.field)} DESC"
-    return 'kafka_ts DESC, partition, "offset" DESC'
+    columns, order = flow.kind.shown if flow.is_own else "*", sink.newest_first(flow.kind)
+    sql = f"SELECT {columns} FROM {table} ORDER BY {order} LIMIT {_NEWEST_ROWS}"
+    return Shown(flow.name, sink.place(flow), count, rows.read(connection, connection.sql(sql)))

@@ -6,7 +6,7 @@ import math
 import os
 import resource
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from itertools import takewhile
@@ -15,15 +15,12 @@ from pathlib import Path
 import duckdb
 
 from stream_app.errors import StreamAppError
-from stream_app.feeds.feed import Feed
-from stream_app.feeds.parts import Measure
-from stream_app.flows.flow import Flow, Layer
-from stream_app.ops.sql import name, paths, read_parquet, text, view
+from stream_app.feeds.sql import name, text, view
+from stream_app.flows.flow import Flow
+from stream_app.sinks.protocol import Opened, sink_of
 from stream_app.storage.batch_files import BatchFile, batch_files, standing
-from stream_app.storage.row_counts import csv_dialect
+from stream_app.storage.row_counts import read_parquet
 
-COORDINATES = {"kafka_ts": "TIMESTAMPTZ", "topic": "VARCHAR", "partition": "INTEGER", "offset": "BIGINT"}
-Opened = Callable[[Path], Path]
 _DESCRIPTORS = Path("/proc/self/fd")
 _ATTEMPTS = 5
 
@@ -56,9 +53,9 @@ def connect(flows: Sequence[Flow], opened: Opened = Path) -> duckdb.DuckDBPyConn
     for flow in flows:
         feed = flow.feed.name
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name(feed)}")
-        if flow.layer not in {Layer.TOPIC, Layer.TABLE}:
-            connection.execute(f"CREATE VIEW {view(feed, flow.sink)} AS {select(flow, opened=opened)}")
-        if flow.layer in {Layer.GOLD, Layer.SESSIONS}:
+        if rows := sink_of(flow).select(flow, flow.files(), opened):
+            connection.execute(f"CREATE VIEW {view(feed, flow.sink)} AS {rows}")
+        if flow.stateful and flow.is_own:
             connection.execute(f"CREATE VIEW {view(feed, flow.layout.late_name)} AS {select_late(flow, opened=opened)}")
     connection.execute(f"SET search_path = '{flows[0].feed.name},main'")
     return connection
@@ -115,12 +112,12 @@ def _spill() -> tempfile.TemporaryDirectory[str]:
 
 
 def select(flow: Flow, opened: Opened = Path) -> str:
-    """The SQL that reads the flow's files that stand now."""
+    """Return the SQL that reads the flow's files as they are now."""
     return read(flow, flow.files(), opened)
 
 
 def select_late(flow: Flow, opened: Opened = Path) -> str:
-    """The same for the rows that came after their window or session was final."""
+    """Return the same for the rows that came after their window or session was final."""
     return read_late(flow, standing(batch_files(flow.layout.late, flow.layout.late_name)), opened)
 
 
@@ -135,72 +132,16 @@ def up_to(found: Sequence[BatchFile], batch: float) -> list[BatchFile]:
 
 
 def read(flow: Flow, files: Sequence[BatchFile], opened: Opened = Path) -> str:
-    """The SQL that reads those files of the flow; no rows, but all columns, where there are none."""
-    rows = _read(files, _columns(flow), opened)
-    if flow.layer is not Layer.LAKE:
-        return rows
-    # the folders' names say it too, but DuckDB would take every `name=value` on the way to them for a column
-    utc = f"{name(flow.feed.event_time.field)} AT TIME ZONE 'UTC'"
-    return f"SELECT *, CAST({utc} AS DATE) AS event_date FROM ({rows})"
+    """Return the SQL that reads those files of a flow that has files."""
+    rows = sink_of(flow).select(flow, files, opened)
+    assert rows is not None  # noqa: S101 - it has files
+    return rows
 
 
 def read_late(flow: Flow, files: Sequence[BatchFile], opened: Opened = Path) -> str:
-    """The same for files of the rows that came after their window or session was final."""
-    windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} if flow.is_windowed else {}
-    return _read(files, windows | declared(flow.feed) | COORDINATES, opened)
-
-
-def _read(files: Sequence[BatchFile], columns: Mapping[str, str], opened: Opened) -> str:
-    if not files:
-        nulls = (f"NULL::{kind} AS {name(column)}" for column, kind in columns.items())
-        return f"SELECT {', '.join(nulls)} WHERE false"
-    read = [opened(file.path) for file in files]
-    if files[0].path.suffix == f".{Layer.RAW_CSV.extension}":
-        typed = ", ".join(f"{text(column)}: {text(kind)}" for column, kind in columns.items())
-        given = f"hive_partitioning = false, columns = {{{typed}}}, {csv_dialect(read)}"
-        return f"SELECT * FROM read_csv({paths(read)}, {given})"
-    return f"SELECT * FROM {read_parquet(read)}"
-
-
-def declared(feed: Feed) -> dict[str, str]:
-    """The feed's columns and their types."""
-    return {column: field.as_type.duckdb for column, field in feed.fields.items()}
-
-
-def _columns(flow: Flow) -> dict[str, str]:
-    fields = declared(flow.feed)
-    match flow.layer:
-        case Layer.BRONZE:
-            return {
-                "key": "VARCHAR",
-                "value": "BLOB",
-                "headers": "STRUCT(key VARCHAR, value BLOB)[]",
-            } | COORDINATES
-        case Layer.QUARANTINE:
-            texts = {"key": "VARCHAR", "value": "BLOB", "value_text": "VARCHAR", "reasons": "VARCHAR[]"}
-            return texts | COORDINATES
-        case Layer.SILVER | Layer.LAKE:
-            return fields | COORDINATES
-        case Layer.GOLD:
-            keys = {key: fields[key] for key in flow.window.keys}
-            windows = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"} | keys
-            return windows | {column: _measured(flow.feed, m) for column, m in flow.window.measures.items()}
-        case Layer.SESSIONS:
-            keys = {key: fields[key] for key in flow.session.keys}
-            times = {"session_start": "TIMESTAMPTZ", "session_end": "TIMESTAMPTZ"}
-            return keys | times | {"duration_seconds": "DOUBLE", "events": "BIGINT", "outcome": "VARCHAR"}
-        case _:
-            return fields
-
-
-def _measured(feed: Feed, measure: Measure) -> str:
-    if measure.field is None or measure.function == "distinct":
-        return "BIGINT"
-    if feed.fields[measure.field].sum_is_wide(measure.function):
-        return "DECIMAL(38,0)"
-    decimal = feed.fields[measure.field].precision_scale
-    if decimal is None:
-        return feed.fields[measure.field].as_type.duckdb if measure.function != "avg" else "DOUBLE"
-    # as Spark: ten more digits for a sum, four more and four more decimals for an average
-    more, finer = {"sum": (10, 0), "avg": (4, 4)}.get(measure.function, (0, 0))
-    return f"DECIMAL({min(38, decimal[0] + more)},{decimal[1] + finer})"
+    """Return the same for files of the rows that came after their window or session was final."""
+    if files:
+        return f"SELECT * FROM {read_parquet(opened(file.path) for file in files)}"
+    assert flow.stateful and flow.upstream  # noqa: S101 - rows can come too late for it
+    columns = dict(flow.stateful.late_columns) | flow.upstream.kind.sql_columns
+    return f"SELECT {', '.join(f'NULL::{kind} AS {name(column)}' for column, kind in columns.items())} WHERE false"

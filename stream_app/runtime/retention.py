@@ -19,10 +19,8 @@ from stream_app import logs
 from stream_app.admission.superseded import covered
 from stream_app.failpoints import reach
 from stream_app.flows import lineage
-from stream_app.flows.flow import Flow, Layer
-from stream_app.layers import raw_csv
+from stream_app.flows.flow import Flow
 from stream_app.settings import Settings
-from stream_app.storage import csv_files, parquet
 from stream_app.storage.batch_files import BatchFile, batch_file, batch_files, standing
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.layout import merge_staging
@@ -83,7 +81,7 @@ class Retention:
         files = batch_files(folder, prefix)
         kept = standing(files)
         if len(kept) < len(files):
-            self._delete(flow, covered(flow, files))
+            self._delete(flow, covered(flow, prefix, files))
         if self._mode == "keep" or len(kept) <= self._most:
             if changed < time.time_ns() - _TICK_NS:
                 self._tidy_since[folder] = changed
@@ -115,7 +113,7 @@ class Retention:
         target = batch_file(folder, prefix, first.path.suffix[1:], time_ms, first.first, last.last)
         staged = merge_staging(folder) / target.path.name
         staged.parent.mkdir(parents=True, exist_ok=True)
-        self._concat(flow, [file.path for file in files], staged)
+        self._concat(flow, prefix, [file.path for file in files], staged)
         reach(flow.name, "merged")
         self._hadoop.publish(staged, target.path)
         reach(flow.name, "swapped")
@@ -137,11 +135,10 @@ class Retention:
                 reach(flow.name, "half_deleted")
             self._hadoop.delete(file.path)
 
-    def _concat(self, flow: Flow, parts: Sequence[Path], target: Path) -> None:
-        if flow.layer is Layer.RAW_CSV:
-            csv_files.merge(raw_csv.header(flow.feed).encode(), parts, target, headed=True)
-        else:
-            parquet.merge(self._hadoop, parts, target)
+    def _concat(self, flow: Flow, prefix: str, parts: Sequence[Path], target: Path) -> None:
+        form = flow.form_of(prefix)
+        assert form is not None  # noqa: S101 - there are files
+        form.merge(self._hadoop, parts, target)
 
 
 def _committed_by_all(flow: Flow) -> int:

@@ -18,7 +18,7 @@ from stream_app import logs
 from stream_app.admission import rule_versions
 from stream_app.admission.admit import Admission
 from stream_app.errors import StreamAppError, UnavailableError, no_room_is_expected
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
 from stream_app.observe import held
 from stream_app.observe.consumer_groups import mirrored
@@ -30,6 +30,7 @@ from stream_app.runtime.pipeline import Pipeline
 from stream_app.runtime.retention import Retention
 from stream_app.runtime.runner import Runner
 from stream_app.settings import Settings
+from stream_app.sinks.protocol import check_settings, topics_of
 from stream_app.storage.lock import LOCK_PATIENCE_SECONDS, sole_user
 
 _BROKER_PATIENCE_SECONDS = 60.0
@@ -75,17 +76,18 @@ def _run(
         broker = Broker(settings.kafka, patience_seconds=_LEADER_PATIENCE_SECONDS)
         admission = Admission(broker, settings)
         for flow in all_flows:
-            if flow.layer is Layer.BRONZE:
-                for topic in sorted(flow.feed.all_topics):
-                    broker.wait_for_topic(topic, _BROKER_PATIENCE_SECONDS)
+            check_settings(flow, settings)
+            for topic in sorted(topics_of(flow)):
+                broker.wait_for_topic(topic, _BROKER_PATIENCE_SECONDS)
             try:
                 admission.admit(flow)
             except UnavailableError as error:  # its query is tried again, for as long as it takes
                 logs.warning(f"{flow.name} waits", error=error)
         for flow in all_flows:
             admission.check_output(flow)
-            if flow.layer is Layer.SILVER:
-                rule_versions.agree(flow.feed, flow.root)
+        for flow in all_flows:
+            if flow.upstream is None:
+                rule_versions.agree(flow)
         has_begun.set()
         spark = SparkSession.builder.config(map=dict(settings.spark_security)).getOrCreate()
         beside.callback(spark.stop)

@@ -16,19 +16,18 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
+from pyspark.sql.types import StructType
 
 from stream_app.failpoints import reach
 from stream_app.flows import lineage
 from stream_app.flows.batch import Batch
-from stream_app.flows.flow import Flow, Layer
-from stream_app.layers import raw_csv
+from stream_app.flows.flow import Flow
 from stream_app.sinks.late import write_late
 from stream_app.sinks.parts import Part, Parts
 from stream_app.sinks.protocol import LATE, REASON, Report
-from stream_app.storage import csv_files, parquet
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.filesystem import Hadoop
-from stream_app.storage.row_counts import count_rows
+from stream_app.storage.form import Form
 
 # A task of a driver that was killed lives on in its worker of a cluster, and numbers its files as ours do.
 _DRIVER = secrets.token_hex(4)
@@ -44,6 +43,7 @@ class BatchSink:
     def __init__(
         self,
         flow: Flow,
+        form: Form,
         hadoop: Hadoop,
         write_parts: PartsWriter,
         before_publish: Callable[[], None],
@@ -53,22 +53,27 @@ class BatchSink:
         `before_publish` is called when a file is complete and not yet visible; if it raises, the batch fails.
         """
         self._flow = flow
+        self._form = form
         self._hadoop = hadoop
         self._write_parts = write_parts
         self._before_publish = before_publish
         self._may_run_again = True
         """The first batch of a start may have died before; those that follow are new."""
 
+    def prepare(self, columns: StructType) -> None:  # noqa: ARG002 - a file has its batch's columns
+        """Delete what an earlier start has left in the making."""
+        self._hadoop.delete(self._flow.layout.staging)
+
     def write(self, batch: Batch, frame: DataFrame) -> Report:
         """Write the batch's files, but for those that exist and where there are no rows."""
         flow = self._flow
-        late = {LATE: write_late(flow, self._hadoop, batch)} if flow.drops_late else {}
-        standing = [] if flow.layer is Layer.LAKE else flow.files_of(batch.id)
+        late = {LATE: write_late(flow, self._hadoop, batch)} if flow.stateful else {}
+        standing = [] if flow.is_divided else flow.files_of(batch.id)
         if standing:
-            if flow.drops_late:  # it has state, which each batch must commit
+            if flow.stateful:  # it has state, which each batch must commit
                 frame.write.format("noop").mode("overwrite").save()
             files, parts = [standing[0].path], Parts([])
-            rows = count_rows(files[0])
+            rows = self._form.rows(files[0])
         else:
             reach(flow.name, "before_staging", batch.id)
             files, parts = self._write(batch, frame)
@@ -90,18 +95,18 @@ class BatchSink:
             reach(flow.name, "mid_staging", batch.id)
         staged: dict[Path, Path] = {}
         for partition in sorted({part.partition for part in parts}):
-            directory, extension = flow.layout.output / partition, flow.layer.extension
+            directory, extension = flow.layout.output / partition, self._form.extension
             target = batch_file(directory, flow.sink, extension, batch.time_ms, batch.id).path
             own = [part.path for part in parts if part.partition == partition]
-            staged[target] = self._merge(own, folder / f"{partition}{target.name}")
+            staged[target] = self._form.join(self._hadoop, own, folder / f"{partition}{target.name}")
         if staged:
             self._before_publish()
             reach(flow.name, "staged", batch.id)
-        if flow.layer is Layer.LAKE and self._may_run_again:
+        if flow.is_divided and self._may_run_again:
             self._agree(batch.id, parts)
         self._may_run_again = False
         for target, merged in staged.items():
-            if flow.layer is Layer.LAKE and target.exists():  # an earlier run of the batch has got this far
+            if flow.is_divided and target.exists():  # an earlier run of the batch has got this far
                 continue
             self._hadoop.publish(merged, target)
             reach(flow.name, "renamed", batch.id)
@@ -109,11 +114,12 @@ class BatchSink:
         return sorted(staged), written
 
     def _reasons(self, files: Sequence[Path]) -> Counter[str]:
-        """How often each reason is in the files of quarantine."""
-        if self._flow.layer is not Layer.QUARANTINE:
+        """Return how often each reason is in the files of quarantine."""
+        column = self._flow.kind.counted
+        if column is None or not self._flow.is_own:
             return Counter()
-        columns = (pq.read_table(file, columns=["reasons"])["reasons"] for file in files)
-        return Counter(f"{REASON}{reason}" for column in columns for reason in pc.list_flatten(column).to_pylist())
+        columns = (pq.read_table(file, columns=[column])[column] for file in files)
+        return Counter(f"{REASON}{reason}" for found in columns for reason in pc.list_flatten(found).to_pylist())
 
     def _agree(self, batch_id: int, parts: Sequence[Part]) -> None:
         """Delete what an earlier run of the batch wrote, if that divided its rows over the dates in another way.
@@ -124,15 +130,6 @@ class BatchSink:
         for part in parts:
             rows[self._flow.layout.output / part.partition] += part.rows
         found = [file.path for file in self._flow.files_of(batch_id)]
-        if any(count_rows(path) != rows[path.parent] for path in found):
+        if any(self._form.rows(path) != rows[path.parent] for path in found):
             for path in found:
                 self._hadoop.delete(path)
-
-    def _merge(self, parts: list[Path], merged: Path) -> Path:
-        if self._flow.layer is Layer.RAW_CSV:
-            csv_files.merge(raw_csv.header(self._flow.feed).encode(), parts, merged, headed=False)
-            return merged
-        if len(parts) == 1:
-            return parts[0]
-        parquet.merge(self._hadoop, parts, merged)
-        return merged

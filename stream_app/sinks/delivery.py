@@ -20,7 +20,6 @@ from stream_app.errors import StreamAppError, UnavailableError
 from stream_app.kafka.client import client_config
 from stream_app.kafka.connection import KafkaConnection
 from stream_app.kafka.refusal import refusal
-from stream_app.settings import Settings
 from stream_app.sources.split_rows import Batches
 
 LARGEST_BYTES = 104_857_600 - 2_048
@@ -61,20 +60,20 @@ _TOLD = pa.schema([("partition", pa.int32()), ("offset", pa.int64()), ("bytes", 
 
 
 class _Record(NamedTuple):
-    key: bytes
+    key: bytes | None
     value: bytes
-    partition: int
-    offset: int
+    partition: int | None
+    offset: int | None
     headers: list[tuple[str, str | bytes | None]]
 
 
 class Delivery:
     """Sends to one topic."""
 
-    def __init__(self, topic: str, headers: Sequence[str], settings: Settings) -> None:
+    def __init__(self, topic: str, headers: Sequence[str], kafka: KafkaConnection) -> None:
         self._topic = topic
         self._headers = headers
-        self._kafka = settings.kafka
+        self._kafka = kafka
 
     def send(self, batches: Batches) -> Batches:
         """Key, value, partition and offset of the source, a column a header -> TOLD, once all are sent or refused.
@@ -173,6 +172,12 @@ class _Outbox:
 
 
 def _records(batch: pa.RecordBatch, headers: Sequence[str]) -> Iterator[_Record]:
-    columns = [column.to_numpy(zero_copy_only=False).tolist() for column in batch.columns]  # a third of to_pylist's CPU
+    # a third of to_pylist's CPU, but numbers that are not there would be NaN
+    columns = [
+        column.to_pylist()
+        if pa.types.is_integer(column.type) and column.null_count
+        else column.to_numpy(zero_copy_only=False).tolist()
+        for column in batch.columns
+    ]
     for key, value, partition, offset, *values in zip(*columns, strict=True):
         yield _Record(key, value, partition, offset, list(zip(headers, values, strict=True)))

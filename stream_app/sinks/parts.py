@@ -17,11 +17,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.flows.lineage import link
-from stream_app.sinks import csv
 from stream_app.sources.split_rows import Batches
-from stream_app.storage import parquet
+from stream_app.storage.form import Form
 
 _PART = pa.schema([("partition", pa.string()), ("path", pa.string()), ("rows", pa.int64()), ("told", pa.binary())])
 
@@ -59,6 +58,7 @@ class Step:
 
 def write_parts(
     flow: Flow,
+    form: Form,
     step: Step | None,
     frame: DataFrame,
     folder: Path,
@@ -72,7 +72,7 @@ def write_parts(
     folder.mkdir(parents=True, exist_ok=True)
     columns = to_arrow_schema(step.columns if step else frame.schema, timezone="UTC")
     columns = columns.with_metadata({**link(flow), **(says or {})})
-    write = csv.write if flow.layer is Layer.RAW_CSV else _parquet(columns)
+    write = form.part_writer(columns)
 
     def task(batches: Batches) -> Batches:
         if step:
@@ -101,7 +101,3 @@ def attempt() -> str:
     context = TaskContext.get()
     assert context is not None  # noqa: S101 - Spark calls this in a task
     return f"{context.partitionId():05d}-{context.taskAttemptId()}"
-
-
-def _parquet(schema: pa.Schema) -> Callable[[Batches, Path], int]:
-    return lambda batches, path: parquet.write((batch.cast(schema) for batch in batches), schema, path)

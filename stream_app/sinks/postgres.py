@@ -1,67 +1,151 @@
-"""A PostgreSQL table that is kept fresh: open windows and sessions as they stand, marked final when they are.
+"""A PostgreSQL table: windows and sessions kept fresh, rows of records appended once.
 
 Guarantee: exactly once. A batch's rows and a marker (sink, query, batch, offsets) are one transaction, so a batch that
 is run again after its commit finds its marker and changes nothing. A query that is begun anew, after a reset, begins
 with an empty table; one whose marker has gone, with its database, is refused, and so is a table that has no marker:
 someone else's. Of two services on one database the one that began first is refused once the other has taken over. The
 connection is opened where the rows are, by the one task that a transaction can have.
+
+Windows and sessions have a query of their own over silver, whose rows are in the table before they are final.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import LiteralString, cast
+from typing import ClassVar, Literal, LiteralString, Protocol
 
+import duckdb
 import pyarrow as pa
 from psycopg import sql
 from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from stream_app.admission.ownership import reset_command
 from stream_app.errors import ConfigError
 from stream_app.failpoints import reach
+from stream_app.feeds.parts import ColumnName
 from stream_app.feeds.types import of_spark
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
+from stream_app.layers.kind import Kind
 from stream_app.settings import Settings
+from stream_app.sinks import nested_sql
 from stream_app.sinks.late import write_late
+from stream_app.sinks.postgres_appended import AppendedRows
 from stream_app.sinks.postgres_connection import Connection, connect, connected
-from stream_app.sinks.postgres_identity import KEY, Identity, digest, listed, looks_alike, storable
-from stream_app.sinks.protocol import LATE, Report
-from stream_app.storage.filesystem import Hadoop
+from stream_app.sinks.postgres_copy import copy_table
+from stream_app.sinks.postgres_fresh import FINAL, FreshRows
+from stream_app.sinks.protocol import LATE, Guarantee, Report, Sink, Tools, Writer
+from stream_app.sources.split_rows import Batches, Rows
 
-FINAL = "final"
+_MARKER_TABLE = "stream_app_batches"
 _BEFORE_ALL = -1
 _LOCK_TIMEOUT = sql.SQL("SET LOCAL lock_timeout = '5s'")
 _MARKERS = sql.SQL(
     "CREATE TABLE IF NOT EXISTS stream_app_batches "
     "(sink text PRIMARY KEY, query_id text NOT NULL, batch_id bigint NOT NULL, offsets jsonb NOT NULL)"
 )
+# What each table has beside its own columns (PostgreSQL's manual, "System Columns").
+_SYSTEM = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
+
+
+class PostgresSink(Sink):
+    """The dataset as a PostgreSQL table: windows and sessions fresh, rows of records once each."""
+
+    to: Literal["postgres"]
+    """The kind of sink."""
+    table: ColumnName
+    """The table in the database at DATABASE_URL. No two sinks have the same one."""
+
+    guarantee: ClassVar[Guarantee] = Guarantee.EXACTLY_ONCE
+    needs: ClassVar[str | None] = "DATABASE_URL"
+
+    def problems(self, kind: Kind) -> Iterator[tuple[str, str]]:
+        """Yield a name or a column that PostgreSQL has itself, and rows that nothing tells apart."""
+        if self.table == _MARKER_TABLE:
+            yield "table", f"the service keeps what it has written in a table {self.table}"
+        if self.table.startswith("pg_"):
+            yield "table", f"PostgreSQL keeps names that begin with pg_ to itself, as {self.table}"
+        for column in kind.columns.names:
+            if column in _SYSTEM:
+                yield "of", f"cannot have the column {column} of {kind.name}: PostgreSQL keeps one in each table"
+            elif column == FINAL and self.derives(kind):
+                yield "of", f"has a column {FINAL} already, whether a row is final; {kind.name} has one, too: rename it"
+        if not self.derives(kind) and not kind.has_places:
+            yield "of", f"nothing tells the rows of {kind.name} apart"
+
+    def derives(self, kind: Kind) -> bool:
+        """Return whether the dataset has open rows, which a query of the sink's own shows."""
+        return kind.stateful is not None
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """The table."""
+        return frozenset({f"the table {self.table}"})
+
+    def place(self, flow: Flow) -> str:  # noqa: ARG002 - of every flow
+        """Return the table."""
+        return f"PostgreSQL's {self.table}"
+
+    def copy_into(self, connection: duckdb.DuckDBPyConnection, flow: Flow, settings: Settings) -> None:
+        """Copy the table as it is. Raises StreamAppError, one line that says why it cannot be read."""
+        copy_table(connection, flow, self.table, settings)
+
+    def compared(self, kind: Kind) -> tuple[str, str]:
+        """Return the columns as PostgreSQL holds them: no text has a NUL."""
+        return nested_sql.compared(to_arrow_schema(kind.columns, timezone="UTC"))
+
+    def changes(self, kind: Kind, columns: Sequence[str]) -> Changes:
+        """Return how rows with those columns become the table's."""
+        stateful = kind.stateful
+        return FreshRows.of(self.table, columns, stateful) if stateful else AppendedRows(self.table)
+
+    def writer(self, flow: Flow, rows: Rows | None, tools: Tools) -> Writer:
+        """Return what writes the table in one task."""
+        return _TableWriter(flow, self, rows, tools)
+
+
+class Changes(Protocol):
+    """What a batch does to a table: postgres_fresh.py and postgres_appended.py have one each."""
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether the rows must be read even if the batch was written before."""
+
+    def added_columns(self) -> dict[str, LiteralString]:
+        """Return the table's columns beside those of the rows, with their types."""
+
+    def indexes(self) -> list[sql.Composed]:
+        """Return the SQL that makes the table's indexes."""
+
+    def migrate(self, connection: Connection, name: str) -> None:
+        """Make a table of an older version what this one makes; `name` is the query's."""
+
+    def apply(self, connection: Connection, batches: Iterator[pa.RecordBatch], batch: Batch) -> int:
+        """Write the rows of a batch, in the caller's transaction; return how many there are."""
 
 
 @dataclass(frozen=True)
-class Upsert:
+class Work:
     """A micro-batch of a table: what the task that writes it needs to know."""
 
     sink: str
     table: str
-    columns: tuple[str, ...]
-    identity: Identity
-    is_replaced: bool
-    """Whether all rows of a key that are not final make way for those that come, as sessions do."""
     query_id: str
     batch: Batch
+    changes: Changes
 
     @classmethod
-    def of(cls, flow: Flow, columns: Sequence[str], batch: Batch) -> Upsert:
+    def of(cls, flow: Flow, declared: PostgresSink, columns: Sequence[str], batch: Batch) -> Work:
         """Return what is to be done for a batch of the flow, whose rows have those columns."""
-        query_id, replaced = flow.checkpoint.query_id() or "", not flow.is_windowed
-        return cls(flow.name, flow.table, tuple(columns), Identity.of(flow), replaced, query_id, batch)
+        query_id = flow.checkpoint.query_id() or ""
+        return cls(flow.name, declared.table, query_id, batch, declared.changes(flow.kind, columns))
 
-    def run(self, connection: Connection, rows: Iterable[Sequence[object]]) -> None:
-        """One transaction, by the caller: nothing if the marker shows that it was done before."""
+    def run(self, connection: Connection, rows: Iterator[pa.RecordBatch]) -> int:
+        """Do it in one transaction, the caller's, unless the marker shows that it was done; return the rows written."""
         found = connection.execute(
             "SELECT query_id, batch_id FROM stream_app_batches WHERE sink = %s FOR UPDATE", [self.sink]
         ).fetchone()
@@ -69,53 +153,91 @@ class Upsert:
             problem = f"the table {self.table} was taken over by another query than that of {self.sink}"
             raise ConfigError(f"{problem}; does a second service write to the database at DATABASE_URL?")
         if found[1] >= self.batch.id:
-            return
-        self._upsert(connection, rows)
+            return sum(records.num_rows for records in rows)
+        written = self.changes.apply(connection, rows, self.batch)
         _mark(connection, self.sink, self.query_id, self.batch.id, self.batch.end.as_json())
+        return written
 
-    def _upsert(self, connection: Connection, rows: Iterable[Sequence[object]]) -> None:
-        table, columns = sql.Identifier(self.table), listed((*self.columns, KEY))
-        # a name that no table of a feed has, which would be hidden by it
-        incoming = "CREATE TEMP TABLE _incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
-        connection.execute(sql.SQL(incoming).format(columns, table))
-        if self._copy(connection, rows, columns):
-            opened = () if self.is_replaced else (self.identity.opened,)
-            self._make_way(connection, (*opened, *self.identity.keys), "t.{} IS NULL")
-        if self.is_replaced:
-            self._make_way(connection, (KEY,))
-        changed = [column for column in self.columns if column not in {self.identity.opened, *self.identity.keys}]
-        updates = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c)) for c in changed)
-        unique = listed(self.identity.unique)
-        # A session that became final in the batch that changed it comes twice, the second time as final.
-        latest = sql.SQL("SELECT DISTINCT ON ({}) {} FROM _incoming ORDER BY {}").format(unique, columns, unique)
-        if self.is_replaced:
-            latest += sql.SQL(", {} DESC").format(sql.Identifier(FINAL))
-        # the alias is for a table that is called excluded
-        upsert = "INSERT INTO {} AS t ({}) {} ON CONFLICT ({}) DO UPDATE SET {}"
-        connection.execute(sql.SQL(upsert).format(table, columns, latest, unique, updates))
-        if not self.is_replaced and self.batch.watermark_ms:
-            passed = sql.SQL("UPDATE {0} SET {1} = true WHERE NOT {1} AND {2} <= to_timestamp(%s / 1000.0)")
-            names = table, sql.Identifier(FINAL), sql.Identifier("window_end")
-            connection.execute(passed.format(*names), [self.batch.watermark_ms])
 
-    def _copy(self, connection: Connection, rows: Iterable[Sequence[object]], columns: sql.Composed) -> bool:
-        """Bring the rows to the server; return whether one may look like a row of other keys."""
-        places = [self.columns.index(key) for key in self.identity.keys]
-        alike = False
-        with connection.cursor().copy(sql.SQL("COPY _incoming ({}) FROM STDIN").format(columns)) as copy:
-            for row in rows:
-                keys = [cast("str | None", row[place]) for place in places]
-                alike = alike or looks_alike(keys)
-                copy.write_row([*map(storable, row), digest(keys)])
-        return alike
+class _TableWriter:
+    def __init__(self, flow: Flow, declared: PostgresSink, rows: Rows | None, tools: Tools) -> None:
+        self._flow = flow
+        self._declared = declared
+        self._rows = rows
+        self._tools = tools
 
-    def _make_way(self, connection: Connection, same: Sequence[str], where: LiteralString = "true") -> None:
-        """Delete rows that are not final and equal an incoming one in those columns."""
-        equal = sql.SQL(" AND ").join(sql.SQL("t.{0} = i.{0}").format(sql.Identifier(column)) for column in same)
-        delete = sql.SQL("DELETE FROM {} t USING _incoming i WHERE NOT t.{} AND {} AND {}")
-        condition = sql.SQL(where).format(sql.Identifier(KEY))
-        names = sql.Identifier(self.table), sql.Identifier(FINAL)
-        connection.execute(delete.format(*names, equal, condition))
+    def prepare(self, columns: StructType) -> None:
+        """Create the table for a query that begins, or check that it is that of one that goes on.
+
+        Raises UnavailableError where no database answers, or someone holds the table for long; ConfigError where it
+        and the checkpoint have not the same batches, or a table of that name is not ours.
+        """
+        flow, table = self._flow, self._declared.table
+        changes, identifier = self._declared.changes(flow.kind, columns.names), sql.Identifier(table)
+        with connected(flow, self._tools.settings) as connection:
+            connection.execute(_MARKERS)
+            found = connection.execute("SELECT to_regclass(%s)", [identifier.as_string(connection)]).fetchone()
+            exists = found is not None and found[0] is not None
+            marker = connection.execute(
+                "SELECT query_id, batch_id FROM stream_app_batches WHERE sink = %s", [flow.name]
+            ).fetchone()
+            own = marker if exists and marker and marker[0] == flow.checkpoint.query_id() else None
+            _check(flow, own[1] if own else None)
+            # it would wait for a reader's transaction for as long as that is open, and other readers would wait for it
+            connection.execute(_LOCK_TIMEOUT)
+            if own:
+                changes.migrate(connection, flow.name)
+                return
+            if exists and not marker:
+                problem = f"the database at DATABASE_URL has a table {table} that {flow.name} has not made"
+                raise ConfigError(f"{problem}; rename or drop it, or name another database")
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(identifier))
+            _create(connection, table, columns, changes)
+            _mark(connection, flow.name, flow.checkpoint.query_id() or "", _BEFORE_ALL, {})
+
+    def write(self, batch: Batch, frame: DataFrame) -> Report:
+        """Bring the table up to date with the rows of the batch, after its late rows are kept."""
+        flow, rows = self._flow, self._rows
+        late = {LATE: write_late(flow, self._tools.hadoop, batch)} if flow.stateful else {}
+        url, name, batch_id = self._tools.settings.database_url.get_secret_value(), flow.name, batch.id
+        work = Work.of(flow, self._declared, frame.columns, batch)
+        reach(name, "before_staging", batch_id)
+
+        def task(batches: Batches) -> Batches:
+            found = rows.read(batches) if rows else batches
+            if work.changes.reads_all:
+                found = iter(list(found))
+            with connect(url) as connection:
+                written = work.run(connection, found)
+                reach(name, "staged", batch_id)
+            reach(name, "renamed", batch_id)
+            yield pa.RecordBatch.from_pydict({"rows": [written]})
+
+        (counted,) = frame.coalesce(1).mapInArrow(task, "rows long").collect()
+        reach(name, "before_commit", batch_id)
+        return Report(batch_id, batch.rows_in, counted.rows, counters=late)
+
+
+def _check(flow: Flow, written: int | None) -> None:
+    """Raise ConfigError where the table, written up to that batch, and the checkpoint have not the same batches."""
+    committed, planned = flow.checkpoint.last_committed(), flow.checkpoint.last_planned()
+    problem = ""
+    if committed and (written is None or written < committed.batch_id):
+        problem = f"the database at DATABASE_URL lacks batches of {flow.name} that its checkpoint has"
+    elif written is not None and written > (planned.batch_id if planned else _BEFORE_ALL):
+        problem = f"the database at DATABASE_URL has batches of {flow.name} that its checkpoint lacks"
+    if problem:
+        raise ConfigError(f"{problem}; reset it with: {reset_command(flow)}")
+
+
+def _create(connection: Connection, table: str, columns: StructType, changes: Changes) -> None:
+    kinds = {
+        column.name: of_spark(column.dataType.jsonValue()).postgres for column in columns
+    } | changes.added_columns()
+    declared = [sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in kinds.items()]
+    connection.execute(sql.SQL("CREATE TABLE {} ({})").format(sql.Identifier(table), sql.SQL(", ").join(declared)))
+    for index in changes.indexes():
+        connection.execute(index)
 
 
 def _mark(connection: Connection, sink: str, query_id: str, batch_id: int, end: object) -> None:
@@ -124,75 +246,3 @@ def _mark(connection: Connection, sink: str, query_id: str, batch_id: int, end: 
         "SET query_id = excluded.query_id, batch_id = excluded.batch_id, offsets = excluded.offsets",
         [sink, query_id, batch_id, json.dumps(end)],
     )
-
-
-def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
-    """Create the table for a query that begins, or check that it is that of one that goes on.
-
-    Raises UnavailableError where no database answers, or someone holds the table for long; ConfigError where it and the
-    checkpoint have not the same batches, or a table of that name is not ours.
-    """
-    table = sql.Identifier(flow.table)
-    with connected(flow, settings) as connection:
-        connection.execute(_MARKERS)
-        found = connection.execute("SELECT to_regclass(%s)", [table.as_string(connection)]).fetchone()
-        exists = found is not None and found[0] is not None
-        marker = connection.execute(
-            "SELECT query_id, batch_id FROM stream_app_batches WHERE sink = %s", [flow.name]
-        ).fetchone()
-        own = marker if exists and marker and marker[0] == flow.checkpoint.query_id() else None
-        committed, planned = flow.checkpoint.last_committed(), flow.checkpoint.last_planned()
-        problem = ""
-        if committed and (own is None or own[1] < committed.batch_id):
-            problem = f"the database at DATABASE_URL lacks batches of {flow.name} that its checkpoint has"
-        elif own and own[1] > (planned.batch_id if planned else _BEFORE_ALL):
-            problem = f"the database at DATABASE_URL has batches of {flow.name} that its checkpoint lacks"
-        if problem:
-            raise ConfigError(f"{problem}; reset it with: {reset_command(flow)}")
-        # it would wait for a reader's transaction for as long as that is open, and other readers would wait for it
-        connection.execute(_LOCK_TIMEOUT)
-        if own:
-            Identity.of(flow).migrate(connection, flow.name, flow.table)
-            return
-        if exists and not marker:
-            problem = f"the database at DATABASE_URL has a table {flow.table} that {flow.name} has not made"
-            raise ConfigError(f"{problem}; rename or drop it, or name another database")
-        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
-        _create(flow, connection, columns)
-        _mark(connection, flow.name, flow.checkpoint.query_id() or "", _BEFORE_ALL, {})
-
-
-def _create(flow: Flow, connection: Connection, columns: StructType) -> None:
-    table = sql.Identifier(flow.table)
-    kinds = {column.name: of_spark(column.dataType.jsonValue()).postgres for column in columns}
-    declared = [sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in kinds.items()]
-    if flow.is_windowed:
-        declared.append(sql.SQL("{} boolean NOT NULL DEFAULT false").format(sql.Identifier(FINAL)))
-    declared.append(sql.SQL("{} bytea").format(sql.Identifier(KEY)))
-    connection.execute(sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(declared)))
-    connection.execute(Identity.of(flow).index(flow.table))
-    # each batch looks at what is not final, which is little of what the table comes to hold
-    opened = "window_end" if flow.is_windowed else "session_start"
-    index = sql.SQL("CREATE INDEX ON {} ({}) WHERE NOT {}")
-    connection.execute(index.format(table, sql.Identifier(opened), sql.Identifier(FINAL)))
-
-
-def upsert(flow: Flow, hadoop: Hadoop, settings: Settings, batch: Batch, frame: DataFrame) -> Report:
-    """Bring the table up to date with the rows that the batch changed, after its late rows are kept."""
-    late = write_late(flow, hadoop, batch)
-    url, name = settings.database_url.get_secret_value(), flow.name
-    work, batch_id = Upsert.of(flow, frame.columns, batch), batch.id
-    reach(name, "before_staging", batch_id)
-
-    def task(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        # all of them, even if they are not needed: the query's state is committed by reading to the end
-        rows = [row for records in batches for row in zip(*(column.to_pylist() for column in records), strict=True)]
-        with connect(url) as connection:
-            work.run(connection, rows)
-            reach(name, "staged", batch_id)
-        reach(name, "renamed", batch_id)
-        yield pa.RecordBatch.from_pydict({"rows": [len(rows)]})
-
-    (counted,) = frame.coalesce(1).mapInArrow(task, "rows long").collect()
-    reach(name, "before_commit", batch_id)
-    return Report(batch_id, batch.rows_in, counted.rows, counters={LATE: late})

@@ -16,13 +16,13 @@ from typing import LiteralString
 from psycopg import sql
 
 from stream_app import logs
-from stream_app.flows.flow import Flow
+from stream_app.layers.kind import Stateful
 from stream_app.sinks.postgres_connection import Connection
 
 KEY = "_key"
 """The column with the digest, the last of its table; `make query` and the audit leave it out."""
 
-_REPLACEMENT = "\ufffd"
+REPLACEMENT = "\ufffd"
 _LENGTH = struct.Struct(">q")
 # What `digest` does, in SQL.
 _PART: LiteralString = "coalesce(int8send(octet_length({0})) || convert_to({0}, 'UTF8'), int8send(-1))"
@@ -45,12 +45,12 @@ def digest(keys: Iterable[str | None]) -> bytes:
 
 def storable(value: object) -> object:
     """Return the value as PostgreSQL holds it: its texts have no NUL."""
-    return value.replace("\0", _REPLACEMENT) if isinstance(value, str) else value
+    return value.replace("\0", REPLACEMENT) if isinstance(value, str) else value
 
 
 def looks_alike(keys: Iterable[str | None]) -> bool:
     """Return whether other keys may look the same in the table."""
-    return any(key is not None and ("\0" in key or _REPLACEMENT in key) for key in keys)
+    return any(key is not None and ("\0" in key or REPLACEMENT in key) for key in keys)
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,13 @@ class Identity:
     """The columns of the index."""
 
     @classmethod
-    def of(cls, flow: Flow) -> Identity:
-        """Return that of a flow's table. New windows come in order; sessions are looked for by their keys alone."""
-        if flow.is_windowed:
-            return cls("window_start", flow.window.keys, ("window_start", KEY))
-        return cls("session_start", flow.session.keys, (KEY, "session_start"))
+    def of(cls, stateful: Stateful) -> Identity:
+        """Return that of a table of windows or sessions.
+
+        New windows come in order; sessions, which replace open ones, are looked for by their keys alone.
+        """
+        unique = (KEY, stateful.opened) if stateful.replaces_open else (stateful.opened, KEY)
+        return cls(stateful.opened, stateful.keys, unique)
 
     def index(self, table: str) -> sql.Composed:
         """Return the SQL that makes the index."""
@@ -102,7 +104,7 @@ class Identity:
         keys = [sql.Identifier(key) for key in self.keys]
         parts = sql.SQL(" || ").join([sql.SQL("''::bytea"), *(sql.SQL(_PART).format(key) for key in keys)])
         alike = sql.SQL(" OR ").join(
-            [sql.SQL("false"), *(sql.SQL("strpos({}, {}) > 0").format(key, sql.Literal(_REPLACEMENT)) for key in keys)]
+            [sql.SQL("false"), *(sql.SQL("strpos({}, {}) > 0").format(key, sql.Literal(REPLACEMENT)) for key in keys)]
         )
         whole = "CASE WHEN NOT {} AND ({}) THEN NULL ELSE sha256({}) END"
         return sql.SQL(whole).format(sql.Identifier("final"), alike, parts)

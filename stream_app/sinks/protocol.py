@@ -1,10 +1,33 @@
-"""What a sink tells of a batch that it has written."""
+"""Where a dataset goes: a sink is one file of this folder and one line of registry.py, and no other file asks which.
+
+A sink is what the feed file declares: `[sinks.<name>] of = "<dataset>" to = "<kind>"` and what the kind takes beside
+that, as fields of a subclass. It knows all that others ask of such a destination. Its writer lives as long as a query.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar, Protocol, cast
+
+import duckdb
+from pyspark.sql import DataFrame
+from pyspark.sql.types import StructType
+
+from stream_app.errors import ConfigError
+from stream_app.feeds.parts import ColumnName, Frozen
+from stream_app.feeds.sql import names
+from stream_app.flows.batch import Batch
+from stream_app.flows.flow import Flow
+from stream_app.layers.kind import Kind, Reading
+from stream_app.settings import Settings
+from stream_app.sources.split_rows import Rows
+from stream_app.storage.batch_files import BatchFile
+from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.form import Form
 
 LATE = "late"
 """Counts rows that came after their window or session was final."""
@@ -16,6 +39,16 @@ REASON = "reason:"
 """Begins the counters of reasons, one for each: how often records were refused for it."""
 STATE_ROWS, STATE_BYTES = "state_rows", "state_bytes"
 """Gauges: how many rows the sink itself keeps from batch to batch, and the memory that these take."""
+
+Opened = Callable[[Path], Path]
+"""By which path a file is read, so that nobody can take it away meanwhile (ops/views.py)."""
+
+
+class Guarantee(StrEnum):
+    """How often a row is in the destination after crashes and replays."""
+
+    EXACTLY_ONCE = "exactly once"
+    AT_LEAST_ONCE = "at least once"
 
 
 @dataclass(frozen=True)
@@ -37,3 +70,133 @@ class Report:
     def file(self) -> Path | None:
         """The newest of the files."""
         return self.files[-1] if self.files else None
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a writer may need of the running service."""
+
+    hadoop: Hadoop
+    settings: Settings
+    before_publish: Callable[[], None] = lambda: None
+    """To be called when all is written and nothing visible yet; if it raises, the batch fails."""
+
+
+class Writer(Protocol):
+    """Writes the batches of one query, from one start of it to the next."""
+
+    def prepare(self, columns: StructType) -> None:
+        """Make ready for rows of those columns, or check that the destination is that of this query.
+
+        Called before each start. A query that is begun anew finds an empty destination after it. Raises ConfigError
+        where to go on would skip or repeat rows, UnavailableError where the destination is away for now.
+        """
+
+    def write(self, batch: Batch, frame: DataFrame) -> Report:
+        """Write a batch, which may have been written before, in part or whole: the guarantee holds all the same.
+
+        `frame` has splits where the writer was given Rows to read them by, else the rows themselves.
+        """
+
+
+class Sink(Frozen):
+    """A destination as a feed file declares it."""
+
+    of: ColumnName
+    """The dataset: bronze, quarantine, silver, a window or a session."""
+    to: str
+    """The kind of sink."""
+
+    guarantee: ClassVar[Guarantee]
+    is_divided: ClassVar[bool] = False
+    is_queryable: ClassVar[bool] = True
+    """Whether `make query` and `make show` can read it."""
+    needs: ClassVar[str | None] = None
+    """The setting without which it cannot be written."""
+
+    @abstractmethod
+    def writer(self, flow: Flow, rows: Rows | None, tools: Tools) -> Writer:
+        """Return what writes the flow's batches.
+
+        `rows` reads the splits that a frame has; None where a frame has the rows.
+        """
+
+    def problems(self, kind: Kind) -> Iterator[tuple[str, str]]:  # noqa: ARG002 - most can hold all
+        """Yield why it cannot hold that dataset, each as (key of the declaration, what is wrong)."""
+        yield from ()
+
+    def derives(self, kind: Kind) -> bool:  # noqa: ARG002 - most follow the dataset's files
+        """Return whether its query makes the dataset's rows itself, fresh, and does not follow its files."""
+        return False
+
+    def form(self, kind: Kind) -> Form | None:  # noqa: ARG002 - a table has none
+        """Return what its files are; None where it has none."""
+        return None
+
+    def taken(self, kind: Kind) -> StructType:
+        """Return what its tasks make of the dataset's files."""
+        return kind.columns
+
+    def reading(self, kind: Kind) -> Reading:
+        """Return how they do."""
+        return Reading.plain(kind.columns)
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The topics that it writes to, which must exist before a start."""
+        return frozenset()
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """What no other sink may write to, of any feed: as people call it."""
+        return frozenset()
+
+    def place(self, flow: Flow) -> str:
+        """Return where people find it."""
+        return str(flow.layout.output)
+
+    def select(self, flow: Flow, files: Sequence[BatchFile], opened: Opened) -> str | None:  # noqa: ARG002 - has none
+        """Return the SQL that reads those files, for DuckDB; None where it must be copied."""
+        return None
+
+    def copy_into(self, connection: duckdb.DuckDBPyConnection, flow: Flow, settings: Settings) -> None:
+        """Copy what is to be read into a table of DuckDB, `<feed>.<sink>`, where no file can be."""
+
+    def newest_first(self, kind: Kind) -> str:
+        """Return the order in which `make show` shows it, in SQL."""
+        return kind.newest_first
+
+    def compared(self, kind: Kind) -> tuple[str, str] | None:
+        """Return what the audit compares: columns of the dataset, and of this, in SQL; None where it cannot."""
+        columns = names(kind.columns.names)
+        return columns, columns
+
+    def misplaced(self, flow: Flow, files: Sequence[BatchFile], opened: Opened) -> str | None:  # noqa: ARG002
+        """Return the SQL for rows that are in a wrong folder; None where all are in one."""
+        return None
+
+
+def check_settings(flow: Flow, settings: Settings) -> None:
+    """Raise ConfigError where the setting is missing that the flow's sink needs."""
+    sink = sink_of(flow)
+    if sink.needs and not getattr(settings, sink.needs.lower()).get_secret_value():
+        raise ConfigError(f"{sink.needs}: is not set, and {flow.feed.name} declares {', '.join(sorted(sink.claims))}")
+
+
+def rows_of(flow: Flow) -> Rows:
+    """Return what a flow's tasks make of the files of the layer before."""
+    if flow.derives:
+        return Rows.of(flow.kind)
+    sink = sink_of(flow)
+    reading = sink.reading(flow.kind)
+    return Rows(sink.taken(flow.kind), lambda _split: reading)
+
+
+def topics_of(flow: Flow) -> frozenset[str]:
+    """Return the topics that a flow reads and writes."""
+    return sink_of(flow).topics | ({flow.feed.topic} if flow.upstream is None else set())
+
+
+def sink_of(flow: Flow) -> Sink:
+    """Return where a flow's rows go."""
+    return cast("Sink", flow.to)

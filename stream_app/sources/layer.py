@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame, SparkSession
 
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.settings import Settings
 from stream_app.sources.layer_reader import LayerSource, Options
 from stream_app.sources.split import SPLIT
@@ -29,7 +29,7 @@ def read_layer(spark: SparkSession, flow: Flow, settings: Settings) -> DataFrame
     Files are taken whole, so a batch has at least one.
     """
     assert flow.upstream is not None  # noqa: S101 - bronze reads a topic
-    ledger = flow.layout.replay.absolute() if flow.layer is Layer.SILVER else None
+    ledger = flow.layout.replay.absolute() if flow.derives and flow.kind.takes_replayed else None
     splits = spark.sparkContext.defaultParallelism
     patience = _PATIENCE_IN_DRAIN_SECONDS if settings.drains else _PATIENCE_SECONDS
     max_rows = settings.max_offsets_per_trigger

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,13 +11,67 @@ import pyarrow.parquet as pq
 
 from stream_app.storage import began
 from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.form import WritePart
 from stream_app.storage.planned import merged
+from stream_app.storage.row_counts import count_rows
 
 # Enough row groups in a large batch for every core to read its share, and a bound on what a task holds in memory.
 _ROW_GROUP_ROWS = 50_000
 _ROW_GROUP_BYTES = 32 << 20
 # Below this many rows a row group, copies would be all footer.
 _SMALL_ROW_GROUP = 20_000
+
+
+QUERY = b"query_id"
+"""The key in a file's metadata of the query that wrote it."""
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """The form of Parquet files; storage/form.py has what it is asked for."""
+
+    extension: str = "parquet"
+    says_columns: bool = True
+
+    def part_writer(self, columns: pa.Schema) -> WritePart:
+        """Return what writes rows in exactly those columns, with their metadata."""
+        return lambda batches, path: write((batch.cast(columns) for batch in batches), columns, path)
+
+    def join(self, hadoop: Hadoop, parts: Sequence[Path], target: Path) -> Path:
+        """Merge the parts, unless there is one."""
+        if len(parts) == 1:
+            return parts[0]
+        merge(hadoop, parts, target)
+        return target
+
+    def merge(self, hadoop: Hadoop, files: Sequence[Path], target: Path) -> None:
+        """Merge the files."""
+        merge(hadoop, files, target)
+
+    def holds(self, merged: Path, files: Sequence[Path]) -> bool:
+        """Return whether one query wrote all of them, as far as they tell."""
+        return all(is_of_one_query(merged, file) for file in files)
+
+    def flaw(self, path: Path) -> str:  # noqa: ARG002 - whoever reads its columns says what is wrong
+        """Return nothing: a file's end tells, not its beginning."""
+        return ""
+
+    def rows(self, path: Path) -> int:
+        """Return how many rows a file's footer tells of."""
+        return count_rows(path)
+
+
+def said(path: Path) -> Mapping[bytes, bytes]:
+    """Return what a file says of itself; nothing of one that is no Parquet, or damaged."""
+    try:
+        return pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):  # a CSV has none, and whoever reads a damaged file says so
+        return {}
+
+
+def is_of_one_query(one: Path, other: Path) -> bool:
+    """Return whether one query wrote both, as far as they tell."""
+    return len({said(path).get(QUERY) for path in (one, other)} - {None}) <= 1
 
 
 def write(batches: Iterable[pa.RecordBatch], schema: pa.Schema, target: Path) -> int:

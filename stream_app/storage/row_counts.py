@@ -10,6 +10,8 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
+from stream_app.feeds.sql import text
+
 _SMALLEST_BUFFER = 32 << 20
 _LARGEST_BUFFER = 1 << 30
 
@@ -31,6 +33,16 @@ def csv_dialect(paths: Iterable[Path]) -> str:
 def literal(path: Path) -> str:
     """The path as DuckDB's readers take it: no sign of it is a pattern, and no first part a home or a scheme."""
     return re.sub(r"[*?[]", r"[\g<0>]", str(path.absolute()))
+
+
+def paths(files: Iterable[Path]) -> str:
+    """Return a list of files as SQL, for DuckDB's readers."""
+    return f"[{', '.join(text(literal(file)) for file in files)}]"
+
+
+def read_parquet(files: Iterable[Path]) -> str:
+    """Return the SQL for the rows of those files, whatever the folders above them are: `env=prod` is no column."""
+    return f"read_parquet({paths(files)}, hive_partitioning = false)"
 
 
 @lru_cache(maxsize=10_000)  # each batch asks, for months

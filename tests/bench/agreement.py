@@ -14,9 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from stream_app.flows.flow import Layer
-from stream_app.ops.sql import paths
-from stream_app.storage.row_counts import csv_dialect
+from stream_app.storage.row_counts import csv_dialect, paths
 from tests.bench.contenders import LAYERS, files
 
 REPEATS_STAY = "baseline"
@@ -30,13 +28,13 @@ _DECLARED = f"{_TEXTS}, event_us, amount, lat, lon"
 _TYPED = f"""{_TEXTS}, epoch_us(event_time::TIMESTAMPTZ) AS event_us, amount::DECIMAL(18, 2) AS amount,
     lat::DOUBLE AS lat, lon::DOUBLE AS lon"""
 _COLUMNS = {
-    Layer.BRONZE: _RECORD,
-    Layer.QUARANTINE: _RECORD,
-    Layer.SILVER: f"{_TYPED}, {_COORDINATES}",
-    Layer.GOLD: """epoch_us(window_start) AS start_us, epoch_us(window_end) AS end_us, card_id, txn_count,
+    "bronze": _RECORD,
+    "quarantine": _RECORD,
+    "silver": f"{_TYPED}, {_COORDINATES}",
+    "gold": """epoch_us(window_start) AS start_us, epoch_us(window_end) AS end_us, card_id, txn_count,
         sum_amount::DECIMAL(28, 2) AS sum_amount, avg_amount::DOUBLE AS avg_amount,
         max_amount::DECIMAL(18, 2) AS max_amount""",
-    Layer.RAW_CSV: _TYPED,
+    "raw_csv": _TYPED,
 }
 _MINUTE = 60_000_000
 
@@ -58,7 +56,7 @@ class _Comparison:
             for layer, found in files(output).items():
                 listed = paths(found)
                 reader = f"read_parquet({listed}, hive_partitioning = false)"
-                if layer is Layer.RAW_CSV:
+                if layer == "raw_csv":
                     reader = f"read_csv({listed}, all_varchar = true, {csv_dialect(found)})"
                 self._db.execute(f"CREATE VIEW {_schema(name)}.{layer} AS SELECT {_COLUMNS[layer]} FROM {reader}")
 
@@ -80,14 +78,14 @@ class _Comparison:
     def _wrong_in(self, name: str, records: int) -> list[str]:
         rows = {layer: self._number(f"SELECT count(*) FROM {_schema(name)}.{layer}") for layer in LAYERS}
         found = []
-        if rows[Layer.BRONZE] != records:
-            found.append(f"bronze has {rows[Layer.BRONZE]:,} rows of {records:,}")
+        if rows["bronze"] != records:
+            found.append(f"bronze has {rows['bronze']:,} rows of {records:,}")
         if name == REPEATS_STAY:
-            expected = records - rows[Layer.QUARANTINE]
+            expected = records - rows["quarantine"]
         else:
             expected = self._number(f"SELECT count(DISTINCT txn_id) FROM {_schema(name)}.silver")
-        if rows[Layer.SILVER] != expected:
-            found.append(f"silver has {rows[Layer.SILVER]:,} rows, not {expected:,}")
+        if rows["silver"] != expected:
+            found.append(f"silver has {rows['silver']:,} rows, not {expected:,}")
         if self._digest(f"(SELECT {_DECLARED} FROM {_schema(name)}.raw_csv)") != self._digest(
             f"(SELECT {_DECLARED} FROM {_schema(name)}.silver)"
         ):

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream_app.flows.flow import Layer
 from stream_app.settings import PROJECT, Settings
 from stream_app.storage.batch_files import data_paths
 
@@ -76,9 +75,9 @@ def limit(topic: Topic, output: Path) -> Start:
     return Start("limit", command, {"POLARS_MAX_THREADS": str(CORES)})
 
 
-LAYERS = (Layer.BRONZE, Layer.QUARANTINE, Layer.SILVER, Layer.GOLD, Layer.RAW_CSV)
+LAYERS = ("bronze", "quarantine", "silver", "gold", "raw_csv")
 
 
-def files(output: Path) -> dict[Layer, list[Path]]:
+def files(output: Path) -> dict[str, list[Path]]:
     """The files that a reader of each output sees."""
     return {layer: data_paths(output / FEED / layer) for layer in LAYERS}

@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 from confluent_kafka import Producer
 
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.storage.row_counts import csv_dialect
 from tests.service.harness import broker_and_service, transaction, wait_for
 from tests.service.servers import KafkaBroker
@@ -81,12 +81,12 @@ def _percentiles(flow: Flow, begin: float, end: float) -> dict[str, float]:
 
 
 def _due(flow: Flow, path: Path) -> list[float]:
-    match flow.layer:
-        case Layer.RAW_CSV:
+    match flow.sink:
+        case "raw_csv":
             read = f"read_csv('{path}', all_varchar = true, {csv_dialect([path])})"
             times = f"epoch(event_time::TIMESTAMPTZ) FROM {read}"
-        case Layer.GOLD:
-            watermark = flow.window.watermark.total_seconds()
+        case "gold":
+            watermark = flow.feed.windows[flow.kind.name].watermark.total_seconds()
             times = f"epoch(window_end) + {watermark} FROM read_parquet('{path}')"
         case _:
             times = f"epoch(kafka_ts) FROM read_parquet('{path}')"

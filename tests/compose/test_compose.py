@@ -15,14 +15,13 @@ from pathlib import Path
 import pytest
 
 from stream_app.feeds.load import load_feeds
-from stream_app.flows.flow import Layer, flows
 from stream_app.ops.views import connect
 from stream_app.settings import PROJECT
+from stream_app.sinks.registry import flows
 from tests.ports import free_port
 
 DEADLINE_SECONDS = 900
 # A session is in its folder once it has timed out, or later; what is on a topic has no files.
-UNSEEN = {Layer.SESSIONS, Layer.TOPIC, Layer.TABLE}
 TABLES = ("page_view_counts", "active_users", "user_sessions")
 # What the JVM and pyspark print of themselves, past every logger.
 PRINTED = ("Using incubator modules", "TransformWithStateInPandas Python worker")
@@ -55,7 +54,9 @@ class Stack:
     def rows(self) -> dict[str, int]:
         """How many rows each output holds, as read from this side of the mount, and each table."""
         feeds = load_feeds(self.folder / "conf" / "feeds", self.feeds)
-        shown = [flow for flow in flows(feeds, self.folder / "data" / "output") if flow.layer not in UNSEEN]
+        shown = [
+            flow for flow in flows(feeds, self.folder / "data" / "output") if flow.form and flow.sink != "user_sessions"
+        ]
         database = connect(shown)
         found = {flow.name: database.sql(f"SELECT count(*) FROM {flow.name}").fetchall()[0][0] for flow in shown}
         for table in TABLES if len(feeds) > 1 else ():

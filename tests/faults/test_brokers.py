@@ -48,7 +48,9 @@ def send(cluster: Cluster, topic: str, numbers: range) -> None:
 
 
 COPY = """
-[topics.copied]
+[sinks.copied]
+of = "silver"
+to = "kafka"
 topic = "copied"
 key = "card_id"
 headers = ["txn_id"]

@@ -45,14 +45,25 @@ keys = ["user"]
 ends = { id = "end" }
 gap = "1 minute"
 watermark = "2 minutes"
-[lakes.lake]
-[topics.copy]
+[sinks.raw_csv]
+of = "silver"
+to = "csv"
+[sinks.lake]
+of = "silver"
+to = "lake"
+[sinks.copy]
+of = "silver"
+to = "kafka"
 topic = "copy"
 key = "id"
-[tables.by_user]
+[sinks.postgres_by_user]
 of = "by_user"
-[tables.visits]
+to = "postgres"
+table = "by_user"
+[sinks.postgres_visits]
 of = "visits"
+to = "postgres"
+table = "visits"
 """
 MEGABYTE = 1_000_000
 TAKEN = 110 * MEGABYTE

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka import TopicPartition
 
-from stream_app.flows.flow import Layer
 from tests.service.harness import Service, produce, refusal, transaction, wait_for
 from tests.service.servers import PARTITIONS, Database, KafkaBroker
 
@@ -26,7 +25,7 @@ def used(service: Service, broker: KafkaBroker) -> Service:
 @pytest.mark.proves("Files that people touch are noticed", "bronze", "silver", "windows")
 def test_output_and_checkpoint_that_do_not_belong_together(used: Service) -> None:
     """A checkpoint gone, outputs gone, another's files: each in turn, each mended before the next."""
-    silver, bronze, gold = (used.flows[layer] for layer in (Layer.SILVER, Layer.BRONZE, Layer.GOLD))
+    silver, bronze, gold = (used.flows[layer] for layer in ("silver", "bronze", "gold"))
     kept = used.root.parent / "kept"
     shutil.copytree(used.root, kept)
 

@@ -22,7 +22,9 @@ from tests.service.servers import DatabaseServer, KafkaBroker
 
 SIGNS = "a b [c] {d,e} st*r ? 50% %20 #1 ü's & ~"
 BEYOND = """
-[lakes.lake]
+[sinks.lake]
+of = "silver"
+to = "lake"
 
 [sessions.visits]
 keys = ["card_id"]

@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Callable
 
-from stream_app.flows.flow import Layer
 from tests.helpers import START_MS
 from tests.hostile import elsewhere, record
 from tests.service.harness import Service, transaction
@@ -28,7 +27,7 @@ def test_replay_takes_what_passes_now_once(service: Service, broker: KafkaBroker
     feed_file = service.feeds_path / "transactions.toml"
     feed_file.write_text(feed_file.read_text().replace('"ZAR"]', '"ZAR", "XTS"]'))
     assert "100" in service.op("replay", DRY_RUN="1")
-    assert not service.flows[Layer.SILVER].layout.replay.exists()
+    assert not service.flows["silver"].layout.replay.exists()
     assert "100 records" in service.op("replay", REASON="not_allowed:currency")
     assert "100 records" in service.op("replay", ALLOW="late")
     assert "records" not in service.op("replay", ALLOW="late"), "nothing is taken twice"

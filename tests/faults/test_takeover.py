@@ -10,7 +10,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from stream_app.flows.flow import Layer
 from stream_app.kafka.broker import Broker
 from tests.fixtures.make_outputs import (
     ENRICHED,
@@ -48,8 +47,8 @@ def restore(broker: KafkaBroker, folder: Path) -> list[str]:
 
 def rows(service: Service) -> dict[str, Rows]:
     """The rows of each output, and of what came too late for it."""
-    in_files = [flow for flow in service.flows.values() if flow.layer not in {Layer.TOPIC, Layer.TABLE}]
-    views, late = [flow.sink for flow in in_files], [flow.layout.late_name for flow in in_files if flow.drops_late]
+    in_files = [flow for flow in service.flows.values() if flow.form]
+    views, late = [flow.sink for flow in in_files], [flow.layout.late_name for flow in in_files if flow.stateful]
     return {view: Counter(map(_hashable, service.query(f"SELECT * FROM {view}"))) for view in (*views, *late)}
 
 

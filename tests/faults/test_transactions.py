@@ -7,7 +7,6 @@ import pytest
 from confluent_kafka import Producer
 
 from stream_app.flows import unread
-from stream_app.flows.flow import Layer
 from stream_app.ops.status import status
 from tests.ports import free_port
 from tests.service.harness import Service, transaction, wait_for
@@ -35,7 +34,7 @@ def keys(service: Service, layer: str = "silver") -> set[int]:
 
 
 def _bronze(service: Service) -> tuple[int | None, str]:
-    (bronze,) = [row for row in status(service.root, tuple(service.flows.values())).sinks if row.sink == Layer.BRONZE]
+    (bronze,) = [row for row in status(service.root, tuple(service.flows.values())).sinks if row.sink == "bronze"]
     return bronze.held, bronze.state
 
 
@@ -97,7 +96,7 @@ def test_a_damaged_batch_is_told_with_what_to_do_and_stepped_over_by_setting(
         assert "make reset FEED=transactions SINK=bronze" in log.splitlines()[-1]
         service.drain(FAIL_ON_DATA_LOSS="false")
         assert keys(service) == {*range(10), *range(20, 30)}
-        noted = unread.read(service.flows[Layer.BRONZE])
+        noted = unread.read(service.flows["bronze"])
         assert noted == {0: [unread.Unread(0, 11, 21, "the batch is damaged (CRC)")]}
         assert service.audit().wrong == []
     finally:

@@ -9,6 +9,7 @@ from typing import Any
 
 from confluent_kafka import Consumer
 
+from stream_app.sinks.protocol import sink_of
 from tests.service.harness import Service
 from tests.service.servers import KafkaBroker
 
@@ -28,9 +29,15 @@ def event(number: int, at: float, user: int, session: str, event_type: str, page
     return str(record["user_id"]), json.dumps(record).encode(), int(at * 1000)
 
 
+def topic_of(service: Service, sink: str) -> str:
+    """The topic that a sink writes to."""
+    (topic,) = sink_of(service.flows[sink]).topics
+    return topic
+
+
 def check_topic(service: Service, broker: KafkaBroker) -> None:
     """A consumer that drops repeats by the header sees each row of silver once."""
-    seen = _consumed(broker, service.feed.topics["enriched_activity"].topic, service.count("silver"))
+    seen = _consumed(broker, topic_of(service, "enriched_activity"), service.count("silver"))
     assert seen.keys() == {str(row[0]) for row in service.query("SELECT event_id FROM silver")}
     one = next(iter(seen.values()))
     assert one.keys() == {*service.feed.fields, "kafka_ts", "topic", "partition", "offset", "processing_time"}

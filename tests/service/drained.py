@@ -58,7 +58,44 @@ window = "1 minute"
 watermark = "2 minutes"
 measures = { warmest = "max(celsius)", readings = "count" }
 
-[lakes.archive]
+[sinks.archive]
+of = "silver"
+to = "lake"
+
+[sinks.dead_letters]
+of = "quarantine"
+to = "kafka"
+topic = "readings-refused"
+key = "key"
+headers = ["partition", "offset"]
+
+[sinks.warmest_out]
+of = "warmest"
+to = "kafka"
+topic = "readings-warmest"
+key = "sensor"
+
+[sinks.warmest_csv]
+of = "warmest"
+to = "csv"
+
+[sinks.all_records]
+of = "bronze"
+to = "lake"
+
+[sinks.records_csv]
+of = "bronze"
+to = "csv"
+
+[sinks.refused_table]
+of = "quarantine"
+to = "postgres"
+table = "refused"
+
+[sinks.readings_table]
+of = "silver"
+to = "postgres"
+table = "readings"
 """
 
 SIZES = """
@@ -76,14 +113,23 @@ future_tolerance = "1 hour"
 [dedupe]
 key = "id"
 within = "1 hour"
-[topics.takes]
+[sinks.raw_csv]
+of = "silver"
+to = "csv"
+[sinks.takes]
+of = "silver"
+to = "kafka"
 topic = "sizes-takes"
 key = "id"
-[topics.refuses]
+[sinks.refuses]
+of = "silver"
+to = "kafka"
 topic = "sizes-refuses"
 key = "id"
 headers = ["id"]
 """
+OUT = ("readings-refused", "readings-warmest")
+"""The topics that readings is sent to."""
 LARGE, SMALL = {"max.message.bytes": "104857600"}, {"max.message.bytes": "1040000"}
 BYTES = [100, 1_048_300, 100, 1_000_000, 2_000_000, 8_000_000, *[300] * 500]
 """Of the records of the feed sizes."""
@@ -143,7 +189,7 @@ def copied(drained: Drained, class_archive: Path, tmp_path: Path) -> Iterator[Se
 
 
 def _fill_topics(broker: KafkaBroker, services: dict[str, Service]) -> None:
-    for topic in ("transactions", "user_activity", "enriched_activity", "readings", "order", "order-out"):
+    for topic in ("transactions", "user_activity", "enriched_activity", "readings", "order", "order-out", *OUT):
         broker.create_topic(topic)
     for topic, config in (("sizes", LARGE), ("sizes-takes", LARGE), ("sizes-refuses", SMALL)):
         broker.create_topic(topic, PARTITIONS, **config)

@@ -21,10 +21,11 @@ from pydantic import SecretStr
 
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
-from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.flows.flow import Flow
 from stream_app.ops.audit import Report, reconcile
 from stream_app.ops.views import connect
 from stream_app.settings import PROJECT, Settings
+from stream_app.sinks.registry import flows
 from stream_app.storage.offsets import by_partition
 from tests.helpers import Deadline
 from tests.ports import free_port
@@ -156,7 +157,7 @@ class Service:
         return True
 
     def audit(self) -> Report:
-        return reconcile(self.flows[Layer.BRONZE], self.settings)
+        return reconcile(self.flows["bronze"], self.settings)
 
     def query(self, sql: str) -> list[tuple[object, ...]]:
         """DuckDB over the outputs, each layer a view; begun again if retention took a file away meanwhile."""

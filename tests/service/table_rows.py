@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import psycopg
+import pyarrow as pa
+from pyspark.sql.types import StructType
 
 from stream_app.flows.batch import planned
 from stream_app.flows.flow import Flow
-from stream_app.sinks.postgres import Upsert
+from stream_app.settings import Settings
+from stream_app.sinks.postgres import PostgresSink, Work
+from stream_app.sinks.protocol import Tools
+from stream_app.storage.filesystem import Hadoop
 from tests.helpers import commit, plan
 from tests.service.servers import Database
 
@@ -17,8 +23,20 @@ def run(
     flow: Flow, database: Database, batch_id: int, columns: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
     """Write a planned batch."""
+    values = zip(*rows, strict=True)
+    arrays = [pa.array(list(column)) for column in values] or [pa.array([], pa.string()) for _ in columns]
+    batch = pa.RecordBatch.from_arrays(arrays, list(columns))
     with psycopg.connect(database.url) as connection:
-        Upsert.of(flow, columns, planned(flow, batch_id)).run(connection, rows)
+        Work.of(flow, table_of(flow), columns, planned(flow, batch_id)).run(connection, iter([batch]))
+
+
+def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
+    """Do what a start does before the first batch."""
+    table_of(flow).writer(flow, None, Tools(cast(Hadoop, None), settings)).prepare(columns)
+
+
+def table_of(flow: Flow) -> PostgresSink:
+    return PostgresSink.model_validate(flow.to)
 
 
 def write(

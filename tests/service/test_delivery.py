@@ -37,7 +37,7 @@ def sent(servers: str, topic: str, rows: Sequence[Row], batch_rows: int = 1000) 
     columns = zip(*((k, v, 7, i, str(i).encode()) for i, (k, v) in enumerate(rows)), strict=True)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
     table = pa.table(arrays, schema=schema)
-    told = Delivery(topic, ("id",), settings).send(iter(table.to_batches(batch_rows)))
+    told = Delivery(topic, ("id",), settings.kafka).send(iter(table.to_batches(batch_rows)))
     return [row for batch in told for row in batch.to_pylist()]
 
 

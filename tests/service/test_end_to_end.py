@@ -7,8 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from stream_app.flows.flow import Layer
-from stream_app.ops.sql import text
+from stream_app.feeds.sql import text
 from stream_app.storage.batch_files import data_paths
 from tests.service.drained import ABORTED, COUNT, Drained
 from tests.service.harness import Service
@@ -114,7 +113,7 @@ def test_the_csv_is_silver(service: Service) -> None:
 def test_any_reader_of_plain_files_reads_them(service: Service) -> None:
     """Each is read by DuckDB and pandas as a plain folder, with the design's columns and types (Spark: tests/spark)."""
     for layer, columns in COLUMNS.items():
-        folder = service.flows[Layer(layer)].layout.output
+        folder = service.flows[layer].layout.output
         frame = pd.read_parquet(folder)
         assert list(frame.columns) == columns
         assert len(frame) == service.count(layer)
@@ -123,7 +122,7 @@ def test_any_reader_of_plain_files_reads_them(service: Service) -> None:
             schema = pq.read_schema(path)
             for (of, column), type_name in TYPES.items():
                 assert of != layer or str(schema.field(column).type) == type_name, (path, column)
-    csv = service.flows[Layer.RAW_CSV].layout.output
+    csv = service.flows["raw_csv"].layout.output
     frames = [pd.read_csv(path) for path in data_paths(csv)]
     assert all(list(frame.columns) == FIELDS for frame in frames)
     assert sum(map(len, frames)) == service.count("silver")

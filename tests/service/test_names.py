@@ -7,7 +7,8 @@ import json
 import pytest
 from confluent_kafka import Consumer
 
-from stream_app.ops.sql import name
+from stream_app.feeds.sql import name
+from tests.service.activity import topic_of
 from tests.service.drained import Drained
 from tests.service.harness import Service
 from tests.service.servers import KafkaBroker
@@ -39,7 +40,7 @@ def test_every_layer_and_every_table(service: Service, drained: Drained) -> None
 
 
 def test_what_is_sent_to_another_topic(service: Service, broker: KafkaBroker) -> None:
-    sent = consumed(broker, service.feed.topics["select"].topic, 3)
+    sent = consumed(broker, topic_of(service, "select"), 3)
     assert {each["user"] for each in sent} == {"u0", "u1", "u3"}
     assert all(each.keys() == {*service.feed.fields, *COORDINATES} for each in sent)
 

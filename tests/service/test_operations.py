@@ -15,7 +15,6 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from stream_app.flows.flow import Layer
 from tests.ports import free_port
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import PARTITIONS, KafkaBroker
@@ -106,7 +105,7 @@ def _check_metrics(service: Service, port: int) -> None:
         assert metrics["stream_app_up", sink] == 1
         assert metrics["stream_app_batches_total", sink] == metrics["stream_app_batch_seconds_count", sink] > 0
         assert metrics["stream_app_seconds_since_progress", sink] < 600
-        assert (metrics["stream_app_restarts_total", sink] > 0) == (sink == Layer.RAW_CSV)
+        assert (metrics["stream_app_restarts_total", sink] > 0) == (sink == "raw_csv")
     assert metrics["stream_app_rows_in_total", "silver"] == metrics["stream_app_rows_out_total", "bronze"] == 203
     assert metrics["stream_app_rows_out_total", "silver"] == metrics["stream_app_state_rows", "silver"] == 200
     assert metrics["stream_app_repeats_dropped_total", "silver"] == 2
@@ -115,7 +114,7 @@ def _check_metrics(service: Service, port: int) -> None:
     )
     assert metrics["stream_app_records_behind", "bronze"] == 0
     assert metrics["stream_app_file_bytes_total", "bronze"] == sum(
-        f.path.stat().st_size for f in service.flows[Layer.BRONZE].files()
+        f.path.stat().st_size for f in service.flows["bronze"].files()
     )
     assert metrics["stream_app_watermark_age_seconds", "gold"] > 300
 
@@ -146,7 +145,7 @@ def test_what_is_late_is_taken_by_a_replay_once_and_given_back_by_a_reset(copied
     silver, quarantine = copied.count("silver"), copied.count("quarantine")
     (late,) = copied.query("SELECT count(*) FROM quarantine WHERE reasons = ['late']")[0]
     assert "records are in the ledger" not in copied.op("replay", ALLOW="late", DRY_RUN="1")
-    assert not copied.flows[Layer.SILVER].layout.replay.exists()
+    assert not copied.flows["silver"].layout.replay.exists()
     told = re.search(r"^(\d+) records are in the ledger", copied.op("replay", ALLOW="late"), re.MULTILINE)
     assert told
     assert 50 < (taken := int(told[1])) <= int(str(late))

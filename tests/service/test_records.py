@@ -11,13 +11,13 @@ from confluent_kafka import Producer, TopicPartition
 
 from stream_app.errors import StreamAppError
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer
 from stream_app.flows.unread import Unread
 from stream_app.settings import Settings
 from stream_app.sources import topic_partition as module
 from stream_app.sources.split import encoded
 from stream_app.sources.topic_partition import OffsetRange
 from stream_app.sources.topic_records import Records
+from tests.helpers import flow_of
 from tests.ports import free_port
 from tests.service.servers import KafkaBroker
 
@@ -34,7 +34,7 @@ def topic(broker: KafkaBroker) -> str:
 
 
 def reader(servers: str, feed: Feed, topic: str, **settings: Any) -> Records:
-    bronze = Flow(feed.model_copy(update={"topic": topic}), Layer.BRONZE, Path())
+    bronze = flow_of(feed.model_copy(update={"topic": topic}), "bronze", Path())
     return Records(bronze, Settings(kafka_bootstrap_servers=servers, **settings))
 
 

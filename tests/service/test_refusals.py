@@ -7,7 +7,6 @@ import shutil
 
 import pytest
 
-from stream_app.flows.flow import Layer
 from tests.ports import free_port
 from tests.service.harness import Service, refusal, wait_for
 
@@ -15,7 +14,7 @@ from tests.service.harness import Service, refusal, wait_for
 @pytest.mark.proves("Files that people touch are noticed", "bronze", "silver", "windows")
 def test_output_and_checkpoint_that_do_not_belong_together(copied: Service) -> None:
     """A checkpoint gone, outputs gone, another's files: each in turn, each mended before the next."""
-    silver, bronze, gold = (copied.flows[layer] for layer in (Layer.SILVER, Layer.BRONZE, Layer.GOLD))
+    silver, bronze, gold = (copied.flows[layer] for layer in ("silver", "bronze", "gold"))
     kept = copied.root.parent / "kept"
     shutil.move(bronze.layout.output, kept)
     assert "make reset FEED=transactions SINK=bronze" in refusal(copied)

@@ -18,15 +18,15 @@ from stream_app.admission import ownership
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
-from stream_app.flows.flow import Flow, flows
-from stream_app.ops.tables import copy_tables
+from stream_app.feeds.sinks import SinkTable
+from stream_app.flows.flow import Flow
 from stream_app.settings import PROJECT, Settings
-from stream_app.sinks.postgres import prepare
 from stream_app.sinks.postgres_connection import connect
 from stream_app.sinks.postgres_identity import Identity, digest
+from stream_app.sinks.registry import flows
 from tests.helpers import app_settings, at, commit, plan
 from tests.service.servers import Database
-from tests.service.table_rows import write
+from tests.service.table_rows import prepare, table_of, write
 
 FEED = load_feeds(PROJECT / "conf" / "feeds", ("user_activity",))[0]
 WINDOWS = (
@@ -226,7 +226,7 @@ def test_queries_and_the_audit_do_not_see_the_digest(settings: Settings, databas
     write(flow, database, 0, WINDOWS.names, [window("/", 4)])
     with duckdb.connect() as copy:
         copy.execute("CREATE SCHEMA user_activity")
-        copy_tables(copy, [flow], settings)
+        table_of(flow).copy_into(copy, flow, settings)
         found = copy.sql("FROM user_activity.postgres_page_view_counts")
         assert found.columns == [*WINDOWS.names, "final"]
         assert found.fetchall() == [(*window("/", 4), False)]
@@ -235,7 +235,8 @@ def test_queries_and_the_audit_do_not_see_the_digest(settings: Settings, databas
 @pytest.mark.parametrize("name", ["incoming", "excluded", "t", "i", "user", "table", "final", "order"])
 def test_a_table_may_have_any_name(settings: Settings, database: Database, name: str) -> None:
     """Also one that the SQL of a batch would use for itself."""
-    feed = FEED.model_copy(update={"tables": {name: FEED.tables["page_view_counts"]}})
+    sink = SinkTable.model_validate({"of": "page_view_counts", "to": "postgres", "table": name})
+    feed = FEED.model_copy(update={"sinks": {f"postgres_{name}": sink}})
     flow = bound(settings.output_path, name, feed)
     prepare(flow, settings, WINDOWS)
     for batch in range(2):

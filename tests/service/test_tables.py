@@ -13,12 +13,12 @@ from pyspark.sql.types import LongType, StructType, TimestampType
 from stream_app.admission import ownership
 from stream_app.errors import ConfigError, UnavailableError
 from stream_app.feeds.load import load_feeds
-from stream_app.flows.flow import Flow, flows
+from stream_app.flows.flow import Flow
 from stream_app.settings import PROJECT, Settings
-from stream_app.sinks.postgres import prepare
+from stream_app.sinks.registry import flows
 from tests.helpers import app_settings, commit, plan
 from tests.service.servers import Database
-from tests.service.table_rows import run
+from tests.service.table_rows import prepare, run
 
 COLUMNS = StructType().add("window_start", TimestampType()).add("window_end", TimestampType())
 COLUMNS = COLUMNS.add("active_users", LongType())

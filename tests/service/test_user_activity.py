@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from stream_app.ops.sql import text
+from stream_app.feeds.sql import text
 from tests.service.activity import check_topic
 from tests.service.drained import COUNT, HOSTILE_PAGES, LATE, Drained
 from tests.service.harness import Service
@@ -47,7 +47,7 @@ def test_the_audit_names_a_table_that_was_tampered_with(
     database.change("DELETE FROM user_sessions WHERE final AND outcome = 'ended'")
     other = replace(service, environment=service.environment | {"DATABASE_URL": database.url})
     windows, sessions = other.audit().wrong
-    assert windows.startswith("postgres_active_users is not what silver's final windows add up to")
+    assert windows.startswith("postgres_active_users is not what silver's final windows are")
     assert sessions.startswith("postgres_user_sessions is not what silver's final sessions are")
 
 

@@ -9,7 +9,6 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from stream_app.flows.flow import Layer
 from tests.service.harness import Service, transaction
 from tests.service.servers import KafkaBroker
 
@@ -36,4 +35,4 @@ def status(service: Service, sink: str) -> dict[str, Any]:
 
 def obstacle(service: Service) -> Path:
     """Where a folder makes each batch of the CSV fail, whatever a restart clears away."""
-    return service.flows[Layer.RAW_CSV].checkpoint.path / ".last_file.tmp"
+    return service.flows["raw_csv"].checkpoint.path / ".last_file.tmp"

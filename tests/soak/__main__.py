@@ -66,7 +66,7 @@ def follow(service: Service) -> list[int]:
         time.sleep(10)
         memory.append(meter.memory(service.process.pid))
         shown = (
-            f"{flow.layer} {committed.batch_id} ({len(batch_files(flow.layout.output, flow.layer))} files)"
+            f"{flow.sink} {committed.batch_id} ({len(batch_files(flow.layout.output, flow.sink))} files)"
             for flow in service.flows.values()
             if (committed := flow.checkpoint.last_committed())
         )
@@ -81,9 +81,9 @@ def verdict(service: Service) -> list[str]:
     for sink, _batch, seconds in LINE.findall(service.log.read_text()):
         times.setdefault(sink, []).append(float(seconds))
     for flow in service.flows.values():
-        seconds = times.get(str(flow.layer), [])
+        seconds = times.get(flow.sink, [])
         parts = [seconds[i : i + 100] for i in range(0, len(seconds), max(100, len(seconds) // 10))]
-        print(f"{flow.layer}: median seconds by hundreds", [round(statistics.median(part), 3) for part in parts])
+        print(f"{flow.sink}: median seconds by hundreds", [round(statistics.median(part), 3) for part in parts])
         if len(seconds) >= 300:
             second, last = statistics.median(seconds[100:200]), statistics.median(seconds[-100:])
             print(f"  the last hundred takes {last / second:.2f} times the second hundred")

@@ -9,10 +9,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from stream_app.admission.admit import Admission
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Layer, flows
 from stream_app.kafka.broker import Broker
 from stream_app.runtime.pipeline import Pipeline
 from stream_app.sinks.protocol import Report
+from stream_app.sinks.registry import flows
 from tests.helpers import UNUSUAL, app_settings
 
 
@@ -21,10 +21,10 @@ class Service:
 
     def __init__(self, spark: SparkSession, feed: Feed, root: Path) -> None:
         self.spark = spark
-        self.flows = {flow.layer: flow for flow in flows([feed], root)}
+        self.flows = {flow.sink: flow for flow in flows([feed], root)}
         self.root = root
 
-    def drain(self, layer: Layer, after: Callable[[int], None] = lambda _: None, **settings: Any) -> list[Report]:
+    def drain(self, layer: str, after: Callable[[int], None] = lambda _: None, **settings: Any) -> list[Report]:
         """Run one flow until it has taken everything, as TRIGGER_INTERVAL=available-now does; `after` each batch."""
         flow, batches = self.flows[layer], list[Report]()
         drains = app_settings(self.root, trigger_interval="available-now", **settings)

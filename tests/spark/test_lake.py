@@ -8,8 +8,7 @@ from pyspark.sql.types import DateType
 
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
-from stream_app.feeds.parts import Lake
-from stream_app.flows.flow import Layer
+from stream_app.feeds.sinks import SinkTable
 from stream_app.settings import PROJECT
 from stream_app.storage.batch_files import partitions
 from tests.helpers import START_MS, Row, at, write_planned
@@ -34,10 +33,10 @@ def row(day: int) -> Row:
 def test_five_thousand_dates_are_few_folders_and_another_span_divides_a_batch_anew(
     spark: SparkSession, service: Service, feed: Feed
 ) -> None:
-    lake = service.flows[Layer.LAKE]
-    silver = service.flows[Layer.SILVER]
+    lake = service.flows["lake"]
+    silver = service.flows["silver"]
     write_planned(silver, 0, [row(day) for day in range(DATES)])
-    service.drain(Layer.LAKE)
+    service.drain("lake")
     today = lake.checkpoint.planned(0).time_ms // DAY_MS
     near = 400 + 1 - (today - START_MS // DAY_MS)
     assert len(partitions(lake.layout.output)) == near + 1
@@ -48,8 +47,8 @@ def test_five_thousand_dates_are_few_folders_and_another_span_divides_a_batch_an
     # as after a death before the commit, and a feed file that was changed meanwhile
     for path in (lake.checkpoint.path / "commits").iterdir():
         path.unlink()
-    lakes = {"lake": Lake.model_validate({"dates": "10 days"})}
-    Service(spark, feed.model_copy(update={"lakes": lakes}), service.root).drain(Layer.LAKE)
+    sinks = {"lake": SinkTable.model_validate({"of": "silver", "to": "lake", "dates": "10 days"})}
+    Service(spark, feed.model_copy(update={"sinks": sinks}), service.root).drain("lake")
     found = spark.read.parquet(str(lake.layout.output))
     assert found.select("offset").distinct().count() == found.count() == DATES
     assert found.where("event_date = DATE'0001-01-01'").count() == DATES - (near - 390)

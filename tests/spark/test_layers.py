@@ -11,10 +11,9 @@ from pyspark.sql.types import DecimalType, LongType, StringType, TimestampType
 
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer
-from stream_app.layers.gold import gold
+from stream_app.layers.windows import windows as gold
 from stream_app.ops import views
-from tests.helpers import START, Row, at, silver_row
+from tests.helpers import START, Row, at, flow_of, silver_row
 
 
 def silver_frame(spark: SparkSession, feed: Feed, rows: Sequence[Row]) -> DataFrame:
@@ -49,10 +48,12 @@ def test_gold_is_to_the_cent_and_its_columns_are_the_design_s(spark: SparkSessio
 
 
 def test_gold_s_files_have_the_types_that_the_views_promise(feed: Feed, spark: SparkSession, tmp_path: Path) -> None:
-    flow = Flow(feed, Layer.GOLD, tmp_path)
+    flow = flow_of(feed, "gold", tmp_path)
     before = views.connect([flow]).sql("SELECT * FROM gold")
     promised = list(zip(before.columns, map(str, before.types), strict=True))
-    gold(silver_frame(spark, feed, [silver_row(0)]), feed, flow.window).write.parquet(str(tmp_path / "written"))
+    gold(silver_frame(spark, feed, [silver_row(0)]), feed, flow.feed.windows[flow.kind.name]).write.parquet(
+        str(tmp_path / "written")
+    )
     after = duckdb.sql(f"SELECT * FROM '{tmp_path / 'written'}/*.parquet'")
     assert list(zip(after.columns, map(str, after.types), strict=True)) == promised
 
@@ -91,7 +92,7 @@ def test_sums_of_longs_have_room_for_any(spark: SparkSession, tmp_path: Path) ->
     made = Feed.model_validate(LONGS)
     rows = [(at(n), f"k{n % 2}", TOP if n % 2 else -TOP - 1, n) for n in range(10)]
     frame = gold(spark.createDataFrame(rows, schema.fields(made)), made, made.windows["gold"])
-    flow = Flow(made, Layer.GOLD, tmp_path)
+    flow = flow_of(made, "gold", tmp_path)
     promised = views.connect([flow]).sql("SELECT * FROM gold")
     frame.write.parquet(str(tmp_path / "written"))
     written = duckdb.sql(f"SELECT * FROM '{tmp_path / 'written'}/*.parquet' ORDER BY k")

@@ -8,9 +8,10 @@ import pytest
 
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
-from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.feeds.sql import view
+from stream_app.flows.flow import Flow
 from stream_app.ops import views
-from stream_app.ops.sql import view
+from stream_app.sinks.registry import flows
 from tests.helpers import at, bronze_row, commit, plan, write_layer
 from tests.hostile import FEED, record
 from tests.spark.conftest import Service
@@ -34,7 +35,7 @@ RECORDS = [
 def drained(service: Service) -> dict[str, Flow]:
     """All that the feed makes of the records, a batch for each list of them."""
     (service.root / "order").mkdir(parents=True)
-    bronze, offset = service.flows[Layer.BRONZE], 0
+    bronze, offset = service.flows["bronze"], 0
     for batch, records in enumerate(RECORDS):
         rows = [bronze_row(offset + i, one) for i, one in enumerate(records)]
         write_layer(bronze, batch, rows)
@@ -43,9 +44,9 @@ def drained(service: Service) -> dict[str, Flow]:
         commit(bronze, batch)
     found = {flow.sink: flow for flow in flows([bronze.feed], service.root)}
     for sink, flow in found.items():
-        if sink != Layer.BRONZE:
-            service.flows[flow.layer] = flow
-            service.drain(flow.layer, max_offsets_per_trigger=1)
+        if sink != "bronze":
+            service.flows[flow.sink] = flow
+            service.drain(flow.sink, max_offsets_per_trigger=1)
     return found
 
 

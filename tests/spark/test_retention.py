@@ -12,10 +12,11 @@ from pyspark.sql import SparkSession
 from stream_app import logs
 from stream_app.feeds.feed import Feed
 from stream_app.flows import lineage
-from stream_app.flows.flow import Flow, Layer, flows
-from stream_app.layers import raw_csv
+from stream_app.flows.flow import Flow
 from stream_app.runtime import retention
 from stream_app.runtime.retention import Retention
+from stream_app.sinks.csv import header
+from stream_app.sinks.registry import flows
 from stream_app.storage import checkpoint
 from stream_app.storage.batch_files import batch_files
 from stream_app.storage.filesystem import Hadoop
@@ -53,7 +54,7 @@ class Folder:
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
-        return [(file.first, file.last) for file in batch_files(self.silver.layout.output, Layer.SILVER)]
+        return [(file.first, file.last) for file in batch_files(self.silver.layout.output, "silver")]
 
     @property
     def rows(self) -> list[int]:
@@ -229,15 +230,15 @@ def test_many_batches_leave_few_files(folder: Folder) -> None:
 
 def test_the_mirror_is_merged_with_one_header(folder: Folder) -> None:
     mirror = folder.flows[4]
-    header = raw_csv.header(mirror.feed)
+    first_line = header(mirror.kind).decode()
     for batch in range(BATCHES):
         path = write_layer(mirror, batch, []).path
-        path.with_suffix(".csv").write_text(f"{header}{batch}\r\n", newline="")
+        path.with_suffix(".csv").write_text(f"{first_line}{batch}\r\n", newline="")
         path.unlink()
     folder.tidy()
     merged, *rest = mirror.files()
     assert len(rest) == 2
-    assert merged.path.read_bytes().decode() == header + "".join(f"{n}\r\n" for n in range(9))
+    assert merged.path.read_bytes().decode() == first_line + "".join(f"{n}\r\n" for n in range(9))
 
 
 def test_a_folder_that_fails_is_told_and_does_not_stop_the_others(
@@ -246,7 +247,7 @@ def test_a_folder_that_fails_is_told_and_does_not_stop_the_others(
     tidy: Callable[..., None] = Retention._tidy
 
     def fail_first(self: Retention, flow: Flow, path: Path, prefix: str) -> None:
-        if flow.layer is Layer.BRONZE:
+        if flow.sink == "bronze":
             raise OSError("disk full")
         tidy(self, flow, path, prefix)
 

@@ -13,12 +13,13 @@ from pyspark.sql.streaming.stateful_processor import StatefulProcessorHandle
 
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
-from stream_app.flows.flow import Flow, Layer
-from stream_app.layers import sessions as layer
+from stream_app.feeds.sql import text
+from stream_app.flows.flow import Flow
+from stream_app.layers import recompute
+from stream_app.layers import session_state as layer
 from stream_app.layers.runs import Runs
-from stream_app.layers.sessions import sessions
-from stream_app.ops import recompute, views
-from stream_app.ops.sql import text
+from stream_app.layers.session_state import sessions
+from stream_app.ops import views
 from stream_app.settings import PROJECT
 from stream_app.sources.layer import read_layer
 from stream_app.sources.split_rows import Rows
@@ -33,9 +34,8 @@ Session = tuple[str, float, float, int, str]
 
 @pytest.fixture
 def feed() -> Feed:
-    """The shipped feed, with its sessions under the name of their layer."""
-    shipped = load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])[0]
-    return shipped.model_copy(update={"sessions": {"sessions": shipped.sessions["user_sessions"]}})
+    """The shipped feed."""
+    return load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])[0]
 
 
 class Activity:
@@ -43,8 +43,8 @@ class Activity:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.flow = service.flows[Layer.SESSIONS]
-        self._silver = service.flows[Layer.SILVER]
+        self.flow = service.flows["user_sessions"]
+        self._silver = service.flows["silver"]
         self._batches = self._records = 0
 
     def write(self, *records: tuple[str, float, str] | tuple[str, float]) -> None:
@@ -55,7 +55,7 @@ class Activity:
     def drain(self, *records: tuple[str, float, str] | tuple[str, float], **settings: Any) -> list[Session]:
         """Write the file, let Spark read it, and return all sessions that stand then."""
         self.write(*records)
-        self.service.drain(Layer.SESSIONS, **settings)
+        self.service.drain("user_sessions", **settings)
         return self.found()
 
     def found(self) -> list[Session]:
@@ -72,7 +72,7 @@ class Activity:
         planned = self.flow.checkpoint.last_committed()
         assert planned is not None
         rows = f'(({views.select(self._silver)}) ANTI JOIN ({views.select_late(self.flow)}) USING ("offset"))'
-        sql = recompute.sessions(self.flow.session, "event_time", rows, planned.watermark_ms)
+        sql = recompute.sessions(self.flow.feed.sessions[self.flow.kind.name], "event_time", rows, planned.watermark_ms)
         return duckdb.sql(f"{sql} ORDER BY ALL").fetchall()
 
     def _row(self, session: str, seconds: float, event_type: str = "click") -> Row:
@@ -92,10 +92,10 @@ START, END = "session_start", "session_end"
 
 
 def test_the_columns_are_those_of_the_view(activity: Activity) -> None:
-    before = views.connect([activity.flow]).sql("SELECT * FROM sessions")
+    before = views.connect([activity.flow]).sql("SELECT * FROM user_sessions")
     promised = list(zip(before.columns, map(str, before.types), strict=True))
     activity.drain(("a", 0, START), ("a", 90.25, END), ("b", 500))
-    after = views.connect([activity.flow]).sql("SELECT * FROM sessions")
+    after = views.connect([activity.flow]).sql("SELECT * FROM user_sessions")
     assert list(zip(after.columns, map(str, after.types), strict=True)) == promised
     assert after.fetchall() == [("a", "user of a", at(0), at(90.25), 90.25, 2, "ended")]
 
@@ -105,7 +105,7 @@ def test_a_session_that_is_ended_and_one_that_is_just_left(activity: Activity) -
     activity.write(("a", 0, START), ("a", 30), ("a", 60, END), ("b", 10, START), ("b", 50))
     for newest in (60 + 119.999, 60 + 120, 50 + GAP + 119, 50 + GAP + 120):
         activity.write(("x", newest))
-    activity.service.drain(Layer.SESSIONS, max_offsets_per_trigger=1)
+    activity.service.drain("user_sessions", max_offsets_per_trigger=1)
     assert activity.found() == [("a", 0, 60, 3, "ended"), ("b", 10, 50, 2, "timed_out")]
     assert list(rows_by_batch(activity.flow)) == [3, 5]
     assert activity.late() == []
@@ -153,9 +153,9 @@ def random_activity(activity: Activity, seed: int, batches: int) -> None:
 
 def test_duckdb_finds_the_same_sessions_in_the_same_files(activity: Activity) -> None:
     random_activity(activity, 1, 12)
-    activity.service.drain(Layer.SESSIONS, max_offsets_per_trigger=25)
+    activity.service.drain("user_sessions", max_offsets_per_trigger=25)
     expected = activity.expected()
-    stands = views.connect([activity.flow]).sql("SELECT * FROM sessions ORDER BY ALL").fetchall()
+    stands = views.connect([activity.flow]).sql("SELECT * FROM user_sessions ORDER BY ALL").fetchall()
     assert stands == expected
     assert len(expected) > 20
     assert {row[-1] for row in expected} == {"ended", "timed_out"}
@@ -165,7 +165,7 @@ def test_duckdb_finds_the_same_sessions_in_the_same_files(activity: Activity) ->
 def test_a_batch_that_is_run_again_makes_the_same_rows(activity: Activity) -> None:
     """As after a death between the rows and the commit: Spark runs the last batch again, on the state before it."""
     random_activity(activity, 3, 6)
-    activity.service.drain(Layer.SESSIONS, max_offsets_per_trigger=25)
+    activity.service.drain("user_sessions", max_offsets_per_trigger=25)
     before, commits = rows_by_batch(activity.flow), activity.flow.checkpoint.path / "commits"
     newest = max(int(path.name) for path in commits.iterdir() if path.name.isdigit())
     for path in data_paths(activity.flow.layout.output):
@@ -175,7 +175,7 @@ def test_a_batch_that_is_run_again_makes_the_same_rows(activity: Activity) -> No
     assert rows_by_batch(activity.flow) != before, "the batch had rows"
     for name in (str(newest), f".{newest}.crc"):
         (commits / name).unlink(missing_ok=True)
-    activity.service.drain(Layer.SESSIONS, max_offsets_per_trigger=25)
+    activity.service.drain("user_sessions", max_offsets_per_trigger=25)
     assert rows_by_batch(activity.flow) == before
 
 
@@ -200,7 +200,7 @@ def test_a_long_session_goes_on_from_a_checkpoint_of_before(
     assert activity.drain(*(("a", 30 + n / 100) for n in range(2_500))) == []
     assert activity.drain(("a", 20.005, END), ("a", 20.005)) == []
     found = activity.drain(("x", 5000), ("x", 9000)) + activity.drain(("x", 9001))
-    assert activity.expected() == views.connect([activity.flow]).sql("FROM sessions ORDER BY ALL").fetchall()
+    assert activity.expected() == views.connect([activity.flow]).sql("FROM user_sessions ORDER BY ALL").fetchall()
     assert {(name, *rest) for name, _, _, *rest in found} >= {("a", 2_004, "ended"), ("a", 3_499, "timed_out")}
 
 
@@ -210,15 +210,15 @@ def test_the_order_of_records_within_a_batch_makes_no_difference(
 ) -> None:
     random_activity(activity, 4, 5)
     other = Service(spark, feed, tmp_path / "other")
-    shutil.copytree(activity.service.flows[Layer.SILVER].layout.output, other.flows[Layer.SILVER].layout.output)
-    for path in data_paths(other.flows[Layer.SILVER].layout.output):
+    shutil.copytree(activity.service.flows["silver"].layout.output, other.flows["silver"].layout.output)
+    for path in data_paths(other.flows["silver"].layout.output):
         duckdb.sql(
             f'COPY (SELECT * FROM {text(path)} ORDER BY hash("offset")) TO {text(f"{path}.new")} (FORMAT parquet)'
         )
         Path(f"{path}.new").replace(path)
     for service in (activity.service, other):
-        service.drain(Layer.SESSIONS, max_offsets_per_trigger=25)
-    first, second = (rows_by_batch(s.flows[Layer.SESSIONS]) for s in (activity.service, other))
+        service.drain("user_sessions", max_offsets_per_trigger=25)
+    first, second = (rows_by_batch(s.flows["user_sessions"]) for s in (activity.service, other))
     assert first == second
     assert sum(map(len, first.values())) > 5
 
@@ -226,7 +226,7 @@ def test_the_order_of_records_within_a_batch_makes_no_difference(
 def test_fresh_rows_take_the_place_of_what_is_not_final(spark: SparkSession, feed: Feed, activity: Activity) -> None:
     """A table with the rule that layers/sessions.py states ends as the files do, and shows open sessions meanwhile."""
     random_activity(activity, 5, 8)
-    activity.service.drain(Layer.SESSIONS, max_offsets_per_trigger=25)
+    activity.service.drain("user_sessions", max_offsets_per_trigger=25)
     kept: list[Any] = []
     seen: list[int] = []
 
@@ -237,8 +237,8 @@ def test_fresh_rows_take_the_place_of_what_is_not_final(spark: SparkSession, fee
         seen.append(len(new))
 
     own = app_settings(activity.service.root, max_offsets_per_trigger=25)
-    rows = Rows(activity.flow).frame(read_layer(spark, activity.flow, own))
-    frame = sessions(rows, feed, activity.flow.session, fresh=True)
+    rows = Rows.of(activity.flow.kind).frame(read_layer(spark, activity.flow, own))
+    frame = sessions(rows, feed, activity.flow.feed.sessions[activity.flow.kind.name], fresh=True)
     checkpoint = str(activity.service.root / "checkpoint of a table")
     writer = frame.writeStream.outputMode("update").option("checkpointLocation", checkpoint)
     query = writer.foreachBatch(replace).start()
@@ -246,7 +246,7 @@ def test_fresh_rows_take_the_place_of_what_is_not_final(spark: SparkSession, fee
         query.processAllAvailable()
     finally:
         query.stop()
-    stands = views.connect([activity.flow]).sql("FROM sessions ORDER BY ALL").fetchall()
+    stands = views.connect([activity.flow]).sql("FROM user_sessions ORDER BY ALL").fetchall()
     assert frame.columns == [field.name for field in spark.read.parquet(str(activity.flow.layout.output)).schema] + [
         "final"
     ]

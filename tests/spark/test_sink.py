@@ -12,22 +12,25 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from stream_app.feeds.feed import Feed
+from stream_app.feeds.sql import text
 from stream_app.flows.batch import Batch, planned
-from stream_app.flows.flow import Flow, Layer
-from stream_app.layers import raw_csv
-from stream_app.ops.sql import text
+from stream_app.flows.flow import Flow
+from stream_app.layers.registry import datasets
 from stream_app.sinks.batch import BatchSink
+from stream_app.sinks.csv import LINE_SEPARATOR, header
 from stream_app.sinks.parts import Parts, write_parts
 from stream_app.sinks.protocol import Report
 from stream_app.storage import parquet
 from stream_app.storage.batch_files import data_paths
 from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.form import Form
+from stream_app.storage.lines import LINE
 from stream_app.storage.planned import UNBOUNDED, Planned, pinned
-from tests.helpers import plan
+from tests.helpers import flow_of, plan
 
 NAMES = {
-    Layer.SILVER: "silver_20261121_010004_0000000004.parquet",
-    Layer.RAW_CSV: "raw_csv_20261121_010004_0000000004.csv",
+    "silver": "silver_20261121_010004_0000000004.parquet",
+    "raw_csv": "raw_csv_20261121_010004_0000000004.csv",
 }
 
 
@@ -43,9 +46,16 @@ class Sink:
             plan(self.flow, number, {"batch": number})
 
         def parts(frame: DataFrame, _batch: Batch, folder: Path) -> Parts:
-            return Parts(write_parts(self.flow, None, frame, folder))
+            return Parts(write_parts(self.flow, self.form, None, frame, folder))
 
-        return BatchSink(self.flow, self.hadoop, parts, self.before_publish).write(planned(self.flow, batch), frame)
+        return BatchSink(self.flow, self.form, self.hadoop, parts, self.before_publish).write(
+            planned(self.flow, batch), frame
+        )
+
+    @property
+    def form(self) -> Form:
+        assert self.flow.form
+        return self.flow.form
 
     @property
     def visible(self) -> list[str]:
@@ -54,12 +64,12 @@ class Sink:
 
 @pytest.fixture
 def silver(spark: SparkSession, feed: Feed, tmp_path: Path) -> Sink:
-    return Sink(spark, Flow(feed, Layer.SILVER, tmp_path))
+    return Sink(spark, flow_of(feed, "silver", tmp_path))
 
 
 @pytest.fixture
 def mirror(spark: SparkSession, feed: Feed, tmp_path: Path) -> Sink:
-    return Sink(spark, Flow(feed, Layer.RAW_CSV, tmp_path))
+    return Sink(spark, flow_of(feed, "raw_csv", tmp_path))
 
 
 def numbers(spark: SparkSession, count: int, tasks: int, start: int = 0) -> DataFrame:
@@ -69,16 +79,14 @@ def numbers(spark: SparkSession, count: int, tasks: int, start: int = 0) -> Data
 
 
 def lines(spark: SparkSession, count: int, tasks: int) -> DataFrame:
-    return spark.range(0, count, numPartitions=tasks).select(
-        F.concat("id", F.lit(raw_csv.LINE_SEPARATOR)).alias(raw_csv.LINE)
-    )
+    return spark.range(0, count, numPartitions=tasks).select(F.concat("id", F.lit(LINE_SEPARATOR)).alias(LINE))
 
 
 @pytest.mark.parametrize("tasks", [1, 4])
 def test_a_batch_is_one_file_whatever_its_tasks(spark: SparkSession, silver: Sink, tasks: int) -> None:
     written = silver.write(numbers(spark, 1000, tasks))
-    assert silver.visible == [NAMES[Layer.SILVER]]
-    assert written.file == silver.flow.layout.output / NAMES[Layer.SILVER]
+    assert silver.visible == [NAMES["silver"]]
+    assert written.file == silver.flow.layout.output / NAMES["silver"]
     assert written == Report(4, 0, 1000, (written.file,), written.file.stat().st_size)
     assert pq.read_table(written.file)["id"].to_pylist() == list(range(1000))  # in the order of the tasks
     assert written.bytes > 0
@@ -87,10 +95,10 @@ def test_a_batch_is_one_file_whatever_its_tasks(spark: SparkSession, silver: Sin
 @pytest.mark.parametrize("tasks", [1, 4])
 def test_a_csv_batch_is_one_file_with_one_header(spark: SparkSession, feed: Feed, mirror: Sink, tasks: int) -> None:
     written = mirror.write(lines(spark, 50, tasks))
-    assert mirror.visible == [NAMES[Layer.RAW_CSV]]
+    assert mirror.visible == [NAMES["raw_csv"]]
     assert written.file is not None
-    expected = raw_csv.header(feed) + "".join(f"{n}\r\n" for n in range(50))
-    assert written.file.read_bytes() == expected.encode()
+    expected = header(datasets(feed)["silver"]) + b"".join(b"%d\r\n" % n for n in range(50))
+    assert written.file.read_bytes() == expected
 
 
 def test_an_empty_batch_writes_nothing(spark: SparkSession, silver: Sink, mirror: Sink) -> None:
@@ -122,7 +130,7 @@ def test_a_standing_batch_of_a_query_with_state_runs_all_the_same(
         taken.add(1)
         return row
 
-    for sink, expected in ((Sink(spark, Flow(feed, Layer.GOLD, silver.flow.root)), 10), (silver, 0)):
+    for sink, expected in ((Sink(spark, flow_of(feed, "gold", silver.flow.root)), 10), (silver, 0)):
         sink.write(numbers(spark, 10, 2))
         taken.value = 0
         sink.write(spark.createDataFrame(spark.range(10).rdd.map(count), "id long"))
@@ -165,7 +173,7 @@ def test_a_task_of_a_driver_that_was_killed_cannot_write_among_ours(
 
     def parts(frame: DataFrame, _batch: Batch, folder: Path) -> Parts:
         folders.append(folder)
-        written = Parts(write_parts(silver.flow, None, frame, folder))
+        written = Parts(write_parts(silver.flow, silver.form, None, frame, folder))
         if len(folders) == 1:
             raise KeyboardInterrupt  # the driver is killed
         for part in written.parts:
@@ -176,10 +184,12 @@ def test_a_task_of_a_driver_that_was_killed_cannot_write_among_ours(
     for batch in (3, 4):
         plan(silver.flow, batch, {"batch": batch})
     with pytest.raises(KeyboardInterrupt):
-        BatchSink(silver.flow, silver.hadoop, parts, lambda: None).write(planned(silver.flow, 4), numbers(spark, 10, 2))
+        BatchSink(silver.flow, silver.form, silver.hadoop, parts, lambda: None).write(
+            planned(silver.flow, 4), numbers(spark, 10, 2)
+        )
     silver.hadoop.delete(silver.flow.layout.staging)  # as a start does
     monkeypatch.setattr("stream_app.sinks.batch._DRIVER", "the next")
-    written = BatchSink(silver.flow, silver.hadoop, parts, lambda: None).write(
+    written = BatchSink(silver.flow, silver.form, silver.hadoop, parts, lambda: None).write(
         planned(silver.flow, 4), numbers(spark, 10, 2)
     )
     assert pq.read_table(written.file)["id"].to_pylist() == list(range(10))
@@ -193,7 +203,7 @@ def test_a_failure_in_a_task_leaves_nothing(spark: SparkSession, silver: Sink) -
 
 
 def test_a_file_under_the_final_name_is_never_replaced(silver: Sink) -> None:
-    staged, final = silver.flow.layout.staging / "new", silver.flow.layout.output / NAMES[Layer.SILVER]
+    staged, final = silver.flow.layout.staging / "new", silver.flow.layout.output / NAMES["silver"]
     staged.parent.mkdir(parents=True)
     for path in (staged, final):
         path.write_text(path.name)
@@ -205,7 +215,7 @@ def test_a_file_under_the_final_name_is_never_replaced(silver: Sink) -> None:
 def test_a_rename_that_fails_is_an_error(silver: Sink) -> None:
     (silver.flow.layout.output / "_staging").mkdir(parents=True)
     with pytest.raises(OSError, match="missing"):
-        silver.hadoop.publish(silver.flow.layout.staging / "missing", silver.flow.layout.output / NAMES[Layer.SILVER])
+        silver.hadoop.publish(silver.flow.layout.staging / "missing", silver.flow.layout.output / NAMES["silver"])
 
 
 @pytest.mark.parametrize("tasks", [1, 3])
@@ -223,9 +233,9 @@ def test_every_reader_reads_the_plain_folder(spark: SparkSession, silver: Sink, 
 
 
 def test_every_reader_reads_the_plain_folder_of_the_mirror(spark: SparkSession, feed: Feed, mirror: Sink) -> None:
-    cells = ",".join(["x"] * len(feed.fields)) + raw_csv.LINE_SEPARATOR
+    cells = ",".join(["x"] * len(feed.fields)) + LINE_SEPARATOR
     for batch in (4, 5):
-        mirror.write(spark.range(10).select(F.lit(cells).alias(raw_csv.LINE)), batch)
+        mirror.write(spark.range(10).select(F.lit(cells).alias(LINE)), batch)
     folder = str(mirror.flow.layout.output)
     assert spark.read.option("header", True).csv(folder).count() == 20
     assert len(pd.concat(pd.read_csv(path) for path in mirror.flow.layout.output.glob("*.csv"))) == 20

@@ -4,13 +4,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pyarrow as pa
-from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.parts import TopicSink
-from stream_app.sinks.topic import messages
+from stream_app.sinks.kafka import KafkaSink, messages
 from tests.helpers import silver_row
 
 # As commit c6c8daf sent it.
@@ -23,14 +21,15 @@ VALUE = (
 )
 
 
-def test_the_message_of_a_row(spark: SparkSession, feed: Feed) -> None:
+def test_the_message_of_a_row(feed: Feed) -> None:
     changed = {"merchant": 'Mü "x" \\ / \t\x01\u2028', "amount": Decimal("1200.50")}
     places = {"lat": 50.900011428571425, "lon": -8e-7, "event_time": datetime(1969, 12, 31, 23, 59, 59, 1, UTC)}
     row = silver_row(7, 0.25, **changed, **places)
     table = pa.Table.from_pylist([row], to_arrow_schema(schema.silver(feed), timezone="UTC"))
-    declared = TopicSink(topic="t", key="card_id", headers=("txn_id", "card_id", "merchant"))
+    declared = KafkaSink(of="silver", to="kafka", topic="t", key="card_id", headers=("txn_id", "card_id", "merchant"))
     time_ms = round(datetime(2026, 11, 21, 1, 0, 30, 500_000, UTC).timestamp() * 1000)
-    (found,) = messages(spark.createDataFrame(table), declared, time_ms).collect()
-    key, value, partition, offset, *headers = found
-    assert (bytes(key), bytes(value).decode(), partition, offset) == (b"card-1", VALUE, 0, 7)
-    assert [bytes(header).decode() for header in headers] == ["t7", "card-1", changed["merchant"]]
+    (rows,) = table.to_batches()
+    (found,) = messages(rows, declared, time_ms).to_pylist()
+    key, value, partition, offset, *headers = found.values()
+    assert (key, value.decode(), partition, offset) == (b"card-1", VALUE, 0, 7)
+    assert [header.decode() for header in headers] == ["t7", "card-1", changed["merchant"]]

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer
-from stream_app.ops.audit import reconcile, steps
+from stream_app.flows.flow import Flow
+from stream_app.ops.audit import reconcile
 from stream_app.ops.audit.report import Report
+from stream_app.sinks.postgres import PostgresSink
 from tests.helpers import Row, app_settings
 from tests.outputs import Output, Record
 
@@ -60,14 +61,25 @@ keys = ["first"]
 ends = { last = "end" }
 gap = "1 minute"
 watermark = "2 minutes"
-[lakes.own]
-[topics.table]
+[sinks.raw_csv]
+of = "silver"
+to = "csv"
+[sinks.own]
+of = "silver"
+to = "lake"
+[sinks.table]
+of = "silver"
+to = "kafka"
 topic = "elsewhere"
 key = "id"
-[tables.end]
+[sinks.postgres_end]
 of = "csv"
-[tables.bronze]
+to = "postgres"
+table = "end"
+[sinks.postgres_bronze]
 of = "repeats"
+to = "postgres"
+table = "bronze"
 """
 
 
@@ -114,17 +126,16 @@ def made(declared: str, name: str, root: Path, *, says_batches: bool = True) -> 
 def with_tables(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have PostgreSQL's tables be those of the output."""
 
-    def copy(connection: duckdb.DuckDBPyConnection, asked: list[Flow], _: object) -> None:
-        for flow in asked:
-            columns = output.gold_columns(flow).append(pa.field("final", pa.bool_()))
-            connection.register("_copied", pa.Table.from_pylist(output.tables[flow.sink], columns))
-            connection.execute(f'CREATE TABLE "{flow.feed.name}"."{flow.sink}" AS FROM _copied')
+    def copy(_: PostgresSink, connection: duckdb.DuckDBPyConnection, flow: Flow, _settings: object) -> None:
+        columns = output.gold_columns(flow).append(pa.field("final", pa.bool_()))
+        connection.register("_copied", pa.Table.from_pylist(output.tables[flow.sink], columns))
+        connection.execute(f'CREATE TABLE "{flow.feed.name}"."{flow.sink}" AS FROM _copied')
 
-    monkeypatch.setattr(steps, "copy_tables", copy)
+    monkeypatch.setattr(PostgresSink, "copy_into", copy)
 
 
 def found(output: Output, **settings: object) -> Report:
-    return reconcile(output.flows[Layer.BRONZE], app_settings(output.root, **settings))
+    return reconcile(output.flows["bronze"], app_settings(output.root, **settings))
 
 
 def edit(path: Path, change: Callable[[list[Row]], list[Row]]) -> None:

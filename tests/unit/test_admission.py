@@ -14,13 +14,14 @@ from stream_app.admission.admit import Admission
 from stream_app.errors import ConfigError, StreamAppError, UnavailableError
 from stream_app.feeds.feed import Feed
 from stream_app.flows import lineage
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker, Topic
 from stream_app.kafka.client import client_config
-from stream_app.layers import raw_csv
+from stream_app.layers.registry import datasets
 from stream_app.observe.consumer_groups import consumed
+from stream_app.sinks.csv import header
 from stream_app.storage.batch_files import batch_file
-from tests.helpers import START_MS, app_settings, commit, plan
+from tests.helpers import START_MS, app_settings, commit, flow_of, plan
 from tests.unit.test_chain import linked
 
 RESET = "make reset FEED=transactions SINK=bronze"
@@ -55,7 +56,7 @@ def broker() -> OneTopic:
 @pytest.fixture
 def bronze(feed: Feed, tmp_path: Path, broker: OneTopic) -> Flow:
     """Bronze, which has read up to offset 40 and 50."""
-    flow = Flow(feed, Layer.BRONZE, tmp_path)
+    flow = flow_of(feed, "bronze", tmp_path)
     assert admission(flow, broker).admit(flow) == Topic("transactions", "topic-1", (0, 1))
     plan(flow, 0, {"transactions": {"0": 40, "1": 50}})
     commit(flow, 0)
@@ -160,7 +161,7 @@ def test_a_new_sink_begins_with_what_is_left_and_says_so(
         plan(bronze, batch, {"transactions": {"0": 40 + batch, "1": 50}})
     for file in files[:2]:
         file.path.unlink()
-    silver = Flow(bronze.feed, Layer.SILVER, bronze.root)
+    silver = flow_of(bronze.feed, "silver", bronze.root)
     admission(silver, broker).admit(silver)
     assert "transactions.silver begins with what is left: files up to batch 1 were deleted" in capsys.readouterr().err
     plan(silver, 0, {"batch": 1})
@@ -171,10 +172,10 @@ def test_a_new_sink_begins_with_what_is_left_and_says_so(
 @pytest.fixture
 def gold(feed: Feed, tmp_path: Path, broker: OneTopic) -> Flow:
     """Gold, with files of the batches 0, 2, 4 and 6."""
-    flow = Flow(feed, Layer.GOLD, tmp_path)
+    flow = flow_of(feed, "gold", tmp_path)
     admission(flow, broker).admit(flow)
     for batch in range(7):
-        plan(Flow(feed, Layer.SILVER, tmp_path), batch, {"batch": batch})
+        plan(flow_of(feed, "silver", tmp_path), batch, {"batch": batch})
         plan(flow, batch, {"batch": batch})
         commit(flow, batch)
         if batch % 2 == 0:
@@ -229,7 +230,7 @@ def test_what_was_pruned_is_not_missed(gold: Flow, broker: OneTopic) -> None:
 
 def copied_in(flow: Flow, root: Path, batch: int, last: int | None = None) -> str:
     """A file of another service's query of the same name; its name."""
-    other = Flow(flow.feed, flow.layer, root)
+    other = flow_of(flow.feed, flow.sink, root)
     admission(other, OneTopic()).admit(other)
     return Path(shutil.copy(linked(other, batch, last).path, flow.layout.output)).name
 
@@ -275,13 +276,13 @@ def test_a_merged_csv_is_one_if_it_ends_with_what_it_took_the_place_of(
     feed: Feed, broker: OneTopic, tmp_path: Path, ids: tuple[int, int], is_own: bool
 ) -> None:
     """A merge that died has deleted the oldest, so those that are left are at its end; of a CSV nothing else tells."""
-    mirror = Flow(feed, Layer.RAW_CSV, tmp_path)
+    mirror = flow_of(feed, "raw_csv", tmp_path)
     admission(mirror, broker).admit(mirror)
-    header, records = raw_csv.header(feed), [f"record {n}\r\n" * (n + 1) for n in range(4)]
+    first_line, records = header(datasets(feed)["silver"]).decode(), [f"record {n}\r\n" * (n + 1) for n in range(4)]
 
     def write(text: str, first: int, last: int | None = None) -> Path:
         path = batch_file(mirror.layout.output, "raw_csv", "csv", START_MS, first, last).path
-        path.write_text(header + text, newline="")
+        path.write_text(first_line + text, newline="")
         return path
 
     write("".join(records), 0, 3)
@@ -289,7 +290,7 @@ def test_a_merged_csv_is_one_if_it_ends_with_what_it_took_the_place_of(
         last = write(records[n], n)
     if is_own:
         admission(mirror, broker).check_output(mirror)
-        last.write_text(header + records[3].replace("record", "rekord"), newline="")
+        last.write_text(first_line + records[3].replace("record", "rekord"), newline="")
     with pytest.raises(
         ConfigError, match=r"0000000003\.csv and .* are of one batch; move out what transactions.raw_csv"
     ):
@@ -311,7 +312,7 @@ def test_records_that_expired_before_the_first_batch_was_committed(
     feed: Feed, tmp_path: Path, broker: OneTopic
 ) -> None:
     """It was planned, so Spark would read just these."""
-    flow = Flow(feed, Layer.BRONZE, tmp_path)
+    flow = flow_of(feed, "bronze", tmp_path)
     admission(flow, broker).admit(flow)
     plan(flow, 0, {"transactions": {"0": 40, "1": 50}})
     source = flow.checkpoint.path / "sources" / "0"

@@ -13,9 +13,10 @@ from stream_app.admission.admit import Admission
 from stream_app.errors import ConfigError
 from stream_app.feeds.load import load_feeds
 from stream_app.flows import lineage
-from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker, Topic
 from stream_app.settings import PROJECT
+from stream_app.sinks.registry import flows
 from stream_app.storage.batch_files import REPLAY, batch_file
 from tests.helpers import START_MS, app_settings, commit, plan
 from tests.unit.test_admission import OneTopic
@@ -50,7 +51,7 @@ def ran(tmp_path: Path) -> dict[str, Flow]:
 
 def write(flow: Flow, batch: int) -> None:
     """A file whose newest record is as old as the batch's clock says."""
-    if flow.layer not in {Layer.BRONZE, Layer.SILVER}:
+    if flow.sink not in {"bronze", "silver"}:
         return
     file = batch_file(flow.layout.output, flow.sink, "parquet", START_MS, batch)
     times = pa.array([(START_MS + batch) * 1000], pa.timestamp("us", "UTC"))

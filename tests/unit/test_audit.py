@@ -15,16 +15,28 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from stream_app.errors import StreamAppError
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.ops import views
 from stream_app.ops.audit import Report, reconcile
 from stream_app.ops.audit.steps import Audit
+from stream_app.sinks.registry import flows as planned
 from stream_app.storage.batch_files import BatchFile, batch_file
 from stream_app.storage.layout import LATE
-from tests.helpers import START_MS, Row, app_settings, at, bronze_row, commit, plan, silver_row, value, write_layer
+from tests.helpers import (
+    START_MS,
+    Row,
+    app_settings,
+    at,
+    bronze_row,
+    commit,
+    plan,
+    silver_row,
+    value,
+    write_layer,
+)
 from tests.unit.conftest import Cli
 
-Flows = dict[Layer, Flow]
+Flows = dict[str, Flow]
 
 
 LATE_ROW = silver_row(5, 1, kafka_ts=at(1))
@@ -46,14 +58,14 @@ def flows(feed: Feed, tmp_path: Path) -> Flows:
 
     Two valid records of 01:00 and a refused one; one of 01:30; one that comes too late for gold, and a repeat.
     """
-    flows = {layer: Flow(feed, layer, tmp_path) for layer in Layer}
-    write_layer(flows[Layer.BRONZE], 0, [*map(record, FIRST), bronze_row(7, b"x")])
-    write_layer(flows[Layer.BRONZE], 1, [*map(record, SECOND)])
-    write_layer(flows[Layer.BRONZE], 2, [*map(record, THIRD), bronze_row(8, value(0, 3), 3)])
-    write_layer(flows[Layer.SILVER], 0, FIRST)
-    write_layer(flows[Layer.SILVER], 1, SECOND)
-    write_layer(flows[Layer.SILVER], 2, THIRD)
-    write_layer(flows[Layer.QUARANTINE], 0, [refused(7)])
+    flows = {flow.sink: flow for flow in planned([feed], tmp_path)}
+    write_layer(flows["bronze"], 0, [*map(record, FIRST), bronze_row(7, b"x")])
+    write_layer(flows["bronze"], 1, [*map(record, SECOND)])
+    write_layer(flows["bronze"], 2, [*map(record, THIRD), bronze_row(8, value(0, 3), 3)])
+    write_layer(flows["silver"], 0, FIRST)
+    write_layer(flows["silver"], 1, SECOND)
+    write_layer(flows["silver"], 2, THIRD)
+    write_layer(flows["quarantine"], 0, [refused(7)])
     write_gold(flows, [gold_row(0, "card-0", 2)])
     write_late(flows, [LATE_ROW])
     write_csv(flows, ALL)
@@ -91,15 +103,15 @@ def write_gold(flows: Flows, rows: list[Row]) -> None:
     time = pa.timestamp("us", "UTC")
     types = [time, time, pa.string(), pa.int64(), pa.decimal128(28, 2), pa.decimal128(22, 6), pa.decimal128(18, 2)]
     schema = pa.schema(zip(gold_row(0, "", 1), types, strict=True))
-    path = batch_file(flows[Layer.GOLD].layout.output, "gold", "parquet", START_MS, 0).path
+    path = batch_file(flows["gold"].layout.output, "gold", "parquet", START_MS, 0).path
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema), path)
 
 
 def write_late(flows: Flows, rows: list[Row], start: float = 0) -> None:
-    folder = flows[Layer.GOLD].layout.late
+    folder = flows["gold"].layout.late
     folder.mkdir(parents=True, exist_ok=True)
-    columns = to_arrow_schema(schema.silver(flows[Layer.GOLD].feed), timezone="UTC")
+    columns = to_arrow_schema(schema.silver(flows["gold"].feed), timezone="UTC")
     times = [pa.field(name, pa.timestamp("us", "UTC")) for name in ("window_start", "window_end")]
     table = [{"window_start": at(start), "window_end": at(start + 60), **row} for row in rows]
     target = batch_file(folder, LATE, "parquet", START_MS, 1).path
@@ -112,7 +124,7 @@ def write_csv(flows: Flows, rows: list[Row]) -> None:
         text = f"'{text}" if isinstance(value, str) and text[0] in "=+-@" else text
         return '"' + text.replace('"', '""') + '"' if set(text) & set('",\r\n') else text
 
-    flow = flows[Layer.RAW_CSV]
+    flow = flows["raw_csv"]
     lines = [",".join(flow.feed.fields), *(",".join(cell(row[name]) for name in flow.feed.fields) for row in rows)]
     path = batch_file(flow.layout.output, "raw_csv", "csv", START_MS, 0).path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,14 +132,23 @@ def write_csv(flows: Flows, rows: list[Row]) -> None:
 
 
 def wrong(flows: Flows) -> str:
-    bronze = flows[Layer.BRONZE]
+    bronze = flows["bronze"]
     return "\n".join(reconcile(bronze, app_settings(bronze.root)).wrong)
 
 
 def test_what_is_in_order_has_nothing_wrong(flows: Flows) -> None:
-    report = reconcile(flows[Layer.BRONZE], app_settings(flows[Layer.BRONZE].root))
+    report = reconcile(flows["bronze"], app_settings(flows["bronze"].root))
     assert report.wrong == []
-    expected = {"bronze": 6, "silver": 4, "quarantine": 1, "late": 1, "gold": 1, "csv": 4, "pending": 0, "repeats": 1}
+    expected = {
+        "bronze": 6,
+        "silver": 4,
+        "quarantine": 1,
+        "late": 1,
+        "gold": 1,
+        "raw_csv": 4,
+        "pending": 0,
+        "repeats": 1,
+    }
     assert report.counts == expected | {"replayed": 0, "offsets without a record in bronze": 3}
 
 
@@ -138,16 +159,16 @@ def again(flow: Flow, rows: list[Row], batch: int = 3) -> None:
 
 
 MISTAKES: dict[str, tuple[Callable[[Flows], object], str]] = {
-    "bronze twice": (lambda f: again(f[Layer.BRONZE], [bronze_row(0, value(0))]), "doubled in bronze: 1, (0, 0)"),
-    "silver twice": (lambda f: again(f[Layer.SILVER], [silver_row(0)]), "doubled in silver: 1, (0, 0)"),
-    "quarantine twice": (lambda f: again(f[Layer.QUARANTINE], [refused(7)]), "doubled in quarantine: 1, (0, 7)"),
-    "in both": (lambda f: again(f[Layer.QUARANTINE], [refused(0)]), "in silver and in quarantine: 1, (0, 0)"),
-    "silver lost": (lambda f: write_layer(f[Layer.SILVER], 0, [silver_row(0)]), "lost: "),
+    "bronze twice": (lambda f: again(f["bronze"], [bronze_row(0, value(0))]), "doubled in bronze: 1, (0, 0)"),
+    "silver twice": (lambda f: again(f["silver"], [silver_row(0)]), "doubled in silver: 1, (0, 0)"),
+    "quarantine twice": (lambda f: again(f["quarantine"], [refused(7)]), "doubled in quarantine: 1, (0, 7)"),
+    "in both": (lambda f: again(f["quarantine"], [refused(0)]), "in silver and in quarantine: 1, (0, 0)"),
+    "silver lost": (lambda f: write_layer(f["silver"], 0, [silver_row(0)]), "lost: "),
     "quarantine lost": (
-        lambda f: write_layer(f[Layer.QUARANTINE], 0, []),
+        lambda f: write_layer(f["quarantine"], 0, []),
         "lost: in bronze, not in silver or quarantine, and no repeat: 1, (0, 7)",
     ),
-    "not of bronze": (lambda f: again(f[Layer.SILVER], [silver_row(99)]), "in silver, not in bronze: 1, (0, 99)"),
+    "not of bronze": (lambda f: again(f["silver"], [silver_row(99)]), "in silver, not in bronze: 1, (0, 99)"),
     "gold lost": (lambda f: write_gold(f, []), "gold is not what"),
     "gold by a cent": (lambda f: write_gold(f, [gold_row(0, "card-0", 2, "12.51")]), "gold is not what"),
     "gold too early": (
@@ -164,8 +185,8 @@ MISTAKES: dict[str, tuple[Callable[[Flows], object], str]] = {
         "gold is not what",
     ),
     "gold twice": (lambda f: write_gold(f, [gold_row(0, "card-0", 2)] * 2), "a window of gold stands twice"),
-    "csv lost": (lambda f: write_csv(f, [silver_row(0)]), "csv is not silver"),
-    "csv other": (lambda f: write_csv(f, [silver_row(0, city="Bonn")]), "csv is not silver"),
+    "csv lost": (lambda f: write_csv(f, [silver_row(0)]), "raw_csv is not silver"),
+    "csv other": (lambda f: write_csv(f, [silver_row(0, city="Bonn")]), "raw_csv is not silver"),
 }
 
 
@@ -178,7 +199,7 @@ def test_every_mistake_is_noticed(flows: Flows, mistake: str) -> None:
 
 
 def test_what_a_layer_has_not_taken_yet_is_pending_and_no_loss(flows: Flows) -> None:
-    bronze = flows[Layer.BRONZE]
+    bronze = flows["bronze"]
     again(bronze, [bronze_row(20, value(20)), bronze_row(21, b"x")])
     report = reconcile(bronze, app_settings(bronze.root))
     assert (report.wrong, report.counts["pending"]) == ([], 2)
@@ -190,12 +211,12 @@ def test_files_that_are_merged_away_meanwhile_are_read_to_the_end(
     report = Audit.report
 
     def after_the_merge(self: Audit) -> Report:
-        for path in flows[Layer.BRONZE].root.rglob("*_000000000[0-2].*"):
+        for path in flows["bronze"].root.rglob("*_000000000[0-2].*"):
             path.unlink()
         return report(self)
 
     monkeypatch.setattr(Audit, "report", after_the_merge)
-    bronze = flows[Layer.BRONZE]
+    bronze = flows["bronze"]
     found = reconcile(bronze, app_settings(bronze.root))
     assert (found.wrong, found.counts["bronze"]) == ([], 6)
     assert not bronze.files()
@@ -204,7 +225,7 @@ def test_files_that_are_merged_away_meanwhile_are_read_to_the_end(
 def test_a_merge_across_the_position_that_is_audited_makes_it_begin_again(
     flows: Flows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gold = flows[Layer.GOLD]
+    gold = flows["gold"]
     file = gold.files()[0].path
     merged = file.rename(batch_file(gold.layout.output, "gold", "parquet", START_MS, 0, 3).path)
     with pytest.raises(StreamAppError, match=r"changed 5 times .*3\.parquet holds batches on both sides"):
@@ -212,7 +233,7 @@ def test_a_merge_across_the_position_that_is_audited_makes_it_begin_again(
     listed = Flow.files
 
     def meanwhile(flow: Flow, after: int = -1, up_to: float = float("inf")) -> list[BatchFile]:
-        if flow.layer is Layer.GOLD:
+        if flow.sink == "gold":
             plan(flow, 3, {"batch": 2}, watermark_ms=START_MS + 1_500_000)
             commit(flow, 3)
         return listed(flow, after, up_to)
@@ -239,9 +260,9 @@ def test_a_file_is_opened_once_and_no_more_than_there_is_room_for(
 
 
 def test_of_many_the_first_twenty_are_listed(flows: Flows) -> None:
-    bronze = flows[Layer.BRONZE]
+    bronze = flows["bronze"]
     again(bronze, [bronze_row(offset, value(offset), partition=1) for offset in range(40, 15, -1)])
-    for layer in (Layer.SILVER, Layer.QUARANTINE):
+    for layer in ("silver", "quarantine"):
         advance(flows[layer], 3)
     listed = " ".join(f"(1, {offset})" for offset in range(16, 36))
     (line,) = [line for line in reconcile(bronze, app_settings(bronze.root)).wrong if line.startswith("lost")]
@@ -250,7 +271,7 @@ def test_of_many_the_first_twenty_are_listed(flows: Flows) -> None:
 
 
 def test_the_exit_code_says_it(flows: Flows, cli: Cli) -> None:
-    root = flows[Layer.BRONZE].root
+    root = flows["bronze"].root
     done = cli(root, "audit")
     assert (done.code, "nothing lost, nothing twice" in done.out) == (0, True)
     write_gold(flows, [])
@@ -260,7 +281,7 @@ def test_the_exit_code_says_it(flows: Flows, cli: Cli) -> None:
 
 def test_each_check_is_told_with_its_verdict_and_the_rows_that_it_is_about(flows: Flows, cli: Cli) -> None:
     """What is right is a check, too: whoever shows them can show that nothing was left out."""
-    root = flows[Layer.BRONZE].root
+    root = flows["bronze"].root
     (told,) = json.loads(cli(root, "audit", "--format=json").out)
     assert (told["feed"], told["verdict"]) == ("transactions", "right")
     right = {check["name"]: check["rows"] for check in told["checks"] if check["verdict"] == "right"}
@@ -279,7 +300,7 @@ def test_each_check_is_told_with_its_verdict_and_the_rows_that_it_is_about(flows
 
 
 def test_one_sink_is_audited_with_what_it_is_made_of(flows: Flows, cli: Cli) -> None:
-    root = flows[Layer.BRONZE].root
+    root = flows["bronze"].root
     write_gold(flows, [])
     done = cli(root, "audit", "--sink=raw_csv", "--format=json")
     (told,) = json.loads(done.out)

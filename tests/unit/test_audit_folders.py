@@ -13,7 +13,6 @@ import pytest
 
 from stream_app.errors import StreamAppError
 from stream_app.flows import lineage, unread
-from stream_app.flows.flow import Layer
 from stream_app.ops.audit.report import Report, Verdict
 from stream_app.storage.batch_files import REPLAY, batch_file
 from tests.outputs import Output
@@ -104,7 +103,7 @@ def test_a_damaged_file_is_named_and_the_others_are_looked_at(output: Output, fo
     path = any_file(output, folder)
     DAMAGES[damage](path)
     edit(output.paths("due")[0], lambda rows: [row | {"missing": 9} for row in rows])
-    is_wrong(output, f"{path} {damage}", "due is not what silver's final windows add up to")
+    is_wrong(output, f"{path} {damage}", "due is not what silver's final windows are")
 
 
 def test_damaged_pages_are_named(output: Output) -> None:
@@ -139,7 +138,7 @@ def test_what_is_no_record_of_the_csv_is_wrong(output: Output, added: bytes) -> 
 
 
 def test_the_ledger_holds_records_of_bronze_alone_and_once(output: Output) -> None:
-    silver = output.flows[Layer.SILVER]
+    silver = output.flows["silver"]
     rows = pq.read_table(output.paths("silver")[0])
     foreign = pa.Table.from_pylist([row | {"offset": 999} for row in rows.slice(0, 1).to_pylist()], rows.schema)
     silver.layout.replay.mkdir()

@@ -10,9 +10,9 @@ import pytest
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.fields import Field
 from stream_app.feeds.parts import Measure
-from stream_app.flows.flow import Flow, Layer
 from stream_app.ops.audit.derived import Derived, Gone
 from stream_app.ops.audit.findings import Findings
+from tests.helpers import flow_of
 
 HUGE, LONG = 1.7e308, 2**63 - 1
 HOUR_MS = 3_600_000
@@ -38,7 +38,9 @@ def found(feed: Feed, type_: str, values: Sequence[object], total: object, avera
         f"TIMESTAMPTZ '1970-01-01 00:01:00+00' AS window_end, ?::{sum_type} AS total, ?::DOUBLE AS average",
         [total, average],
     )
-    Derived(database, feed, findings).windows(Flow(feed, Layer.GOLD, Path(), "gold"), HOUR_MS, Gone())
+    flow = flow_of(feed, "gold", Path())
+    assert flow.stateful
+    Derived(database, findings).aggregates(flow, flow.stateful, HOUR_MS, Gone())
     return [line for _, line in findings.lines()]
 
 
@@ -78,4 +80,4 @@ def test_what_no_order_makes_is_wrong(
     feed: Feed, type_: str, values: Sequence[object], total: object, average: object
 ) -> None:
     (line,) = found(feed, type_, values, total, average)
-    assert line.startswith("gold is not what silver's final windows add up to: 1, ")
+    assert line.startswith("gold is not what silver's final windows are: 1, ")

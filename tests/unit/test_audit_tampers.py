@@ -8,7 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,14 +19,15 @@ from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import IDENTIFIER
 from stream_app.flows import lineage, unread
-from stream_app.flows.flow import Flow, Layer, flows
-from stream_app.layers import raw_csv
+from stream_app.flows.flow import Flow
 from stream_app.ops.audit import audit, reconcile, work
 from stream_app.ops.audit.report import Verdict
-from stream_app.storage import began, csv_files
+from stream_app.sinks.registry import flows
+from stream_app.storage import began
 from stream_app.storage.batch_files import batch_file
+from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.planned import merged
-from tests.helpers import Row, app_settings
+from tests.helpers import Row, app_settings, flow_of
 from tests.outputs import Output, Record
 from tests.unit.audited import FEED, START, at, edit, found, lines, made, record, with_tables
 
@@ -43,12 +44,12 @@ def test_what_is_right_is_right_in_every_layer(output: Output) -> None:
         "pending": 0,
         "offsets without a record in bronze": 0,
         "repeats": 2,
-        "csv": 13,
+        "csv": 8,
         "due": 8,
+        "raw_csv": 13,
         "own": 13,
     }
-    assert {layer: report.counts[layer] for layer in ("main.csv", "late_csv", "main.repeats", "late_repeats")} == {
-        "main.csv": 8,
+    assert {layer: report.counts[layer] for layer in ("late_csv", "main.repeats", "late_repeats")} == {
         "late_csv": 1,
         "main.repeats": 8,
         "late_repeats": 1,
@@ -106,7 +107,11 @@ def emptied_into_late(sink: str) -> Callable[[Output], object]:
         rows = []
         for row in output.silver:
             start = row["ts"].replace(second=0, microsecond=0)
-            window = {"window_start": start, "window_end": start + timedelta(minutes=1)} if flow.is_windowed else {}
+            window = (
+                {"window_start": start, "window_end": start + timedelta(minutes=1)}
+                if flow.kind.name in flow.feed.windows
+                else {}
+            )
             rows.append(window | row)
         edit(late_path(output, sink), lambda _: rows)
 
@@ -202,11 +207,11 @@ TAMPERS: dict[str, tuple[Callable[[Output], object], str]] = {
     "bronze: a refused one dropped": (file_of("bronze", 0, without(2)), "in quarantine, not in bronze: 1, (0, 2)"),
     "bronze: a row doubled": (file_of("bronze", 0, doubled), "doubled in bronze: 1, (0, 0)"),
     "bronze: a file deleted": (deleted("bronze", 1), "bronze has lost the file of batch 1"),
-    "csv: a cell": (cell("12.50", "12.51"), "csv is not silver: 2, "),
-    "csv: an apostrophe": (cell("'=b", "=b"), "csv is not silver: 2, "),
-    "csv: a row dropped": (cell("r9,2026-11-27T11:19:30.000000Z,12.50,e,go\r\n", ""), "csv is not silver: 1, (r9"),
-    "csv: an empty text filled": (cell(",a,\r\n", ",a,x\r\n"), "csv is not silver: 2, "),
-    "csv: a file deleted": (deleted("raw_csv", 1), "csv is not silver: 2, "),
+    "csv: a cell": (cell("12.50", "12.51"), "raw_csv is not silver: 2, "),
+    "csv: an apostrophe": (cell("'=b", "=b"), "raw_csv is not silver: 2, "),
+    "csv: a row dropped": (cell("r9,2026-11-27T11:19:30.000000Z,12.50,e,go\r\n", ""), "raw_csv is not silver: 1, (r9"),
+    "csv: an empty text filled": (cell(",a,\r\n", ",a,x\r\n"), "raw_csv is not silver: 2, "),
+    "csv: a file deleted": (deleted("raw_csv", 1), "raw_csv is not silver: 2, "),
     "lake: a text": (file_of("own", 0, changed(last="x")), "own is not silver: 2, "),
     "lake: a row dropped": (file_of("own", 0, without()), "own is not silver: 1, "),
     "lake: a row doubled": (file_of("own", 0, doubled), "own is not silver: 1, "),
@@ -217,14 +222,14 @@ TAMPERS: dict[str, tuple[Callable[[Output], object], str]] = {
     },
     "window: distinct": (
         file_of("due", 0, changed(missing=9)),
-        "due is not what silver's final windows add up to: 1, ",
+        "due is not what silver's final windows are: 1, ",
     ),
     "window: its end": (file_of("csv", 0, changed(window_end=at(9))), "csv is not what silver's final windows"),
-    "window: dropped": (file_of("csv", 0, without()), "csv is not what silver's final windows add up to: 1, "),
+    "window: dropped": (file_of("csv", 0, without()), "csv is not what silver's final windows are: 1, "),
     "window: doubled": (file_of("csv", 0, doubled), "a window of csv stands twice: 1, "),
     "window: a file deleted": (deleted("csv", 0), "csv is not what silver's final windows"),
     "window: emptied into late": (emptied_into_late("csv"), "late_csv holds a row that was not late: "),
-    "window: late dropped": (late_file_of("csv", without()), "csv is not what silver's final windows add up to: 1, "),
+    "window: late dropped": (late_file_of("csv", without()), "csv is not what silver's final windows are: 1, "),
     "late: a text": (late_file_of("csv", changed(last="x")), "late_csv holds a row that is not silver's: 1, (0, 11)"),
     "late: Kafka's time": (late_file_of("csv", changed(kafka_ts=at(1))), "late_csv holds a row that is not silver's"),
     "late: a row doubled": (late_file_of("csv", doubled), "a row of late_csv stands twice: 1, (0, 11"),
@@ -306,7 +311,7 @@ def test_a_table_that_no_database_shows_is_not_audited(output: Output, monkeypat
 
 
 def test_offsets_that_could_not_be_read_are_not_audited(output: Output) -> None:
-    unread.note(output.flows[Layer.BRONZE], 2, [unread.Unread(0, 100, 110, "failed CRC32C check")])
+    unread.note(output.flows["bronze"], 2, [unread.Unread(0, 100, 110, "failed CRC32C check")])
     report = found(output)
     assert report.not_audited == ["bronze: batch 2 stepped over partition 0, offsets 100 to 109: failed CRC32C check"]
     assert (report.wrong, report.verdict) == ([], Verdict.NOT_AUDITED)
@@ -315,7 +320,7 @@ def test_offsets_that_could_not_be_read_are_not_audited(output: Output) -> None:
 def with_a_rule(output: Output) -> Flow:
     declared = FEED.replace('type = "decimal(10,2)"', 'type = "decimal(10,2)"\nrange = [0, 12]')
     feed = Feed.model_validate(tomllib.loads(declared, parse_float=Decimal) | {"name": "main"})
-    return Flow(feed, Layer.BRONZE, output.root)
+    return flow_of(feed, "bronze", output.root)
 
 
 def test_verdicts_of_other_rules_are_not_audited(output: Output) -> None:
@@ -325,7 +330,7 @@ def test_verdicts_of_other_rules_are_not_audited(output: Output) -> None:
     for _ in range(2):
         report = reconcile(bronze, settings)
         assert (report.wrong, report.not_audited) == ([], [f"13 {other}"])
-        rule_versions.agree(bronze.feed, output.root)
+        rule_versions.agree(bronze)
     output.take([record(20, 92, order=13), record(21, 92, order=1)], at(93))
     report = reconcile(bronze, settings)
     assert report.wrong == ["in silver, though the contract refuses it: 1, (0, 19)"]
@@ -372,8 +377,8 @@ def test_what_was_pruned_is_not_audited_and_what_is_left_is(
         (file_of("repeats", -1, changed(events=9)), "repeats is not what silver's final sessions"),
         (file_of("own", -1, changed(last="x")), "own is not silver"),
         (file_of("own", -1, without(0)), "own lacks rows of silver"),
-        (cell("r11,", "rX,"), "csv is not silver"),
-        (deleted("raw_csv", -1), "csv is not silver"),
+        (cell("r11,", "rX,"), "raw_csv is not silver"),
+        (deleted("raw_csv", -1), "raw_csv is not silver"),
     ],
 )
 def test_of_pruned_outputs_a_tamper_is_named(output: Output, change: Callable[[Output], object], expected: str) -> None:
@@ -411,8 +416,8 @@ def test_feeds_may_call_things_as_they_like(tmp_path: Path, monkeypatch: pytest.
         "[windows.csv]": f"[windows.{window}]",
         "[windows.due]": f"[windows.{slide}]",
         "[sessions.repeats]": f"[sessions.{session}]",
-        "[lakes.own]": f"[lakes.{lake}]",
-        "[topics.table]": "[topics.sent]",
+        "[sinks.own]": f"[sinks.{lake}]",
+        "[sinks.table]": "[sinks.sent]",
         'of = "csv"': f'of = "{window}"',
         'of = "repeats"': f'of = "{session}"',
         "[fields.id]": f"[fields.{ident}]",
@@ -445,10 +450,11 @@ def merge(output: Output, sink: str, first: int, last: int) -> None:
     if len(files) < 2:
         return
     time_ms = int(files[0].time.timestamp() * 1000)
-    path = batch_file(flow.layout.output, sink, flow.layer.extension, time_ms, files[0].first, files[-1].last).path
-    if flow.layer is Layer.RAW_CSV:
+    path = batch_file(flow.layout.output, sink, flow.extension, time_ms, files[0].first, files[-1].last).path
+    if flow.sink == "raw_csv":
         path.write_bytes(files[0].path.read_bytes())
-        csv_files.merge(raw_csv.header(flow.feed).encode(), [file.path for file in files], path, headed=True)
+        assert flow.form
+        flow.form.merge(cast(Hadoop, None), [file.path for file in files], path)
     else:
         parts = [pq.read_metadata(file.path) for file in files]
         says = {**merged(parts), **began.merged(parts)}

@@ -11,11 +11,11 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPar
 
 from stream_app.errors import ConfigError, StreamAppError, UnavailableError
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Layer, flows
 from stream_app.kafka import broker as module
 from stream_app.kafka.broker import Broker, Topic
 from stream_app.observe import held
 from stream_app.observe.monitor import Monitor
+from stream_app.sinks.registry import flows
 from tests.helpers import app_settings, wait_until
 
 TOPIC = Topic("t", "id", (0, 1))
@@ -122,7 +122,7 @@ def test_what_can_be_read_is_what_is_decided(monkeypatch: pytest.MonkeyPatch, tm
 def test_what_open_transactions_hold_back_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, feed: Feed) -> None:
     every = flows([feed.model_copy(update={"topic": "t"})], tmp_path)
     monitor = Monitor(every)
-    bronze = next(status for status in monitor.statuses.values() if status.flow.layer is Layer.BRONZE)
+    bronze = next(status for status in monitor.statuses.values() if status.flow.sink == "bronze")
     monkeypatch.setattr(held, "_INTERVAL_SECONDS", 0.001)
     broker = ask(monkeypatch, tmp_path)
     with held.watched(every, broker, monitor):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from stream_app.feeds.feed import Feed
 from stream_app.flows import lineage
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import BatchFile, batch_file
-from tests.helpers import START_MS
+from tests.helpers import START_MS, flow_of
 
 
 def linked(flow: Flow, batch: int, last: int | None = None) -> BatchFile:
@@ -23,8 +23,8 @@ def linked(flow: Flow, batch: int, last: int | None = None) -> BatchFile:
     return file
 
 
-def new_flow(feed: Feed, layer: Layer, root: str) -> Flow:
-    flow = Flow(feed, layer, Path(root))
+def new_flow(feed: Feed, layer: str, root: str) -> Flow:
+    flow = flow_of(feed, layer, Path(root))
     flow.layout.output.mkdir(parents=True)
     flow.checkpoint.path.mkdir(parents=True)
     return flow
@@ -36,7 +36,7 @@ def test_a_missing_file_is_named_and_none_is_where_all_are_there(
 ) -> None:
     """Files of some batches each, some batches without a file in between."""
     with tempfile.TemporaryDirectory() as root:
-        silver = new_flow(feed, Layer.SILVER, root)
+        silver = new_flow(feed, "silver", root)
         files: list[BatchFile] = []
         for gap, length in steps:
             first = (files[-1].last if files else -1) + gap
@@ -58,7 +58,7 @@ def test_a_missing_file_is_named_and_none_is_where_all_are_there(
 
 
 def test_a_file_without_a_link_and_a_damaged_one_are_left_to_their_reader(feed: Feed, tmp_path: Path) -> None:
-    gold = new_flow(feed, Layer.GOLD, str(tmp_path))
+    gold = new_flow(feed, "gold", str(tmp_path))
     assert lineage.last_file(gold) is None
     files = [linked(gold, batch) for batch in (0, 3, 4)]
     pq.write_table(pa.table({"n": [1]}), files[1].path)

@@ -6,15 +6,15 @@ import pytest
 
 from stream_app.errors import StreamAppError
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.storage import checkpoint
 from stream_app.storage.offsets import LayerOffset
-from tests.helpers import START_MS, commit, plan
+from tests.helpers import START_MS, commit, flow_of, plan
 
 
 @pytest.fixture
 def flow(feed: Feed, tmp_path: Path) -> Flow:
-    return Flow(feed, Layer.GOLD, tmp_path)
+    return flow_of(feed, "gold", tmp_path)
 
 
 def test_a_new_checkpoint_knows_nothing(flow: Flow) -> None:
@@ -118,7 +118,7 @@ def test_the_state_of_a_checkpoint_that_was_moved_names_its_files_where_they_are
     feed: Feed, tmp_path: Path, folder: str
 ) -> None:
     """As Spark 4.2.0 writes the metadata of transformWithState, and of windows without such files."""
-    moved, old = Flow(feed, Layer.SESSIONS, tmp_path / folder).checkpoint, tmp_path / "old/state/chk"
+    moved, old = flow_of(feed, "gold", tmp_path / folder).checkpoint, tmp_path / "old/state/chk"
     file = "state/0/_stateSchema/default/0_5e5263ed"
     written = 'v2\n{"operatorInfo":{"operatorId":0},"stateStoreInfo":[{"stateSchemaFilePaths":["file:%s/%s"]}]}'
     metadata = moved.path / "state" / "0" / "_metadata" / "v2" / "0"

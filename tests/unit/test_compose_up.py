@@ -77,7 +77,7 @@ def test_feeds_and_profiles_follow_each_other(
 
 def test_a_feed_that_gains_a_table_gets_a_database(up: Up, tmp_path: Path) -> None:
     with (tmp_path / "conf" / "feeds" / "transactions.toml").open("a") as feed:
-        feed.write('\n[tables.spent]\nof = "gold"\n')
+        feed.write('\n[sinks.spent]\nof = "gold"\nto = "postgres"\ntable = "spent"\n')
     assert up().returncode == 0
     assert "--scale producer-activity=0 FEEDS=transactions PROFILES=activity" in told(tmp_path)
 

@@ -9,14 +9,15 @@ from confluent_kafka import KafkaError
 from stream_app.admission import topic_epochs
 from stream_app.admission.topic_epochs import Position
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.sources.topic_partition import OffsetRange
 from stream_app.sources.topic_records import shares
+from tests.helpers import flow_of
 
 
 @pytest.fixture
 def flow(feed: Feed, tmp_path: Path) -> Flow:
-    flow = Flow(feed, Layer.BRONZE, tmp_path)
+    flow = flow_of(feed, "bronze", tmp_path)
     flow.checkpoint.path.mkdir(parents=True)
     return flow
 

@@ -118,8 +118,25 @@ MISTAKES = {
     ),
     "a lake outside of the output": (
         "[dedupe]",
-        '[lakes."/tmp/lake"]\npartition = "event_time"\n[dedupe]',
-        'lakes."/tmp/lake": String should match',
+        '[sinks."/tmp/lake"]\nof = "silver"\nto = "lake"\n[dedupe]',
+        'sinks."/tmp/lake": String should match',
+    ),
+    "a sink of nothing": ("[dedupe]", '[sinks.x]\nto = "csv"\n[dedupe]', "sinks.x.of: is missing"),
+    "a lake as it was": (
+        "[dedupe]",
+        '[lakes.x]\ndates = "9 days"\n[dedupe]',
+        'lakes.x: is written [sinks.x] of = "silver", to = "lake", dates = "9 days" since 0.2',
+    ),
+    "a topic as it was": (
+        "[dedupe]",
+        '[topics.x]\ntopic = "t"\nkey = "user_id"\nheaders = ["txn_id"]\n[dedupe]',
+        'topics.x: is written [sinks.x] of = "silver", to = "kafka", topic = "t", key = "user_id", '
+        'headers = ["txn_id"] since 0.2',
+    ),
+    "a table as it was": (
+        "[dedupe]",
+        '[tables.x]\nof = "gold"\n[dedupe]',
+        'tables.x: is written [sinks.postgres_x] of = "gold", to = "postgres", table = "x" since 0.2',
     ),
     "unknown rule": ("length = [1, 64]", "lenght = [1, 64]", "fields.txn_id.lenght: unknown key"),
     "a name in the file": ("[dedupe]", "[name]\n[dedupe]", "name: unknown key, the file's name is the feed's"),

@@ -6,7 +6,8 @@ from pyspark.sql.types import DecimalType, IntegerType, LongType, StringType, Ti
 
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.sinks.registry import flows
+from tests.helpers import flow_of
 
 COORDINATES = ["kafka_ts", "topic", "partition", "offset"]
 TEXTS = ["currency", "status", "city", "country"]
@@ -14,7 +15,7 @@ FIELDS = ["txn_id", "event_time", "user_id", "card_id", "merchant", "category", 
 
 
 def test_names_and_paths(feed: Feed) -> None:
-    flow = Flow(feed, Layer.RAW_CSV, Path("root"))
+    flow = flow_of(feed, "raw_csv", Path("root"))
     assert flow.name == "transactions.raw_csv"
     assert flow.layout.output == Path("root/transactions/raw_csv")
     assert flow.checkpoint.path == Path("root/transactions/_chk/raw_csv")
@@ -23,10 +24,8 @@ def test_names_and_paths(feed: Feed) -> None:
 
 def test_who_follows_whom(feed: Feed) -> None:
     bronze, _quarantine, silver, _gold, raw_csv = flows([feed], Path("root"))
-    assert [flow.layer for flow in bronze.with_downstream()] == [
-        *(Layer.BRONZE, Layer.QUARANTINE, Layer.SILVER, Layer.GOLD, Layer.RAW_CSV)
-    ]
-    assert [str(flow.layer) for flow in silver.with_downstream()] == ["silver", "gold", "raw_csv"]
+    assert [flow.sink for flow in bronze.with_downstream()] == [*("bronze", "quarantine", "silver", "gold", "raw_csv")]
+    assert [flow.sink for flow in silver.with_downstream()] == ["silver", "gold", "raw_csv"]
     assert raw_csv.upstream == silver
     assert bronze.upstream is None
 

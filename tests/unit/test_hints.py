@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from stream_app import logs
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer
 from stream_app.observe.hints import Hints, form_of
-from tests.helpers import Row, bronze_row, value, write_layer
+from tests.helpers import Row, bronze_row, flow_of, value, write_layer
 
 FRAMED = b"\0\0\0\1\0" + value(0)
 CONNECT = json.dumps({"schema": {"type": "struct"}, "payload": json.loads(value(0))}).encode()
@@ -24,7 +23,7 @@ def refused(offset: int, record: bytes | None, *reasons: str) -> Row:
 
 def test_each_form_is_said_once_a_start(feed: Feed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("text")
-    flow, hints = Flow(feed, Layer.QUARANTINE, tmp_path), Hints()
+    flow, hints = flow_of(feed, "quarantine", tmp_path), Hints()
     rows = [refused(0, None, "empty"), refused(1, b"x", "not_json"), refused(2, FRAMED, "not_json")]
     file = write_layer(flow, 0, [*rows, refused(3, b"\0\0\0\2\0{}", "not_json")])
     other = write_layer(flow, 1, [refused(4, CONNECT, "missing:txn_id"), refused(5, FRAMED, "not_json")])

@@ -19,8 +19,8 @@ ORDER = (
     "sinks",
     "sources",
     "admission",
-    "layers",
     "flows",
+    "layers",
     "contract",
     "storage",
     "feeds",
@@ -49,9 +49,6 @@ WITHOUT_SPARK = [
     "storage.checkpoint",
     "storage.layout",
     "storage.lock",
-    "flows.flow",
-    "admission.ownership",
-    "admission.reset_journal",
 ]
 
 

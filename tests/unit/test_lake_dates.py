@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
-from stream_app.feeds.parts import Lake
+from stream_app.feeds.sinks import SinkTable
 from stream_app.flows.batch import Batch
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.ops import views
 from stream_app.settings import PROJECT
-from stream_app.sinks.dates import by_date
+from stream_app.sinks.lake import LakeSink
 from stream_app.storage.offsets import LayerOffset
-from tests.helpers import START_MS
+from tests.helpers import START_MS, flow_of
 
 SHIPPED = load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])[0]
 DAY = 86_400_000_000
@@ -35,8 +35,8 @@ OTHER = "event_date=0001-01-01"
 
 def lake(root: Path, days: int = 400, tolerance: timedelta = timedelta(minutes=1)) -> Flow:
     time = SHIPPED.event_time.model_copy(update={"future_tolerance": tolerance})
-    lakes = {"lake": Lake.model_validate({"dates": f"{days} days"})}
-    return Flow(SHIPPED.model_copy(update={"lakes": lakes, "event_time": time}), Layer.LAKE, root, "lake")
+    sinks = {"lake": SinkTable.model_validate({"of": "silver", "to": "lake", "dates": f"{days} days"})}
+    return flow_of(SHIPPED.model_copy(update={"sinks": sinks, "event_time": time}), "lake", root)
 
 
 def divided(flow: Flow, micros: list[int], planned_ms: int = START_MS) -> dict[str, list[int]]:
@@ -45,7 +45,9 @@ def divided(flow: Flow, micros: list[int], planned_ms: int = START_MS) -> dict[s
     table = pa.table({"event_time": column, "n": range(len(micros))})
     batch = Batch(0, planned_ms, 0, 0, LayerOffset(), LayerOffset(), ())
     found: dict[str, list[int]] = {}
-    for folder, rows in by_date(flow, batch)(iter(table.to_batches(max_chunksize=7))):
+    for folder, rows in LakeSink.model_validate(flow.to).divided(flow.kind, batch)(
+        iter(table.to_batches(max_chunksize=7))
+    ):
         assert folder not in found
         found[folder] = [time for piece in rows for time in piece["event_time"].cast(pa.int64()).to_pylist()]
     return found
@@ -86,9 +88,13 @@ def test_a_client_that_sends_every_date_makes_no_more_folders_than_the_span_has(
 
 def test_the_span_can_be_declared(tmp_path: Path) -> None:
     text = (PROJECT / "conf" / "feeds" / "user_activity.toml").read_text()
-    assert SHIPPED.lakes["lake"].dates == timedelta(days=400)
-    (tmp_path / "other.toml").write_text(text.replace("[lakes.lake]", '[lakes.lake]\ndates = "7 days"'))
-    assert load_feeds(tmp_path, ["other"])[0].lakes["lake"].dates == timedelta(days=7)
+    assert lake_of(SHIPPED).dates == timedelta(days=400)
+    (tmp_path / "other.toml").write_text(text.replace('to = "lake"', 'to = "lake"\ndates = "7 days"'))
+    assert lake_of(load_feeds(tmp_path, ["other"])[0]).dates == timedelta(days=7)
+
+
+def lake_of(feed: Feed) -> LakeSink:
+    return LakeSink.model_validate(flow_of(feed, "lake", Path()).to)
 
 
 @pytest.fixture

@@ -18,28 +18,30 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows
 
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer
+from stream_app.feeds.sinks import SinkTable
+from stream_app.flows.flow import Flow
+from stream_app.sinks.protocol import rows_of
+from stream_app.sinks.registry import flows
 from stream_app.sources import layer_reader as source
 from stream_app.sources.layer_reader import LayerReader, LayerSource, Offset, Options
 from stream_app.sources.split import SPLIT, encoded
-from stream_app.sources.split_rows import Rows
 from stream_app.storage.batch_files import BatchFile
 from tests.examples import examples
-from tests.helpers import START_MS, Row, bronze_row, silver_row, value, write_layer
+from tests.helpers import START_MS, Row, bronze_row, flow_of, silver_row, value, write_layer
 
 
 def reader_of(flow: Flow, max_rows: int = 0, splits: int = 4, patience: float = 0) -> LayerReader:
     """The reader as a query of the flow makes it."""
     assert flow.upstream is not None
     upstream = flow.upstream
-    ledger = flow.layout.replay if flow.layer is Layer.SILVER else None
+    ledger = flow.layout.replay if flow.sink == "silver" else None
     options = Options(upstream.layout.output, upstream.sink, ledger, max_rows, splits, patience)
     return LayerSource({"reader": options.encoded()}).streamReader(SPLIT)
 
 
-def rows_of(flow: Flow, start: Offset, end: Offset) -> list[Row]:
+def read_rows(flow: Flow, start: Offset, end: Offset) -> list[Row]:
     """What the tasks of one micro-batch read, one task after the other."""
-    reader, rows = reader_of(flow), Rows(flow)
+    reader, rows = reader_of(flow), rows_of(flow)
     tasks = reader.partitions(start, end)
     return [row for task in tasks for batch in rows.read(reader.read(task)) for row in batch.to_pylist()]
 
@@ -93,7 +95,9 @@ def test_a_walk_reads_each_row_once_and_in_order(
     feed: Feed, data: st.DataObject, history: History, limit: ReadLimit, splits: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, patch.object(source, "_MIN_ROWS_PER_SPLIT", 3):
-        silver, topic = (Flow(feed, layer, Path(folder)) for layer in (Layer.SILVER, Layer.TOPIC))
+        sink = SinkTable.model_validate({"of": "silver", "to": "kafka", "topic": "out"})
+        own = feed.model_copy(update={"sinks": {"topic": sink}})
+        silver, topic = (flow_of(own, layer, Path(folder)) for layer in ("silver", "topic"))
         history.write(silver)
         reader = reader_of(topic, splits=splits)
         # a reader's offset lies at the end of a file: retention merges nothing across one
@@ -101,7 +105,7 @@ def test_a_walk_reads_each_row_once_and_in_order(
             "batch": data.draw(st.sampled_from([-1, *(file.last for file in silver.files())]))
         }
         batches = walk(reader, start, limit)
-        found = [int(row["txn_id"][1:]) for a, b in batches for row in rows_of(topic, a, b)]
+        found = [int(row["txn_id"][1:]) for a, b in batches for row in read_rows(topic, a, b)]
         assert found == history.numbers(after=start["batch"])
         for a, b in batches:
             covered = [group for task in reader.partitions(a, b) for group in task.split.row_groups]
@@ -119,9 +123,9 @@ def test_the_clock_is_the_newest_kafka_time_so_far_that_is_not_after_its_batch(
     feed: Feed, history: History, limit: ReadLimit
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        silver = Flow(feed, Layer.SILVER, Path(folder))
+        silver = flow_of(feed, "silver", Path(folder))
         history.write(silver)
-        reader = reader_of(Flow(feed, Layer.RAW_CSV, Path(folder)))
+        reader = reader_of(flow_of(feed, "raw_csv", Path(folder)))
         for _, end in walk(reader, reader.initialOffset(), limit):
             clocks = [
                 min(max(pq.read_table(file.path)["kafka_ts"].to_pylist()), file.time + timedelta(seconds=1))
@@ -131,22 +135,22 @@ def test_the_clock_is_the_newest_kafka_time_so_far_that_is_not_after_its_batch(
             assert end["clock"] == int(max(clocks).timestamp() * 1_000_000)
 
 
-def test_a_fast_producer_makes_no_repeat_forgotten(flow: dict[Layer, Flow]) -> None:
+def test_a_fast_producer_makes_no_repeat_forgotten(flow: dict[str, Flow]) -> None:
     """A record dated an hour or a thousand years ahead moves the clock to its batch's own time and no further."""
-    write_layer(flow[Layer.BRONZE], 0, [bronze_row(0, value(0)), bronze_row(1, b"", seconds=3e9)])
-    reader = reader_of(flow[Layer.SILVER])
+    write_layer(flow["bronze"], 0, [bronze_row(0, value(0)), bronze_row(1, b"", seconds=3e9)])
+    reader = reader_of(flow["silver"])
     assert reader.latestOffset(reader.initialOffset(), ReadAllAvailable())["clock"] == (START_MS + 1000) * 1000
 
 
 @pytest.fixture
-def flow(feed: Feed, tmp_path: Path) -> dict[Layer, Flow]:
-    return {layer: Flow(feed, layer, tmp_path) for layer in Layer}
+def flow(feed: Feed, tmp_path: Path) -> dict[str, Flow]:
+    return {flow.sink: flow for flow in flows([feed], tmp_path)}
 
 
-def test_progress_tells_of_the_newest_batch_also_of_a_reader_that_is_behind(flow: dict[Layer, Flow]) -> None:
+def test_progress_tells_of_the_newest_batch_also_of_a_reader_that_is_behind(flow: dict[str, Flow]) -> None:
     for batch in range(3):
-        write_layer(flow[Layer.SILVER], batch, [silver_row(batch)])
-    reader = reader_of(flow[Layer.GOLD])
+        write_layer(flow["silver"], batch, [silver_row(batch)])
+    reader = reader_of(flow["gold"])
     assert reader.reportLatestOffset()["batch"] == 2, "its first batch is one that is run again"
     end = reader.latestOffset(reader.initialOffset(), ReadMaxRows(1))
     assert (end["batch"], reader.reportLatestOffset()["batch"]) == (0, 2)
@@ -155,17 +159,17 @@ def test_progress_tells_of_the_newest_batch_also_of_a_reader_that_is_behind(flow
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-def test_a_compacted_file_across_an_offset_is_an_error_not_a_skip(flow: dict[Layer, Flow], offset: int) -> None:
-    write_layer(flow[Layer.SILVER], 0, [silver_row(n) for n in range(3)], last=2)
-    reader = reader_of(flow[Layer.GOLD])
+def test_a_compacted_file_across_an_offset_is_an_error_not_a_skip(flow: dict[str, Flow], offset: int) -> None:
+    write_layer(flow["silver"], 0, [silver_row(n) for n in range(3)], last=2)
+    reader = reader_of(flow["gold"])
     with pytest.raises(ValueError, match="both sides of a reader's offset"):
         reader.latestOffset(reader.initialOffset() | {"batch": offset}, ReadAllAvailable())
 
 
-def test_a_reader_that_has_read_all_sees_the_next_file_as_soon_as_it_appears(flow: dict[Layer, Flow]) -> None:
-    reader = reader_of(flow[Layer.GOLD], patience=60)
+def test_a_reader_that_has_read_all_sees_the_next_file_as_soon_as_it_appears(flow: dict[str, Flow]) -> None:
+    reader = reader_of(flow["gold"], patience=60)
     start = reader.initialOffset()
-    file = write_layer(flow[Layer.SILVER], 0, [silver_row(0)]).path
+    file = write_layer(flow["silver"], 0, [silver_row(0)]).path
     hidden = file.rename(file.with_name("_staged"))
     late = threading.Timer(0.3, hidden.rename, (file,))  # files appear whole
     late.start()
@@ -173,33 +177,33 @@ def test_a_reader_that_has_read_all_sees_the_next_file_as_soon_as_it_appears(flo
     late.join()
 
 
-def test_an_empty_layer_gives_nothing(flow: dict[Layer, Flow]) -> None:
-    reader = reader_of(flow[Layer.GOLD])
+def test_an_empty_layer_gives_nothing(flow: dict[str, Flow]) -> None:
+    reader = reader_of(flow["gold"])
     start = reader.initialOffset()
     assert reader.latestOffset(start, ReadAllAvailable()) == start
     assert reader.partitions(start, start) == []
 
 
-def test_the_work_of_a_large_batch_is_cut_evenly(flow: dict[Layer, Flow]) -> None:
-    write_layer(flow[Layer.SILVER], 0, [silver_row(n) for n in range(24)], row_group=1)
+def test_the_work_of_a_large_batch_is_cut_evenly(flow: dict[str, Flow]) -> None:
+    write_layer(flow["silver"], 0, [silver_row(n) for n in range(24)], row_group=1)
     with patch.object(source, "_MIN_ROWS_PER_SPLIT", 3):
-        reader = reader_of(flow[Layer.GOLD])
+        reader = reader_of(flow["gold"])
         start = reader.initialOffset()
         tasks = reader.partitions(start, reader.latestOffset(start, ReadAllAvailable()))
     assert [len(groups) for task in tasks for _, groups in task.split.row_groups] == [6, 6, 6, 6]
 
 
-def test_no_limit_is_no_limit(flow: dict[Layer, Flow]) -> None:
-    assert reader_of(flow[Layer.GOLD], max_rows=0).getDefaultReadLimit() == ReadAllAvailable()
-    assert reader_of(flow[Layer.GOLD], max_rows=9).getDefaultReadLimit() == ReadMaxRows(9)
+def test_no_limit_is_no_limit(flow: dict[str, Flow]) -> None:
+    assert reader_of(flow["gold"], max_rows=0).getDefaultReadLimit() == ReadAllAvailable()
+    assert reader_of(flow["gold"], max_rows=9).getDefaultReadLimit() == ReadMaxRows(9)
 
 
-def test_each_reader_gets_exactly_the_declared_arrow_types(flow: dict[Layer, Flow]) -> None:
+def test_each_reader_gets_exactly_the_declared_arrow_types(flow: dict[str, Flow]) -> None:
     """Spark takes no others: string and not large_string, timestamp[us, tz=UTC]."""
-    write_layer(flow[Layer.BRONZE], 0, [bronze_row(0, value(0)), bronze_row(1, b"x")])
-    write_layer(flow[Layer.SILVER], 0, [silver_row(0)])
-    for layer in (Layer.QUARANTINE, Layer.SILVER, Layer.GOLD, Layer.RAW_CSV):
-        reader, rows = reader_of(flow[layer]), Rows(flow[layer])
+    write_layer(flow["bronze"], 0, [bronze_row(0, value(0)), bronze_row(1, b"x")])
+    write_layer(flow["silver"], 0, [silver_row(0)])
+    for layer in ("quarantine", "silver", "gold", "raw_csv"):
+        reader, rows = reader_of(flow[layer]), rows_of(flow[layer])
         start = reader.initialOffset()
         (task,) = reader.partitions(start, reader.latestOffset(start, ReadAllAvailable()))
         (split,) = reader.read(task)
@@ -209,23 +213,23 @@ def test_each_reader_gets_exactly_the_declared_arrow_types(flow: dict[Layer, Flo
         assert batch.num_rows == 1
 
 
-def bronze(flow: dict[Layer, Flow], records: Sequence[bytes | None]) -> None:
-    write_layer(flow[Layer.BRONZE], 0, [bronze_row(n, record) for n, record in enumerate(records)], row_group=3)
+def bronze(flow: dict[str, Flow], records: Sequence[bytes | None]) -> None:
+    write_layer(flow["bronze"], 0, [bronze_row(n, record) for n, record in enumerate(records)], row_group=3)
 
 
 def read_all(flow: Flow) -> list[Row]:
     reader = reader_of(flow)
     start = reader.initialOffset()
-    return rows_of(flow, start, reader.latestOffset(start, ReadAllAvailable()))
+    return read_rows(flow, start, reader.latestOffset(start, ReadAllAvailable()))
 
 
 @examples(40)
 @given(records=st.lists(st.none() | st.binary(max_size=9) | st.integers(0, 99).map(value), min_size=1, max_size=12))
 def test_silver_and_quarantine_split_bronze_exactly(feed: Feed, records: list[bytes | None]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        flow = {layer: Flow(feed, layer, Path(folder)) for layer in Layer}
+        flow = {one.sink: one for one in flows([feed], Path(folder))}
         bronze(flow, records)
-        valid, invalid = read_all(flow[Layer.SILVER]), read_all(flow[Layer.QUARANTINE])
+        valid, invalid = read_all(flow["silver"]), read_all(flow["quarantine"])
         assert sorted([row["offset"] for row in valid + invalid]) == list(range(len(records)))
         for row in invalid:
             record = records[row["offset"]]
@@ -247,33 +251,33 @@ def rewritten(file: BatchFile, says: dict[bytes, bytes], kafka_us: dict[int, int
     pq.write_table(table, file.path, row_group_size=3)
 
 
-def test_each_record_is_judged_by_the_plan_of_its_own_batch(flow: dict[Layer, Flow]) -> None:
+def test_each_record_is_judged_by_the_plan_of_its_own_batch(flow: dict[str, Flow]) -> None:
     """Seven records that say they are an hour ahead; a merged file says that four of them came an hour too early."""
     rows = [bronze_row(n, value(n, HOUR), HOUR) for n in range(7)]
-    file = write_layer(flow[Layer.BRONZE], 0, rows, last=1)
+    file = write_layer(flow["bronze"], 0, rows, last=1)
     rewritten(file, {b"planned": f"[[4, {START_MS}], [3, {START_MS + HOUR * 1000}]]".encode()}, {})
-    assert [row["offset"] for row in read_all(flow[Layer.SILVER])] == [4, 5, 6]
-    refused = [(row["offset"], row["reasons"]) for row in read_all(flow[Layer.QUARANTINE])]
+    assert [row["offset"] for row in read_all(flow["silver"])] == [4, 5, 6]
+    refused = [(row["offset"], row["reasons"]) for row in read_all(flow["quarantine"])]
     assert refused == [(n, ["future"]) for n in range(4)]
 
 
-def test_times_that_older_versions_kept_stop_and_move_nothing(flow: dict[Layer, Flow]) -> None:
+def test_times_that_older_versions_kept_stop_and_move_nothing(flow: dict[str, Flow]) -> None:
     """Wrapped, or of no calendar: the record is refused, its neighbours are not, and the clock stays behind ours."""
-    file = write_layer(flow[Layer.BRONZE], 0, [bronze_row(n, value(n)) for n in range(5)])
+    file = write_layer(flow["bronze"], 0, [bronze_row(n, value(n)) for n in range(5)])
     rewritten(file, {}, {0: -(2**63), 1: -62_135_596_800_000_001, 3: 253_402_300_800_000_000, 4: 2**63 - 1})
-    assert [row["offset"] for row in read_all(flow[Layer.SILVER])] == [2]
-    reader = reader_of(flow[Layer.SILVER])
+    assert [row["offset"] for row in read_all(flow["silver"])] == [2]
+    reader = reader_of(flow["silver"])
     assert reader.latestOffset(reader.initialOffset(), ReadAllAvailable())["clock"] == (START_MS + 1000) * 1000
     start = reader.initialOffset()
     (task,) = reader.partitions(start, start | {"batch": 0})
-    batches = list(Rows(flow[Layer.QUARANTINE]).read(iter([encoded([task.split])])))
+    batches = list(rows_of(flow["quarantine"]).read(iter([encoded([task.split])])))
     found = {n: why for b in batches for n, why in zip(*(b[c].to_pylist() for c in ("offset", "reasons")), strict=True)}
     assert found == {0: ["future"], 1: ["future"], 3: ["late"], 4: ["late"]}
 
 
-def test_a_valid_record_becomes_a_typed_row_with_its_place_and_the_clock(flow: dict[Layer, Flow]) -> None:
+def test_a_valid_record_becomes_a_typed_row_with_its_place_and_the_clock(flow: dict[str, Flow]) -> None:
     bronze(flow, [value(5, 1.25, amount=3)])
-    (row,) = read_all(flow[Layer.SILVER])
+    (row,) = read_all(flow["silver"])
     assert row == silver_row(5, 1.25) | {
         "amount": row["amount"],
         "kafka_ts": bronze_row(0, None)["kafka_ts"],
@@ -283,13 +287,13 @@ def test_a_valid_record_becomes_a_typed_row_with_its_place_and_the_clock(flow: d
     assert str(row["amount"]) == "3.00"
 
 
-def test_no_row_s_clock_is_behind_the_batches_before(flow: dict[Layer, Flow]) -> None:
+def test_no_row_s_clock_is_behind_the_batches_before(flow: dict[str, Flow]) -> None:
     """A partition that is read ten hours late: its rows' clock is the newest time of earlier batches."""
-    write_layer(flow[Layer.BRONZE], 36_000, [bronze_row(0, value(0, 36_000), seconds=36_000)])
-    write_layer(flow[Layer.BRONZE], 36_001, [bronze_row(1, value(1), partition=1)])
-    reader = reader_of(flow[Layer.SILVER])
+    write_layer(flow["bronze"], 36_000, [bronze_row(0, value(0, 36_000), seconds=36_000)])
+    write_layer(flow["bronze"], 36_001, [bronze_row(1, value(1), partition=1)])
+    reader = reader_of(flow["silver"])
     first, second = walk(reader, reader.initialOffset(), ReadMaxRows(1))
     assert first[1]["clock"] == (START_MS + 36_000_000) * 1000
-    (row,) = rows_of(flow[Layer.SILVER], *second)
+    (row,) = read_rows(flow["silver"], *second)
     assert row["kafka_ts"] == bronze_row(1, None)["kafka_ts"]
     assert int(row["_clock"].timestamp()) == START_MS // 1000 + 36_000

@@ -20,9 +20,9 @@ from local.postgres import Postgres
 from local.process import lock_path
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feeds.load import load_feeds
-from stream_app.flows.flow import flows
 from stream_app.ops.query import query
 from stream_app.settings import PROJECT
+from stream_app.sinks.registry import flows
 from tests.helpers import app_settings
 
 

@@ -14,11 +14,12 @@ import pytest
 from stream_app import logs
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, flows
+from stream_app.flows.flow import Flow
 from stream_app.observe.metrics import Metrics
 from stream_app.observe.monitor import FlowStatus, Monitor, State
 from stream_app.observe.progress import ProgressListener
 from stream_app.sinks.protocol import REASON, Report
+from stream_app.sinks.registry import flows
 
 PATIENCE = 10.0
 

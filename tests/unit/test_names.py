@@ -18,7 +18,9 @@ from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
 from stream_app.feeds.parts import IDENTIFIER
-from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.feeds.sql import name as quoted
+from stream_app.feeds.sql import names, view
+from stream_app.flows.flow import Flow
 from stream_app.ops import replay as replays
 from stream_app.ops import views
 from stream_app.ops.quarantine import quarantine
@@ -26,14 +28,14 @@ from stream_app.ops.query import query
 from stream_app.ops.replay import replay
 from stream_app.ops.reset import planned
 from stream_app.ops.show import Shown, show
-from stream_app.ops.sql import name as quoted
-from stream_app.ops.sql import names, view
 from stream_app.ops.status import status
+from stream_app.sinks.protocol import sink_of
+from stream_app.sinks.registry import check, flows
 from stream_app.sources.layer import _source_of
 from stream_app.storage.batch_files import REPLAY, batch_files
 from tests import words
 from tests.examples import examples
-from tests.helpers import Row, app_settings, at, bronze_row, write_layer
+from tests.helpers import Row, app_settings, at, bronze_row, flow_of, write_layer
 
 WORDS = words.words()
 # What is refused, by what is so called: each is truly taken, and nothing else is.
@@ -41,7 +43,7 @@ COORDINATES = {"kafka_ts", "topic", "partition", "offset"}
 SYSTEM = {"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"}
 SESSION = {"session_start", "session_end", "duration_seconds", "events", "outcome"}
 WINDOW = {"window_start", "window_end"}
-SINK = {"bronze", "quarantine", "silver", "raw_csv", "late", "late_x", "postgres_x"}
+SINK = {"bronze", "quarantine", "silver", "late", "late_x"}
 ADDED = COORDINATES | WINDOW | {"event_date", "processing_time"}
 REFUSED: Mapping[str, set[str]] = {
     "feed": {"information_schema", "memory", "pg_catalog", "system", "temp"},
@@ -83,17 +85,18 @@ def declaration(role: Mapping[str, str], wires: Mapping[str, str] = {}) -> str:
             f'where = {{ {role["filter"]} = "x" }}\nmeasures = {{ {role["measure"]} = "sum({role["number"]})" }}',
             f'[sessions.{role["session"]}]\nkeys = ["{role["session key"]}"]\nends = {{ {role["end"]} = "x" }}',
             'gap = "1 minute"\nwatermark = "1 minute"',
-            f"[lakes.{role['lake']}]\n[topics.{role['topic']}]",
+            '[sinks.csv_of_silver]\nof = "silver"\nto = "csv"',
+            f'[sinks.{role["lake"]}]\nof = "silver"\nto = "lake"\n[sinks.{role["topic"]}]\nof = "silver"\nto = "kafka"',
             f'topic = "out"\nkey = "{role["window key"]}"\nheaders = ["{role["id"]}"]',
-            f'[tables.{role["table"]}]\nof = "{role["window"]}"',
-            f'[tables.{role["table"][:61]}_2]\nof = "{role["session"]}"',
+            f'[sinks.of_windows]\nof = "{role["window"]}"\nto = "postgres"\ntable = "{role["table"]}"',
+            f'[sinks.of_sessions]\nof = "{role["session"]}"\nto = "postgres"\ntable = "{role["table"][:61]}_2"',
         ]
     )
 
 
 def load(folder: Path, role: Mapping[str, str], wires: Mapping[str, str] = {}) -> Feed:
     (folder / f"{role['feed']}.toml").write_text(declaration(role, wires))
-    return load_feeds(folder, [role["feed"]])[0]
+    return load_feeds(folder, [role["feed"]], check)[0]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -136,6 +139,10 @@ def test_no_two_flows_share_a_source_a_folder_or_a_query(tmp_path: Path) -> None
     assert len({*folders}) == len(folders)
 
 
+def kind_of(flow: Flow) -> str:
+    return sink_of(flow).to
+
+
 def record(feed: Feed, number: int) -> dict[str, Any]:
     """A valid record."""
     values: dict[str, object] = {"timestamp": at(number).isoformat(), "decimal(18,2)": 1.5}
@@ -154,24 +161,24 @@ def row(feed: Feed, number: int) -> Row:
 def write_outputs(made: tuple[Flow, ...]) -> None:
     """A file of every output; of those that follow silver a row without values, as their views say it is."""
     feed = made[0].feed
-    by_layer = {flow.layer: flow for flow in made}
-    write_layer(by_layer[Layer.BRONZE], 0, [bronze_row(n, json.dumps(record(feed, n)).encode()) for n in range(2)])
-    write_layer(by_layer[Layer.SILVER], 0, [row(feed, 0)])
+    by_layer = {flow.sink: flow for flow in made}
+    write_layer(by_layer["bronze"], 0, [bronze_row(n, json.dumps(record(feed, n)).encode()) for n in range(2)])
+    write_layer(by_layer["silver"], 0, [row(feed, 0)])
     refused = [
         bronze_row(n, json.dumps(record(feed, n)).encode())
         | {"value_text": "", "reasons": [f"bad_type:{feed.path_of(column)[0]}"]}
         for n, column in enumerate(feed.fields)
     ]
-    write_layer(by_layer[Layer.QUARANTINE], 0, refused)
+    write_layer(by_layer["quarantine"], 0, refused)
     database = views.connect(made)
     for flow in made:
-        outputs = [(flow.layout.output, flow.sink)] if flow.layer in {Layer.GOLD, Layer.SESSIONS} else []
-        outputs += [(flow.layout.late, flow.layout.late_name)] if flow.layer in {Layer.GOLD, Layer.SESSIONS} else []
-        outputs += [(flow.layout.output / "event_date=2026-11-21", flow.sink)] if flow.layer is Layer.LAKE else []
+        outputs = [(flow.layout.output, flow.sink)] if flow.is_own and flow.stateful else []
+        outputs += [(flow.layout.late, flow.layout.late_name)] if flow.is_own and flow.stateful else []
+        outputs += [(flow.layout.output / "event_date=2026-11-21", flow.sink)] if kind_of(flow) == "lake" else []
         for folder, sink in outputs:
             rows = f"FROM (SELECT 1) one(_one) LEFT JOIN {view(feed.name, sink)} ON true"
             table = database.sql(rows).to_arrow_table().drop_columns("_one")
-            if flow.layer is Layer.LAKE:
+            if kind_of(flow) == "lake":
                 table = table.drop_columns("event_date")
             folder.mkdir(parents=True)
             pq.write_table(table, folder / f"{sink}_20261121_010000_0000000000.parquet")
@@ -181,13 +188,13 @@ def check_views(made: tuple[Flow, ...]) -> None:
     """Each output is a view with the columns that its files have, by its whole name and by its own alone."""
     database = views.connect(made)
     for flow in made:
-        if flow.layer in {Layer.TOPIC, Layer.TABLE}:
+        if kind_of(flow) in {"kafka", "postgres"}:
             continue
-        sinks = [flow.sink, flow.layout.late_name] if flow.layer in {Layer.GOLD, Layer.SESSIONS} else [flow.sink]
+        sinks = [flow.sink, flow.layout.late_name] if flow.is_own and flow.stateful else [flow.sink]
         for sink in sinks:
             whole, columns = view(flow.feed.name, sink), database.sql(f"FROM {quoted(sink)}").columns
             rows = database.execute(f"SELECT {names(columns)} FROM {whole} ORDER BY {quoted(columns[-1])}").fetchall()
-            assert bool(rows) is (bool(made[0].files()) and flow.layer is not Layer.RAW_CSV), sink
+            assert bool(rows) is (bool(made[0].files()) and kind_of(flow) != "csv"), sink
 
 
 def check_commands(made: tuple[Flow, ...]) -> None:
@@ -196,8 +203,8 @@ def check_commands(made: tuple[Flow, ...]) -> None:
     ours = app_settings(root)
     shown = {output.name: output for output in show(ours, made).outputs}
     for flow in made:
-        if flow.layer not in {Layer.TOPIC, Layer.TABLE}:
-            expected = {Layer.BRONZE: 2, Layer.QUARANTINE: len(feed.fields), Layer.RAW_CSV: 0}.get(flow.layer, 1)
+        if kind_of(flow) not in {"kafka", "postgres"}:
+            expected = {"bronze": 2, "quarantine": len(feed.fields), "csv_of_silver": 0}.get(flow.sink, 1)
             assert isinstance(found := shown[flow.name], Shown)
             assert found.count == expected
     assert [sink.rows for sink in status(root, made).sinks][:3] == [2, len(feed.fields), 1]
@@ -208,7 +215,7 @@ def check_commands(made: tuple[Flow, ...]) -> None:
     assert counted is not None
     assert [*counted.records()] == [{"n": 42}]
 
-    for flow in {flow.layer: flow for flow in made if flow.layer in {Layer.SILVER, Layer.LAKE}}.values():
+    for flow in {kind_of(flow): flow for flow in made if flow.sink == "silver" or kind_of(flow) == "lake"}.values():
         with planned(ours, made, flow.sink) as plan:
             assert flow.name in {sink.name for sink in plan.sinks}
 
@@ -218,7 +225,7 @@ def check_commands(made: tuple[Flow, ...]) -> None:
     replay(ours, made, reason=f"bad_type:{feed.path_of(column)[0]}".strip())
     (done,) = replay(ours, made)
     assert done.failing["repeat of a record that silver holds"]
-    silver = next(flow for flow in made if flow.layer is Layer.SILVER)
+    silver = next(flow for flow in made if flow.sink == "silver")
     ledger = [pq.read_table(file.path).num_rows for file in batch_files(silver.layout.replay, REPLAY)]
     assert sum(ledger) == len(feed.fields) - 1
 
@@ -227,12 +234,12 @@ def test_every_word_as_a_feed(tmp_path: Path) -> None:
     """Each is the first of FEEDS once, and all are there at once."""
     found = [load(tmp_path, HARMLESS | {"feed": word}) for word in WORDS if word not in REFUSED["feed"]]
     for feed in found:
-        silver, quarantine = (Flow(feed, layer, tmp_path) for layer in (Layer.SILVER, Layer.QUARANTINE))
+        silver, quarantine = (flow_of(feed, layer, tmp_path) for layer in ("silver", "quarantine"))
         database = views.connect([silver, quarantine])
         assert database.execute("SELECT count(*) FROM silver").fetchall() == [(0,)]
         assert replays._held(database, feed, ["x"]) == set()
         assert list(replays._candidates(database, silver, "")) == []
-    database = views.connect([Flow(feed, Layer.SILVER, tmp_path) for feed in found])
+    database = views.connect([flow_of(feed, "silver", tmp_path) for feed in found])
     for feed in found:
         assert database.execute(f"SELECT count(*) FROM {view(feed.name, 'silver')}").fetchall() == [(0,)]
 
@@ -246,7 +253,7 @@ def test_every_word_as_a_sink_and_as_a_column(tmp_path: Path) -> None:
         text += "".join(f'\n[fields.{word}]\ntype = "string"' for word in columns)
         for i, word in enumerate(word for word in few if word not in SINK):
             some = [*dict.fromkeys([*columns[i % len(columns) :][:5], HARMLESS["id"], columns[0]])]
-            text += sink(word, ("windows", "sessions", "lakes")[i % 3], some)
+            text += sink(word, ("windows", "sessions", "sinks")[i % 3], some)
         (folder := tmp_path / str(first)).mkdir()
         (folder / "order.toml").write_text(text)
         made = flows(load_feeds(folder, ["order"]), folder)
@@ -261,7 +268,8 @@ def sink(name: str, part: str, columns: Sequence[str]) -> str:
     """A sink of that kind, with as many of the columns as it can have, by the first of them."""
     column = columns[0]
     spans = 'gap = "1 minute"' if part == "sessions" else 'window = "1 minute"'
-    lines = [f"\n[{part}.{name}]", *([] if part == "lakes" else [spans, 'watermark = "1 minute"'])]
+    keys = ['of = "silver"', 'to = "lake"'] if part == "sinks" else [spans, 'watermark = "1 minute"']
+    lines = [f"\n[{part}.{name}]", *keys]
     if part == "windows":
         measures = ", ".join(f'{one} = "distinct({one})"' for one in columns[1:] if one not in WINDOW)
         lines += [f'key = "{column}"', f'where = {{ {column} = "x" }}', f"measures = {{ {measures} }}"]

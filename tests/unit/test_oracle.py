@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.flows.flow import Layer
 from stream_app.settings import PROJECT
 from tests.faults.test_random_kills import KILLS, Place, check_oracle
 from tests.helpers import START_MS, Row, at, bronze_row, commit, plan, silver_row, value, write_layer
@@ -32,10 +31,10 @@ def silver(without: int | None = None) -> list[Row]:
 def service(tmp_path: Path) -> Service:
     """The files of a service that has done all as it should."""
     service = Service(tmp_path, PROJECT / "conf" / "feeds", "")
-    flows: Flows = {flow.layer: flow for flow in service.flows.values()}
-    write_layer(flows[Layer.BRONZE], 0, bronze())
-    write_layer(flows[Layer.SILVER], 0, silver())
-    write_layer(flows[Layer.QUARANTINE], 0, [refused(number, KAFKA[0, number]) for number in BAD])
+    flows: Flows = {flow.sink: flow for flow in service.flows.values()}
+    write_layer(flows["bronze"], 0, bronze())
+    write_layer(flows["silver"], 0, silver())
+    write_layer(flows["quarantine"], 0, [refused(number, KAFKA[0, number]) for number in BAD])
     cards = [row["card_id"] for row in silver()]
     write_gold(flows, [gold_row(0, card, cards.count(card)) for card in sorted(set(cards))])
     write_csv(flows, silver())
@@ -60,18 +59,18 @@ def few(acknowledged: Acknowledged) -> None:
 
 
 def flows_of(service: Service) -> Flows:
-    return {flow.layer: flow for flow in service.flows.values()}
+    return {flow.sink: flow for flow in service.flows.values()}
 
 
 BREAKS: dict[str, Callable[[Service, Acknowledged], object]] = {
     "too little was sent": lambda _, acknowledged: few(acknowledged),
     "newest record has not arrived": lambda _, acknowledged: acknowledged.update({SENT: (0, SENT)}),
-    "twice in bronze": lambda s, _: write_layer(flows_of(s)[Layer.BRONZE], 0, bronze(bronze_row(5, value(5)))),
-    "bronze is not what Kafka holds": lambda s, _: write_layer(flows_of(s)[Layer.BRONZE], 0, bronze(without=5)),
+    "twice in bronze": lambda s, _: write_layer(flows_of(s)["bronze"], 0, bronze(bronze_row(5, value(5)))),
+    "bronze is not what Kafka holds": lambda s, _: write_layer(flows_of(s)["bronze"], 0, bronze(without=5)),
     "acknowledged record is not in bronze": lambda _, acknowledged: acknowledged.update({5: (0, 6)}),
-    "not all that are valid": lambda s, _: write_layer(flows_of(s)[Layer.SILVER], 0, silver(without=5)),
-    "twice in silver": lambda s, _: write_layer(flows_of(s)[Layer.SILVER], 1, [silver_row(5)]),
-    "each of the others once": lambda s, _: write_layer(flows_of(s)[Layer.QUARANTINE], 1, [refused(7)]),
+    "not all that are valid": lambda s, _: write_layer(flows_of(s)["silver"], 0, silver(without=5)),
+    "twice in silver": lambda s, _: write_layer(flows_of(s)["silver"], 1, [silver_row(5)]),
+    "each of the others once": lambda s, _: write_layer(flows_of(s)["quarantine"], 1, [refused(7)]),
     "no window became final": lambda s, _: write_gold(flows_of(s), []),
     "audit found something": lambda s, _: write_csv(flows_of(s), silver(without=5)),
 }

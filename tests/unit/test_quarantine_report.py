@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.ops.quarantine import quarantine
-from tests.helpers import Row, at, bronze_row, write_layer
+from tests.helpers import Row, at, bronze_row, flow_of, write_layer
 from tests.unit.conftest import Cli
 
 
@@ -19,7 +19,7 @@ def refused(offset: int, text: str, *reasons: str) -> Row:
 @pytest.fixture
 def held(feed: Feed, tmp_path: Path) -> Flow:
     """Six records with three reasons."""
-    flow = Flow(feed, Layer.QUARANTINE, tmp_path)
+    flow = flow_of(feed, "quarantine", tmp_path)
     write_layer(flow, 0, [refused(n, f"v{n}", "missing:amount", *(["late"] if n % 2 else [])) for n in range(5)])
     write_layer(flow, 1, [refused(5, "\x1b[2J", "missing:city", "missing:city")])
     return flow

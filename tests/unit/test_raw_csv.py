@@ -15,14 +15,15 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer
-from stream_app.layers.raw_csv import LINE, header, lines
+from stream_app.flows.flow import Flow
+from stream_app.layers.registry import datasets
 from stream_app.ops import views
-from stream_app.sinks import csv as csv_files
+from stream_app.sinks.csv import CsvSink, header
 from stream_app.storage import row_counts
+from stream_app.storage.lines import LINE, Csv
 from stream_app.storage.row_counts import count_rows
 from tests.examples import examples
-from tests.helpers import Row, silver_row, write_layer
+from tests.helpers import Row, flow_of, silver_row, write_layer
 
 FORMULA_STARTS = "=+-@\t\r\n"
 NASTY = st.text(alphabet=st.sampled_from("=+-@\"',;|\t\r\n \\a1é\u2028漢😀#\ufeff"), min_size=1, max_size=12)
@@ -30,11 +31,13 @@ TEXTS = st.one_of(NASTY, st.text(alphabet=st.characters(exclude_categories=["Cs"
 
 
 def as_lines(feed: Feed, rows: Sequence[Row]) -> pa.RecordBatch:
-    return lines(pa.RecordBatch.from_pylist(list(rows), to_arrow_schema(schema.silver(feed), timezone="UTC")), feed)
+    columns = to_arrow_schema(schema.silver(feed), timezone="UTC")
+    reading = CsvSink(of="silver", to="csv").reading(datasets(feed)["silver"])
+    return reading.function(pa.RecordBatch.from_pylist(list(rows), columns))
 
 
 def csv_bytes(feed: Feed, rows: Sequence[Row]) -> bytes:
-    return (header(feed) + "".join(as_lines(feed, rows)[LINE].to_pylist())).encode()
+    return header(datasets(feed)["silver"]) + "".join(as_lines(feed, rows)[LINE].to_pylist()).encode()
 
 
 def harmless(text: str) -> str:
@@ -76,8 +79,8 @@ def test_any_text_round_trips_through_the_csv(feed: Feed, tmp_path: Path, texts:
 
 def csv_file(feed: Feed, folder: Path, rows: Sequence[Row]) -> tuple[Flow, Path]:
     """The mirror with one file of those rows, of which silver has taken the batch."""
-    flow = Flow(feed, Layer.RAW_CSV, folder)
-    silver = write_layer(Flow(feed, Layer.SILVER, folder), 0, [])
+    flow = flow_of(feed, "raw_csv", folder)
+    silver = write_layer(flow_of(feed, "silver", folder), 0, [])
     flow.layout.output.mkdir(parents=True, exist_ok=True)
     path = flow.layout.output / silver.path.name.replace("silver", "raw_csv").replace("parquet", "csv")
     path.write_bytes(csv_bytes(feed, rows))
@@ -118,7 +121,10 @@ def test_no_cell_can_run_as_a_formula(feed: Feed) -> None:
 def test_a_slice_of_lines_is_written_as_it_is(feed: Feed, tmp_path: Path) -> None:
     """The text is taken out of Arrow's memory as a whole, which a slice has only a part of."""
     batch = as_lines(feed, [silver_row(n, merchant="é" * n) for n in range(1, 9)])
-    assert csv_files.write(iter([batch.slice(2, 3), batch.slice(0, 0), batch.slice(7)]), tmp_path / "part") == 4
+    assert (
+        Csv().part_writer(batch.schema)(iter([batch.slice(2, 3), batch.slice(0, 0), batch.slice(7)]), tmp_path / "part")
+        == 4
+    )
     expected = "".join(batch[LINE].take(pa.array([2, 3, 4, 7])).to_pylist())
     assert (tmp_path / "part").read_bytes() == expected.encode()
 

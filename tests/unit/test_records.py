@@ -16,12 +16,12 @@ from stream_app.errors import StreamAppError
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.flows.batch import planned
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.layers.bronze import records
 from stream_app.settings import Settings
 from stream_app.sources.topic_partition import OffsetRange
 from stream_app.sources.topic_records import offset_ranges, shares
-from tests.helpers import at, plan
+from tests.helpers import at, flow_of, plan
 
 EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 
@@ -95,7 +95,7 @@ def test_every_key_becomes_text_that_arrow_can_open(key: bytes) -> None:
 @pytest.fixture
 def flow(feed: Feed, tmp_path: Path) -> Flow:
     """Bronze, whose first two batches Spark has planned."""
-    flow = Flow(feed, Layer.BRONZE, tmp_path)
+    flow = flow_of(feed, "bronze", tmp_path)
     plan(flow, 0, {"transactions": {"0": 10, "1": 20}})
     plan(flow, 1, {"transactions": {"0": 10, "1": 25, "2": 5}})
     first = flow.checkpoint.path / "sources" / "0" / "0"

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.flows.flow import Flow
+from stream_app.sinks.registry import flows
 from stream_app.storage.batch_files import REPLAY, batch_files
 from stream_app.storage.planned import merged, pinned
 from tests.helpers import START_MS, Row, bronze_row, silver_row, tree, value, write_layer
@@ -22,16 +23,16 @@ Replay = Callable[..., str]
 
 
 @pytest.fixture
-def made(feed: Feed, tmp_path: Path) -> dict[Layer, Flow]:
-    return {flow.layer: flow for flow in flows([feed], tmp_path)}
+def made(feed: Feed, tmp_path: Path) -> dict[str, Flow]:
+    return {flow.sink: flow for flow in flows([feed], tmp_path)}
 
 
 @pytest.fixture
-def run(made: dict[Layer, Flow], cli: Cli) -> Replay:
+def run(made: dict[str, Flow], cli: Cli) -> Replay:
     """A function that replays with those options, and returns what was printed."""
 
     def run(*options: str, code: int = 0) -> str:
-        done = cli(made[Layer.BRONZE].root, "replay", *options)
+        done = cli(made["bronze"].root, "replay", *options)
         assert done.code == code
         return done.out + done.err
 
@@ -42,27 +43,27 @@ def quarantined(offset: int, record: bytes, *reasons: str, seconds: float = 0) -
     return bronze_row(offset, record, seconds) | {"value_text": record.decode(), "reasons": list(reasons)}
 
 
-def ledgers(made: dict[Layer, Flow]) -> list[list[Row]]:
+def ledgers(made: dict[str, Flow]) -> list[list[Row]]:
     """The rows of each file of the ledger, oldest first."""
-    files = sorted(batch_files(made[Layer.SILVER].layout.replay, REPLAY))
+    files = sorted(batch_files(made["silver"].layout.replay, REPLAY))
     return [pq.read_table(file.path).to_pylist() for file in files]
 
 
-def taken(made: dict[Layer, Flow]) -> list[str]:
+def taken(made: dict[str, Flow]) -> list[str]:
     return [row["txn_id"] for rows in ledgers(made) for row in rows]
 
 
-def test_a_record_that_passes_now_goes_into_the_ledger_once(made: dict[Layer, Flow], run: Replay) -> None:
+def test_a_record_that_passes_now_goes_into_the_ledger_once(made: dict[str, Flow], run: Replay) -> None:
     """Nothing twice: the ledger itself says what was taken; and each row is what silver would have held at first."""
     fails_still = quarantined(1, value(1, amount=-1), "out_of_range:amount")
-    write_layer(made[Layer.QUARANTINE], 0, [quarantined(0, value(0), "not_allowed:currency"), fails_still])
+    write_layer(made["quarantine"], 0, [quarantined(0, value(0), "not_allowed:currency"), fails_still])
     printed = run()
     assert "1 records are in the ledger" in printed
     assert "silver takes them with the next start" in printed
     assert ledgers(made) == [[silver_row(0)]]
     assert "in the ledger" not in run()
     assert ledgers(made) == [[silver_row(0)]]
-    write_layer(made[Layer.QUARANTINE], 1, [quarantined(2, value(2), "not_allowed:currency")])
+    write_layer(made["quarantine"], 1, [quarantined(2, value(2), "not_allowed:currency")])
     run()
     assert ledgers(made) == [[silver_row(0)], [silver_row(2)]]
 
@@ -80,37 +81,37 @@ def test_a_record_that_passes_now_goes_into_the_ledger_once(made: dict[Layer, Fl
     ],
 )
 def test_reason_chooses_whole_reasons_with_or_without_their_field(
-    made: dict[Layer, Flow], run: Replay, reason: str, expected: list[str]
+    made: dict[str, Flow], run: Replay, reason: str, expected: list[str]
 ) -> None:
     """Only what was asked for is taken: not what merely begins with the same letters."""
     reasons = [["not_allowed:currency"], ["not_allowed:status", "future"], ["missing:amount"]]
-    write_layer(made[Layer.QUARANTINE], 0, [quarantined(n, value(n), *why) for n, why in enumerate(reasons)])
+    write_layer(made["quarantine"], 0, [quarantined(n, value(n), *why) for n, why in enumerate(reasons)])
     run(f"--reason={reason}")
     assert taken(made) == expected
 
 
 @pytest.mark.parametrize(("allow", "expected"), [("", []), ("--allow=late", ["t0"])])
 def test_allow_forgives_the_time_and_nothing_else(
-    made: dict[Layer, Flow], run: Replay, allow: str, expected: list[str]
+    made: dict[str, Flow], run: Replay, allow: str, expected: list[str]
 ) -> None:
     """A row of silver is whole, whatever was forgiven."""
     late = quarantined(0, value(0), "late", seconds=TOO_LATE)
     future = quarantined(1, value(1, 2 * TOO_LATE), "future", seconds=TOO_LATE + 1)
     not_whole = quarantined(2, value(2, amount=None), "missing:amount", "late", seconds=TOO_LATE)
-    write_layer(made[Layer.QUARANTINE], 0, [late, future, not_whole])
+    write_layer(made["quarantine"], 0, [late, future, not_whole])
     run(*filter(None, [allow]))
     assert taken(made) == expected
 
 
 @pytest.mark.parametrize("bronze_is", ["there", "merged", "pruned"])
-def test_a_client_s_clock_is_no_way_past_ours(made: dict[Layer, Flow], run: Replay, bronze_is: str) -> None:
+def test_a_client_s_clock_is_no_way_past_ours(made: dict[str, Flow], run: Replay, bronze_is: str) -> None:
     """Records that say they are an hour ahead, to Kafka too. Bronze's files know when they came."""
     hour = 3600
     ahead = [value(n, hour) for n in range(3)]
     refused = [quarantined(n, record, "not_allowed:currency", seconds=hour) for n, record in enumerate(ahead)]
     plans = [START_MS + hour * 1000, START_MS, START_MS + hour * 1000]
     if bronze_is != "pruned":
-        files = [write_layer(made[Layer.BRONZE], n, [bronze_row(n, ahead[n], hour)]) for n in range(3)]
+        files = [write_layer(made["bronze"], n, [bronze_row(n, ahead[n], hour)]) for n in range(3)]
         for file, plan in zip(files, plans, strict=True):
             pq.write_table(pq.read_table(file.path).replace_schema_metadata(pinned(plan)), file.path)
         if bronze_is == "merged":
@@ -118,32 +119,32 @@ def test_a_client_s_clock_is_no_way_past_ours(made: dict[Layer, Flow], run: Repl
             rows = pa.concat_tables([pq.read_table(file.path) for file in files]).replace_schema_metadata(says)
             for file in files:
                 file.path.unlink()
-            whole = write_layer(made[Layer.BRONZE], 0, [], last=2)
+            whole = write_layer(made["bronze"], 0, [], last=2)
             pq.write_table(rows, whole.path)
-        write_layer(made[Layer.QUARANTINE], 2 * hour, refused)
+        write_layer(made["quarantine"], 2 * hour, refused)
         expected = ["t0", "t2"]
     else:  # the time of quarantine's file is the next best
-        write_layer(made[Layer.QUARANTINE], 0, refused[:1])
-        write_layer(made[Layer.QUARANTINE], hour, refused[1:])
+        write_layer(made["quarantine"], 0, refused[:1])
+        write_layer(made["quarantine"], hour, refused[1:])
         expected = ["t1", "t2"]
     printed = run("--allow=late")
     assert taken(made) == expected
     assert "future" in printed
 
 
-def test_what_leaves_no_whole_row_cannot_be_allowed(made: dict[Layer, Flow], run: Replay) -> None:
+def test_what_leaves_no_whole_row_cannot_be_allowed(made: dict[str, Flow], run: Replay) -> None:
     """A refusal touches nothing."""
-    write_layer(made[Layer.QUARANTINE], 0, [quarantined(0, value(0, amount=None), "missing:amount")])
-    before = tree(made[Layer.BRONZE].root)
+    write_layer(made["quarantine"], 0, [quarantined(0, value(0, amount=None), "missing:amount")])
+    before = tree(made["bronze"].root)
     assert "invalid choice: 'missing' (choose from 'late')" in run("--allow=missing", code=2)
-    assert tree(made[Layer.BRONZE].root) == before
+    assert tree(made["bronze"].root) == before
 
 
-def test_a_dry_run_counts_and_writes_nothing(made: dict[Layer, Flow], run: Replay) -> None:
+def test_a_dry_run_counts_and_writes_nothing(made: dict[str, Flow], run: Replay) -> None:
     """To look changes nothing that anybody reads; the lock alone is left, empty."""
     rows = [quarantined(n, value(n, amount=12.5 if n < 3 else -1), "out_of_range:amount") for n in range(5)]
-    write_layer(made[Layer.QUARANTINE], 0, rows)
-    root = made[Layer.BRONZE].root
+    write_layer(made["quarantine"], 0, rows)
+    root = made["bronze"].root
     before = tree(root)
     printed = run("--dry-run")
     assert ["out_of_range:amount", "3", "2"] in [line.split() for line in printed.splitlines()]
@@ -153,30 +154,30 @@ def test_a_dry_run_counts_and_writes_nothing(made: dict[Layer, Flow], run: Repla
     assert taken(made) == ["t0", "t1", "t2"]
 
 
-def test_a_record_whose_dedupe_key_silver_holds_is_not_taken(made: dict[Layer, Flow], run: Replay) -> None:
+def test_a_record_whose_dedupe_key_silver_holds_is_not_taken(made: dict[str, Flow], run: Replay) -> None:
     """Silver holds each key once: its own dedupe forgets a key after an hour, so that the replay must look."""
-    write_layer(made[Layer.SILVER], 0, [silver_row(0)])
+    write_layer(made["silver"], 0, [silver_row(0)])
     rows = [quarantined(7, value(0), "not_allowed:city"), quarantined(8, value(1), "not_allowed:city")]
-    write_layer(made[Layer.QUARANTINE], 0, rows)
+    write_layer(made["quarantine"], 0, rows)
     assert "repeat of a record that silver holds" in run()
     assert taken(made) == ["t1"]
 
 
-def test_of_two_with_one_dedupe_key_kafkas_first_is_taken(made: dict[Layer, Flow], run: Replay) -> None:
+def test_of_two_with_one_dedupe_key_kafkas_first_is_taken(made: dict[str, Flow], run: Replay) -> None:
     """Silver holds each key once, and the same one whatever the order of the files."""
     second, first = (
         quarantined(offset, value(0, city=city), "not_allowed:city", seconds=offset)
         for offset, city in ((9, "Bonn"), (4, "Jena"))
     )
-    write_layer(made[Layer.QUARANTINE], 0, [second, first])
+    write_layer(made["quarantine"], 0, [second, first])
     run()
     assert [(row["city"], row["offset"]) for rows in ledgers(made) for row in rows] == [("Jena", 4)]
 
 
-def test_a_second_replay_of_the_feed_is_refused_while_one_is_under_way(made: dict[Layer, Flow], run: Replay) -> None:
+def test_a_second_replay_of_the_feed_is_refused_while_one_is_under_way(made: dict[str, Flow], run: Replay) -> None:
     """Nothing twice: two that judge at once would both find a record not yet in the ledger."""
-    write_layer(made[Layer.QUARANTINE], 0, [quarantined(0, value(0), "not_allowed:city")])
-    with made[Layer.SILVER].layout.replay_lock.open("w") as other:
+    write_layer(made["quarantine"], 0, [quarantined(0, value(0), "not_allowed:city")])
+    with made["silver"].layout.replay_lock.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert "replay: another replay of transactions is under way" in run(code=2)
     assert taken(made) == []
@@ -186,10 +187,10 @@ def test_a_second_replay_of_the_feed_is_refused_while_one_is_under_way(made: dic
 
 @pytest.mark.parametrize(("holder", "step"), [(pq, "write_table"), (Path, "replace")])
 def test_a_replay_that_dies_is_done_again_once(
-    made: dict[Layer, Flow], run: Replay, monkeypatch: pytest.MonkeyPatch, holder: object, step: str
+    made: dict[str, Flow], run: Replay, monkeypatch: pytest.MonkeyPatch, holder: object, step: str
 ) -> None:
     """While it writes the ledger's next file, and before that appears."""
-    write_layer(made[Layer.QUARANTINE], 0, [quarantined(n, value(n), "not_allowed:city") for n in range(2)])
+    write_layer(made["quarantine"], 0, [quarantined(n, value(n), "not_allowed:city") for n in range(2)])
     write = pq.write_table
 
     def die(what: pa.Table | Path, target: Path, **_: object) -> None:
@@ -208,10 +209,10 @@ def test_a_replay_that_dies_is_done_again_once(
     assert taken(made) == ["t0", "t1"]
 
 
-def test_a_reason_that_no_record_has_is_answered_with_those_there_are(made: dict[Layer, Flow], run: Replay) -> None:
+def test_a_reason_that_no_record_has_is_answered_with_those_there_are(made: dict[str, Flow], run: Replay) -> None:
     """An empty table would leave a typing mistake unseen."""
     rows = [quarantined(0, value(0), "not_allowed:city", "late"), quarantined(1, value(1, amount=None), "future")]
-    write_layer(made[Layer.QUARANTINE], 0, rows)
+    write_layer(made["quarantine"], 0, rows)
     nothing = "transactions: no record that waits in quarantine has the reason"
     assert run("--reason=foo") == f"{nothing} foo; there are future, late, not_allowed:city\n"
     assert taken(made) == []
@@ -221,10 +222,10 @@ def test_a_reason_that_no_record_has_is_answered_with_those_there_are(made: dict
     )
 
 
-def test_what_a_replay_did_is_told_as_json(made: dict[Layer, Flow], run: Replay) -> None:
-    write_layer(made[Layer.QUARANTINE], 0, [quarantined(0, value(0), "late"), quarantined(1, b"x", "not_json")])
+def test_what_a_replay_did_is_told_as_json(made: dict[str, Flow], run: Replay) -> None:
+    write_layer(made["quarantine"], 0, [quarantined(0, value(0), "late"), quarantined(1, b"x", "not_json")])
     (told,) = json.loads(run("--format=json"))
-    (ledger,) = batch_files(made[Layer.SILVER].layout.replay, REPLAY)
+    (ledger,) = batch_files(made["silver"].layout.replay, REPLAY)
     assert told == {
         "feed": "transactions",
         "passing": {"late": 1},

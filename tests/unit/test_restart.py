@@ -12,9 +12,10 @@ import pytest
 from stream_app.admission import ownership, reset_journal
 from stream_app.errors import ConfigError, UnavailableError
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker, Topic
 from stream_app.ops import reset as ops
+from stream_app.sinks.registry import flows
 from stream_app.storage import lock
 from stream_app.storage.batch_files import batch_file
 from tests.helpers import START, START_MS, bronze_row, commit, plan, tree, write_file, write_layer
@@ -28,7 +29,7 @@ def all_flows(feed: Feed, tmp_path: Path) -> tuple[Flow, ...]:
     """A feed that has run, with files in all of its outputs."""
     made = flows([feed], tmp_path)
     for flow in made:
-        ownership.claim(flow, "topic-1" if flow.layer is Layer.BRONZE else None)
+        ownership.claim(flow, "topic-1" if flow.sink == "bronze" else None)
         write_file(flow, 0)
         plan(flow, 0, {"batch": 0})
         commit(flow, 0)
@@ -52,7 +53,7 @@ def left(all_flows: tuple[Flow, ...]) -> list[str]:
     found = []
     for flow in all_flows:
         assert flow.layout.output.exists() == flow.checkpoint.path.exists()
-        found += [str(flow.layer)] if flow.layout.output.exists() else []
+        found += [flow.sink] if flow.layout.output.exists() else []
     return found
 
 
@@ -238,14 +239,14 @@ def test_a_reset_cut_short_anywhere_is_finished_by_the_next(
 
 def test_to_finish_a_reset_deletes_no_more_than_that_was_to(run: Reset, all_flows: tuple[Flow, ...]) -> None:
     """What the service's line says to type has no SINK, which means bronze anywhere else."""
-    gold = next(flow for flow in all_flows if flow.layer is Layer.GOLD)
+    gold = next(flow for flow in all_flows if flow.sink == "gold")
     reset_journal.begin(gold, {})
     assert run().code == 0
     assert left(all_flows) == ["bronze", "quarantine", "silver", "raw_csv"]
 
 
 def test_the_ledger_of_replays_goes_with_silver(run: Reset, all_flows: tuple[Flow, ...]) -> None:
-    silver = next(flow for flow in all_flows if flow.layer is Layer.SILVER)
+    silver = next(flow for flow in all_flows if flow.sink == "silver")
     silver.layout.replay.mkdir()
     run("--sink=gold", "--yes")
     assert silver.layout.replay.exists()
@@ -265,5 +266,5 @@ def test_that_a_reset_is_done_is_on_the_disk(all_flows: tuple[Flow, ...], monkey
     reset_journal.begin(all_flows[0], {})
     folder, synced = all_flows[0].root / "transactions", list[tuple[Path, bool]]()
     monkeypatch.setattr(reset_journal, "sync", lambda path: synced.append((path, (folder / "_reset.json").exists())))
-    reset_journal.finish(all_flows[0].feed, all_flows[0].root)
+    reset_journal.finish(all_flows[0])
     assert synced == [(folder, False)]

@@ -10,21 +10,20 @@ from typing import cast
 import pytest
 
 from stream_app.feeds.load import load_feeds
-from stream_app.flows.flow import Flow, Layer
 from stream_app.runtime import retention
 from stream_app.runtime.retention import Retention
 from stream_app.settings import PROJECT
 from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.batch_files import batch_files as all_files
 from stream_app.storage.filesystem import Hadoop
-from tests.helpers import app_settings
+from tests.helpers import app_settings, flow_of
 
 FOLDERS = 50
 
 
 def test_a_folder_that_has_not_changed_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     feed = load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])[0]
-    lake = Flow(feed, Layer.LAKE, tmp_path, "lake")
+    lake = flow_of(feed, "lake", tmp_path)
     folders = [lake.layout.output / f"event_date=2026-01-{day:02d}" for day in range(FOLDERS)]
     listed: list[Path] = []
 

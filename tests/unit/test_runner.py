@@ -13,12 +13,13 @@ import pytest
 from stream_app import logs
 from stream_app.errors import ConfigError, StreamAppError, UnavailableError
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.flows.flow import Flow
 from stream_app.observe.monitor import Monitor, State
 from stream_app.runtime import runner
 from stream_app.runtime.pipeline import Pipeline
 from stream_app.runtime.runner import Runner
 from stream_app.sinks.protocol import Report
+from stream_app.sinks.registry import flows
 from stream_app.storage.checkpoint import Checkpoint
 from tests.helpers import app_settings, commit, plan, wait_until, write_file
 
@@ -45,25 +46,25 @@ class Query:
         self.finished += 1
 
 
-LAYERS = (Layer.BRONZE, Layer.QUARANTINE, Layer.SILVER, Layer.GOLD, Layer.RAW_CSV)
+LAYERS = ("bronze", "quarantine", "silver", "gold", "raw_csv")
 
 
 class Queries:
     """The pipeline: each start of a flow takes its next scripted query; without a script it stays up."""
 
     def __init__(self) -> None:
-        self.script: dict[Layer, list[Query | Exception]] = {}
-        self.started: dict[Layer, list[Query]] = {layer: [] for layer in LAYERS}
-        self.batch: dict[Layer, BatchFunction] = {}
+        self.script: dict[str, list[Query | Exception]] = {}
+        self.started: dict[str, list[Query]] = {layer: [] for layer in LAYERS}
+        self.batch: dict[str, BatchFunction] = {}
         self.write: Callable[[Flow, Any, int], Report] = lambda _flow, _frame, batch_id: Report(batch_id, 1, 1)
 
     def start(self, flow: Flow, batch_function: BatchFunction) -> Query:
-        script = self.script.get(flow.layer)
+        script = self.script.get(flow.sink)
         step = script.pop(0) if script else Query()
         if isinstance(step, Exception):
             raise step
-        self.started[flow.layer].append(step)
-        self.batch[flow.layer] = batch_function
+        self.started[flow.sink].append(step)
+        self.batch[flow.sink] = batch_function
         return step
 
     @property
@@ -97,7 +98,7 @@ class Service:
         self._thread.join(20)
         assert not self._thread.is_alive()
 
-    def state(self, layer: Layer) -> State:
+    def state(self, layer: str) -> State:
         return self.monitor.statuses[f"transactions.{layer}"].state
 
 
@@ -140,18 +141,18 @@ def test_all_queries_run_until_the_stop_and_are_stopped_once(service: Service) -
 
 
 def test_a_query_that_fails_is_restarted_alone(service: Service) -> None:
-    service.queries.script[Layer.SILVER] = [*failures("disk full", "disk full")]
+    service.queries.script["silver"] = [*failures("disk full", "disk full")]
     service.begin()
-    wait_until(lambda: len(service.queries.started[Layer.SILVER]) == 3)
-    wait_until(lambda: service.state(Layer.SILVER) is State.RUNNING)
+    wait_until(lambda: len(service.queries.started["silver"]) == 3)
+    wait_until(lambda: service.state("silver") is State.RUNNING)
     assert service.monitor.statuses["transactions.silver"].restarts == 2
-    assert [len(service.queries.started[layer]) for layer in LAYERS if layer is not Layer.SILVER] == [1] * 4
+    assert [len(service.queries.started[layer]) for layer in LAYERS if layer != "silver"] == [1] * 4
 
 
 def test_a_query_that_cannot_start_is_restarted_alone(service: Service) -> None:
-    service.queries.script[Layer.GOLD] = [RuntimeError("no broker")]
+    service.queries.script["gold"] = [RuntimeError("no broker")]
     service.begin()
-    wait_until(lambda: service.state(Layer.GOLD) is State.RUNNING)
+    wait_until(lambda: service.state("gold") is State.RUNNING)
     assert len(service.queries.active) == 5
 
 
@@ -165,57 +166,57 @@ def test_a_query_that_cannot_start_is_restarted_alone(service: Service) -> None:
 )
 def test_leaders_that_move_and_brokers_that_are_away_are_no_failures(service: Service, error: str) -> None:
     """Neither in a task, nor where Spark plans a batch: after six of them, of three that may be, it runs."""
-    service.queries.script[Layer.BRONZE] = [*failures(*[error] * 6)]
+    service.queries.script["bronze"] = [*failures(*[error] * 6)]
     service.begin()
-    wait_until(lambda: len(service.queries.started[Layer.BRONZE]) == 7)
-    wait_until(lambda: service.state(Layer.BRONZE) is State.RUNNING)
+    wait_until(lambda: len(service.queries.started["bronze"]) == 7)
+    wait_until(lambda: service.state("bronze") is State.RUNNING)
     assert service.error is None
     assert service.monitor.statuses["transactions.bronze"].failures == 0
 
 
 def test_a_drain_does_not_wait_for_a_broker_for_ever(service: Service, made: tuple[Flow, ...]) -> None:  # noqa: ARG001 - sets the pace
     drain = Service(made, trigger_interval="available-now")
-    drain.queries.script[Layer.BRONZE] = [*failures(*["UnavailableError: no answer"] * 3)]
+    drain.queries.script["bronze"] = [*failures(*["UnavailableError: no answer"] * 3)]
     drain.begin().wait()
     assert str(drain.error).endswith("failed 3 times in a row, the last time with: no answer")
 
 
 def test_after_max_failures_in_a_row_the_others_are_drained_and_the_service_fails(service: Service) -> None:
-    service.queries.script[Layer.SILVER] = [*failures("one", "two", "three")]
+    service.queries.script["silver"] = [*failures("one", "two", "three")]
     service.begin().wait()
     assert isinstance(service.error, StreamAppError)
     assert service.error.exit_code == 1
     assert str(service.error).startswith("transactions.silver failed 3 times in a row")
-    assert service.state(Layer.SILVER) is State.FAILED
-    assert service.state(Layer.GOLD) is State.STOPPED
+    assert service.state("silver") is State.FAILED
+    assert service.state("gold") is State.STOPPED
     assert service.queries.active == []
 
 
 def test_the_last_error_is_the_one_that_is_told(service: Service) -> None:
-    service.queries.script[Layer.SILVER] = [*failures("one", "two", "three")]
+    service.queries.script["silver"] = [*failures("one", "two", "three")]
     service.begin().wait()
     assert str(service.error).endswith("the last time with: three")
 
 
 def test_a_batch_between_two_failures_begins_the_count_anew(service: Service) -> None:
-    service.queries.script[Layer.SILVER] = [*failures("one", "two"), Query()]
+    service.queries.script["silver"] = [*failures("one", "two"), Query()]
     service.begin()
-    wait_until(lambda: service.state(Layer.SILVER) is State.RUNNING and len(service.queries.started[Layer.SILVER]) == 3)
+    wait_until(lambda: service.state("silver") is State.RUNNING and len(service.queries.started["silver"]) == 3)
     status = service.monitor.statuses["transactions.silver"]
     status.failures = 0  # as the progress report of a batch does
-    service.queries.script[Layer.SILVER] = [*failures("three")]
-    query = service.queries.started[Layer.SILVER][-1]
+    service.queries.script["silver"] = [*failures("three")]
+    query = service.queries.started["silver"][-1]
     query._end, query.isActive = RuntimeError("again"), False
-    wait_until(lambda: service.state(Layer.SILVER) is State.RUNNING and len(service.queries.started[Layer.SILVER]) == 5)
+    wait_until(lambda: service.state("silver") is State.RUNNING and len(service.queries.started["silver"]) == 5)
     assert service.error is None
     assert status.failures == 2
 
 
 def test_what_a_person_must_mend_is_not_tried_again(service: Service) -> None:
-    service.queries.script[Layer.QUARANTINE] = [ConfigError("reset it with: make reset")]
+    service.queries.script["quarantine"] = [ConfigError("reset it with: make reset")]
     service.begin().wait()
     assert isinstance(service.error, ConfigError)
-    assert service.state(Layer.QUARANTINE) is State.FAILED
+    assert service.state("quarantine") is State.FAILED
     assert service.monitor.statuses["transactions.quarantine"].last_error == "reset it with: make reset"
     assert service.queries.active == []
     assert not service.monitor.ready
@@ -227,7 +228,7 @@ def test_a_service_is_ready_once_every_query_has_been_started(
     silver = service.monitor.statuses["transactions.silver"]
     clock = SimpleNamespace(monotonic=lambda: 0.0, sleep=time.sleep)
     monkeypatch.setattr(runner, "time", clock)  # which stands still: it is never time for the second start
-    service.queries.script[Layer.SILVER] = [UnavailableError("no database answers")]
+    service.queries.script["silver"] = [UnavailableError("no database answers")]
     service.begin()
     wait_until(lambda: len(service.queries.active) == 4)
     assert not service.monitor.ready
@@ -238,7 +239,7 @@ def test_a_service_is_ready_once_every_query_has_been_started(
 
 
 def test_a_query_that_waits_for_its_restart_is_stopped_too(service: Service) -> None:
-    service.queries.script[Layer.SILVER] = [UnavailableError("no database answers")] * 99
+    service.queries.script["silver"] = [UnavailableError("no database answers")] * 99
     service.begin()
     wait_until(lambda: len(service.queries.active) == 4)
     service.stop.set()
@@ -251,7 +252,7 @@ def test_backoff_grows_to_a_minute_with_jitter(
 ) -> None:
     service = Service(made, max_failures=9)
     logs.configure("text")
-    service.queries.script[Layer.SILVER] = [*failures(*["disk full"] * 9)]
+    service.queries.script["silver"] = [*failures(*["disk full"] * 9)]
     service.begin().wait()
     lines = [line for line in capsys.readouterr().err.splitlines() if "transactions.silver failed" in line]
     waits = [float(line.split("restart_in=")[1].split()[0]) for line in lines]
@@ -271,9 +272,9 @@ def test_a_drain_ends_by_itself_when_every_query_has_read_all(service: Service, 
 
 def test_a_query_that_ends_by_itself_is_started_again(service: Service) -> None:
     """Outside of a drain nothing is ever done."""
-    service.queries.script = {Layer.SILVER: [Query("done")]}
+    service.queries.script = {"silver": [Query("done")]}
     service.begin()
-    wait_until(lambda: len(service.queries.started[Layer.SILVER]) == 2)
+    wait_until(lambda: len(service.queries.started["silver"]) == 2)
     assert service.monitor.statuses["transactions.silver"].last_error == "its query ended by itself"
 
 
@@ -287,7 +288,7 @@ def drain(service: Service, made: tuple[Flow, ...]) -> Iterator[Service]:  # noq
     drain.wait()
 
 
-def done(service: Service, layer: Layer) -> None:
+def done(service: Service, layer: str) -> None:
     service.queries.started[layer][-1].isActive = False
     wait_until(lambda: service.state(layer) is State.DONE)
 
@@ -297,15 +298,15 @@ def test_a_drain_ends_a_layer_only_when_that_before_has_ended_and_all_of_it_is_t
 ) -> None:
     bronze, silver = made[0], made[2]
     wait_until(lambda: len(drain.queries.active) == 5)
-    query = drain.queries.started[Layer.SILVER][0]
+    query = drain.queries.started["silver"][0]
     write_file(bronze, 0)
-    done(drain, Layer.BRONZE)
+    done(drain, "bronze")
     wait_until(lambda: query.finished > 2)
     assert query.isActive, "it has not taken the last file"
     plan(silver, 0, {"batch": 0})
     commit(silver, 0)
-    wait_until(lambda: drain.state(Layer.SILVER) is State.DONE)
-    wait_until(lambda: {drain.state(layer) for layer in (Layer.GOLD, Layer.RAW_CSV)} == {State.DONE})
+    wait_until(lambda: drain.state("silver") is State.DONE)
+    wait_until(lambda: {drain.state(layer) for layer in ("gold", "raw_csv")} == {State.DONE})
     assert drain.queries.active == ["quarantine"]
     plan(made[1], 0, {"batch": 0})
     commit(made[1], 0)
@@ -320,13 +321,13 @@ def test_a_stop_in_the_midst_of_the_start_starts_nothing_more(
     monkeypatch.setattr(runner, "_SOURCE_SECONDS", 20_000.0)
     silver = Query()
     silver.status = {"message": "Initializing sources"}
-    service.queries.script[Layer.SILVER] = [silver]
+    service.queries.script["silver"] = [silver]
     service.begin()
-    wait_until(lambda: service.queries.started[Layer.SILVER])
+    wait_until(lambda: service.queries.started["silver"])
     service.stop.set()
     service.wait()
     started = [layer for layer in LAYERS if service.queries.started[layer]]
-    assert started == [Layer.BRONZE, Layer.QUARANTINE, Layer.SILVER]
+    assert started == ["bronze", "quarantine", "silver"]
     assert service.queries.active == []
     assert not service.monitor.ready
 
@@ -349,8 +350,8 @@ def batch_under_way(service: Service) -> tuple[Query, threading.Thread, threadin
     service.queries.write = write
     service.begin()
     wait_until(lambda: service.monitor.ready)
-    query = service.queries.started[Layer.SILVER][0]
-    batch = threading.Thread(target=service.queries.batch[Layer.SILVER], args=(None, 7), daemon=True)
+    query = service.queries.started["silver"][0]
+    batch = threading.Thread(target=service.queries.batch["silver"], args=(None, 7), daemon=True)
     batch.start()
     assert in_batch.wait(20)
     return query, batch, go_on
@@ -365,7 +366,7 @@ def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
     service.stop.set()
     wait_until(lambda: service.runner._is_draining)
     with pytest.raises(runner._Draining):  # one that begins now must not
-        service.queries.batch[Layer.GOLD](None, 1)
+        service.queries.batch["gold"](None, 1)
     assert query.stops == 0
     go_on.set()
     batch.join(20)
@@ -404,7 +405,7 @@ def test_a_stop_does_not_wait_for_a_batch_whose_query_has_ended(service: Service
     drain = Service(made, trigger_interval="available-now")
     query, batch, go_on = batch_under_way(drain)
     query.isActive = False
-    wait_until(lambda: drain.state(Layer.SILVER) is State.DONE)
+    wait_until(lambda: drain.state("silver") is State.DONE)
     drain.stop.set()
     drain.wait()
     assert drain.error is None
@@ -420,8 +421,8 @@ def test_a_failing_batch_is_told_by_its_own_error(service: Service) -> None:
     service.begin()
     wait_until(lambda: service.monitor.ready)
     with pytest.raises(OSError, match="disk full"):
-        service.queries.batch[Layer.SILVER](None, 0)
-    query = service.queries.started[Layer.SILVER][0]
+        service.queries.batch["silver"](None, 0)
+    query = service.queries.started["silver"][0]
     query._end, query.isActive = RuntimeError("STREAM_FAILED\n  a stack of 300 lines"), False
     wait_until(lambda: service.monitor.statuses["transactions.silver"].restarts == 1)
     assert service.monitor.statuses["transactions.silver"].last_error == "OSError: disk full"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.layers.runs import Record, Runs, from_bytes, to_bytes
-from stream_app.layers.sessions import Found, Kept, advance, settle
+from stream_app.layers.session_state import Found, Kept, advance, settle
 from tests.examples import examples
 
 GAP = 50

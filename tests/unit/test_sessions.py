@@ -17,14 +17,15 @@ from stream_app.errors import ConfigError
 from stream_app.feeds import schema
 from stream_app.feeds.load import load_feeds
 from stream_app.feeds.parts import Session
-from stream_app.flows.flow import Flow, Layer, flows
-from stream_app.layers.sessions import Found, Kept, settle
-from stream_app.ops import recompute
+from stream_app.flows.flow import Flow
+from stream_app.layers import recompute
+from stream_app.layers.session_state import Found, Kept, settle
 from stream_app.ops.audit import reconcile
 from stream_app.settings import PROJECT
+from stream_app.sinks.registry import flows
 from stream_app.storage.batch_files import batch_file
 from tests.examples import examples
-from tests.helpers import START_MS, Row, app_settings, at, commit, plan, write_layer
+from tests.helpers import START_MS, Row, app_settings, at, commit, flow_of, plan, write_layer
 from tests.unit.conftest import Cli
 
 SECOND = 1_000_000
@@ -195,7 +196,7 @@ def write_file(folder: Path, prefix: str, rows: list[Row], columns: pa.Schema) -
 
 def wrong(flow: Flow) -> list[str]:
     """What the audit says of sessions."""
-    bronze = Flow(flow.feed, Layer.BRONZE, flow.root)
+    bronze = flow_of(flow.feed, "bronze", flow.root)
     return [line for line in reconcile(bronze, app_settings(flow.root)).wrong if flow.sink in line]
 
 
@@ -230,11 +231,11 @@ def test_the_newest_session_is_shown_first(flow: Flow, cli: Cli) -> None:
 
 def test_other_sessions_need_another_state(flow: Flow, tmp_path: Path) -> None:
     """A gap that changes under a checkpoint would give one session two ends."""
-    new = Flow(flow.feed, Layer.SESSIONS, tmp_path / "new", flow.sink)
+    new = flow_of(flow.feed, "user_sessions", tmp_path / "new")
     ownership.claim(new, None)
     plan(new, 0, {"batch": 0})
-    longer = flow.session.model_copy(update={"gap": flow.session.gap * 2})
+    longer = flow.feed.sessions[flow.kind.name].model_copy(update={"gap": flow.feed.sessions[flow.kind.name].gap * 2})
     feed = flow.feed.model_copy(update={"sessions": {flow.sink: longer}})
     problem = r"the feed file, or a new version, changed what user_activity\.user_sessions keeps"
     with pytest.raises(ConfigError, match=problem):
-        ownership.claim(Flow(feed, Layer.SESSIONS, new.root, flow.sink), None)
+        ownership.claim(flow_of(feed, "user_sessions", new.root), None)

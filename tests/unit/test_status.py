@@ -10,11 +10,12 @@ from rich.console import Console
 from stream_app.cli.commands import drain
 from stream_app.cli.commands.status import table
 from stream_app.feeds.feed import Feed
-from stream_app.flows.flow import Flow, flows
+from stream_app.flows.flow import Flow
 from stream_app.observe import status_file
 from stream_app.observe.monitor import Monitor, State
 from stream_app.ops.status import SinkStatus, status
 from stream_app.plain import plain
+from stream_app.sinks.registry import flows
 from stream_app.storage import lock
 from tests.helpers import (
     START_MS,
@@ -180,7 +181,7 @@ def test_what_others_wrote_is_shown_and_never_obeyed(
 
 def test_format_json_is_json(made: tuple[Flow, ...], cli: Cli) -> None:
     done = cli(made[0].root, "status", "--format=json")
-    assert [found["sink"] for found in json.loads(done.out)] == [str(flow.layer) for flow in made]
+    assert [found["sink"] for found in json.loads(done.out)] == [flow.sink for flow in made]
 
 
 def test_one_sink_of_one_feed_is_shown_alone(made: tuple[Flow, ...], cli: Cli) -> None:

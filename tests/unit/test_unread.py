@@ -6,16 +6,16 @@ import pytest
 
 from stream_app.feeds.feed import Feed
 from stream_app.flows import unread
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.flows.unread import Unread
-from tests.helpers import tree
+from tests.helpers import flow_of, tree
 
 CRC = "failed CRC32C check"
 
 
 @pytest.fixture
 def bronze(feed: Feed, tmp_path: Path) -> Flow:
-    flow = Flow(feed, Layer.BRONZE, tmp_path)
+    flow = flow_of(feed, "bronze", tmp_path)
     flow.checkpoint.path.mkdir(parents=True)
     return flow
 

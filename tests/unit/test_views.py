@@ -19,13 +19,14 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
-from stream_app.flows.flow import Flow, Layer, flows
+from stream_app.flows.flow import Flow
 from stream_app.ops import views
 from stream_app.settings import PROJECT
+from stream_app.sinks.registry import flows
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.row_counts import count_rows
 from tests.examples import examples
-from tests.helpers import bronze_row, silver_row, value, write_file, write_layer
+from tests.helpers import bronze_row, flow_of, silver_row, value, write_file, write_layer
 from tests.unit.conftest import Cli
 
 COORDINATES = {
@@ -128,14 +129,14 @@ def test_a_folder_of_any_name_is_read_and_no_other(feed: Feed, names: list[str])
     """DuckDB has patterns in paths, homes for ~, and columns for name=value; some of these names match the others."""
     with tempfile.TemporaryDirectory() as folder:
         for rows, name in enumerate(names):
-            silver, csv = (Flow(feed, layer, Path(folder, name, "out")) for layer in (Layer.SILVER, Layer.RAW_CSV))
+            silver, csv = (flow_of(feed, layer, Path(folder, name, "out")) for layer in ("silver", "raw_csv"))
             write_layer(silver, 0, [silver_row(row, merchant=name) for row in range(rows)])
             csv.layout.output.mkdir()
             file = batch_file(csv.layout.output, "raw_csv", "csv", 0, 0).path
             file.write_text("".join(["n\r\n", *(f"{row}\r\n" for row in range(rows))]))
             assert count_rows(file) == rows
         for rows, name in enumerate(names):
-            silver = Flow(feed, Layer.SILVER, Path(folder, name, "out"))
+            silver = flow_of(feed, "silver", Path(folder, name, "out"))
             shown = views.connect([silver]).sql("SELECT * FROM silver")
             assert (shown.columns, shown.fetchall()) == (list(EXPECTED["silver"]), [*_rows(rows, name)])
 
@@ -148,7 +149,7 @@ def _rows(count: int, merchant: str) -> Iterator[tuple[object, ...]]:
 
 def test_a_lake_shows_its_dates_and_none_of_the_folders_above_it(tmp_path: Path) -> None:
     (activity,) = load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])
-    lake = Flow(activity, Layer.LAKE, tmp_path / "country=XX" / "env=prod", "lake")
+    lake = flow_of(activity, "lake", tmp_path / "country=XX" / "env=prod")
     expected = [*activity.fields, *COORDINATES, "event_date"]
     assert views.connect([lake]).sql("SELECT * FROM lake").columns == expected
     for day in (20, 21):
@@ -177,7 +178,7 @@ def csv_cell(text: str) -> str:
 def check_csv(feed: Feed, texts: list[tuple[str, str, str]]) -> None:
     """Write a CSV with those texts and read it by the view."""
     with tempfile.TemporaryDirectory() as folder:
-        flow = Flow(feed, Layer.RAW_CSV, Path(folder))
+        flow = flow_of(feed, "raw_csv", Path(folder))
         path = write_file(flow, 0)
         rest = ["12.50", "EUR", "approved"], ["DE", "1.5", "-2.25"]
         cells = [

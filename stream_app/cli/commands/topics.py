@@ -9,6 +9,7 @@ from stream_app.cli.chosen import chosen
 from stream_app.cli.command import Command, feed_option, format_option
 from stream_app.cli.output import print_json
 from stream_app.ops.topics import topics
+from stream_app.sinks.protocol import topics_of
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,7 @@ def _run(options: argparse.Namespace) -> int:
     with chosen(options) as (settings, flows):
         # a setting of the producer: its topic is to be there, too
         of_producer = os.environ.get("KAFKA_TOPIC", "").strip()
-        of_feeds = (topic for flow in flows for topic in flow.feed.all_topics)
+        of_feeds = (topic for flow in flows for topic in topics_of(flow))
         report = topics(settings, filter(None, (*of_feeds, of_producer)))
     if options.format == "json":
         print_json(report.topics)

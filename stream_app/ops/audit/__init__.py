@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream_app.errors import ConfigError, StreamAppError
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
 from stream_app.ops.audit.report import AuditReport, Check, Report, Verdict
 from stream_app.ops.audit.state import State
 from stream_app.ops.audit.steps import Audit
@@ -34,7 +34,7 @@ def audit(settings: Settings, flows: Sequence[Flow], sink: str = "", progress: P
 
     Raises ConfigError where OUTPUT_PATH holds nothing of a feed: then there is nothing that could be right.
     """
-    feeds = [flow for flow in flows if flow.layer is Layer.BRONZE]
+    feeds = [flow for flow in flows if flow.upstream is None]
     for bronze in feeds:
         _check_output(bronze, settings)
     return AuditReport([reconcile(bronze, settings, sink, progress) for bronze in feeds])

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 
 import duckdb
 
 from stream_app.admission import ownership
 from stream_app.errors import ConfigError
-from stream_app.flows.flow import Flow, Layer
-from stream_app.layers import raw_csv
+from stream_app.flows.flow import Flow
 from stream_app.ops import views
-from stream_app.ops.sql import name, text
-from stream_app.sinks import dates
+from stream_app.sinks.protocol import Opened
 from stream_app.storage.batch_files import BatchFile
 
 _EXAMPLES = 20
@@ -41,15 +39,16 @@ def uncommitted(flow: Flow) -> str:
     return f"{flow.sink}: its checkpoint has no commit of batches {first} to {last}" if first <= last else ""
 
 
-def strange(flow: Flow, files: Sequence[BatchFile], opened: views.Opened, *, late: bool) -> dict[Path, str]:
+def strange(flow: Flow, files: Sequence[BatchFile], opened: Opened, *, late: bool) -> dict[Path, str]:
     """Return what is wrong with files of what follows silver, or of its late rows.
 
     Only what a file says of its columns is looked at, none of its rows.
     """
-    if flow.layer is Layer.RAW_CSV:
-        header = raw_csv.header(flow.feed).encode()
-        return {file.path: "does not begin with its header" for file in files if not _begins(opened(file.path), header)}
-    read, found = views.read_late if late else views.read, {}
+    form = flow.form_of(flow.layout.late_name if late else flow.sink)
+    found = {file.path: flaw for file in files if form and (flaw := form.flaw(opened(file.path)))}
+    if form is None or not form.says_columns:
+        return found
+    read = views.read_late if late else views.read
     with views.database() as database:
         expected = _columns(database, read(flow, [], opened))
         for file in files:
@@ -63,27 +62,5 @@ def strange(flow: Flow, files: Sequence[BatchFile], opened: views.Opened, *, lat
     return found
 
 
-def misplaced(flow: Flow, files: Sequence[BatchFile], opened: views.Opened) -> str:
-    """Return the SQL for the rows of a lake that are in the folder of another date: the folder's name, and their date.
-
-    Dates that are far from their batch's share a folder, in which any may be.
-    """
-    found, date = ["SELECT NULL, NULL WHERE false"], f"CAST({name(flow.feed.event_time.field)} AS DATE)"
-    for folder, own in groupby(sorted(files, key=_folder), key=_folder):
-        if folder.name != dates.SHARED:
-            rows, label = views.read(flow, list(own), opened), text(folder.name)
-            found.append(f"SELECT {label}, {date} FROM ({rows}) WHERE 'event_date=' || {date} <> {label}")
-    return " UNION ALL ".join(found)
-
-
-def _folder(file: BatchFile) -> Path:
-    return file.path.parent
-
-
 def _columns(database: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
     return [str(row[0]) for row in database.sql(f"DESCRIBE {sql}").fetchall()]
-
-
-def _begins(path: Path, header: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(header)) == header

@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 
 from stream_app.contract.times import microseconds
+from stream_app.feeds.sql import name
 from stream_app.flows.flow import Flow
+from stream_app.layers.kind import Stateful
 from stream_app.ops.audit.clocks import EventTimes
 from stream_app.ops.audit.findings import Findings
 from stream_app.ops.audit.places import NOWHERE, Places
-from stream_app.ops.sql import name, text
 
 _PLACE = 'partition, "offset"'
 
@@ -33,6 +34,7 @@ class LateRows:
     database: duckdb.DuckDBPyConnection
     """Has them as `_late_<sink>`, and silver's rows that the flow has taken as `_due_<sink>`."""
     flow: Flow
+    stateful: Stateful
     places: Places
     """Of silver."""
     times: EventTimes
@@ -42,10 +44,10 @@ class LateRows:
         """Note what should not be there; return how many rows silver's own has gone of, if some were `pruned`."""
         folder, late = self.flow.layout.late_name, name(f"_late_{self.flow.sink}")
         self._note(f"{folder} holds a row that is not silver's", self._unlike_silver(late, pruned=pruned))
-        key = f"{_PLACE}, window_start" if self.flow.is_windowed else _PLACE
+        key = ", ".join((_PLACE, *self.stateful.late_key))
         self._note(f"a row of {folder} stands twice", f"SELECT {key} FROM {late} GROUP BY ALL HAVING count(*) > 1")
-        if self.flow.is_windowed:
-            self._note(f"{folder} holds a row with a window that is not its own", self._wrong_windows(late))
+        wrong = f"SELECT {key} FROM {late} WHERE {self.stateful.wrongly_late}"
+        self._note(f"{folder} holds a row with a window that is not its own", wrong)
         self.findings.note(f"{folder} holds a row that was not late", self._early(late))
         gone = f"SELECT count(*) FROM {late} ANTI JOIN {self._due} USING ({_PLACE})"
         return int(self.database.sql(gone).fetchall()[0][0]) if pruned else 0
@@ -64,28 +66,13 @@ class LateRows:
         known = f"SEMI JOIN {self._due} d USING ({_PLACE})" if pruned else ""
         return f"SELECT DISTINCT {_PLACE} FROM (FROM {late} {known}) l ANTI JOIN {self._due} s ON {same}"
 
-    def _wrong_windows(self, late: str) -> str:
-        declared, time = self.flow.window, f"epoch_us({name(self.flow.feed.event_time.field)})"
-        length, every = microseconds(declared.window), microseconds(declared.every)
-        start, end = "epoch_us(window_start)", "epoch_us(window_end)"
-        right = [
-            f"{start} % {every} = 0",
-            f"{end} = {start} + {length}",
-            f"{time} >= {start}",
-            f"{time} < {end}",
-            *(f"{name(column)} = {text(value)}" for column, value in declared.where.items()),
-        ]
-        return f"SELECT {_PLACE}, window_start FROM {late} WHERE NOT coalesce({' AND '.join(right)}, false)"
-
     def _early(self, late: str) -> Iterator[tuple[int, int]]:
         """The places of rows whose window was open still, by any earlier batch."""
-        flow, time = self.flow, "window_end" if self.flow.is_windowed else name(self.flow.feed.event_time.field)
-        rows = self.database.sql(f"SELECT {_PLACE}, epoch_us({time}) AS _end FROM {late}").to_arrow_table()
+        rows = self.database.sql(f"SELECT {_PLACE}, {self.stateful.late_by} AS _end FROM {late}").to_arrow_table()
         place = [rows[column].cast(pa.int64()).to_numpy() for column in ("partition", "offset")]
         own, ends = self.places.find(*place), rows["_end"].to_numpy()
-        declared = flow.window if flow.is_windowed else flow.session
         newest = self.times.before(np.maximum(own, 0)) if len(self.places) else np.zeros(len(own), np.int64)
-        watermark = np.maximum(newest // 1000 - microseconds(declared.watermark) // 1000, 0) * 1000
+        watermark = np.maximum(newest // 1000 - microseconds(self.stateful.watermark) // 1000, 0) * 1000
         early = (own != NOWHERE) & (ends > watermark)
         yield from sorted({(int(place[0][at]), int(place[1][at])) for at in np.flatnonzero(early).tolist()})
 

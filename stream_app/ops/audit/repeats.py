@@ -16,12 +16,12 @@ import pyarrow as pa
 
 from stream_app.contract.times import microseconds
 from stream_app.feeds.feed import Feed
+from stream_app.feeds.sql import name
 from stream_app.ops.audit.clocks import Clocks, one_batch, read_by_us
 from stream_app.ops.audit.findings import Findings
 from stream_app.ops.audit.judge import LOST
 from stream_app.ops.audit.places import NOWHERE, Numbers, Places
 from stream_app.ops.audit.stored import Stored
-from stream_app.ops.sql import name
 
 _KEPT_AGAIN = "silver kept a row though it held one of its key within the time in which repeats are dropped"
 _AHEAD = 3_600_000_000

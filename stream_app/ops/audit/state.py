@@ -14,13 +14,17 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.feeds import schema
 from stream_app.flows import lineage
-from stream_app.flows.flow import Flow, Layer
+from stream_app.flows.flow import Flow
+from stream_app.layers.kind import BRONZE, QUARANTINE, SILVER
 from stream_app.ops.audit import folders
 from stream_app.ops.audit.stored import Held, Stored, held, strange_columns
 from stream_app.ops.views import OpenFiles, read, read_late, up_to
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, standing
 from stream_app.storage.checkpoint import PlannedBatch
 from stream_app.storage.offsets import LayerOffset, in_layer
+
+JUDGED = {BRONZE, QUARANTINE, SILVER}
+"""What the audit compares record by record (judge.py)."""
 
 
 @dataclass(frozen=True)
@@ -61,42 +65,47 @@ class State:
         self.flows = {
             flow.sink: flow
             for flow in self.bronze.with_downstream()
-            if self.sink in {"", flow.sink} or flow.layer.upstream is not Layer.SILVER
+            if self.sink in {"", flow.sink} or flow.sink in JUDGED
         }
         self.positions = {sink: Position.of(flow) for sink, flow in self.flows.items()}
         self._standing = {sink: flow.files() for sink, flow in self.flows.items()}
-        silver = self.flows[Layer.SILVER]
+        silver = self.flows[SILVER]
         columns = to_arrow_schema(schema.silver(self.bronze.feed), timezone="UTC")
         quarantine = to_arrow_schema(schema.QUARANTINE, timezone="UTC")
-        taken = min(self.positions[layer].taken for layer in (Layer.SILVER, Layer.QUARANTINE))
-        for layer in (Layer.SILVER, Layer.QUARANTINE):  # a file that was merged across what one has taken
-            up_to(self._standing[Layer.BRONZE], self.positions[layer].taken)
-        self.pending = [file for file in self._standing[Layer.BRONZE] if file.last > taken]
-        self.records = self._stored(self._standing[Layer.BRONZE], to_arrow_schema(schema.BRONZE, timezone="UTC"))
+        taken = min(self.positions[layer].taken for layer in (SILVER, QUARANTINE))
+        for layer in (SILVER, QUARANTINE):  # a file that was merged across what one has taken
+            up_to(self._standing[BRONZE], self.positions[layer].taken)
+        self.pending = [file for file in self._standing[BRONZE] if file.last > taken]
+        self.records = self._stored(self._standing[BRONZE], to_arrow_schema(schema.BRONZE, timezone="UTC"))
         self.silver = self._stored(self._files_of(silver), columns)
-        self.quarantine = self._stored(self._files_of(self.flows[Layer.QUARANTINE]), quarantine)
-        ledger = batch_files(silver.layout.replay, REPLAY, up_to=self.positions[Layer.SILVER].replayed)
+        self.quarantine = self._stored(self._files_of(self.flows[QUARANTINE]), quarantine)
+        ledger = batch_files(silver.layout.replay, REPLAY, up_to=self.positions[SILVER].replayed)
         self.ledger = self._stored(ledger, columns)
         self._late = {
             sink: self._opened(flow, self._late_of(flow), late=True)
             for sink, flow in self.flows.items()
-            if flow.drops_late
+            if flow.stateful
         }
         for flow in self.flows.values():
-            if flow.layer.upstream is Layer.SILVER and flow.layer not in {Layer.TOPIC, Layer.TABLE}:
+            if flow.form and flow.sink not in JUDGED:
                 self._opened(flow, self._files_of(flow))
         # after the files, since it is written before one is deleted
         self.gone = {sink: lineage.gone(flow) for sink, flow in self.flows.items()}
 
     def sql(self, flow: Flow) -> str:
         """The SQL for the rows of the flow."""
-        if flow.layer is Layer.SILVER:
-            return self._silver(self._standing[Layer.SILVER], self.positions[Layer.SILVER].own)
         return read(flow, self.sound_files(flow), self.files.path)
 
     def due_sql(self, flow: Flow) -> str:
-        """The SQL for the rows of silver that the flow has taken."""
-        return self._silver(self._standing[Layer.SILVER], self.positions[flow.sink].taken)
+        """Return the SQL for the rows of the layer before that the flow has taken."""
+        assert flow.upstream  # noqa: S101 - bronze takes no rows
+        files = self._sound(up_to(self._standing[flow.upstream.sink], self.positions[flow.sink].taken))
+        return read(flow.upstream, files, self.files.path)
+
+    def of_layer(self, flow: Flow) -> str:
+        """Return the SQL for all rows of the layer before that are committed."""
+        assert flow.upstream  # noqa: S101 - bronze follows none
+        return self.sql(flow.upstream)
 
     def late_sql(self, flow: Flow) -> str:
         """The SQL for the rows that came too late for it."""
@@ -113,7 +122,7 @@ class State:
 
     def planned_batches(self) -> list[PlannedBatch]:
         """The entries of silver's offset log, oldest first, of which Spark keeps some twenty."""
-        return self.flows[Layer.SILVER].checkpoint.all_planned()
+        return self.flows[SILVER].checkpoint.all_planned()
 
     def strange_files(self) -> list[str]:
         """Files that the flows have not written, or not so, as readers of the plain folders find them."""
@@ -124,7 +133,7 @@ class State:
         """Files that somebody deleted, by what the others say of themselves."""
         found = []
         for flow in self.flows.values():
-            if flow.layer in {Layer.TOPIC, Layer.TABLE}:
+            if flow.form is None:
                 continue
             newest = lineage.last_file(flow)
             batch = lineage.lost(flow)
@@ -143,9 +152,6 @@ class State:
 
     def _sound(self, files: Sequence[BatchFile]) -> list[BatchFile]:
         return [file for file in files if file.path not in self.strange]
-
-    def _silver(self, files: Sequence[BatchFile], batch: int) -> str:
-        return read(self.flows[Layer.SILVER], self._sound(up_to(files, batch)), self.files.path)
 
     def _stored(self, files: Sequence[BatchFile], columns: pa.Schema) -> Stored:
         found: list[Held] = []

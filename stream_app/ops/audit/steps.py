@@ -12,9 +12,10 @@ import duckdb
 from stream_app.admission import rule_versions
 from stream_app.contract.times import microseconds
 from stream_app.errors import StreamAppError
+from stream_app.feeds.sql import name, view
 from stream_app.flows import unread
-from stream_app.flows.flow import Flow, Layer
-from stream_app.ops import recompute
+from stream_app.flows.flow import Flow
+from stream_app.layers.kind import BRONZE, QUARANTINE, SILVER, Stateful
 from stream_app.ops.audit import folders
 from stream_app.ops.audit import judge as judges
 from stream_app.ops.audit.clocks import Clocks, EventTimes, read_by_us
@@ -24,13 +25,12 @@ from stream_app.ops.audit.late import LateRows
 from stream_app.ops.audit.places import NOWHERE, Numbers, Places
 from stream_app.ops.audit.repeats import Repeats
 from stream_app.ops.audit.report import Report, Step
-from stream_app.ops.audit.state import State
+from stream_app.ops.audit.state import JUDGED, State
 from stream_app.ops.audit.stored import Stored
 from stream_app.ops.audit.work import judged
-from stream_app.ops.sql import name
-from stream_app.ops.tables import copy_tables
 from stream_app.ops.views import database, one_line
 from stream_app.settings import Settings
+from stream_app.sinks.protocol import sink_of
 
 _PLACE = ("partition", "offset")
 
@@ -47,8 +47,8 @@ class Audit:
         self._counts: dict[str, int] = {}
         self._db = database()
         self._db.execute(f"SET preserve_insertion_order = false; CREATE SCHEMA IF NOT EXISTS {name(self._feed.name)}")
-        self._db.execute(f"CREATE VIEW _actual_silver AS {state.sql(state.flows[Layer.SILVER])}")
-        self._derived = [flow for flow in state.flows.values() if flow.layer.upstream is Layer.SILVER]
+        self._db.execute(f"CREATE VIEW _actual_silver AS {state.sql(state.flows[SILVER])}")
+        self._derived = [flow for flow in state.flows.values() if flow.sink not in JUDGED]
 
     def report(self) -> Report:
         """Look at everything."""
@@ -90,7 +90,8 @@ class Audit:
         return step
 
     def _check_follower(self, flow: Flow, silver: Places) -> Step:
-        step = Step(flow.sink, "what silver's rows add up to" if flow.drops_late else "silver's rows, one for one")
+        mirrored = f"{flow.kind.name}'s rows, one for one"
+        step = Step(flow.sink, "what silver's rows add up to" if flow.stateful else mirrored)
         try:
             self._follow(step, flow, silver)
         except duckdb.Error as error:
@@ -119,7 +120,7 @@ class Audit:
     def _not_of_bronze(self, step: Step, layer: str, places: dict[str, Places]) -> None:
         """Note rows that bronze has no record of, but for those that were pruned."""
         foreign = list(places[layer].not_in(places["bronze"]))
-        if self._pruned(Layer.BRONZE):
+        if self._pruned(BRONZE):
             first = {partition: places["bronze"].first(partition) for partition, _ in foreign}
             wrong = [place for place in foreign if (at := first[place[0]]) is not None and place[1] >= at]
             step.not_audited_rows(len(foreign) - len(wrong), f"rows of {layer}, whose records were pruned from bronze")
@@ -129,8 +130,8 @@ class Audit:
     def _judged(self, places: dict[str, Places], rows: Numbers) -> Judged:
         state = self._state
         refused = places["bronze"].find(*(state.quarantine.column(column) for column in _PLACE))
-        taken = {layer: state.positions[layer].taken for layer in (Layer.SILVER, Layer.QUARANTINE)}
-        earlier = rule_versions.judged_by_others(self._feed, state.bronze.root)
+        taken = {layer: state.positions[layer].taken for layer in (SILVER, QUARANTINE)}
+        earlier = rule_versions.judged_by_others(state.bronze)
         shares, first = [], 0
         for held in state.records.files:
             in_silver, in_quarantine = (held.file.last <= batch for batch in taken.values())
@@ -167,65 +168,73 @@ class Audit:
         state = self._state
         if not state.records.rows:
             return
-        pruned = self._pruned(Layer.BRONZE)
+        pruned = self._pruned(BRONZE)
         clocks = Clocks(state.records, state.silver, rows, state.planned_batches(), pruned=pruned)
         repeats = Repeats(self._db, self._feed, state.silver, silver, rows, clocks)
-        number, unknown = repeats.check(found.absent, step.findings, pruned=self._pruned(Layer.SILVER))
+        number, unknown = repeats.check(found.absent, step.findings, pruned=self._pruned(SILVER))
         self._counts["repeats"] = number
         step.not_audited_rows(unknown, "records that may repeat rows which were pruned from silver")
 
     def _follow(self, step: Step, flow: Flow, silver: Places) -> None:
-        state, counted = self._state, self._counted(flow)
-        if flow.layer is Layer.TOPIC:
-            topic = self._feed.topics[flow.sink].topic
-            step.beyond(f"{flow.name}: what was sent to the topic {topic} is not read back")
+        state, sink, counted = self._state, sink_of(flow), self._counted(flow)
+        if sink.compared(flow.kind) is None:
+            step.beyond(f"{flow.name}: what was sent to {sink.place(flow)} is not read back")
             return
         due, actual = name(f"_due_{flow.sink}"), name(f"_actual_{flow.sink}")
         self._db.execute(f"CREATE VIEW {due} AS {state.due_sql(flow)}")
-        if flow.drops_late:
+        if flow.stateful:
             self._db.execute(f"CREATE VIEW {name(f'_late_{flow.sink}')} AS {state.late_sql(flow)}")
-        if _is_table(flow) and not self._has_copied(step, flow):
+        if not flow.form and not self._has_copied(step, flow):
             return
-        rows = recompute.final(flow, state.positions[flow.sink].watermark_ms) if _is_table(flow) else state.sql(flow)
-        self._db.execute(f"CREATE VIEW {actual} AS {rows}")
+        self._db.execute(f"CREATE VIEW {actual} AS {state.sql(flow) if flow.form else self._copied(flow)}")
         step.rows = self._counts[counted] = self._number(actual)
-        if (pending := self._state.silver.rows - self._number(due)) > 0:
+        if (pending := self._number(f"({state.of_layer(flow)})") - self._number(due)) > 0:
             self._counts[f"pending in {flow.sink}"] = pending
-        if flow.drops_late:
+        if flow.stateful:
             self._counts[flow.layout.late_name] = self._number(name(f"_late_{flow.sink}"))
-            self._check_gold(step, flow, silver)
+            self._check_derived(step, flow, flow.stateful, silver)
         else:
             self._check_mirror(step, flow)
 
-    def _check_gold(self, step: Step, flow: Flow, silver: Places) -> None:
-        state, derived = self._state, Derived(self._db, self._feed, step.findings)
-        pruned = self._pruned(Layer.SILVER)
+    def _copied(self, flow: Flow) -> str:
+        """Return the SQL for what a copied table had at the flow's committed batch; the table may be ahead of it."""
+        copied, stateful = view(self._feed.name, flow.sink), flow.stateful
+        if stateful is None:
+            due = f'(SELECT partition, "offset" FROM {name(f"_due_{flow.sink}")})'
+            return f'SELECT * FROM {copied} SEMI JOIN {due} USING (partition, "offset")'
+        watermark_us = self._state.positions[flow.sink].watermark_ms * 1000
+        return f"SELECT * EXCLUDE (final) FROM {copied} WHERE final AND {stateful.until} <= {watermark_us}"
+
+    def _check_derived(self, step: Step, flow: Flow, stateful: Stateful, silver: Places) -> None:
+        state = self._state
+        pruned = self._pruned(SILVER)
         gone = Gone(self._newest_gone(flow), self._pruned(flow.sink))
         times = EventTimes(state.silver, self._feed.event_time.field, gone.since)
-        unknown = LateRows(self._db, flow, silver, times, step.findings).check(pruned=pruned)
+        unknown = LateRows(self._db, flow, stateful, silver, times, step.findings).check(pruned=pruned)
         step.not_audited_rows(unknown, f"rows of {flow.layout.late_name}, which were pruned from silver")
-        check = derived.windows if flow.is_windowed else derived.sessions
-        what = "windows" if flow.is_windowed else "sessions"
-        unknown = check(flow, state.positions[flow.sink].watermark_ms, gone)
-        step.not_audited_rows(unknown, f"{what} of {flow.sink}, of which rows or the files were pruned")
+        watermark_ms = state.positions[flow.sink].watermark_ms
+        unknown = Derived(self._db, step.findings).aggregates(flow, stateful, watermark_ms, gone)
+        step.not_audited_rows(unknown, f"{stateful.noun}s of {flow.sink}, of which rows or the files were pruned")
 
     def _check_mirror(self, step: Step, flow: Flow) -> None:
-        derived = Derived(self._db, self._feed, step.findings)
-        if flow.layer is Layer.LAKE:
-            elsewhere = folders.misplaced(flow, self._state.sound_files(flow), self._state.files.path)
+        derived = Derived(self._db, step.findings)
+        assert flow.upstream  # noqa: S101 - it follows one
+        elsewhere = sink_of(flow).misplaced(flow, self._state.sound_files(flow), self._state.files.path)
+        if elsewhere is not None:
             step.findings.query(self._db, f"{flow.sink} has rows in the folder of another date", elsewhere)
-        silver, own = self._pruned(Layer.SILVER), self._pruned(flow.sink)
-        if not silver and not own:
+        layer, own = self._pruned(flow.upstream.sink), self._pruned(flow.sink)
+        if not layer and not own:
             derived.mirror(flow)
             return
-        unknown = derived.pruned_csv(flow) if flow.layer is Layer.RAW_CSV else 0
-        if flow.layer is Layer.LAKE:
-            unknown = derived.pruned_lake(flow, silver=silver, lake=own)
-        step.not_audited_rows(unknown, f"rows of {flow.sink} or silver, which were pruned from the other")
+        if flow.is_divided and flow.kind.has_places:
+            unknown = derived.pruned_by_place(flow, layer=layer, own=own)
+        else:
+            unknown = derived.pruned_in_order(flow)
+        step.not_audited_rows(unknown, f"rows of {flow.sink} or {flow.upstream.sink}, which were pruned from the other")
 
     def _newest_gone(self, flow: Flow) -> int | None:
         """The newest event time that a row may have which was pruned, from silver or from the late rows; else None."""
-        if not self._pruned(Layer.SILVER):
+        if not self._pruned(SILVER):
             return None
         state = self._state
         silver = [held.file for held in state.silver.files]
@@ -235,13 +244,13 @@ class Audit:
         ahead = microseconds(self._feed.event_time.future_tolerance)
         return max(map(read_by_us, oldest)) + ahead if silver else 2**62
 
-    def _has_copied(self, step: Step, table: Flow) -> bool:
-        """Copy a table out of PostgreSQL, or note why it is not audited."""
+    def _has_copied(self, step: Step, flow: Flow) -> bool:
+        """Copy what is no file, or note why it is not audited."""
         try:
-            copy_tables(self._db, [table], self._settings)
+            sink_of(flow).copy_into(self._db, flow, self._settings)
         except StreamAppError as error:
             step.holds = ""
-            step.not_audited(0, f"{table.name}: {error}")
+            step.not_audited(0, f"{flow.name}: {error}")
             return False
         return True
 
@@ -249,18 +258,12 @@ class Audit:
         return self._state.gone[sink] >= 0
 
     def _counted(self, flow: Flow) -> str:
-        """What the flow's rows are counted as: a sink may be called as something else that is counted."""
-        shown = "csv" if flow.layer is Layer.RAW_CSV else flow.sink
-        is_own = flow.layer is Layer.RAW_CSV or shown not in {*self._counts, "csv", "repeats"}
-        return shown if is_own else flow.name
+        """Return what the flow's rows are counted as: a sink may be called as something else that is counted."""
+        return flow.name if flow.sink in {*self._counts, "repeats"} else flow.sink
 
-    def _number(self, view: str) -> int:
-        return int(self._db.sql(f"SELECT count(*) FROM {view}").fetchall()[0][0])
+    def _number(self, rows: str) -> int:
+        return int(self._db.sql(f"SELECT count(*) FROM {rows}").fetchall()[0][0])
 
 
 def _places_of(stored: Stored) -> Places:
     return Places.of(*(stored.column(column) for column in _PLACE))
-
-
-def _is_table(flow: Flow) -> bool:
-    return flow.layer is Layer.TABLE

@@ -31,9 +31,9 @@ from stream_app.storage.offsets import in_layer
 class KeptRows:
     """What runs silver's batches, and leaves the rows that are no repeats in a folder."""
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, rows: Rows) -> None:
         self._flow = flow
-        self._rows = Rows(flow)
+        self._rows = rows
         self._seen = Seen(flow.layout.seen, flow.feed.dedupe.within)
 
     def write(self, splits: DataFrame, batch: Batch, folder: Path) -> Parts:

@@ -1,12 +1,12 @@
-"""Outputs computed anew from silver in DuckDB, by other means than the service's: what the audit compares with."""
+"""Windows and sessions computed anew from silver in DuckDB, by other means than the service's, for the audit."""
 
 from __future__ import annotations
 
-from stream_app.contract.times import microseconds
+from collections.abc import Sequence
+
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Measure, Session, Window
-from stream_app.flows.flow import Flow
-from stream_app.ops.sql import name, names, text
+from stream_app.feeds.sql import name, names, text
 
 
 def sessions(session: Session, time: str, rows: str, watermark_ms: float) -> str:
@@ -54,38 +54,59 @@ def windows(declared: Window, time: str, rows: str, late: str, watermark: float)
     )
 
 
-def size(column: str) -> str:
-    """The column that has a sum or an average without the signs: what is lost to rounding is a part of that."""
+def differing_windows(feed: Feed, declared: Window, actual: str, expected: str, *, alike: bool) -> str:
+    """Return the SQL for the keys of windows that only one has, or whose measures differ.
+
+    `alike`: rows whose keys look the same are paired in the order of their measures.
+    """
+    keys = ("window_start", "window_end", *declared.keys)
+    joined = list(map(name, keys))
+    if alike:
+        nth = f"row_number() OVER (PARTITION BY {names(keys)} ORDER BY {names(declared.measures)}) AS _nth"
+        actual, expected = (f"(SELECT *, {nth} FROM {rows})" for rows in (actual, expected))
+        joined.append("_nth")
+    differ = " OR ".join(_differs(feed, column, measure) for column, measure in declared.measures.items())
+    return (
+        f"SELECT {', '.join(f'coalesce(_a.{key}, _e.{key}) AS {key}' for key in map(name, keys))} FROM {actual} _a "
+        f"FULL JOIN {expected} _e ON {' AND '.join(f'_a.{key} = _e.{key}' for key in joined)} "
+        f"WHERE _a.window_start IS NULL OR _e.window_start IS NULL OR {differ}"
+    )
+
+
+def differing_rows(columns: Sequence[str], actual: str, expected: str) -> str:
+    """Return the SQL for the rows that only one has."""
+    actual, expected = (f"(SELECT {names(columns)} FROM {rows})" for rows in (actual, expected))
+    return f"({actual} EXCEPT ALL {expected}) UNION ALL ({expected} EXCEPT ALL {actual})"
+
+
+def _differs(feed: Feed, column: str, measure: Measure) -> str:
+    """Return whether a measure differs: a sum of doubles depends on their order, an average of decimals is rounded.
+
+    Numbers of both signs leave little of a sum, and the rounding of the largest is no smaller for that. Where even
+    the sizes add up to infinity, any sum can be right.
+    """
+    actual, expected = f"_a.{name(column)}", f"_e.{name(column)}"
+    field = feed.fields.get(measure.field or "")
+    decimals = field.precision_scale[1] if field and field.precision_scale else None
+    if field and measure.function == "avg" and decimals is not None:
+        within = f"1e-{decimals + 4} + 1e-12 * abs({expected})"
+    elif field and (measure.function == "avg" or (measure.function, field.type) == ("sum", "double")):
+        within = f"1e-9 * greatest(1, _e.{_size(column)})"
+    else:
+        return f"{actual} IS DISTINCT FROM {expected}"
+    differs = f"{actual} IS NULL OR (isfinite({within}) AND abs({actual} - {expected}) > {within})"
+    return f"coalesce({differs}, true)"
+
+
+def _size(column: str) -> str:
+    """Return the column that has a sum or an average without the signs: what is lost to rounding is a part of that."""
     return name(f"_size_{column}")
-
-
-def as_stored(table: Flow, rows: str) -> str:
-    """Windows or sessions with their keys as PostgreSQL holds them (sinks/postgres_identity.py)."""
-    keys = (table.window if table.is_windowed else table.session).keys
-    replaced = ", ".join(f"replace({name(key)}, chr(0), chr(65533)) AS {name(key)}" for key in keys)
-    return f"SELECT * REPLACE ({replaced}) FROM ({rows})" if keys else rows
-
-
-def csv_columns(feed: Feed) -> str:
-    """Silver's columns as the CSV shows them: text that a spreadsheet would run has an apostrophe before it."""
-    return ", ".join(
-        f"{_harmless(_present(name(column)))} AS {name(column)}" if field.type == "string" else name(column)
-        for column, field in feed.fields.items()
-    )
-
-
-def csv_texts(feed: Feed) -> str:
-    """The CSV's columns as they are compared: a text that is empty and one that is not there look alike in it."""
-    return ", ".join(
-        f"{_present(name(column))} AS {name(column)}" if field.type == "string" else name(column)
-        for column, field in feed.fields.items()
-    )
 
 
 def _columns(column: str, measure: Measure) -> list[tuple[str, str]]:
     columns = [(name(column), _aggregate(measure))]
     if measure.function in {"sum", "avg"}:
-        columns.append((size(column), f"{measure.function}(abs({name(measure.field or '')}::DOUBLE))"))
+        columns.append((_size(column), f"{measure.function}(abs({name(measure.field or '')}::DOUBLE))"))
     return columns
 
 
@@ -93,21 +114,3 @@ def _aggregate(measure: Measure) -> str:
     if measure.function == "distinct":
         return f"count(DISTINCT {name(measure.field or '')})"
     return f"{measure.function}({name(measure.field) if measure.field else '*'})"
-
-
-def _present(column: str) -> str:
-    return f"coalesce({column}, '')"
-
-
-def _harmless(column: str) -> str:
-    runs = f"regexp_matches({column}, '^[=+\\-@\\t\\r\\n]')"
-    return f"CASE WHEN {runs} THEN chr(39) || {column} ELSE {column} END"
-
-
-def final(table: Flow, watermark_ms: int) -> str:
-    """The SQL for the rows of a table's copy that were final at that watermark; the table may be ahead of it."""
-    ended = "epoch_us(window_end)"
-    if not table.is_windowed:
-        ended = f"epoch_us(session_end) + CASE outcome WHEN 'ended' THEN 0 ELSE {microseconds(table.session.gap)} END"
-    copied = f"{name(table.feed.name)}.{name(table.sink)}"
-    return f"SELECT * EXCLUDE (final) FROM {copied} WHERE final AND {ended} <= {watermark_ms * 1000}"

@@ -1,0 +1,26 @@
+"""Rows of a file of silver that are old, found by the file's statistics first."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+
+def old_rows(file: pq.ParquetFile, event_time: str, before: int) -> pa.Table:
+    """Return the rows of a file whose event time is before that one, in microseconds; close the file."""
+    with file:
+        column = file.schema_arrow.get_field_index(event_time)
+        groups = [file.metadata.row_group(i).column(column).statistics for i in range(file.num_row_groups)]
+        time = file.schema_arrow.field(event_time).type
+        at = pa.scalar(before, pa.int64()).cast(time)
+        # the statistics spare reading the file, which nearly always holds nothing late
+        old = [i for i, s in enumerate(groups) if s is None or not s.has_min_max or s.min_raw < before]
+        rows = file.read_row_groups(old) if old else file.schema_arrow.empty_table()
+    return rows.filter(pc.less(rows[event_time], at)).replace_schema_metadata(None)
+
+
+def rounded_down(times: pa.ChunkedArray, step: int) -> pa.ChunkedArray:
+    """Return the newest multiple of `step` that is not after each time; Arrow's division alone rounds towards 1970."""
+    quotient = pc.multiply(pc.divide(times, step), step)
+    return pc.if_else(pc.greater(quotient, times), pc.subtract(quotient, step), quotient)

@@ -1,0 +1,239 @@
+"""Windows, `gold` of the first feed: aggregates of silver by event time, each window once, when it is final."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from duckdb import DuckDBPyConnection
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import DataType, DecimalType, DoubleType, LongType, StructField, StructType, TimestampType
+
+from stream_app.contract.times import microseconds
+from stream_app.feeds import schema
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.parts import Measure, Window
+from stream_app.feeds.sql import name, text
+from stream_app.layers import recompute, spark_digits
+from stream_app.layers.kind import Kind, Reading
+from stream_app.layers.late import old_rows, rounded_down
+
+_WINDOW = "_window"  # as no column of a feed can be called
+_FUNCTIONS = {"sum": F.sum, "avg": F.avg, "min": F.min, "max": F.max}
+
+_BOUNDS = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"}
+
+
+@dataclass(frozen=True)
+class Windows(Kind):
+    """Windows as a dataset: [windows.<name>]."""
+
+    previewed_by: ClassVar[str | None] = "window_start"
+
+    opened: ClassVar[str] = "window_start"
+    noun: ClassVar[str] = "window"
+    replaces_open: ClassVar[bool] = False
+    late_columns: ClassVar[Mapping[str, str]] = _BOUNDS
+    late_key: ClassVar[tuple[str, ...]] = ("window_start",)
+
+    @property
+    def declared(self) -> Window:
+        """What the feed file says of it."""
+        return self.feed.windows[self.name]
+
+    @property
+    def stateful(self) -> Windows:
+        """Windows have a watermark."""
+        return self
+
+    @property
+    def watermark(self) -> timedelta:
+        """How much later a record may come and still count."""
+        return self.declared.watermark
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key's column, if there is one."""
+        return self.declared.keys
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The window and the key."""
+        return (*_BOUNDS, *self.keys)
+
+    @property
+    def columns(self) -> StructType:
+        """window_start, window_end, the key, the measures in the order of the feed file."""
+        times = [StructField(bound, TimestampType()) for bound in _BOUNDS]
+        keys = [schema.fields(self.feed)[key] for key in self.keys]
+        measures = [StructField(one, _type(self.feed, measure)) for one, measure in self.declared.measures.items()]
+        return StructType([*times, *keys, *measures])
+
+    @property
+    def time(self) -> str:
+        """When the window began."""
+        return self.opened
+
+    @property
+    def newest_first(self) -> str:
+        """By the window, then by the key."""
+        return ", ".join(("window_start DESC", *map(name, self.keys)))
+
+    @property
+    def shape(self) -> list[object]:
+        """Silver's columns, the declaration, and sums that became decimals."""
+        feed, measures = self.feed, self.declared.measures.values()
+        fields: list[object] = [list(feed.fields), [field.type for field in feed.fields.values()]]
+        declared: list[object] = [self.declared.model_dump_json(), feed.event_time.field]
+        wide = [one.field for one in measures if one.field and feed.fields[one.field].sum_is_wide(one.function)]
+        return [*fields, *declared, *([wide, "decimal(38,0)"] if wide else [])]  # they were longs once
+
+    @property
+    def taken(self) -> StructType:
+        """The event time and the columns that the declaration names, of silver."""
+        needed = {self.feed.event_time.field, *self.declared.columns}
+        return StructType([field for field in schema.fields(self.feed) if field.name in needed])
+
+    def reading(self, clock: int, *, replayed: bool) -> Reading:  # noqa: ARG002 - silver has no ledger
+        """Those columns of silver."""
+        return Reading.plain(self.taken)
+
+    def transform(self, rows: DataFrame, *, fresh: bool) -> DataFrame:  # noqa: ARG002 - the output mode alone differs
+        """Count silver's rows."""
+        return windows(rows, self.feed, self.declared)
+
+    def missed(self, file: pq.ParquetFile, watermark_ms: int) -> pa.Table:
+        """Return the late rows, with each window that they missed, the newest first."""
+        declared, event_time = self.declared, self.feed.event_time.field
+        length, every = microseconds(declared.window), microseconds(declared.every)
+        ends_by = watermark_ms * 1000 // every * every  # the newest window end that is not after the watermark
+        rows = self.timed(old_rows(file, event_time, ends_by))
+        time = rows[event_time].type
+        newest = rounded_down(rows[event_time].cast(pa.int64()), every)
+        missed = [_with_window(rows, pc.subtract(newest, back), length, time) for back in range(0, length, every)]
+        late = pa.concat_tables(missed)
+        return late.filter(pc.less_equal(late["window_end"], pa.scalar(ends_by, pa.int64()).cast(time)))
+
+    def expected(self, rows: str, late: str, watermark_ms: int) -> str:
+        """Return the SQL for the windows that are final."""
+        return recompute.windows(self.declared, self.feed.event_time.field, rows, late, watermark_ms / 1000)
+
+    def timed(self, rows: pa.Table) -> pa.Table:
+        """Return what `where` lets through: Spark filters before it looks at times."""
+        for column, value in self.declared.where.items():
+            rows = rows.filter(pc.equal(rows[column], value))
+        return rows
+
+    def computed(self, database: DuckDBPyConnection, rows: str, late: str, watermark_ms: int) -> pa.Table:
+        """Return the windows that are final, by their start, their end and their keys."""
+        exact = spark_digits.exact(self.feed, self.declared)
+        found = recompute.windows(exact, self.feed.event_time.field, rows, late, watermark_ms / 1000)
+        table = database.sql(f"SELECT * FROM ({found}) ORDER BY ALL").to_arrow_table()
+        arrays = {column: table[column] for column in self.identity}
+        measures = self.declared.measures
+        arrays |= {one: spark_digits.measured(self.feed, one, measure, table) for one, measure in measures.items()}
+        return pa.table(arrays)
+
+    def differing(self, actual: str, expected: str, *, alike: bool) -> str:
+        """Return the SQL for windows that differ; sums of doubles may, by rounding."""
+        return recompute.differing_windows(self.feed, self.declared, actual, expected, alike=alike)
+
+    @property
+    def since(self) -> str:
+        """When the window began."""
+        return "epoch_us(window_start)"
+
+    @property
+    def until(self) -> str:
+        """When it ended."""
+        return "epoch_us(window_end)"
+
+    @property
+    def late_by(self) -> str:
+        """When the window that the row missed ended."""
+        return self.until
+
+    @property
+    def wrongly_late(self) -> str:
+        """Return whether a late row has a window that is not its own."""
+        time = f"epoch_us({name(self.feed.event_time.field)})"
+        length, every = microseconds(self.declared.window), microseconds(self.declared.every)
+        right = [
+            f"{self.since} % {every} = 0",
+            f"{self.until} = {self.since} + {length}",
+            f"{time} >= {self.since}",
+            f"{time} < {self.until}",
+            *(f"{name(column)} = {text(value)}" for column, value in self.declared.where.items()),
+        ]
+        return f"NOT coalesce({' AND '.join(right)}, false)"
+
+
+def windows(rows: DataFrame, feed: Feed, declared: Window) -> DataFrame:
+    """Silver's rows -> window_start, window_end, the key if there is one, the measures in the order of the feed file.
+
+    Windows by event time, tumbling or sliding, of the rows that `where` lets through. A window is emitted when the
+    watermark (the newest event time less `watermark`) has passed its end; what arrives after that is dropped by Spark.
+    Sums and averages of decimals stay decimals; so are sums of longs that may have no room in one. Distinct values
+    are counted exactly, so the state holds each of them.
+    """
+    time = feed.event_time.field
+    clocked = rows.withWatermark(time, _seconds(declared.watermark))
+    for column, value in declared.where.items():
+        clocked = clocked.where(F.col(column) == value)
+    measures = [_measure(measure, feed).alias(name) for name, measure in declared.measures.items()]
+    window = F.window(time, _seconds(declared.window), _seconds(declared.every)).alias(_WINDOW)
+    return (
+        clocked.groupBy(window, *declared.keys)
+        .agg(*measures)
+        .select(
+            F.col(f"{_WINDOW}.start").alias("window_start"),
+            F.col(f"{_WINDOW}.end").alias("window_end"),
+            *declared.keys,
+            *declared.measures,
+        )
+    )
+
+
+def _measure(measure: Measure, feed: Feed) -> Column:
+    if measure.field is None:
+        return F.count(F.lit(1))
+    if measure.function == "distinct":  # Spark refuses count_distinct in streams
+        return F.size(F.collect_set(measure.field)).cast("long")
+    if feed.fields[measure.field].sum_is_wide(measure.function):
+        return F.sum(F.col(measure.field).cast("decimal(28,0)"))  # a decimal(38,0): Spark adds ten digits
+    return _FUNCTIONS[measure.function](measure.field)
+
+
+def _type(feed: Feed, measure: Measure) -> DataType:
+    """Return what Spark makes of a measure."""
+    if measure.field is None or measure.function == "distinct":
+        return LongType()
+    if feed.fields[measure.field].sum_is_wide(measure.function):
+        return DecimalType(38, 0)
+    if (decimal := feed.fields[measure.field].precision_scale) is not None:
+        return DecimalType(*_digits(measure, *decimal))
+    field = schema.fields(feed)[measure.field].dataType
+    return field if measure.function != "avg" else DoubleType()
+
+
+def _digits(measure: Measure, precision: int, scale: int) -> tuple[int, int]:
+    """Return precision and scale as Spark: ten more digits for a sum, four and four decimals more for an average."""
+    more, finer = {"sum": (10, 0), "avg": (4, 4)}.get(measure.function, (0, 0))
+    return min(38, precision + more), scale + finer
+
+
+def _with_window(rows: pa.Table, starts: pa.ChunkedArray, length: int, time: pa.DataType) -> pa.Table:
+    bounds = {"window_start": starts, "window_end": pc.add(starts, length)}
+    for i, (bound, values) in enumerate(bounds.items()):
+        rows = rows.add_column(i, bound, values.cast(time))
+    return rows
+
+
+def _seconds(span: timedelta) -> str:
+    return f"{span.total_seconds()} seconds"

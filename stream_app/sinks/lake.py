@@ -1,0 +1,108 @@
+"""A dataset as Parquet in folders `event_date=YYYY-MM-DD`, by the UTC date of its time.
+
+Guarantee: exactly once, as sinks/batch.py. There is one folder a date, but for dates that are too far from the batch's
+own time, which share one. Records choose their dates, and a folder costs more than a record. The span of dates with
+folders of their own is measured from the time at which the batch was planned, so a batch that is run again divides its
+rows the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stream_app.feeds.parts import Duration
+from stream_app.feeds.sql import name, text
+from stream_app.flows.batch import Batch
+from stream_app.flows.flow import Flow
+from stream_app.layers.kind import Kind
+from stream_app.sinks.files import Divided, FileSink
+from stream_app.sinks.protocol import Opened
+from stream_app.sources.split_rows import Batches
+from stream_app.storage.batch_files import BatchFile
+from stream_app.storage.parquet import Parquet
+from stream_app.storage.row_counts import read_parquet
+
+DATE = "event_date"
+# A date, so that every reader takes the folders' names for dates; pandas cannot read Hive's name for none among them.
+_OTHER = "0001-01-01"
+_FOLDER = f"{DATE}="
+SHARED = f"{_FOLDER}{_OTHER}"
+"""The folder of the dates that have none of their own."""
+_DAY = timedelta(days=1)
+_MICROS = 86_400_000_000
+
+
+class LakeSink(FileSink):
+    """The dataset as Parquet in folders `event_date=YYYY-MM-DD`, by the UTC date of its time."""
+
+    to: Literal["lake"]
+    """The kind of sink."""
+    dates: Duration = timedelta(days=400)
+    """How old a date may be, when its batch is written, to have a folder of its own; without it 400 days."""
+
+    is_divided: ClassVar[bool] = True
+
+    def form(self, kind: Kind) -> Parquet:  # noqa: ARG002 - of every dataset
+        """Return Parquet."""
+        return Parquet()
+
+    def problems(self, kind: Kind) -> Iterator[tuple[str, str]]:
+        """Yield that the dataset has a column which the folders' names would be."""
+        if DATE in kind.columns.names:
+            yield "of", f"{kind.name} has a column {DATE}, and so has the lake, the date of its folders; rename it"
+
+    def divided(self, kind: Kind, batch: Batch) -> Divided:
+        """Return what divides the rows of a batch, as (folder, rows)."""
+        time, ahead = kind.time, min(kind.feed.event_time.future_tolerance, self.dates)
+        at = timedelta(milliseconds=batch.time_ms)
+        # a day more, for what a clock that was set back has let through
+        first, end = (at - self.dates) // _DAY * _MICROS, ((at + ahead) // _DAY + 2) * _MICROS
+
+        def divide(batches: Batches) -> Iterator[tuple[str, Batches]]:
+            """Yield the rows of each UTC date. A batch of the stream is bounded, so a task may hold its share."""
+            held: dict[str, list[pa.RecordBatch]] = {}
+            for rows in batches:
+                micros = rows[time].cast(pa.int64())
+                is_near = pc.and_(pc.greater_equal(micros, first), pc.less(micros, end))
+                dates = pc.if_else(is_near, pc.strftime(rows[time], "%Y-%m-%d"), _OTHER)
+                for date in sorted(dates.unique().to_pylist()):
+                    held.setdefault(f"{_FOLDER}{date}", []).append(rows.filter(pc.equal(dates, date)))
+            yield from ((folder, iter(own)) for folder, own in sorted(held.items()))
+
+        return divide
+
+    def read(self, kind: Kind, files: Sequence[Path]) -> str:
+        """Return the SQL for the rows and their date."""
+        # the folders' names say it too, but DuckDB would take every `name=value` on the way to them for a column
+        return f"SELECT *, {_date(kind)} AS {DATE} FROM {read_parquet(files)}"
+
+    def sql_columns(self, kind: Kind) -> dict[str, str]:
+        """Return the dataset's columns, and the date."""
+        return kind.sql_columns | {DATE: "DATE"}
+
+    def misplaced(self, flow: Flow, files: Sequence[BatchFile], opened: Opened) -> str:
+        """Return the SQL for the rows in the folder of another date: the folder's name, and their date.
+
+        Dates that are far from their batch's share a folder, in which any may be.
+        """
+        found, date = ["SELECT NULL, NULL WHERE false"], f"CAST({name(flow.kind.time)} AS DATE)"
+        for folder, own in groupby(sorted(files, key=_folder), key=_folder):
+            if folder.name != SHARED:
+                rows, label = self.select(flow, list(own), opened), text(folder.name)
+                found.append(f"SELECT {label}, {date} FROM ({rows}) WHERE '{_FOLDER}' || {date} <> {label}")
+        return " UNION ALL ".join(found)
+
+
+def _date(kind: Kind) -> str:
+    return f"CAST({name(kind.time)} AT TIME ZONE 'UTC' AS DATE)"
+
+
+def _folder(file: BatchFile) -> Path:
+    return file.path.parent

@@ -1,0 +1,61 @@
+"""A PostgreSQL table as a DuckDB table `<feed>.<sink>`, copied as it is when it is asked for.
+
+DuckDB could read it itself by an extension, but that is one that it would have to download.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import duckdb
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+
+from stream_app.errors import ConfigError, StreamAppError
+from stream_app.feeds.sql import name, view
+from stream_app.flows.flow import Flow
+from stream_app.settings import Settings
+from stream_app.sinks.postgres_connection import connected
+from stream_app.sinks.postgres_identity import KEY
+
+_ROWS_AT_ONCE = 50_000
+_COPIED = "_copied"
+# PostgreSQL's names of types are DuckDB's too, but for these.
+_AS_TEXT = {"jsonb": "VARCHAR"}
+
+
+def copy_table(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, settings: Settings) -> None:
+    """Copy a flow's table. Raises StreamAppError, one line that says why it cannot be read."""
+    if not settings.database_url.get_secret_value():
+        problem = f"DATABASE_URL: is not set, and no PostgreSQL runs here; {flow.name} is a table of it"
+        raise ConfigError(problem)
+    try:
+        _copy(connection, flow, table, settings)
+    except psycopg.errors.UndefinedTable:
+        problem = f"{flow.name}: there is no table {table} yet; the service makes it when it starts"
+        raise StreamAppError(problem) from None
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, settings: Settings) -> None:
+    # a cursor with a name stays on the server, so that not all rows are in memory twice
+    copied = view(flow.feed.name, flow.sink)
+    with connected(flow, settings) as database, database.cursor(flow.sink) as cursor:
+        cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table)))
+        every = cursor.description or []
+        described = [column for column in every if column.name != KEY]
+        typed = ", ".join(f"{name(one.name)} {_AS_TEXT.get(one.type_display, one.type_display)}" for one in described)
+        connection.execute(f"CREATE TABLE {copied} ({typed})")
+        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+            found = zip(every, zip(*rows, strict=True), strict=True)
+            columns = [_column(column.type_display, values) for column, values in found if column.name != KEY]
+            connection.register(_COPIED, pa.table(columns, names=[column.name for column in described]))
+            connection.execute(f"INSERT INTO {copied} FROM {_COPIED}")
+            connection.unregister(_COPIED)
+
+
+def _column(kind: str, values: Sequence[object]) -> pa.Array:
+    if kind in _AS_TEXT:
+        return pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
+    return pa.array(values)

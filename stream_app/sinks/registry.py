@@ -1,0 +1,107 @@
+"""The kinds of sinks: the only place that lists them. What a feed declares becomes the flows that carry it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from stream_app.errors import ConfigError
+from stream_app.feeds.feed import Feed, Problem
+from stream_app.feeds.load import load_feeds, problems_of
+from stream_app.feeds.parts import quoted
+from stream_app.feeds.sinks import SinkTable
+from stream_app.flows.flow import Flow
+from stream_app.layers.kind import Kind
+from stream_app.layers.registry import datasets
+from stream_app.sinks.csv import CsvSink
+from stream_app.sinks.kafka import KafkaSink
+from stream_app.sinks.lake import LakeSink
+from stream_app.sinks.own_folder import OwnFolder
+from stream_app.sinks.postgres import PostgresSink
+from stream_app.sinks.protocol import Sink, sink_of
+
+# By what a feed file calls them (`to`).
+SINKS: dict[str, type[Sink]] = {
+    "csv": CsvSink,
+    "lake": LakeSink,
+    "kafka": KafkaSink,
+    "postgres": PostgresSink,
+}
+
+
+def load_flows(directory: Path, names: Sequence[str], root: Path) -> tuple[Flow, ...]:
+    """Return every flow of the feeds of those names, upstream first.
+
+    Raises ConfigError, one line with each mistake in their files (feeds/load.py).
+    """
+    return flows(load_feeds(directory, names, check), root)
+
+
+def flows(feeds: Sequence[Feed], root: Path) -> tuple[Flow, ...]:
+    """Return every flow of the feeds, upstream first: the datasets' own, then the sinks as they are declared.
+
+    Raises ConfigError, one line with each mistake, where a sink cannot be.
+    """
+    found = [(feed.name, *problem) for number, feed in enumerate(feeds) for problem in check(feed, feeds[:number])]
+    if found:
+        raise ConfigError("; ".join(map(": ".join, found)))
+    return tuple(flow for feed in feeds for flow in _of_feed(feed, root))
+
+
+def check(feed: Feed, others: Sequence[Feed] = ()) -> Iterator[Problem]:
+    """Yield every mistake in the sinks of a feed, and what another sink has already, of the feed or of others."""
+    kinds = datasets(feed)
+    found = [problem for name, declared in feed.sinks.items() for problem in _problems(name, declared, kinds)]
+    yield from found
+    if found:
+        return
+    claimed = {claim: other.name for other in others for sink in _sinks(other).values() for claim in sink.claims}
+    for name, sink in _sinks(feed).items():
+        for claim in sorted(sink.claims):
+            if (owner := claimed.setdefault(claim, f"sinks.{name}")) != f"sinks.{name}":
+                yield f"sinks.{name}", f"{owner} has {claim} already"
+
+
+def topics(feeds: Sequence[Feed]) -> frozenset[str]:
+    """Return the topics that are read, and those that are written."""
+    written = (topic for flow in flows(feeds, Path()) for topic in sink_of(flow).topics)
+    return frozenset({*(feed.topic for feed in feeds), *written})
+
+
+def needs_database(feeds: Sequence[Feed]) -> bool:
+    """Return whether a sink of the feeds cannot be without a database."""
+    return any(sink_of(flow).needs for flow in flows(feeds, Path()))
+
+
+def _of_feed(feed: Feed, root: Path) -> Iterator[Flow]:
+    kinds, own = datasets(feed), dict[str, Flow]()
+    planned: list[tuple[str, Kind, Sink]] = [(name, kind, OwnFolder()) for name, kind in kinds.items()]
+    planned += [(name, kinds[sink.of], sink) for name, sink in _sinks(feed).items()]
+    for name, kind, sink in planned:
+        followed = kind.upstream if sink.derives(kind) else kind.name
+        flow = Flow(feed, kind, sink, root, name, own[followed] if followed else None)
+        own.setdefault(name, flow)
+        if flow.upstream:
+            flow.upstream.downstream.append(flow)
+        yield flow
+
+
+def _sinks(feed: Feed) -> dict[str, Sink]:
+    return {name: SINKS[one.to].model_validate(one.model_dump()) for name, one in feed.sinks.items() if one.to in SINKS}
+
+
+def _problems(name: str, declared: SinkTable, kinds: Mapping[str, Kind]) -> Iterator[Problem]:
+    key = f"sinks.{name}"
+    if (kind := kinds.get(declared.of)) is None:
+        yield f"{key}.of", f"{quoted(declared.of)} is none of {', '.join(kinds)}"
+    if declared.to not in SINKS:
+        yield f"{key}.to", f"{quoted(declared.to)} is none of {', '.join(SINKS)}"
+    elif kind:
+        try:
+            sink = SINKS[declared.to].model_validate(declared.model_dump())
+        except ValidationError as error:
+            yield from ((f"{key}.{part}", problem) for part, problem in problems_of(error))
+        else:
+            yield from ((f"{key}.{part}", problem) for part, problem in sink.problems(kind))

@@ -1,0 +1,129 @@
+"""What the tests of this folder share: a registry with one kind more, and the sink of a flow over files of silver."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from pydantic import SecretStr
+from pyspark.sql import DataFrame, SparkSession
+
+from stream_app.admission.admit import Admission
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.sinks import SinkTable
+from stream_app.flows.flow import Flow
+from stream_app.kafka.broker import Broker
+from stream_app.ops import views
+from stream_app.runtime.pipeline import Pipeline
+from stream_app.settings import Settings
+from stream_app.sinks import batch, kafka, late, postgres
+from stream_app.sinks.protocol import Report, Sink, sink_of
+from stream_app.sinks.registry import SINKS, flows
+from tests.helpers import UNUSUAL, Row, app_settings, write_planned
+from tests.service.servers import Database, KafkaBroker
+from tests.sinks.jsonl import JsonLinesSink
+
+KINDS = [*SINKS, "jsonl"]
+MODULES = (batch, kafka, late, postgres)
+"""Those that have points to die at."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_kind_more() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SINKS, "jsonl", JsonLinesSink)
+        yield
+
+
+class Died(Exception):  # noqa: N818 - not an error: it stands for a death
+    """Raised at a point instead of a SIGKILL."""
+
+
+@dataclass
+class Target:
+    """A service's sink `x` of a dataset, and where its rows go."""
+
+    spark: SparkSession
+    broker: KafkaBroker
+    settings: Settings
+    flows: dict[str, Flow]
+    batches: int = 0
+    reports: list[Report] = field(default_factory=list)
+
+    @property
+    def flow(self) -> Flow:
+        return self.flows["x"]
+
+    @property
+    def sink(self) -> Sink:
+        return sink_of(self.flow)
+
+    def write(self, rows: Sequence[Row], sink: str = "silver") -> None:
+        """A batch of a dataset, as its own query would write it."""
+        write_planned(self.flows[sink], self.batches, rows)
+        self.batches += 1
+
+    def drain(self, sink: str = "x") -> list[Report]:
+        """Run a flow until it has taken everything that is there."""
+        flow, found = self.flows[sink], list[Report]()
+        pipeline = Pipeline(self.spark, Admission(cast(Broker, None), self.settings), self.settings)
+
+        def write(frame: DataFrame, batch_id: int) -> None:
+            found.append(pipeline.write(flow, frame, batch_id))
+
+        query = pipeline.start(flow, write)
+        try:
+            query.processAllAvailable()
+        finally:
+            query.stop()
+        return found
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What the destination holds."""
+        if self.sink.is_queryable:
+            with views.connected([self.flow]) as database:
+                self.sink.copy_into(database, self.flow, self.settings)
+                return list(database.sql("FROM x").to_arrow_table().to_pylist())
+        (topic,) = self.sink.topics
+        return [json.loads(value) for value in self.broker.records(topic).values()]
+
+
+@pytest.fixture
+def target_of(
+    spark: SparkSession, broker: KafkaBroker, database: Database, feed: Feed, tmp_path: Path
+) -> Callable[..., Target]:
+    """Makes the sink of that kind of a dataset; in another root it is another service on the same target."""
+    topic = f"out-{tmp_path.name}".replace("[", "-").replace("]", "-")[-200:]
+    made: list[str] = []
+
+    def target(kind: str, of: str = "silver", root: str = UNUSUAL) -> Target:
+        keys = {"kafka": {"topic": topic}, "postgres": {"table": "t"}}.get(kind, {})
+        sink = SinkTable.model_validate({"of": of, "to": kind, **keys})
+        own = feed.model_copy(update={"sinks": {"x": sink}})
+        settings = app_settings(
+            tmp_path / root,
+            trigger_interval="available-now",
+            kafka_bootstrap_servers=broker.address,
+            database_url=SecretStr(database.url),
+        )
+        if kind == "kafka" and topic not in made:
+            broker.create_topic(topic)
+            made.append(topic)
+        found = {flow.sink: flow for flow in flows([own], settings.output_path)}
+        return Target(spark, broker, settings, found)
+
+    return target
+
+
+def dies_at(point: str) -> Callable[..., None]:
+    """What takes the place of failpoints.reach, in the driver and in tasks."""
+
+    def reach(_flow: str, reached: str, _batch: int | None = None) -> None:
+        if reached == point:
+            raise Died(point)
+
+    return reach

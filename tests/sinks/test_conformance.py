@@ -1,0 +1,187 @@
+"""What every sink promises, whatever its kind: one suite over the registry, with a real broker and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import SparkSession
+
+from stream_app.admission import ownership, reset_journal
+from stream_app.errors import ConfigError
+from stream_app.flows.batch import Batch
+from stream_app.sinks.protocol import Guarantee, Tools, rows_of
+from stream_app.sources.split import SPLIT
+from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.offsets import LayerOffset
+from tests.helpers import START_MS, Row, plan, silver_row
+from tests.sinks.conftest import KINDS, MODULES, Died, Target, dies_at
+
+Targets = Callable[..., Target]
+POINTS = ("before_staging", "mid_staging", "staged", "renamed", "before_commit")
+HOSTILE = [
+    "a\0b",
+    '"',
+    "'",
+    "\\",
+    "\\u0000",
+    "a,b\r\nc",
+    "\u2028",
+    "漢😀",
+    "=1+1",
+    "\ufeff",
+    " ",
+    "%s",
+    "{}",
+    "null",
+    "NaN",
+]
+
+
+def batch(first: int, count: int = 3, **changed: object) -> list[Row]:
+    return [silver_row(number, number, **changed) for number in range(first, first + count)]
+
+
+def ids(target: Target) -> Counter[str]:
+    return Counter(row["txn_id"] for row in target.rows())
+
+
+def check(target: Target, numbers: range, sent_again: int = 0) -> None:
+    """Each row is there, once where that is promised; else those of the batch that ran again may be there again."""
+    found = ids(target)
+    assert found.keys() == {f"t{number}" for number in numbers}
+    most = 1 + (sent_again if target.sink.guarantee is Guarantee.AT_LEAST_ONCE else 0)
+    assert max(found.values()) <= most
+
+
+@pytest.fixture(params=KINDS)
+def target(request: pytest.FixtureRequest, target_of: Targets) -> Target:
+    return target_of(request.param)
+
+
+def test_each_row_arrives_and_the_report_says_so(target: Target) -> None:
+    target.write(batch(0))
+    (first,) = target.drain()
+    target.write(batch(3, 2))
+    (second,) = target.drain()
+    assert [(one.batch_id, one.rows_in, one.rows_out) for one in (first, second)] == [(0, 3, 3), (1, 2, 2)]
+    assert [bool(one.files) for one in (first, second)] == [target.flow.form is not None] * 2
+    check(target, range(5))
+
+
+def test_a_batch_that_is_run_again_changes_nothing_that_was_promised(target: Target) -> None:
+    """As after a power cut that took back Spark's commit."""
+    target.write(batch(0))
+    target.drain()
+    for commit in (target.flow.checkpoint.path / "commits").iterdir():
+        commit.unlink()
+    before = target.rows()
+    target.write(batch(3))
+    target.drain()
+    check(target, range(6), sent_again=1)
+    assert [row for row in before if row not in target.rows()] == []
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_death_anywhere_loses_and_doubles_nothing(
+    target: Target, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.write(batch(0))
+    target.drain()
+    target.write(batch(3))
+    with monkeypatch.context() as patch:
+        for module in MODULES:
+            patch.setattr(module, "reach", dies_at(point))
+        try:
+            target.drain()
+        except StreamingQueryException as error:
+            assert Died.__name__ in str(error)
+    target.write(batch(6))
+    target.drain()
+    check(target, range(9), sent_again=1)
+
+
+def test_a_sink_that_is_reset_is_written_again_from_the_start(target: Target) -> None:
+    target.write(batch(0))
+    target.drain()
+    reset_journal.begin(target.flow, {})
+    assert reset_journal.finish(target.flow) == ["x"]
+    target.drain()
+    check(target, range(3), sent_again=1)
+
+
+def test_a_batch_without_rows_writes_nothing(target: Target, spark: SparkSession) -> None:
+    ownership.claim(target.flow, None)
+    plan(target.flow, 0, {"batch": 0})
+    rows = rows_of(target.flow)
+    writer = target.sink.writer(target.flow, rows, Tools(Hadoop(spark), target.settings))
+    writer.prepare(rows.columns)
+    nothing = Batch(0, START_MS, 0, 0, LayerOffset(), LayerOffset(batch=0), ())
+    report = writer.write(nothing, spark.createDataFrame([], SPLIT))
+    assert (report.rows_in, report.rows_out, report.files, report.bytes) == (0, 0, (), 0)
+    assert target.rows() == []
+
+
+def test_hostile_texts_arrive(target: Target) -> None:
+    target.write([silver_row(number, number, merchant=text) for number, text in enumerate(HOSTILE)])
+    target.drain()
+    found = {row["txn_id"]: row["merchant"] for row in target.rows()}
+    assert found.keys() == {f"t{number}" for number in range(len(HOSTILE))}
+    # PostgreSQL's texts hold no NUL, and a CSV has an apostrophe before what a spreadsheet would run
+    shown = {f"t{number}": {text, text.replace("\0", "\ufffd"), f"'{text}"} for number, text in enumerate(HOSTILE)}
+    assert [key for key, text in found.items() if text not in shown[key]] == []
+
+
+def test_what_is_final_arrives_and_what_is_late_does_not_change_it(target_of: Targets, kind: str) -> None:
+    """Windows: of a sink that follows their files, and of one with a query of its own."""
+    target = target_of(kind, "gold")
+    target.write([silver_row(number, number) for number in range(3)])
+    target.write([silver_row(3, 600)])  # moves the watermark
+    target.write([silver_row(4, 601)])
+    for sink in ("gold", "x"):
+        target.drain(sink)
+    target.write([silver_row(5, 2)])  # too late for the first window
+    target.write([silver_row(6, 602)])
+    for sink in ("gold", "x"):
+        target.drain(sink)
+    final = [row for row in target.rows() if row.get("final", True)]
+    assert Counter(row["card_id"] for row in final) == {f"card-{number}": 1 for number in range(3)}
+    assert {row["txn_count"] for row in final} == {1}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_of_two_services_on_one_target_the_first_one_is_refused(target_of: Targets, kind: str) -> None:
+    """Where a target has one owner. A topic has many writers, and a folder is of one OUTPUT_PATH."""
+    first, second = target_of(kind), target_of(kind, root="another")
+    for target in (first, second):
+        target.write(batch(0))
+        target.drain()
+    first.write(batch(3))
+    if first.sink.claims:
+        with pytest.raises(ConfigError, match="make reset"):
+            first.drain()
+    else:
+        first.drain()
+    check(second, range(6 if first.sink.topics else 3), sent_again=1)
+
+
+@pytest.mark.parametrize("of", ["bronze", "quarantine"])
+def test_records_as_they_came_arrive_byte_for_byte(target_of: Targets, kind: str, of: str) -> None:
+    """Binary values, lists and structs too."""
+    target = target_of(kind, of)
+    value, place = b"\xff\0\x80{", {"topic": "transactions", "partition": 0, "kafka_ts": silver_row(0)["kafka_ts"]}
+    own: dict[str, Any] = {"headers": [{"key": "h", "value": b"\xfe"}, {"key": "n", "value": None}]}
+    if of == "quarantine":
+        own = {"value_text": "\ufffd\0{", "reasons": ["not_json"]}
+    target.write([{"key": "k", "value": value, "offset": number, **place, **own} for number in range(3)], of)
+    target.drain()
+    found = target.rows()
+    assert sorted(row["offset"] for row in found) == [0, 1, 2]
+    assert {row["value"] for row in found} <= {value, "/wCAew=="}
