@@ -23,16 +23,18 @@ def refusal(kafka: KafkaConnection, error: KafkaError) -> StreamAppError | None:
     It is an UnavailableError where the OAuth server does not answer: that is waited for as a broker is.
     """
     cause = " ".join(error.str().split())[:_LONGEST]
+    does_not = f"{kafka.bootstrap_servers} does not let us in ({cause})"
     if isinstance(kafka.login, OAuth) and cause.startswith(_NO_TOKEN):
         kind = StreamAppError if _FOR_GOOD.search(cause) else UnavailableError
         told = f"{kafka.login.token_endpoint_url} gives us no token ({cause.removeprefix(_NO_TOKEN)})"
         return kind(f"KAFKA_SASL_OAUTHBEARER_*: {told}")
+    if isinstance(kafka.login, OAuth) and error.code() == KafkaError._AUTHENTICATION:
+        # while the server is away, a client shows its last token, which has expired
+        return UnavailableError(f"KAFKA_SASL_OAUTHBEARER_*: {does_not}")
     if error.code() == KafkaError._AUTHENTICATION:
-        names = "KAFKA_SASL_OAUTHBEARER_*" if isinstance(kafka.login, OAuth) else "KAFKA_SASL_USERNAME, _PASSWORD"
-    elif _ALERT in cause:
-        names = "KAFKA_SSL_CERTIFICATE_LOCATION"
-    elif error.code() == KafkaError._SSL:
+        return StreamAppError(f"KAFKA_SASL_USERNAME, _PASSWORD: {does_not}")
+    if _ALERT in cause:
+        return StreamAppError(f"KAFKA_SSL_CERTIFICATE_LOCATION: {does_not}")
+    if error.code() == KafkaError._SSL:
         return StreamAppError(f"KAFKA_SSL_CA_LOCATION: {kafka.bootstrap_servers} is not to be trusted ({cause})")
-    else:
-        return None
-    return StreamAppError(f"{names}: {kafka.bootstrap_servers} does not let us in ({cause})")
+    return None

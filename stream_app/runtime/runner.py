@@ -33,7 +33,7 @@ _OWN = re.compile(
 # What Kafka's client in Spark's driver fails with while leaders move or brokers are away. If it is for good, the next
 # start of the query finds what a person must do.
 _MOVING = re.compile(
-    r"javax\.security\.auth\.login\.LoginException"  # which does not say whether an OAuth server is away
+    r"Failed to create new KafkaAdminClient"  # it has no token, and does not say whether the OAuth server is away
     r"|org\.apache\.kafka\.common\.errors\.(?:Timeout|UnknownTopicOrPartition|UnknownTopicId|LeaderNotAvailable"
     r"|NotLeaderOrFollower|ReplicaNotAvailable|BrokerNotAvailable|Network|Disconnect|KafkaStorage|OffsetNotAvailable"
     r"|FencedLeaderEpoch|UnknownLeaderEpoch|NotController|CoordinatorNotAvailable|NotCoordinator"

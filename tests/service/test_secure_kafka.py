@@ -112,8 +112,7 @@ def test_service_and_producer_are_let_in_and_show_no_secret(
         given = len(secured.tokens.askers)
         wait_for(lambda: _asked_by_both(secured.tokens.askers[given:]), "both clients' next tokens")
         secured.tokens.is_away = True
-        wait_for(lambda: "gives us no token" in service.log.read_text(), "a query that was not let in")
-        wait_for(lambda: service.log.read_text().count("transactions.bronze failed") > 2, "more tries")
+        wait_for(lambda: service.log.read_text().count("transactions.bronze failed") > 2, "a query that is tried again")
         secured.tokens.is_away = False
         _produce(client, topic)
         wait_for(lambda: service.count("bronze") == 1000, "the records that came later")

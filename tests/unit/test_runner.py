@@ -162,6 +162,8 @@ def test_a_query_that_cannot_start_is_restarted_alone(service: Service) -> None:
         "PythonException: \nTraceback:\nstream_app.errors.UnavailableError: topic t: nothing came for 60 s",
         "[STREAM_FAILED] Query\nCaused by: org.apache.kafka.common.errors.UnknownTopicOrPartitionException: no",
         "[STREAM_FAILED]\nx.ExecutionException: org.apache.kafka.common.errors.TimeoutException: a node",
+        "[STREAM_FAILED]\nx.ExecutionException: org.apache.kafka.common.errors.SaslAuthenticationException: no token",
+        "[STREAM_FAILED] Query terminated: Failed to create new KafkaAdminClient",
     ],
 )
 def test_leaders_that_move_and_brokers_that_are_away_are_no_failures(service: Service, error: str) -> None:
