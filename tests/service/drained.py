@@ -16,7 +16,7 @@ from tests.helpers import START_MS, UNUSUAL
 from tests.hostile import elsewhere
 from tests.hostile import record as hostile_record
 from tests.service.activity import event
-from tests.service.harness import Service, jvm_options, produce, transaction
+from tests.service.harness import Service, produce, quick, transaction
 from tests.service.servers import PARTITIONS, Database, DatabaseServer, KafkaBroker
 
 COUNT = 8_000
@@ -165,7 +165,7 @@ def drained(
         (feeds / f"{name}.toml").write_text((PROJECT / "conf" / "feeds" / f"{name}.toml").read_text())
     for name, text in (("readings", READINGS), ("sizes", SIZES), ("order", elsewhere("order"))):
         (feeds / f"{name}.toml").write_text(text)
-    environment = jvm_options(folder, f"-XX:SharedArchiveFile={class_archive}")
+    environment = quick(folder, class_archive)
     environment |= {"DATABASE_URL": database.url, "FEEDS": ",".join(FEEDS), "MAX_OFFSETS_PER_TRIGGER": "2000"}
     root = folder / UNUSUAL
     services = {name: Service(root, feeds, broker.address, environment, name) for name in FEEDS}
@@ -180,7 +180,7 @@ def drained(
 def copied(drained: Drained, class_archive: Path, tmp_path: Path) -> Iterator[Service]:
     """A copy of the outputs of transactions, and a service on it that was not started: it may be changed."""
     original = drained["transactions"]
-    environment = jvm_options(tmp_path, f"-XX:SharedArchiveFile={class_archive}")
+    environment = quick(tmp_path, class_archive)
     copy = Service(tmp_path / UNUSUAL, tmp_path / "feeds", original.servers, environment)
     shutil.copytree(original.root / copy.feed_name, copy.root / copy.feed_name)
     shutil.copytree(original.feeds_path, copy.feeds_path)

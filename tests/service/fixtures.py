@@ -19,7 +19,7 @@ import pytest
 from stream_app.settings import PROJECT
 from tests.helpers import UNUSUAL
 from tests.ports import free_port
-from tests.service.harness import Service, jvm_options, transaction
+from tests.service.harness import Service, jvm_options, quick, transaction
 from tests.service.servers import Database, DatabaseServer, KafkaBroker
 
 
@@ -115,7 +115,7 @@ def new_service(tmp_path: Path, class_archive: Path) -> Iterator[Callable[..., S
             kafka.create_topic(f"{topic}-enriched")
             declared = declared.replace(written, f'topic = "{topic}-enriched"')
         feeds.joinpath(f"{feed}.toml").write_text(declared)
-        environment |= jvm_options(folder, f"-XX:SharedArchiveFile={class_archive}")
+        environment |= quick(folder, class_archive)
         made.append(Service(folder / UNUSUAL, feeds, kafka.address, environment, feed))
         return made[-1]
 

@@ -32,8 +32,9 @@ MODULES = (batch, kafka, late, postgres)
 """Those that have points to die at."""
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _one_kind_more() -> Iterator[None]:
+    """For the tests of this folder alone: the process goes on with others."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SINKS, "jsonl", JsonLinesSink)
         yield
