@@ -80,7 +80,7 @@ if has "$profiles" activity; then
             fail "POSTGRES_PASSWORD: not set, but the database was made with one; put it into .env, or" \
                 "remove the database: make down; docker volume rm ${project}_postgres"
         password=$(keep_new POSTGRES_PASSWORD)
-        echo "up: POSTGRES_PASSWORD is made, and stands in .env"
+        echo "up: POSTGRES_PASSWORD was made; it is in .env"
     fi
     case $password in
     *[!A-Za-z0-9._~-]*) fail "POSTGRES_PASSWORD: it becomes part of a URL; only letters, digits and . _ ~ - are safe" ;;
@@ -93,7 +93,7 @@ if has "$profiles" cluster; then
     secret=$(setting SPARK_AUTH_SECRET)
     if [ -z "$secret" ]; then
         secret=$(keep_new SPARK_AUTH_SECRET)
-        echo "up: SPARK_AUTH_SECRET is made, and stands in .env"
+        echo "up: SPARK_AUTH_SECRET was made; it is in .env"
     fi
     export SPARK_AUTH_SECRET="$secret"
 fi

@@ -74,12 +74,12 @@ def is_new(flow: Flow) -> bool:
     if flow.checkpoint.last_planned() is not None:
         return False
     if files:
-        problem = f"holds {files[0].name}, but its checkpoint {flow.checkpoint.path} has gone or is empty"
+        problem = f"holds {files[0].name}, but its checkpoint {flow.checkpoint.path} is missing or empty"
         raise _refusal(flow, f"{flow.layout.output} {problem}")
     if flow.checkpoint.has_commits():
         raise _refusal(flow, f"{flow.checkpoint.path} holds commits of batches, but no longer their offsets")
     if flow.layout.owner.exists() and flow.checkpoint.query_id() is None:
-        raise _refusal(flow, f"{flow.name} had begun, but its checkpoint {flow.checkpoint.path} has gone")
+        raise _refusal(flow, f"{flow.name} had begun, but its checkpoint {flow.checkpoint.path} is missing")
     return True
 
 
@@ -109,7 +109,7 @@ def _bind(flow: Flow, topic_id: str | None) -> None:
 def _check(flow: Flow, topic_id: str | None) -> None:
     query_id = flow.checkpoint.query_id()
     if query_id is None:
-        raise _refusal(flow, f"{flow.checkpoint.path}/metadata has gone, so the checkpoint cannot be read")
+        raise _refusal(flow, f"{flow.checkpoint.path}/metadata is missing, so the checkpoint cannot be read")
     try:
         found = json.loads(flow.layout.owner.read_text())
     except (FileNotFoundError, ValueError):
@@ -150,7 +150,7 @@ def _check_files(flow: Flow) -> None:
     if not flow.files_of(last.last):
         raise _refusal(flow, f"{last.path} was deleted under its checkpoint {flow.checkpoint.path}")
     if flow.is_own and flow.kind.drops_repeats and not flow.layout.seen.is_dir():
-        raise _refusal(flow, f"{flow.layout.seen} has gone, by which repeats are found")
+        raise _refusal(flow, f"{flow.layout.seen} is missing, the index that finds repeats")
 
 
 def _owner(flow: Flow, topic_id: str | None, query_id: str) -> dict[str, str | None]:

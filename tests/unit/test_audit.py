@@ -184,7 +184,7 @@ MISTAKES: dict[str, tuple[Callable[[Flows], object], str]] = {
         lambda f: write_gold(f, [gold_row(0, "card-0", 2) | {"window_end": at(120)}]),
         "gold is not what",
     ),
-    "gold twice": (lambda f: write_gold(f, [gold_row(0, "card-0", 2)] * 2), "a window of gold stands twice"),
+    "gold twice": (lambda f: write_gold(f, [gold_row(0, "card-0", 2)] * 2), "a window of gold is there twice"),
     "csv lost": (lambda f: write_csv(f, [silver_row(0)]), "raw_csv is not silver"),
     "csv other": (lambda f: write_csv(f, [silver_row(0, city="Bonn")]), "raw_csv is not silver"),
 }

@@ -144,21 +144,21 @@ def test_a_batch_that_was_planned_and_never_ran_is_no_reason_to_refuse(feed: Fee
 def test_what_silver_has_seen_was_deleted(feed: Feed, tmp_path: Path) -> None:
     flow = ran(flow_of(feed, "silver", tmp_path), None)
     flow.layout.seen.rmdir()
-    refused(flow, None, "seen has gone")
+    refused(flow, None, "seen is missing")
 
 
 @pytest.mark.parametrize(("layer", "topic_id"), SINKS)
 def test_a_checkpoint_deleted_under_its_outputs(feed: Feed, tmp_path: Path, layer: str, topic_id: str) -> None:
     flow = ran(flow_of(feed, layer, tmp_path), topic_id)
     shutil.rmtree(flow.checkpoint.path)
-    refused(flow, topic_id, "checkpoint .* has gone or is empty")
+    refused(flow, topic_id, "checkpoint .* is missing or empty")
 
 
 def test_a_checkpoint_emptied_but_for_its_metadata(feed: Feed, tmp_path: Path) -> None:
     flow = ran(flow_of(feed, "silver", tmp_path), None)
     for log in ("offsets", "commits"):
         shutil.rmtree(flow.checkpoint.path / log)
-    refused(flow, None, "checkpoint .* has gone or is empty")
+    refused(flow, None, "checkpoint .* is missing or empty")
 
 
 def test_the_offsets_of_a_checkpoint_deleted_that_has_no_files(feed: Feed, tmp_path: Path) -> None:
@@ -175,13 +175,13 @@ def test_the_checkpoint_deleted_of_a_sink_without_files(feed: Feed, tmp_path: Pa
     flow = flow_of(feed, "quarantine", tmp_path)
     ownership.claim(flow, None)
     shutil.rmtree(flow.checkpoint.path)
-    refused(flow, None, "transactions.quarantine had begun, but its checkpoint .* has gone")
+    refused(flow, None, "transactions.quarantine had begun, but its checkpoint .* is missing")
 
 
 def test_the_metadata_of_a_checkpoint_deleted(feed: Feed, tmp_path: Path) -> None:
     flow = ran(flow_of(feed, "silver", tmp_path), None)
     (flow.checkpoint.path / "metadata").unlink()
-    refused(flow, None, "metadata has gone")
+    refused(flow, None, "metadata is missing")
 
 
 @pytest.mark.parametrize(("layer", "topic_id"), SINKS)

@@ -203,7 +203,7 @@ def wrong(flow: Flow) -> list[str]:
 NOT_SILVER = "user_sessions is not what silver's final sessions are"
 MISTAKES: dict[str, tuple[list[Row], str]] = {
     "lost": ([], f"{NOT_SILVER}: 1, (a,"),
-    "twice": ([SOUND, SOUND], "a session of user_sessions stands twice: 1, ("),
+    "twice": ([SOUND, SOUND], "a session of user_sessions is there twice: 1, ("),
     "another length": ([SOUND | {"duration_seconds": 60.4}], f"{NOT_SILVER}: 2, (a,"),
     "another outcome": ([SOUND | {"outcome": "timed_out"}], f"{NOT_SILVER}: 2, (a,"),
     "with a late record": ([SOUND | {"events": 3}], f"{NOT_SILVER}: 2, (a,"),

@@ -45,7 +45,7 @@ class Derived:
             expected = f"SELECT * REPLACE ({own}) FROM ({expected})" if own else expected
         else:
             twice = f"SELECT {names(stateful.identity)} FROM {actual} GROUP BY ALL HAVING count(*) > 1"
-            self.findings.query(self.database, f"a {stateful.noun} of {sink} stands twice", twice)
+            self.findings.query(self.database, f"a {stateful.noun} of {sink} is there twice", twice)
         actual, expected, unseen = self._looked_at(actual, expected, stateful.since, stateful.until, gone)
         differ = stateful.differing(actual, expected, alike=is_copied)
         self.findings.query(self.database, f"{sink} is not what silver's final {stateful.noun}s are", differ)

@@ -45,7 +45,7 @@ class LateRows:
         folder, late = self.flow.layout.late_name, name(f"_late_{self.flow.sink}")
         self._note(f"{folder} holds a row that is not silver's", self._unlike_silver(late, pruned=pruned))
         key = ", ".join((_PLACE, *self.stateful.late_key))
-        self._note(f"a row of {folder} stands twice", f"SELECT {key} FROM {late} GROUP BY ALL HAVING count(*) > 1")
+        self._note(f"a row of {folder} is there twice", f"SELECT {key} FROM {late} GROUP BY ALL HAVING count(*) > 1")
         wrong = f"SELECT {key} FROM {late} WHERE {self.stateful.wrongly_late}"
         self._note(f"{folder} holds a row with a window that is not its own", wrong)
         self.findings.note(f"{folder} holds a row that was not late", self._early(late))
