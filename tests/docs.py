@@ -13,11 +13,13 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from producer.settings import Settings as ProducerSettings
+from stream_app.cli import main
 from stream_app.settings import PROJECT, Settings
 from stream_app.storage.layout import PLACES, Layout
 from tests import feed_schema, proofs
 
 PAGE = PROJECT / "docs" / "settings.md"
+OPERATIONS = PROJECT / "docs" / "operations.md"
 STORAGE = PROJECT / "docs" / "storage.md"
 GUARANTEES = PROJECT / "docs" / "guarantees.md"
 # A table of the page, from the mark of its subject to the empty line behind it.
@@ -26,6 +28,7 @@ _TABLE = re.compile(
 )
 
 # All that comes after it.
+_EXITS = re.compile(r"(<!-- Made by `python -m tests\.docs` from stream_app/cli/commands -->\n\n)(?:\|.*\n)*")
 _PROOFS = "<!-- Made by `python -m tests.docs` from the marks of the tests (tests/proofs.py) -->\n"
 
 _HEAD = """\
@@ -141,8 +144,18 @@ def guarantees_page() -> str:
     return f"{text}{mark}\n{proofs.section()}"
 
 
+def operations_page() -> str:
+    """Return docs/operations.md with the exit codes that the commands have now."""
+    rows = ["| command | 0 | 1 | 3 |", "| --- | --- | --- | --- |"]
+    for name in main.names():
+        exits = main.command(name).exits
+        rows.append(f"| {name} | {' | '.join(exits.get(code, '') or '-' for code in (0, 1, 3))} |")
+    return _EXITS.sub(lambda found: f"{found[1]}{chr(10).join(rows)}\n", OPERATIONS.read_text())
+
+
 if __name__ == "__main__":
     PAGE.write_text(page())
     STORAGE.write_text(storage_page())
     GUARANTEES.write_text(guarantees_page())
+    OPERATIONS.write_text(operations_page())
     feed_schema.PAGE.write_text(feed_schema.page())
