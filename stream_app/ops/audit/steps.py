@@ -214,7 +214,7 @@ class Audit:
         step.not_audited_rows(unknown, f"rows of {flow.layout.late_name}, which were pruned from silver")
         watermark_ms = state.positions[flow.sink].watermark_ms
         unknown = Derived(self._db, step.findings).aggregates(flow, stateful, watermark_ms, gone)
-        step.not_audited_rows(unknown, f"{stateful.noun}s of {flow.sink}, of which rows or the files were pruned")
+        step.not_audited_rows(unknown, f"{stateful.noun}s of {flow.sink}, whose rows or files were pruned")
 
     def _check_mirror(self, step: Step, flow: Flow) -> None:
         derived = Derived(self._db, step.findings)
