@@ -287,7 +287,7 @@ def test_each_check_is_told_with_its_verdict_and_the_rows_that_it_is_about(flows
     right = {check["name"]: check["rows"] for check in told["checks"] if check["verdict"] == "right"}
     counts = told["counts"]
     assert [*right] == ["places", "records", "gold", "raw_csv", "files"]
-    assert (right["records"], right["gold"], right["raw_csv"]) == (counts["bronze"], counts["gold"], counts["csv"])
+    assert (right["records"], right["gold"], right["raw_csv"]) == (counts["bronze"], counts["gold"], counts["raw_csv"])
     assert right["places"] == sum(counts[layer] for layer in ("bronze", "silver", "quarantine", "replayed"))
     assert all(right.values())
     write_gold(flows, [])
@@ -296,7 +296,7 @@ def test_each_check_is_told_with_its_verdict_and_the_rows_that_it_is_about(flows
     (wrong,) = [check for check in told["checks"] if check["verdict"] != "right"]
     assert (done.code, told["verdict"]) == (1, "wrong")
     assert (wrong["name"], wrong["verdict"], wrong["rows"]) == ("gold", "wrong", counts["gold"])
-    assert wrong["sentence"].startswith("gold is not what silver's final windows add up to: ")
+    assert wrong["sentence"].startswith("gold is not what silver's final windows are: ")
 
 
 def test_one_sink_is_audited_with_what_it_is_made_of(flows: Flows, cli: Cli) -> None:
