@@ -34,6 +34,8 @@ _ADDED = {
     "fields": (frozenset({"kafka_ts", "topic", "partition", "offset"}), "where the record was in Kafka"),
     "windows": (frozenset({"window_start", "window_end"}), "the window that a late row missed"),
 }
+RESERVED = frozenset[str]().union(*(added for added, _ in _ADDED.values()))
+"""The columns that a field may not be called by, in one feed or another."""
 # What DuckDB has of its own in each database: make query could not tell a feed's outputs from it.
 _OF_DUCKDB = frozenset({"information_schema", "memory", "pg_catalog", "system", "temp"})
 # What a feed's folder holds beside the declared outputs.
