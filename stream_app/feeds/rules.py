@@ -6,19 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import StringConstraints
 
+from stream_app.feeds import types
 from stream_app.feeds.parts import Frozen
 
-WARNINGS = "warnings"
+WARNINGS, WARNINGS_TYPE = "warnings", types.array(types.scalar("string"))
 """Silver's column with the names of the rules that warn of a row."""
 
 
 class Rule(Frozen):
-    """What must be true of a record whose fields are valid.
-
-    check: a condition in DuckDB's SQL over the feed's fields. Not true is broken: false, null, or an error.
-    severity: quarantine keeps the record out of silver, with the reason rule:<name>; warn keeps the row, counts it, and
-    names the rule in its `warnings`.
-    """
+    """What must be true of a record whose fields are valid."""
 
     check: Annotated[str, StringConstraints(min_length=1)]
+    """A condition in DuckDB's SQL over the feed's fields. False, null and an error break the rule."""
     severity: Literal["quarantine", "warn"] = "quarantine"
+    """`quarantine` keeps the record out of silver. `warn` keeps the row, and names the rule in its `warnings`."""

@@ -9,12 +9,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.contract.rules import Rules
 from stream_app.feeds import conditions
 from stream_app.feeds.rules import Rule
+from tests.examples import examples
 
 SCHEMA = pa.schema(
     [
@@ -144,7 +145,7 @@ ROW = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@examples(10)
 @given(st.lists(ROW, min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_a_record_is_judged_alike_in_any_batch(rows: list[dict[str, Any]], random: Any) -> None:
     alone = [broken(ALL, [row])[0] for row in rows]

@@ -76,7 +76,7 @@ REFUSED = {
     "n > 1 UNION SELECT yes": NOT_ONE,
     "n > 1 USING SAMPLE 10": NOT_ONE,
     "DISTINCT yes": NOT_ONE,
-    "amout > 1": 'Binder Error: Referenced column "amout" not found in FROM clause! Candidate bindings: "amount"',
+    "amout > 1": 'Binder Error: Referenced column "amout" not found in FROM clause! Candidate bindings: "amount", "a"',
     "rowid > n": 'Binder Error: Referenced column "rowid" not found in FROM clause! Candidate bindings: "amount"',
     "_rows.n > 1": '"_rows" is not a field',
     "s.y > 1": 'Binder Error: Could not find key "y" in struct Candidate Entries: "x"',
