@@ -11,6 +11,8 @@ MOST_PATHS = 200
 """How many paths are told apart: names are the client's, who may send any number of them."""
 OTHERS = "…"
 """Stands for all paths beyond those."""
+UNKNOWN = "unknown_field"
+"""The reason of records with such members, before their paths."""
 _LONGEST = 200
 
 
@@ -43,6 +45,11 @@ class Undeclared:
 
     def _has_room_for(self, path: str) -> bool:
         return path in self.counts or len(self.counts) < MOST_PATHS
+
+
+def counted(reason: str) -> str:
+    """Return the reason as metrics count it: without the names of fields that clients made up."""
+    return UNKNOWN if reason.startswith(f"{UNKNOWN}:") else reason
 
 
 def short(text: str) -> str:

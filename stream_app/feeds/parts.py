@@ -58,6 +58,10 @@ class Wire(Frozen):
     """What becomes of fields that are not declared: nothing, a count by name, or the reason unknown_field:<path>."""
 
 
+KAFKA_TIME = "kafka_ts"
+"""The column of silver that has a record's Kafka timestamp; it may be the event time."""
+
+
 class EventTime(Frozen):
     """The timestamp column that says when it happened; `late` and `future` measure it against Kafka's timestamp."""
 

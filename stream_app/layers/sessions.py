@@ -87,14 +87,14 @@ class Sessions(Kind):
     def shape(self) -> list[object]:
         """Silver's columns and the declaration."""
         feed = self.feed
-        fields: list[object] = [list(feed.fields), [field.type for field in feed.fields.values()]]
+        fields: list[object] = [list(feed.fields), [field.as_type.name for field in feed.fields.values()]]
         return [*fields, self.declared.model_dump_json(), feed.event_time.field]
 
     @property
     def taken(self) -> StructType:
         """The event time, the keys and what ends a session, of silver."""
         needed = {self.feed.event_time.field, *self.declared.columns}
-        return StructType([field for field in schema.fields(self.feed) if field.name in needed])
+        return StructType([field for field in schema.silver(self.feed) if field.name in needed])
 
     def reading(self, clock: int, *, replayed: bool) -> Reading:  # noqa: ARG002 - silver has no ledger
         """Those columns of silver."""

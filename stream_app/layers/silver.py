@@ -70,7 +70,7 @@ class Silver(Kind):
     @property
     def shape(self) -> list[object]:
         """The fields and their types."""
-        return [list(self.feed.fields), [field.type for field in self.feed.fields.values()]]
+        return [list(self.feed.fields), [field.as_type.name for field in self.feed.fields.values()]]
 
     @property
     def depends_on(self) -> list[object]:

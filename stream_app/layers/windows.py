@@ -89,7 +89,7 @@ class Windows(Kind):
     def shape(self) -> list[object]:
         """Silver's columns, the declaration, and sums that became decimals."""
         feed, measures = self.feed, self.declared.measures.values()
-        fields: list[object] = [list(feed.fields), [field.type for field in feed.fields.values()]]
+        fields: list[object] = [list(feed.fields), [field.as_type.name for field in feed.fields.values()]]
         declared: list[object] = [self.declared.model_dump_json(), feed.event_time.field]
         wide = [one.field for one in measures if one.field and feed.fields[one.field].sum_is_wide(one.function)]
         return [*fields, *declared, *([wide, "decimal(38,0)"] if wide else [])]  # they were longs once
@@ -98,7 +98,7 @@ class Windows(Kind):
     def taken(self) -> StructType:
         """The event time and the columns that the declaration names, of silver."""
         needed = {self.feed.event_time.field, *self.declared.columns}
-        return StructType([field for field in schema.fields(self.feed) if field.name in needed])
+        return StructType([field for field in schema.silver(self.feed) if field.name in needed])
 
     def reading(self, clock: int, *, replayed: bool) -> Reading:  # noqa: ARG002 - silver has no ledger
         """Those columns of silver."""

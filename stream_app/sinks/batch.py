@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
+from stream_app.contract.undeclared import counted
 from stream_app.failpoints import reach
 from stream_app.flows import lineage
 from stream_app.flows.batch import Batch
@@ -119,7 +120,8 @@ class BatchSink:
         if column is None or not self._flow.is_own:
             return Counter()
         columns = (pq.read_table(file, columns=[column])[column] for file in files)
-        return Counter(f"{REASON}{reason}" for found in columns for reason in pc.list_flatten(found).to_pylist())
+        reasons = (reason for found in columns for reason in pc.list_flatten(found).to_pylist())
+        return Counter(f"{REASON}{counted(reason)}" for reason in reasons)
 
     def _agree(self, batch_id: int, parts: Sequence[Part]) -> None:
         """Delete what an earlier run of the batch wrote, if that divided its rows over the dates in another way.

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 
 from stream_app.flows.batch import Batch
-from stream_app.sinks.dedupe.index import ENTRY, Seen
+from stream_app.sinks.dedupe.index import ENTRY, Seen, entries
 from stream_app.storage import batch_files as files_module
 from stream_app.storage.batch_files import batch_files, standing
 from stream_app.storage.offsets import LayerOffset
@@ -114,3 +115,11 @@ def test_what_was_seen_is_on_the_disk_before_the_batch_s_rows_are(
     take(new(tmp_path), 0, 0, [(1, 0)])
     name = next((tmp_path / "seen").iterdir()).name
     assert found == [(f"_{name}", True), ("seen", True)]
+
+
+def test_bytes_are_keys_too() -> None:
+    """Also what is no text: silver's batch must not fail by a key's type."""
+    keys = pa.array([b"\xff\x00", b"\xff\x01", None, b"\xff\x00"], pa.binary())
+    found = entries(keys, pa.array([0] * 4))["key"]
+    assert found[0] == found[3]
+    assert len({*found.tolist()}) == 3

@@ -40,7 +40,7 @@ _NO_KEY = bytes(KEY_BYTES)
 def entries(keys: pa.Array, clock: pa.Array) -> Entries:
     """Return what identifies each row by its dedupe key, and its clock in microseconds since the epoch."""
     found = np.empty(len(keys), ENTRY)
-    texts = keys.cast(pa.string()).cast(pa.binary()).to_pylist()
+    texts = (keys if pa.types.is_binary(keys.type) else keys.cast(pa.string()).cast(pa.binary())).to_pylist()
     found["key"] = [_NO_KEY if text is None else blake2b(text, digest_size=KEY_BYTES).digest() for text in texts]
     found["clock"] = clock.cast(pa.int64()).to_numpy()
     return found
