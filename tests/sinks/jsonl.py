@@ -37,7 +37,10 @@ class JsonLinesSink(FileSink):
         return Reading(kind.columns.names, lambda rows: pa.RecordBatch.from_arrays([_lines(rows)], [LINE]))
 
     def read(self, kind: Kind, files: Sequence[Path]) -> str:
-        columns = ", ".join(f"{text(name)}: {text(one)}" for name, one in kind.sql_columns.items())
+        columns = ", ".join(
+            f"{text(name)}: {text(one.replace('BLOB', 'VARCHAR'))}"
+            for name, one in kind.sql_columns.items()  # base64
+        )
         return f"SELECT * FROM read_json({paths(files)}, format = 'newline_delimited', columns = {{{columns}}})"
 
 

@@ -220,9 +220,9 @@ def check_commands(made: tuple[Flow, ...]) -> None:
             assert flow.name in {sink.name for sink in plan.sinks}
 
     column = next(reversed(feed.fields))
-    (by_reason,) = quarantine(made, reason=f"bad_type:{feed.path_of(column)[0]}".strip())
+    (by_reason,) = quarantine(made, reason=f"bad_type:{feed.path_of(column)[0]}")
     assert [one.records for one in by_reason.reasons] == [1]
-    replay(ours, made, reason=f"bad_type:{feed.path_of(column)[0]}".strip())
+    replay(ours, made, reason=f"bad_type:{feed.path_of(column)[0]}")
     (done,) = replay(ours, made)
     assert done.failing["repeat of a record that silver holds"]
     silver = next(flow for flow in made if flow.sink == "silver")
