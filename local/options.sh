@@ -19,7 +19,7 @@ for target in $targets; do
     grep -q "^$target:.*##" Makefile || exit 0 # make itself says what is wrong with that
 done
 for name in "$@"; do
-    case $name in JAVA_* | DOCKER_* | COMPOSE_* | PIP_* | PYTEST_*) continue ;; esac
+    case $name in JAVA_* | DOCKER_* | COMPOSE_* | PIP_* | PYTEST_* | KAFKA_CLIENT_*) continue ;; esac
     case $known in
     *" $name "*) ;;
     *)

@@ -266,4 +266,6 @@ def test_what_is_done_by_compose_asks_for_it_in_one_line(target: str, tmp_path: 
 
 
 def test_every_setting_is_one_that_make_takes() -> None:
-    assert make("app", *(f"{name.upper()}=1" for name in Settings.model_fields)).returncode == 0
+    """KAFKA_CLIENT_<OPTION> whatever the option."""
+    names = {name.upper() for name in Settings.model_fields} - {"KAFKA_CLIENT"} | {"KAFKA_CLIENT_CLIENT_ID"}
+    assert make("app", *(f"{name}=1" for name in sorted(names))).returncode == 0
