@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from stream_app.admission import ownership, rule_versions
+from stream_app.admission.verdict import Verdict, apply
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow
@@ -127,6 +129,18 @@ def _log(flow: Flow, name: str, batch: int) -> Path:
 def app_settings(root: Path, **overrides: Any) -> Settings:
     """Settings for that OUTPUT_PATH, whatever .env says."""
     return load_settings(_env_file=None, output_path=root, **overrides)
+
+
+def claim(flow: Flow, topic_id: str | None = None) -> None:
+    """Bind a flow to its output, or check one that has run, as the service does at a start; ConfigError as there."""
+    upstream_id = flow.upstream.checkpoint.query_id() if flow.upstream else None
+    apply(Verdict.of(ownership.inspect(flow, topic_id, upstream_id)))
+    apply(Verdict.of(ownership.inspect_upstream(flow, upstream_id)))
+
+
+def agree(bronze: Flow) -> None:
+    """Note the rules of a feed for silver and quarantine, as the service does at a start; ConfigError as there."""
+    apply(Verdict.of(rule_versions.inspect(bronze)))
 
 
 def tree(root: Path) -> dict[str, bytes]:

@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app.admission import rule_versions
 from stream_app.contract.contract import Contract
 from stream_app.contract.times import microseconds
 from stream_app.feeds import schema
@@ -37,7 +36,7 @@ from stream_app.storage import began
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.lines import LINE
 from stream_app.storage.planned import Planned, pinned
-from tests.helpers import Row, commit, plan
+from tests.helpers import Row, agree, commit, plan
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = 1_000_000
@@ -81,7 +80,7 @@ class Output:
         for flow in self.flows.values():
             flow.checkpoint.path.mkdir(parents=True)
             (flow.checkpoint.path / "metadata").write_text(f'{{"id": "query of {flow.sink}"}}')
-        rule_versions.agree(self.flows["bronze"])
+        agree(self.flows["bronze"])
 
     def take(self, records: Sequence[Record], at: datetime) -> None:
         """Have a batch that was planned at that time go through every flow."""

@@ -6,13 +6,13 @@ before that are planned count as read: a follower reads a file that has appeared
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stream_app.admission.ownership import reset_command
-from stream_app.errors import ConfigError
+from stream_app.admission.verdict import Code, Refusal, reset_command
 from stream_app.flows import lineage
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import REPLAY, batch_files
@@ -20,24 +20,24 @@ from stream_app.storage.offsets import LayerOffset, in_layer
 from stream_app.storage.planned import newest_kafka_ts
 
 
-def refuse(flow: Flow) -> None:
-    """Raise ConfigError where the flow has read, or planned to read, batches that the layer before has not planned."""
+def inspect(flow: Flow) -> Iterator[Refusal]:
+    """Yield a refusal where the flow has planned to read batches that the layer before has not planned."""
     upstream = flow.upstream
     if upstream is None:
         return
     has, read = _planned(upstream), _read(flow).batch
     if read > has:
         problem = f"has read {upstream.name} up to batch {read}, which by its checkpoint has come to {has} only"
-        raise _refusal(flow, problem, [one for one in upstream.downstream if _read(one).batch > has])
+        yield _refusal(flow, problem)
     if flow.is_own and flow.kind.takes_replayed:
         ledger = max((file.last for file in batch_files(flow.layout.replay, REPLAY)), default=-1)
         if (taken := _read(flow).replay) > ledger:
             problem = f"has read {flow.layout.replay} up to file {taken}, which holds files up to {ledger} only"
-            raise _refusal(flow, problem, [flow])
+            yield _refusal(flow, problem)
 
 
-def refuse_clock(flow: Flow) -> None:
-    """Raise ConfigError where the flow has read a record that is newer than any of the batches it has read.
+def inspect_clock(flow: Flow) -> Iterator[Refusal]:
+    """Yield a refusal where the flow has read a record that is newer than any of the batches it has read.
 
     Then the layer before has written other batches under their ids since. It reads the footer of each file.
     """
@@ -47,7 +47,7 @@ def refuse_clock(flow: Flow) -> None:
     files, clock = upstream.files(up_to=read.batch), read.clock
     if files and all((newest := _newest(file.path)) is not None and newest < clock for file in files):
         problem = f"has read a newer record of {upstream.name} than its batches up to {files[-1].last} hold by now"
-        raise _refusal(flow, problem, [flow])
+        yield _refusal(flow, problem)
 
 
 def _newest(path: Path) -> int | None:
@@ -68,6 +68,7 @@ def _planned(flow: Flow) -> int:
     return planned.batch_id if planned else -1
 
 
-def _refusal(flow: Flow, problem: str, ahead: list[Flow]) -> ConfigError:
-    anew = " && ".join(map(reset_command, ahead))
-    return ConfigError(f"{flow.name} {problem}: one of both is from an older copy; put that back, or type: {anew}")
+def _refusal(flow: Flow, problem: str) -> Refusal:
+    command = reset_command(flow)
+    sentence = f"{flow.name} {problem}: one of both is from an older copy; put that back, or type: {command}"
+    return Refusal(flow.name, Code.UPSTREAM_OLDER, sentence, command)

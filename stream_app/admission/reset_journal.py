@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from stream_app.admission import rule_versions
+from stream_app.admission.verdict import Code, Refusal
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import replace_text, sync
+from stream_app.storage.checkpoint import damaged
 from stream_app.storage.layout import FeedLayout
 
 
@@ -29,35 +32,54 @@ def finish(flow: Flow) -> list[str]:
     layout, bronze = flow.layout, flow.of_feed()[0]
     if not layout.reset.exists():
         return []
-    intent = json.loads(layout.reset.read_text())
-    for one in (each for each in flow.of_feed() if each.sink in intent["sinks"]):
+    try:
+        intent = json.loads(layout.reset.read_text())
+        sinks, start = list(intent["sinks"]), dict(intent["start"])
+    except (ValueError, LookupError, TypeError):
+        raise ConfigError(_unreadable(flow)) from None
+    for one in (each for each in flow.of_feed() if each.sink in sinks):
         # a silver made anew judges every record by today's rules, so what was replayed into the old one goes with it
         ledger = [one.layout.replay] if one.is_own and one.kind.takes_replayed else []
         late = [one.layout.late] if one.stateful else []
         for path in (one.layout.output, *late, *ledger, one.checkpoint.path):
             if path.exists():
                 shutil.rmtree(path)
-    if bronze.sink in intent["sinks"]:
-        _write(layout.start, intent["start"])
+    if bronze.sink in sinks:
+        _write(layout.start, start)
     layout.reset.unlink()
     sync(layout.reset.parent)  # or a power cut has it done again, to what was written since
-    return list(intent["sinks"])
+    return sinks
 
 
-def check_finished(feed: Feed, root: Path) -> None:
-    """Raise ConfigError while a reset that was cut short waits to be finished."""
-    if FeedLayout(root, feed.name).reset.exists():
-        problem = f"a reset of {feed.name} was cut short; finish it with: make reset FEED={feed.name}"
-        raise ConfigError(problem)
+def inspect(flow: Flow) -> Iterator[Refusal]:
+    """Yield a refusal while a reset of the feed that was cut short waits to be finished."""
+    layout, command = flow.layout, f"make reset FEED={flow.feed.name}"
+    if layout.reset.exists():
+        try:
+            json.loads(layout.reset.read_text())
+            sentence = f"a reset of {flow.feed.name} was cut short; finish it with: {command}"
+        except ValueError:
+            sentence = _unreadable(flow)
+        yield Refusal(flow.name, Code.RESET_UNFINISHED, sentence, command)
 
 
 def first_offsets(feed: Feed, root: Path, default: str) -> dict[str, str]:
-    """Where a new checkpoint of bronze begins, as options of Spark's Kafka source."""
+    """Return where a new checkpoint of bronze begins, as options of Spark's Kafka source.
+
+    Raises DamagedError where it was noted, and cannot be read.
+    """
+    path = FeedLayout(root, feed.name).start
     try:
-        chosen: dict[str, str] = json.loads(FeedLayout(root, feed.name).start.read_text())
+        chosen = dict(json.loads(path.read_text()))
     except FileNotFoundError:
         chosen = {}
+    except (ValueError, TypeError):
+        raise damaged(path) from None
     return chosen or {"startingOffsets": default}
+
+
+def _unreadable(flow: Flow) -> str:
+    return f"{flow.layout.reset} cannot be read; delete it, and type again: make reset FEED={flow.feed.name}"
 
 
 def _write(path: Path, content: object) -> None:

@@ -9,11 +9,16 @@ The same goes for a new version of the service that judges otherwise: CONTRACT i
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
-from stream_app.errors import ConfigError
+from stream_app.admission.verdict import Code, Finding, Refusal, Repair
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import replace_text
+from stream_app.storage.checkpoint import DamagedError, damaged
 from stream_app.storage.offsets import in_layer
 
 CONTRACT = 3
@@ -23,56 +28,80 @@ CONTRACT = 3
 of a key that comes twice is looked at. 3: more spellings of times.
 """
 _UNKNOWN = "unknown"
+_VERSION = re.compile(rf"[0-9a-f]{{16}}(?:-[0-9]{{1,9}})?|{_UNKNOWN}")
 
 
-def agree(bronze: Flow) -> None:
-    """Note today's rules for both halves of a feed's verdict, before they start.
+@dataclass(frozen=True)
+class NoteRules(Repair):
+    """Note by which rules one half judges from now on."""
 
-    Raises ConfigError where they have changed while one has judged batches that the other has not.
+    versions: tuple[str, ...]
+    judged_before: int | None
+    """The newest batch of bronze that it judged by those before; None for a half that has not begun."""
+
+    @property
+    def sentence(self) -> str:
+        """Say since when they count."""
+        since = "" if self.judged_before is None else f" after batch {self.judged_before} of bronze"
+        return f"{self.flow.name} judges by the rules of the feed file{since}"
+
+    def carry_out(self) -> None:
+        """Write both; the batch first, or it would be missing beside rules that are not the first."""
+        if self.judged_before is not None:
+            replace_text(self.flow.layout.judged_before, str(self.judged_before))
+        replace_text(self.flow.layout.rules, "\n".join(self.versions))
+
+
+def inspect(bronze: Flow, begun: Collection[str] = ()) -> Iterator[Finding]:
+    """Yield what to note of today's rules for both halves of a feed's verdict, or a refusal.
+
+    Refused is where rules have changed while one half has judged batches that the other has not. Flows of the names
+    in `begun` are bound to new checkpoints first.
     """
-    feed, halves = bronze.feed, _halves(bronze)
+    feed, halves = bronze.feed, halves_of(bronze)
     today = _version(feed)
+    noted = [() if flow.name in begun else _versions(flow) for flow in halves]
     judged = [_judged(flow) for flow in halves]
-    if any(_versions(flow)[-1:] not in ([], [today]) for flow in halves) and len({*judged}) > 1:
+    newest = [versions[-1] for versions in noted if versions]
+    if any(version != today for version in newest) and len({*judged}) > 1:
         stand = " and ".join(f"{flow.sink} up to {batch}" for flow, batch in zip(halves, judged, strict=True))
         changed, old = f"the rules of {feed.name} were changed", "under the old rules"
-        if any(_contract(version) != CONTRACT for flow in halves for version in _versions(flow)[-1:]):
+        if any(_contract(version) != CONTRACT for version in newest):
             changed, old = f"this version judges the records of {feed.name} otherwise", "with the old version"
-        raise ConfigError(
+        command = f"make reset FEED={feed.name} SINK=silver"
+        sentence = (
             f"{changed} while its batches of bronze are judged by {stand}; let both get as far {old} by "
-            "TRIGGER_INTERVAL=available-now, or reset both with: "
-            f"make reset FEED={feed.name} SINK=silver"
+            f"TRIGGER_INTERVAL=available-now, or reset both with: {command}"
         )
-    for flow, last in zip(halves, judged, strict=True):
-        versions = _versions(flow)
-        if not versions and flow.checkpoint.last_planned():
-            versions = [_UNKNOWN]
-        if versions[-1:] != [today]:
-            if versions:
-                replace_text(flow.layout.judged_before, str(last))
-            replace_text(flow.layout.rules, "\n".join([*versions, today]))
+        yield Refusal(halves[-1].name, Code.RULES_CHANGED, sentence, command)
+        return
+    for flow, versions, last in zip(halves, noted, judged, strict=True):
+        known = versions or ((_UNKNOWN,) if flow.checkpoint.last_planned() else ())
+        if known[-1:] != (today,):
+            yield NoteRules(flow, (*known, today), last if known else None)
 
 
 def begun_anew_with(flow: Flow) -> tuple[Flow, ...]:
     """The flow, all that follow it, and the other half of its verdict with what follows that, where they must agree."""
     today = _version(flow.feed)
-    others = _halves(flow.upstream) if flow.upstream and flow.is_own and flow.kind.judges else []
-    along = [other for other in others if other != flow and {*_versions(other)} - {today}]
+    others = halves_of(flow.upstream) if flow.upstream and flow.is_own and flow.kind.judges else []
+    along = [other for other in others if other != flow and _has_judged_otherwise(other, today)]
     return tuple(each for first in (flow, *along) for each in first.with_downstream())
 
 
 def judged_by_others(bronze: Flow) -> float:
     """The newest batch of bronze that other rules than the feed's may have judged; -1 if none was."""
     newest, feed = -1.0, bronze.feed
-    for flow in _halves(bronze):
+    for flow in halves_of(bronze):
         versions, noted = _versions(flow), flow.layout.judged_before
         if {*versions} - {_version(feed)}:
             is_known = versions[-1] == _version(feed) and noted.exists()
-            newest = max(newest, float(noted.read_text()) if is_known else math.inf)
+            newest = max(newest, _batch(noted) if is_known else math.inf)
     return newest
 
 
-def _halves(bronze: Flow) -> list[Flow]:
+def halves_of(bronze: Flow) -> list[Flow]:
+    """Return the flows that are half of the verdict on bronze's records."""
     return [flow for flow in bronze.downstream if flow.is_own and flow.kind.judges]
 
 
@@ -84,8 +113,31 @@ def _contract(version: str) -> int:
     return int(version.partition("-")[2] or 1)
 
 
-def _versions(flow: Flow) -> list[str]:
-    return flow.layout.rules.read_text().split() if flow.layout.rules.exists() else []
+def _versions(flow: Flow) -> tuple[str, ...]:
+    path = flow.layout.rules
+    try:
+        versions = tuple(path.read_text().split())
+    except FileNotFoundError:
+        return ()
+    except UnicodeDecodeError:
+        raise damaged(path) from None
+    if not all(_VERSION.fullmatch(version) for version in versions):
+        raise damaged(path)
+    return versions
+
+
+def _has_judged_otherwise(flow: Flow, today: str) -> bool:
+    try:
+        return bool({*_versions(flow)} - {today})
+    except DamagedError:  # by which rules, nobody knows
+        return True
+
+
+def _batch(path: Path) -> float:
+    try:
+        return int(path.read_text())
+    except ValueError:
+        raise damaged(path) from None
 
 
 def _judged(flow: Flow) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
+from stream_app.admission.verdict import Refusal, overlap
 from stream_app.errors import ConfigError
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import BatchFile, standing
@@ -15,19 +16,22 @@ def covered(flow: Flow, prefix: str, files: Sequence[BatchFile]) -> list[BatchFi
 
     Raises ConfigError, naming both, where two hold one batch and the one was not merged into the other.
     """
+    for conflict in conflicts(flow, prefix, files):
+        raise ConfigError(conflict.sentence)
+    kept = {file.path for file in standing(files)}
+    return [file for file in files if file.path not in kept]
+
+
+def conflicts(flow: Flow, prefix: str, files: Sequence[BatchFile]) -> Iterator[Refusal]:
+    """Yield the files of one of a flow's folders that hold one batch though the one was not merged into the other."""
     kept = standing(files)
     for one, other in pairwise(kept):
         if other.first <= one.last:
-            raise _conflict(flow, one, other)
+            yield overlap(flow, one.path, other.path)
     paths = {file.path for file in kept}
     rest = [file for file in files if file.path not in paths]
     for merged, parts in groupby(rest, lambda file: next(one for one in kept if one.covers(file))):
         own = list(parts)
         form = flow.form_of(prefix)
         if form is None or not form.holds(merged.path, [file.path for file in own]):
-            raise _conflict(flow, merged, own[0])
-    return rest
-
-
-def _conflict(flow: Flow, one: BatchFile, other: BatchFile) -> ConfigError:
-    return ConfigError(f"{one.path} and {other.path} are of one batch; move out what {flow.name} has not written")
+            yield overlap(flow, merged.path, own[0].path)

@@ -11,23 +11,16 @@ first batch, after a power cut or where an older version wrote, nothing is asked
 from __future__ import annotations
 
 import json
-import re
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import TopicPartition
 
-from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow
-from stream_app.kafka.client import client_config, group
-from stream_app.settings import Settings
 from stream_app.storage.batch_files import replace_text
 
 # Behind the last record may be marks of transactions and records of aborted ones: as many are read again at most.
 _LONGEST_GAP = 10_000
-_TRUNCATED = re.compile(r"log truncation detected.* broker end offset is (-?\d+)")
-_CHECK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -67,12 +60,6 @@ def assigned(topic: str, partition: int, start: int, read: Position | None) -> T
     return TopicPartition(topic, partition, read.offset, leader_epoch=read.epoch)
 
 
-def diverged_at(error: KafkaError) -> int | None:
-    """Where the log became another one, if that is what the error of a partition says."""
-    found = _TRUNCATED.search(error.str())
-    return max(0, int(found[1])) if found else None
-
-
 def problem(topic: str, partition: int, start: int, diverged: int) -> str:
     """The line that tells of a log that became another one."""
     return (
@@ -81,35 +68,19 @@ def problem(topic: str, partition: int, start: int, diverged: int) -> str:
     )
 
 
-def diverged(feed: Feed, settings: Settings, starts: Mapping[int, int], read: Mapping[int, Position]) -> dict[int, int]:
-    """Ask Kafka which partitions' logs became other ones, and where; one that does not answer is left out."""
-    asked = [assigned(feed.topic, p, start, read.get(p)) for p, start in starts.items() if p in read]
-    asked = [place for place in asked if place.leader_epoch is not None]
-    if not asked:
-        return {}
-    config = {"enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "error", "log_level": 0}
-    asking = {"group.id": group(feed.name), "fetch.message.max.bytes": 1}
-    consumer = Consumer({**client_config(settings.kafka), **config, **asking})
-    found: dict[int, int] = {}
-    try:
-        consumer.assign(asked)
-        waiting, deadline = {place.partition for place in asked}, time.monotonic() + _CHECK_SECONDS
-        while waiting and time.monotonic() < deadline:
-            message = consumer.poll(0.1)
-            if message is None or message.topic() is None or (partition := message.partition()) is None:
-                continue
-            waiting.discard(partition)
-            error = message.error()
-            if error is not None and (at := diverged_at(error)) is not None:
-                found[partition] = at
-    finally:
-        consumer.close()
-    return found
+def to_ask(topic: str, starts: Mapping[int, int], read: Mapping[int, Position]) -> list[TopicPartition]:
+    """Return the places at which Kafka can tell whether the log is the one that was read."""
+    places = [assigned(topic, p, start, read.get(p)) for p, start in starts.items() if p in read]
+    return [place for place in places if place.leader_epoch is not None]
 
 
 def _read(flow: Flow) -> dict[int, dict[int, Position]]:
+    """Return what is noted; nothing where it cannot be read, as after a power cut."""
     try:
         kept = json.loads(flow.layout.leader_epochs.read_text())
-        return {int(b): {int(p): Position(*at) for p, at in found.items()} for b, found in kept.items()}
-    except (FileNotFoundError, ValueError):
+        return {
+            int(batch): {int(p): Position(int(offset), int(epoch)) for p, (offset, epoch) in found.items()}
+            for batch, found in kept.items()
+        }
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return {}

@@ -79,16 +79,21 @@ def gone(flow: Flow) -> int:
         raise damaged(path) from None
 
 
-def lost(flow: Flow) -> int | None:
-    """The first batch of the flow's own whose file was deleted, but for those that were let go; None if there is none.
+def lost(flow: Flow) -> Iterator[int]:
+    """Yield each batch of the flow's own whose file was deleted, but for those that were let go.
 
     Not of the CSV and of lakes, whose files have no link; nor of the newest (`last_file`).
     """
-    let_go = gone(flow)
-    files = flow.files(let_go)
-    if let_go < 0 and files and QUERY in said(files[0].path) and (first := before(files)) is not None:
-        return first
-    return missing(let_go, files, let_go)
+    last = gone(flow)
+    files = flow.files(last)
+    if last < 0 and files:
+        if QUERY in said(files[0].path) and (first := before(files)) is not None:
+            yield first
+        last = files[0].first - 1
+    for file in files:
+        if (follows := _follows(file)) > last:
+            yield follows
+        last = file.last
 
 
 def unbroken(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
@@ -102,11 +107,11 @@ def unbroken(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
     yield run
 
 
-def stranger(flow: Flow) -> Path | None:
-    """A file in the flow's folders that another query wrote."""
-    own = flow.checkpoint.query_id()
+def stranger(flow: Flow, query_id: str | None) -> Path | None:
+    """Return a file in the flow's folders that another query wrote than that one."""
     found = (file.path for folder, prefix in flow.folders for file in batch_files(folder, prefix))
-    return next((path for path in found if (writer := said(path).get(QUERY)) and writer.decode() != own), None)
+    by = ((path, said(path).get(QUERY)) for path in found)
+    return next((path for path, writer in by if writer and writer.decode(errors="replace") != query_id), None)
 
 
 def _follows(file: BatchFile) -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from confluent_kafka import (
@@ -25,7 +24,9 @@ from stream_app import logs
 from stream_app.errors import ConfigError, StreamAppError, UnavailableError
 from stream_app.kafka.client import check, client_config
 from stream_app.kafka.connection import KafkaConnection, OAuth
+from stream_app.kafka.log_cuts import log_cuts
 from stream_app.kafka.refusal import refusal
+from stream_app.kafka.topic import Topic
 
 Answer = TypeVar("Answer")
 PARTITIONS = 3
@@ -43,15 +44,6 @@ _FINAL = {
 # librdkafka asks the broker that it knows as controller. If that one has gone, it learns of another after five minutes
 # (topic.metadata.refresh.interval.ms); a new client learns at once.
 _UNANSWERED = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic as it is now. A topic that was deleted and made again has another id."""
-
-    name: str
-    id: str
-    partitions: tuple[int, ...]
 
 
 def create_missing(admin: AdminClient, existing: set[str], topics: Iterable[str]) -> list[str]:
@@ -124,6 +116,10 @@ class Broker:
         """The first offset of each partition that is not older than that time; its end where there is none."""
         found, ends = self._offsets(topic, OffsetSpec.for_timestamp(time_ms)), self.end_offsets(topic)
         return {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
+
+    def log_cuts(self, group: str, read: Sequence[TopicPartition]) -> dict[int, int]:
+        """Where the logs of partitions of one topic were cut before what was read of them; none of those away."""
+        return log_cuts(self._kafka, group, read) if read else {}
 
     def largest_batch(self, topic: str) -> int | None:
         """The bytes of a producer's batch that the topic takes; None where the broker does not tell us."""

@@ -15,9 +15,8 @@ from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
 
 from stream_app import logs
-from stream_app.admission import rule_versions
 from stream_app.admission.admit import Admission
-from stream_app.errors import StreamAppError, UnavailableError, no_room_is_expected
+from stream_app.errors import StreamAppError, no_room_is_expected
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
 from stream_app.observe import held
@@ -74,20 +73,12 @@ def _run(
         if settings.metrics_port:
             metrics.serve(settings.metrics_host, settings.metrics_port)
         broker = Broker(settings.kafka, patience_seconds=_LEADER_PATIENCE_SECONDS)
-        admission = Admission(broker, settings)
         for flow in all_flows:
             check_settings(flow, settings)
-            for topic in sorted(topics_of(flow)):
-                broker.wait_for_topic(topic, _BROKER_PATIENCE_SECONDS)
-            try:
-                admission.admit(flow)
-            except UnavailableError as error:  # its query is tried again, for as long as it takes
-                logs.warning(f"{flow.name} waits", error=error)
-        for flow in all_flows:
-            admission.check_output(flow)
-        for flow in all_flows:
-            if flow.upstream is None:
-                rule_versions.agree(flow)
+        for topic in sorted({topic for flow in all_flows for topic in topics_of(flow)}):
+            broker.wait_for_topic(topic, _BROKER_PATIENCE_SECONDS)
+        admission = Admission(broker, fail_on_data_loss=settings.fail_on_data_loss)
+        admission.admit_all(all_flows)
         has_begun.set()
         spark = SparkSession.builder.config(map=dict(settings.spark_security)).getOrCreate()
         beside.callback(spark.stop)

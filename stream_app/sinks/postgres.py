@@ -23,7 +23,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from stream_app.admission.ownership import reset_command
+from stream_app.admission.verdict import reset_command
 from stream_app.errors import ConfigError
 from stream_app.failpoints import reach
 from stream_app.feeds.parts import ColumnName

@@ -19,6 +19,7 @@ from stream_app.admission import topic_epochs
 from stream_app.admission.topic_epochs import Position
 from stream_app.errors import StreamAppError, UnavailableError
 from stream_app.flows.unread import Unread
+from stream_app.kafka.log_cuts import cut_at
 
 PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
@@ -138,7 +139,7 @@ class PartitionReader:
             raise StreamAppError(f"topic {self._topic}: {error.str()}")
         if event.topic() is not None and code in _UNREADABLE.keys() | _OUT_OF_RANGE:
             return True
-        if topic_epochs.diverged_at(error) is not None:
+        if cut_at(error) is not None:
             return True
         self._error = error
         return False
@@ -146,7 +147,7 @@ class PartitionReader:
     def _mended(self, part: OffsetRange, at: int, event: Message) -> int:
         """Where the reading goes on, once what cannot be read of the range from `at` on was told."""
         code, first, end = _error(event).code(), at, part.end
-        if (diverged := topic_epochs.diverged_at(_error(event))) is not None:
+        if (diverged := cut_at(_error(event))) is not None:
             self._diverge(part, diverged)
             end = at
         elif code in _UNREADABLE:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from stream_app.admission import ownership, topic_epochs
+from stream_app.admission import topic_epochs
+from stream_app.admission.verdict import reset_command
 from stream_app.errors import StreamAppError
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
@@ -130,4 +131,4 @@ class Records:
 
 
 def _advice(bronze: Flow) -> str:
-    return f"go on without it by FAIL_ON_DATA_LOSS=false, or reset it with: {ownership.reset_command(bronze)}"
+    return f"go on without it by FAIL_ON_DATA_LOSS=false, or reset it with: {reset_command(bronze)}"

@@ -20,7 +20,7 @@ from pathlib import Path, PurePath
 
 from stream_app.errors import StreamAppError
 from stream_app.storage import offsets
-from stream_app.storage.batch_files import replace_text, sync
+from stream_app.storage.batch_files import sync
 from stream_app.storage.layout import Layout
 from stream_app.storage.offsets import LayerOffset, Offset, TopicOffsets
 
@@ -30,6 +30,15 @@ _METADATA, _OFFSETS, _COMMITS, _STATE, _FIRST_OFFSETS = (
 )
 
 _SCHEMA_FILE = re.compile(r'"file:[^"]*(/state/\d+/_stateSchema/[^"/]+/[^"/]+)"')
+
+
+class DamagedError(StreamAppError):
+    """A file of a checkpoint is not there, or not what was written."""
+
+    def __init__(self, path: Path) -> None:
+        """Tell what a person does who only has the line; who knows the sink can say more."""
+        super().__init__(f"{path} cannot be read; reset its sink with: make reset")
+        self.path = path
 
 
 @dataclass(frozen=True)
@@ -52,15 +61,19 @@ class Checkpoint:
         """The id that Spark gave the query at its first start, or None before that, and where it cannot be read."""
         try:
             return str(json.loads((self.path / _METADATA).read_text())["id"])
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
             return None
+
+    def entry(self, batch_id: int) -> Path:
+        """Return the file of the batch's entry in the offset log."""
+        return self.path / _OFFSETS / str(batch_id)
 
     def planned(self, batch_id: int) -> PlannedBatch:
         """The batch's entry in the offset log.
 
         Raises FileNotFoundError for one never planned, or purged, and StreamAppError for one that cannot be read.
         """
-        path = self.path / _OFFSETS / str(batch_id)
+        path = self.entry(batch_id)
         try:
             _version, metadata, *noted = path.read_text().splitlines()
             meta, end = json.loads(metadata), offsets.parse(json.loads(noted[0]))
@@ -99,7 +112,7 @@ class Checkpoint:
 
     def flush(self, batch_id: int) -> None:
         """Have the batch's plan on the disk before its output is: its entry, and of the first one where it begins."""
-        _sync_entry(self.path / _OFFSETS / str(batch_id))
+        _sync_entry(self.entry(batch_id))
         if batch_id == 0 and (self.path / _FIRST_OFFSETS).exists():
             _sync_entry(self.path / _FIRST_OFFSETS)
 
@@ -109,18 +122,25 @@ class Checkpoint:
             _sync_entry(newest)
 
     def has_commits(self) -> bool:
-        """Whether any batch has succeeded, whatever the offset log knows of it."""
-        return bool(self._entries(_COMMITS))
+        """Return whether any batch has succeeded, whatever the offset log knows of it."""
+        return not all(map(_is_empty, self._entries(_COMMITS)))
 
-    def mend(self) -> list[Path]:
-        """Delete the entries that a power cut left empty, with which Spark would not start; return what they were."""
-        empty = []
+    def emptied(self) -> list[Path]:
+        """Return the newest entries that a power cut left empty, with which Spark would not start.
+
+        Nothing relies on one: the batch never ran, or it runs again. All of them may be deleted.
+        """
+        empty: list[Path] = []
         for log, next_log in ((_COMMITS, None), (_OFFSETS, _COMMITS), (_FIRST_OFFSETS.parent, _OFFSETS)):
             for path in takewhile(_is_empty, self._entries(log)):
-                if not (next_log and (self.path / next_log / path.name).exists()):
-                    path.unlink()
+                later = self.path / next_log / path.name if next_log else None
+                if later is None or later in empty or not later.exists():
                     empty.append(path)
         return empty
+
+    def has_leftovers(self) -> bool:
+        """Return whether there is anything to `clear`."""
+        return any((self.path / name).exists() for name in (_OFFSETS, _COMMITS, _STATE))
 
     def clear(self) -> None:
         """Delete what a death left of a first batch that was not planned; where it was to begin is kept.
@@ -132,23 +152,27 @@ class Checkpoint:
             if (self.path / name).exists():
                 shutil.rmtree(self.path / name)
 
-    def settle(self) -> None:
-        """Have the state of a checkpoint that was moved name its files where they are now.
+    def moved(self) -> dict[Path, str]:
+        """Return the files of a moved checkpoint's state that name others where they were, each with its new text.
 
         Spark notes whole paths of the state's schemas, for transformWithState alone (measured on 4.2.0).
         """
+        found = {}
         for path in (self.path / _STATE).glob("*/_metadata/v2/*"):
             text = path.read_text()
             settled = _SCHEMA_FILE.sub(lambda found: _json(f"file:{self.path.absolute()}{found[1]}"), text)
             if settled != text:
-                replace_text(path, settled)
+                found[path] = settled
+        return found
 
     def _newest(self, log: PurePath) -> PlannedBatch | None:
         for path in self._entries(log):
+            if _is_empty(path):
+                continue
             planned = self.path / _OFFSETS / path.name
             if not planned.exists():
                 raise damaged(planned)
-            if not _is_empty(path) and not _is_empty(planned):
+            if not _is_empty(planned):
                 return self.planned(int(path.name))
         return None
 
@@ -163,9 +187,9 @@ def _json(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def damaged(path: Path) -> StreamAppError:
-    """What to raise where a file of a checkpoint is not there, or not what we have written."""
-    return StreamAppError(f"{path} cannot be read; reset its sink with: make reset")
+def damaged(path: Path) -> DamagedError:
+    """Return what to raise where a file of a checkpoint is not there, or not what we have written."""
+    return DamagedError(path)
 
 
 def _sync_entry(path: Path) -> None:

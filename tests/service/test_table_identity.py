@@ -14,7 +14,6 @@ from psycopg import sql
 from pydantic import SecretStr
 from pyspark.sql.types import BooleanType, DoubleType, LongType, StringType, StructType, TimestampType
 
-from stream_app.admission import ownership
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
@@ -24,7 +23,7 @@ from stream_app.settings import PROJECT, Settings
 from stream_app.sinks.postgres_connection import connect
 from stream_app.sinks.postgres_identity import Identity, digest
 from stream_app.sinks.registry import flows
-from tests.helpers import app_settings, at, commit, plan
+from tests.helpers import app_settings, at, claim, commit, plan
 from tests.service.servers import Database
 from tests.service.table_rows import prepare, table_of, write
 
@@ -83,7 +82,7 @@ def bound(root: Path, table: str, feed: Feed = FEED) -> Flow:
     """The flow of a table, which has just begun."""
     found = {flow.sink: flow for flow in flows([feed], root)}
     for name in ("bronze", "silver", f"postgres_{table}"):
-        ownership.claim(found[name], "topic" if name == "bronze" else None)
+        claim(found[name], "topic" if name == "bronze" else None)
     return found[f"postgres_{table}"]
 
 

@@ -10,13 +10,12 @@ import pytest
 from pydantic import SecretStr
 from pyspark.sql.types import LongType, StructType, TimestampType
 
-from stream_app.admission import ownership
 from stream_app.errors import ConfigError, UnavailableError
 from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow
 from stream_app.settings import PROJECT, Settings
 from stream_app.sinks.registry import flows
-from tests.helpers import app_settings, commit, plan
+from tests.helpers import app_settings, claim, commit, plan
 from tests.service.servers import Database
 from tests.service.table_rows import prepare, run
 
@@ -35,7 +34,7 @@ def bound(root: Path) -> Flow:
     """The table's flow of a service on that OUTPUT_PATH, which has just begun."""
     found = {flow.sink: flow for flow in flows([FEED], root)}
     for name in ("bronze", "silver", "postgres_active_users"):
-        ownership.claim(found[name], "topic" if name == "bronze" else None)
+        claim(found[name], "topic" if name == "bronze" else None)
     return found["postgres_active_users"]
 
 

@@ -71,7 +71,7 @@ class Target:
     def drain(self, sink: str = "x") -> list[Report]:
         """Run a flow until it has taken everything that is there."""
         flow, found = self.flows[sink], list[Report]()
-        pipeline = Pipeline(self.spark, Admission(cast(Broker, None), self.settings), self.settings)
+        pipeline = Pipeline(self.spark, Admission(cast(Broker, None), fail_on_data_loss=True), self.settings)
 
         def write(frame: DataFrame, batch_id: int) -> None:
             found.append(pipeline.write(flow, frame, batch_id))

@@ -10,14 +10,14 @@ import pytest
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
 
-from stream_app.admission import ownership, reset_journal
+from stream_app.admission import reset_journal
 from stream_app.errors import ConfigError
 from stream_app.flows.batch import Batch
 from stream_app.sinks.protocol import Guarantee, Tools, rows_of
 from stream_app.sources.split import SPLIT
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.offsets import LayerOffset
-from tests.helpers import START_MS, Row, plan, silver_row
+from tests.helpers import START_MS, Row, claim, plan, silver_row
 from tests.sinks.conftest import KINDS, MODULES, Died, Target, dies_at
 
 Targets = Callable[..., Target]
@@ -114,7 +114,7 @@ def test_a_sink_that_is_reset_is_written_again_from_the_start(target: Target) ->
 
 
 def test_a_batch_without_rows_writes_nothing(target: Target, spark: SparkSession) -> None:
-    ownership.claim(target.flow, None)
+    claim(target.flow)
     plan(target.flow, 0, {"batch": 0})
     rows = rows_of(target.flow)
     writer = target.sink.writer(target.flow, rows, Tools(Hadoop(spark), target.settings))

@@ -28,7 +28,9 @@ class Service:
         """Run one flow until it has taken everything, as TRIGGER_INTERVAL=available-now does; `after` each batch."""
         flow, batches = self.flows[layer], list[Report]()
         drains = app_settings(self.root, trigger_interval="available-now", **settings)
-        pipeline = Pipeline(self.spark, Admission(cast(Broker, None), drains), drains)  # only bronze asks a broker
+        pipeline = Pipeline(
+            self.spark, Admission(cast(Broker, None), fail_on_data_loss=drains.fail_on_data_loss), drains
+        )  # only bronze asks a broker
 
         def write(frame: DataFrame, batch: int) -> None:
             batches.append(pipeline.write(flow, frame, batch))

@@ -11,14 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.errors import StreamingQueryException
 
-from stream_app.admission import ownership
 from stream_app.errors import ConfigError
 from stream_app.flows.flow import Flow
 from stream_app.ops import views
 from stream_app.sinks.protocol import REASON
 from stream_app.storage.layout import LATE
 from stream_app.storage.offsets import in_layer
-from tests.helpers import START, Row, at, bronze_row, silver_row, value, write_planned
+from tests.helpers import START, Row, at, bronze_row, claim, silver_row, value, write_planned
 from tests.spark.conftest import Service
 
 MINUTE = 60
@@ -204,7 +203,7 @@ def contents(flow: Flow) -> dict[str, Any]:
 
 def test_what_a_death_leaves_before_the_first_batch_is_planned(service: Service) -> None:
     """Spark writes an entry of its logs under another name first, and begins no query where anything stands."""
-    ownership.claim(service.flows["gold"], None)
+    claim(service.flows["gold"])
     checkpoint = service.flows["gold"].checkpoint
     for name in ("offsets", "commits", "state/0/0"):
         folder = checkpoint.path / name

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stream_app.admission import rule_versions
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import IDENTIFIER
@@ -27,7 +26,7 @@ from stream_app.storage import began
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.planned import merged
-from tests.helpers import Row, app_settings, flow_of
+from tests.helpers import Row, agree, app_settings, flow_of
 from tests.outputs import Output, Record
 from tests.unit.audited import FEED, START, at, edit, found, lines, made, record, with_tables
 
@@ -330,7 +329,7 @@ def test_verdicts_of_other_rules_are_not_audited(output: Output) -> None:
     for _ in range(2):
         report = reconcile(bronze, settings)
         assert (report.wrong, report.not_audited) == ([], [f"13 {other}"])
-        rule_versions.agree(bronze)
+        agree(bronze)
     output.take([record(20, 92, order=13), record(21, 92, order=1)], at(93))
     report = reconcile(bronze, settings)
     assert report.wrong == ["in silver, though the contract refuses it: 1, (0, 19)"]

@@ -12,7 +12,8 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPar
 from stream_app.errors import ConfigError, StreamAppError, UnavailableError
 from stream_app.feeds.feed import Feed
 from stream_app.kafka import broker as module
-from stream_app.kafka.broker import Broker, Topic
+from stream_app.kafka.broker import Broker
+from stream_app.kafka.topic import Topic
 from stream_app.observe import held
 from stream_app.observe.monitor import Monitor
 from stream_app.sinks.registry import flows

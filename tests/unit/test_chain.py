@@ -65,4 +65,4 @@ def test_a_file_without_a_link_and_a_damaged_one_are_left_to_their_reader(feed: 
     files[2].path.write_bytes(b"PAR1")
     assert lineage.missing(-1, files[1:], 4) is None
     assert lineage.before(files[1:]) is None
-    assert lineage.stranger(gold) is None
+    assert lineage.stranger(gold, None) is None

@@ -62,9 +62,20 @@ def test_what_a_power_cut_left_empty_is_as_if_it_had_not_been_begun(flow: Flow) 
     assert planned is not None
     assert committed is not None
     assert (planned.batch_id, committed.batch_id) == (1, 0)
-    assert flow.checkpoint.mend() == empty
-    assert not any(path.exists() for path in empty)
-    assert flow.checkpoint.mend() == []
+    assert flow.checkpoint.emptied() == empty
+    for path in empty:
+        path.unlink()
+    assert flow.checkpoint.emptied() == []
+
+
+def test_a_plan_goes_with_its_commit_that_is_empty_too(flow: Flow) -> None:
+    plan(flow, 0, {"batch": 0})
+    commit(flow, 0)
+    empty = [flow.checkpoint.path / log / "0" for log in ("commits", "offsets")]
+    for path in empty:
+        path.write_bytes(b"")
+    assert flow.checkpoint.emptied() == empty
+    assert not flow.checkpoint.has_commits()
 
 
 @pytest.mark.proves("A power cut loses nothing of bronze, quarantine, silver and the CSV", "bronze")
@@ -95,7 +106,7 @@ def test_a_plan_is_not_deleted_where_its_batch_was_committed(flow: Flow) -> None
     commit(flow, 0)
     flow.checkpoint.flush(0)
     (flow.checkpoint.path / "offsets" / "0").write_bytes(b"")
-    assert flow.checkpoint.mend() == []
+    assert flow.checkpoint.emptied() == []
     assert flow.checkpoint.last_committed() is None
     with pytest.raises(StreamAppError, match="offsets/0 cannot be read; reset its sink with: make reset"):
         flow.checkpoint.planned(0)
@@ -105,10 +116,10 @@ def test_where_a_topic_was_to_be_read_from_is_asked_again_if_a_power_cut_took_it
     empty = flow.checkpoint.path / "sources" / "0" / "0"
     empty.parent.mkdir(parents=True)
     empty.touch()
-    assert flow.checkpoint.mend() == [empty]
+    assert flow.checkpoint.emptied() == [empty]
     empty.touch()
     plan(flow, 0, {"transactions": {"0": 5}})
-    assert flow.checkpoint.mend() == []
+    assert flow.checkpoint.emptied() == []
     with pytest.raises(StreamAppError, match="sources/0/0 cannot be read; reset its sink with: make reset"):
         flow.checkpoint.first_offsets()
 
@@ -124,9 +135,9 @@ def test_the_state_of_a_checkpoint_that_was_moved_names_its_files_where_they_are
     metadata = moved.path / "state" / "0" / "_metadata" / "v2" / "0"
     metadata.parent.mkdir(parents=True)
     metadata.write_text(written % (old, file))
-    for _ in range(2):
-        moved.settle()
-        assert metadata.read_text() == written % (moved.path, file)
+    assert moved.moved() == {metadata: written % (moved.path, file)}
+    metadata.write_text(written % (moved.path, file))
+    assert moved.moved() == {}
     metadata.write_text(windows := 'v2\n{"operatorInfo":{"operatorName":"stateStoreSave"}}')
-    moved.settle()
+    assert moved.moved() == {}
     assert metadata.read_text() == windows

@@ -10,6 +10,7 @@ from stream_app.admission import topic_epochs
 from stream_app.admission.topic_epochs import Position
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow
+from stream_app.kafka.log_cuts import cut_at
 from stream_app.sources.topic_partition import OffsetRange
 from stream_app.sources.topic_records import shares
 from tests.helpers import flow_of
@@ -81,6 +82,6 @@ def test_the_first_range_alone_is_checked_and_begins_behind_the_last_record() ->
 def test_only_a_log_that_was_cut_is_one() -> None:
     """The texts are librdkafka's, which has no field for the offset; test_brokers.py has it say them."""
     cut = "Partition log truncation detected at offset 80 (leader epoch 0): broker end offset is {} (offset leader 0)"
-    assert topic_epochs.diverged_at(KafkaError(KafkaError._AUTO_OFFSET_RESET, cut.format(50))) == 50
-    assert topic_epochs.diverged_at(KafkaError(KafkaError._AUTO_OFFSET_RESET, cut.format(-1))) == 0
-    assert topic_epochs.diverged_at(KafkaError(KafkaError._AUTO_OFFSET_RESET, "Broker: Offset out of range")) is None
+    assert cut_at(KafkaError(KafkaError._AUTO_OFFSET_RESET, cut.format(50))) == 50
+    assert cut_at(KafkaError(KafkaError._AUTO_OFFSET_RESET, cut.format(-1))) == 0
+    assert cut_at(KafkaError(KafkaError._AUTO_OFFSET_RESET, "Broker: Offset out of range")) is None

@@ -19,14 +19,14 @@ from stream_app.settings import PROJECT
 from stream_app.sinks.registry import flows
 from stream_app.storage.batch_files import replace_text
 from stream_app.storage.offsets import TopicOffsets
-from tests.helpers import commit, flow_of, plan, tree, write_file
+from tests.helpers import claim, commit, flow_of, plan, tree, write_file
 
 SINKS = [("bronze", "topic-1"), ("silver", None), ("gold", None), ("raw_csv", None)]
 
 
 def ran(flow: Flow, topic_id: str | None, batches: int = 3) -> Flow:
     """Claim the flow and let it run for some batches, as the service would."""
-    ownership.claim(flow, topic_id)
+    claim(flow, topic_id)
     if flow.sink == "silver":
         flow.layout.seen.mkdir()
     for batch in range(batches):
@@ -40,7 +40,7 @@ def refused(flow: Flow, topic_id: str | None, problem: str, advice: str = "make 
     """Claim the flow again: refused, exit 2, one line with the problem and the command, and nothing changed."""
     before = tree(flow.root)
     with pytest.raises(ConfigError, match=problem) as error:
-        ownership.claim(flow, topic_id)
+        claim(flow, topic_id)
     wanted = f"make reset FEED=transactions SINK={flow.sink}" if advice == "make reset" else advice
     assert wanted in str(error.value)
     assert "\n" not in str(error.value)
@@ -50,7 +50,7 @@ def refused(flow: Flow, topic_id: str | None, problem: str, advice: str = "make 
 @pytest.mark.parametrize(("layer", "topic_id"), SINKS)
 def test_a_new_output_is_bound_to_a_new_checkpoint(feed: Feed, tmp_path: Path, layer: str, topic_id: str) -> None:
     flow = flow_of(feed, layer, tmp_path)
-    ownership.claim(flow, topic_id)
+    claim(flow, topic_id)
     owner = json.loads((flow.layout.output / "_owner.json").read_text())
     assert owner["query_id"] == flow.checkpoint.query_id()
     assert (owner["feed"], owner["layer"], owner["topic_id"]) == ("transactions", layer, topic_id)
@@ -60,7 +60,7 @@ def test_a_new_output_is_bound_to_a_new_checkpoint(feed: Feed, tmp_path: Path, l
 def test_what_belongs_together_goes_on(feed: Feed, tmp_path: Path, layer: str, topic_id: str) -> None:
     flow = ran(flow_of(feed, layer, tmp_path), topic_id)
     before = tree(tmp_path)
-    ownership.claim(flow, topic_id)
+    claim(flow, topic_id)
     assert tree(tmp_path) == before
 
 
@@ -72,13 +72,13 @@ def test_a_claim_that_was_cut_short_is_done_again(feed: Feed, tmp_path: Path, mo
             with monkeypatch.context() as patch:
                 patch.setattr(ownership, "replace_text", dies_at(call))
                 with pytest.raises(Killed):
-                    ownership.claim(flow, None)
-        ownership.claim(flow, None)
+                    claim(flow)
+        claim(flow)
         shutil.rmtree(tmp_path / "transactions" / "silver", ignore_errors=True)
         shutil.rmtree(tmp_path / "transactions" / "_chk" / "silver", ignore_errors=True)
-        ownership.claim(flow_of(feed, "silver", tmp_path), None)
+        claim(flow_of(feed, "silver", tmp_path))
     ran(flow, None)
-    ownership.claim(flow, None)
+    claim(flow)
 
 
 class Killed(BaseException):
@@ -101,14 +101,14 @@ def dies_at(call: int) -> Callable[[Path, str], None]:
 def test_a_death_before_the_first_batch_was_planned(feed: Feed, tmp_path: Path, layer: str, topic_id: str) -> None:
     """tests/spark/test_source.py has why; where a topic was to be read from is noted by then, and stays so."""
     flow = flow_of(feed, layer, tmp_path)
-    ownership.claim(flow, topic_id)
+    claim(flow, topic_id)
     query_id, first_offsets = flow.checkpoint.query_id(), flow.checkpoint.path / "sources" / "0" / "0"
     first_offsets.parent.mkdir(parents=True)
     first_offsets.write_text('v1\n{"transactions":{"0":7}}')
     for name in ("offsets", "commits", "state"):
         (flow.checkpoint.path / name).mkdir()
         (flow.checkpoint.path / name / ".0.0a1b.tmp").touch()
-    ownership.claim(flow, topic_id)
+    claim(flow, topic_id)
     assert flow.checkpoint.query_id() == query_id
     assert flow.checkpoint.first_offsets() == TopicOffsets("transactions", {0: 7})
     assert tree(flow.checkpoint.path).keys() == {"metadata", "sources/0/0"}
@@ -117,20 +117,20 @@ def test_a_death_before_the_first_batch_was_planned(feed: Feed, tmp_path: Path, 
 def test_a_new_flow_that_is_bound_again_stays_the_one_that_its_followers_know(feed: Feed, tmp_path: Path) -> None:
     """The topic was made again, or is another one, before a record was read; quarantine has planned an empty batch."""
     bronze, quarantine = flow_of(feed, "bronze", tmp_path), flow_of(feed, "quarantine", tmp_path)
-    ownership.claim(bronze, "topic-1")
-    ownership.claim(quarantine, None)
+    claim(bronze, "topic-1")
+    claim(quarantine)
     plan(quarantine, 0, {"batch": -1})
-    ownership.claim(bronze, "topic-2")
-    ownership.claim(quarantine, None)
+    claim(bronze, "topic-2")
+    claim(quarantine)
 
 
 def test_what_was_planned_stays(feed: Feed, tmp_path: Path) -> None:
     flow = flow_of(feed, "silver", tmp_path)
-    ownership.claim(flow, None)
+    claim(flow)
     plan(flow, 0, {"batch": 0})
     flow.layout.seen.mkdir()
     before = tree(tmp_path)
-    ownership.claim(flow, None)
+    claim(flow)
     assert tree(tmp_path) == before
 
 
@@ -138,7 +138,7 @@ def test_a_batch_that_was_planned_and_never_ran_is_no_reason_to_refuse(feed: Fee
     flow = ran(flow_of(feed, "silver", tmp_path), None)
     plan(flow, 3, {"batch": 3})
     write_file(flow, 3)  # died between the rename and the commit
-    ownership.claim(flow, None)
+    claim(flow)
 
 
 def test_what_silver_has_seen_was_deleted(feed: Feed, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_the_offsets_of_a_checkpoint_deleted_that_has_no_files(feed: Feed, tmp_p
 def test_the_checkpoint_deleted_of_a_sink_without_files(feed: Feed, tmp_path: Path) -> None:
     """A topic would be sent everything again."""
     flow = flow_of(feed, "quarantine", tmp_path)
-    ownership.claim(flow, None)
+    claim(flow)
     shutil.rmtree(flow.checkpoint.path)
     refused(flow, None, "transactions.quarantine had begun, but its checkpoint .* is missing")
 
@@ -202,7 +202,7 @@ def test_the_newest_file_compacted_is_not_missed(feed: Feed, tmp_path: Path) -> 
     for file in flow.files():
         file.path.unlink()
     write_file(flow, 0, last=2)
-    ownership.claim(flow, None)
+    claim(flow)
 
 
 @pytest.mark.parametrize(
@@ -230,17 +230,17 @@ def test_another_feed_s_file_of_a_batch_that_this_one_has_too(feed: Feed, tmp_pa
 def test_a_start_that_came_to_no_batch_is_bound_as_it_was(feed: Feed, tmp_path: Path) -> None:
     """Its followers know its query id, and may have planned a batch by then."""
     silver, gold = flow_of(feed, "silver", tmp_path), flow_of(feed, "gold", tmp_path)
-    ownership.claim(silver, None)
+    claim(silver)
     ran(gold, None)
-    ownership.claim(silver, None)
-    ownership.claim(gold, None)
+    claim(silver)
+    claim(gold)
 
 
 def test_a_sink_that_was_not_declared_while_files_were_merged(feed: Feed, tmp_path: Path) -> None:
     silver, gold = flow_of(feed, "silver", tmp_path), flow_of(feed, "gold", tmp_path)
     ran(silver, None)
     ran(gold, None, batches=2)
-    ownership.claim(gold, None)
+    claim(gold)
     for file in silver.files():
         file.path.unlink()
     write_file(silver, 0, last=2)
@@ -313,17 +313,17 @@ OLD_STATES = {
 
 def test_what_an_older_version_wrote_is_taken_over(tmp_path: Path) -> None:
     shipped = load_feeds(PROJECT / "conf" / "feeds", ["transactions", "user_activity"])
-    found = {flow.name: ownership._owner(flow, None, "q")["state"] for flow in flows(shipped, tmp_path)}
+    found = {flow.name: ownership.state_digest(flow) for flow in flows(shipped, tmp_path)}
     assert {name: found[name] for name in OLD_STATES} == OLD_STATES
 
 
 def test_a_sum_that_became_a_decimal_is_another_state(feed: Feed, tmp_path: Path) -> None:
     """Of longs that may overflow one; Spark would fail on the state that stands. All others keep theirs."""
 
-    def state(**amount: object) -> str | None:
+    def state(**amount: object) -> str:
         field = Field.model_validate({"type": "long", **amount})
         changed = feed.model_copy(update={"fields": feed.fields | {"amount": field}})
-        return ownership._owner(flow_of(changed, "gold", tmp_path), None, "q")["state"]
+        return ownership.state_digest(flow_of(changed, "gold", tmp_path))
 
     assert state(range=[0, 10]) == state(range=[0, 2**31 - 1])
     assert state(range=[0, 2**31]) == state() != state(range=[0, 10])
@@ -333,7 +333,7 @@ def test_a_rule_that_no_state_depends_on_may_change(feed: Feed, tmp_path: Path) 
     changed = redeclared(tmp_path, "range = [0, 1_000_000]", "range = [0, 5_000_000]")
     for layer, topic_id in SINKS:
         ran(flow_of(feed, layer, tmp_path), topic_id)
-        ownership.claim(flow_of(changed, layer, tmp_path), topic_id)
+        claim(flow_of(changed, layer, tmp_path), topic_id)
 
 
 def test_an_upstream_that_began_anew_without_its_followers(feed: Feed, tmp_path: Path) -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.admission import ownership, reset_journal, rule_versions
+from stream_app.admission import reset_journal, rule_versions
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
 from stream_app.flows import lineage
 from stream_app.flows.flow import Flow
 from stream_app.settings import PROJECT
-from tests.helpers import commit, flow_of, plan, write_file
+from tests.helpers import agree, claim, commit, flow_of, plan, write_file
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_the_shipped_feeds_have_the_rules_that_version_0_1_0_wrote() -> None:
 def halves(feed: Feed, root: Path) -> tuple[Flow, Flow]:
     made = flow_of(feed, "quarantine", root), flow_of(feed, "silver", root)
     for flow in made:
-        ownership.claim(flow, None)
+        claim(flow)
         flow.layout.seen.mkdir()
     return made
 
@@ -50,46 +50,46 @@ def judge(flow: Flow, batch: int, *, dies: str = "") -> None:
 @pytest.mark.proves("Silver and quarantine judge by the same rules")
 def test_mended_rules_take_effect_where_both_have_judged_as_far(feed: Feed, mended: Feed, tmp_path: Path) -> None:
     quarantine, silver = halves(feed, tmp_path)
-    rule_versions.agree(flow_of(feed, "bronze", tmp_path))
+    agree(flow_of(feed, "bronze", tmp_path))
     judge(quarantine, 0)
     judge(silver, 0)
-    rule_versions.agree(flow_of(mended, "bronze", tmp_path))
+    agree(flow_of(mended, "bronze", tmp_path))
     judge(silver, 1)
-    rule_versions.agree(flow_of(mended, "bronze", tmp_path))
+    agree(flow_of(mended, "bronze", tmp_path))
 
 
 @pytest.mark.proves("Silver and quarantine judge by the same rules")
 def test_mended_rules_are_refused_while_one_is_ahead(feed: Feed, mended: Feed, tmp_path: Path) -> None:
     """What silver has judged by the old rules, quarantine would judge by the new: a record in both, or in none."""
     quarantine, silver = halves(feed, tmp_path)
-    rule_versions.agree(flow_of(feed, "bronze", tmp_path))
+    agree(flow_of(feed, "bronze", tmp_path))
     judge(quarantine, 0)
     for _ in range(2):
         with pytest.raises(
             ConfigError, match=r"quarantine up to 0 and silver up to -1; .*make reset FEED=transactions SINK=silver"
         ):
-            rule_versions.agree(flow_of(mended, "bronze", tmp_path))
-    rule_versions.agree(flow_of(feed, "bronze", tmp_path))
+            agree(flow_of(mended, "bronze", tmp_path))
+    agree(flow_of(feed, "bronze", tmp_path))
     judge(silver, 0)
-    rule_versions.agree(flow_of(mended, "bronze", tmp_path))
+    agree(flow_of(mended, "bronze", tmp_path))
 
 
 @pytest.mark.parametrize("dies", ["before the file", "before the commit"])
 def test_a_batch_that_died_counts_if_its_file_stands(feed: Feed, mended: Feed, tmp_path: Path, dies: str) -> None:
     quarantine, silver = halves(feed, tmp_path)
-    rule_versions.agree(flow_of(feed, "bronze", tmp_path))
+    agree(flow_of(feed, "bronze", tmp_path))
     judge(quarantine, 0)
     judge(silver, 0, dies=dies)
     if dies == "before the commit":
-        rule_versions.agree(flow_of(mended, "bronze", tmp_path))
+        agree(flow_of(mended, "bronze", tmp_path))
     else:
         with pytest.raises(ConfigError, match="silver up to -1"):
-            rule_versions.agree(flow_of(mended, "bronze", tmp_path))
+            agree(flow_of(mended, "bronze", tmp_path))
 
 
 def test_one_is_begun_anew_without_the_other_under_the_same_rules(feed: Feed, tmp_path: Path) -> None:
     quarantine, silver = halves(feed, tmp_path)
-    rule_versions.agree(flow_of(feed, "bronze", tmp_path))
+    agree(flow_of(feed, "bronze", tmp_path))
     judge(quarantine, 0)
     judge(silver, 0)
     assert [flow.sink for flow in rule_versions.begun_anew_with(silver)] == ["silver", "gold", "raw_csv"]
@@ -103,10 +103,10 @@ def test_each_takes_the_other_along_under_other_rules(
     """Also where it was judged before rules were noted at all."""
     quarantine, silver = halves(feed, tmp_path)
     if was_known:
-        rule_versions.agree(flow_of(feed, "bronze", tmp_path))
+        agree(flow_of(feed, "bronze", tmp_path))
     judge(quarantine, 0)
     judge(silver, 0)
-    rule_versions.agree(flow_of(mended, "bronze", tmp_path))
+    agree(flow_of(mended, "bronze", tmp_path))
     quarantine, silver = (flow_of(mended, flow.sink, tmp_path) for flow in (quarantine, silver))
     both = {"silver", "quarantine", "gold", "raw_csv"}
     assert {flow.sink for flow in rule_versions.begun_anew_with(silver)} == both
@@ -116,7 +116,7 @@ def test_each_takes_the_other_along_under_other_rules(
     assert not quarantine.layout.output.exists()
     assert not silver.checkpoint.path.exists()
     halves(mended, tmp_path)
-    rule_versions.agree(flow_of(mended, "bronze", tmp_path))
+    agree(flow_of(mended, "bronze", tmp_path))
     assert [flow.sink for flow in rule_versions.begun_anew_with(quarantine)] == ["quarantine"]
 
 
@@ -140,12 +140,12 @@ def test_a_version_is_the_old_one_with_the_contract_s_number(feed: Feed) -> None
 
 def test_an_old_version_is_taken_over_where_both_have_judged_as_far(feed: Feed, tmp_path: Path) -> None:
     made = judged_by_the_old_version(feed, tmp_path)
-    rule_versions.agree(flow_of(feed, "bronze", tmp_path))
+    agree(flow_of(feed, "bronze", tmp_path))
     for flow in made:
         noted = (flow.checkpoint.path / "rules").read_text().split()
         assert noted == [OLD_VERSIONS[feed.name], rule_versions._version(feed)]
     judge(made[0], 1)
-    rule_versions.agree(flow_of(feed, "bronze", tmp_path))
+    agree(flow_of(feed, "bronze", tmp_path))
 
 
 def test_a_new_contract_is_refused_while_one_is_ahead(feed: Feed, tmp_path: Path) -> None:
@@ -157,14 +157,14 @@ def test_a_new_contract_is_refused_while_one_is_ahead(feed: Feed, tmp_path: Path
         match=r"^this version judges .* transactions otherwise .* quarantine up to 0 and silver up to 1; let both get "
         r"as far with the old version by TRIGGER_INTERVAL=available-now, .*: make reset FEED=transactions SINK=silver$",
     ):
-        rule_versions.agree(flow_of(feed, "bronze", tmp_path))
+        agree(flow_of(feed, "bronze", tmp_path))
     judge(quarantine, 1)
-    rule_versions.agree(flow_of(feed, "bronze", tmp_path))
+    agree(flow_of(feed, "bronze", tmp_path))
 
 
 def test_each_takes_the_other_along_under_another_contract(feed: Feed, tmp_path: Path) -> None:
     quarantine, silver = judged_by_the_old_version(feed, tmp_path)
-    rule_versions.agree(flow_of(feed, "bronze", tmp_path))
+    agree(flow_of(feed, "bronze", tmp_path))
     both = {"silver", "quarantine", "gold", "raw_csv"}
     assert {flow.sink for flow in rule_versions.begun_anew_with(silver)} == both
     assert {flow.sink for flow in rule_versions.begun_anew_with(quarantine)} == both

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app.admission import ownership
 from stream_app.errors import ConfigError
 from stream_app.feeds import schema
 from stream_app.feeds.load import load_feeds
@@ -25,7 +24,7 @@ from stream_app.settings import PROJECT
 from stream_app.sinks.registry import flows
 from stream_app.storage.batch_files import batch_file
 from tests.examples import examples
-from tests.helpers import START_MS, Row, app_settings, at, commit, flow_of, plan, write_layer
+from tests.helpers import START_MS, Row, app_settings, at, claim, commit, flow_of, plan, write_layer
 from tests.unit.conftest import Cli
 
 SECOND = 1_000_000
@@ -232,10 +231,10 @@ def test_the_newest_session_is_shown_first(flow: Flow, cli: Cli) -> None:
 def test_other_sessions_need_another_state(flow: Flow, tmp_path: Path) -> None:
     """A gap that changes under a checkpoint would give one session two ends."""
     new = flow_of(flow.feed, "user_sessions", tmp_path / "new")
-    ownership.claim(new, None)
+    claim(new)
     plan(new, 0, {"batch": 0})
     longer = flow.feed.sessions[flow.kind.name].model_copy(update={"gap": flow.feed.sessions[flow.kind.name].gap * 2})
     feed = flow.feed.model_copy(update={"sessions": {flow.sink: longer}})
     problem = r"the feed file, or a new version, changed what user_activity\.user_sessions keeps"
     with pytest.raises(ConfigError, match=problem):
-        ownership.claim(flow_of(feed, "user_sessions", new.root), None)
+        claim(flow_of(feed, "user_sessions", new.root))

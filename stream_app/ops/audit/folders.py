@@ -9,7 +9,6 @@ from pathlib import Path
 import duckdb
 
 from stream_app.admission import ownership
-from stream_app.errors import ConfigError
 from stream_app.flows.flow import Flow
 from stream_app.ops import views
 from stream_app.sinks.protocol import Opened
@@ -20,12 +19,10 @@ _EXAMPLES = 20
 
 def strays(flow: Flow) -> Iterator[str]:
     """Yield a line for each of the first paths in the flow's folders that the flow has not written."""
-    try:
-        ownership.is_new(flow)
-    except ConfigError as error:
-        yield str(error)
+    if lost := ownership.checkpoint_lost(flow):
+        yield lost.sentence
     else:
-        yield from map(str, islice(ownership.strays(flow), _EXAMPLES))
+        yield from (stray.sentence for stray in islice(ownership.strays(flow), _EXAMPLES))
 
 
 def uncommitted(flow: Flow) -> str:

@@ -136,11 +136,10 @@ class State:
             if flow.form is None:
                 continue
             newest = lineage.last_file(flow)
-            batch = lineage.lost(flow)
-            if batch is None and newest and newest.last > lineage.gone(flow) and not flow.files_of(newest.last):
-                batch = newest.last
-            if batch is not None:
-                found.append(f"{flow.layout.output} has lost the file of batch {batch}")
+            lost = list(lineage.lost(flow))
+            if newest and newest.last > lineage.gone(flow) and not flow.files_of(newest.last):
+                lost.append(newest.last)
+            found += [f"{flow.layout.output} has lost the file of batch {batch}" for batch in lost]
         return found
 
     def sound_files(self, flow: Flow) -> list[BatchFile]:
