@@ -17,6 +17,7 @@ import pyarrow as pa
 from stream_app.flows.flow import Flow
 from stream_app.observe import status_file
 from stream_app.observe.monitor import State
+from stream_app.sinks.protocol import sink_of
 from stream_app.storage import lock
 from stream_app.storage.row_counts import count_rows
 
@@ -41,6 +42,8 @@ class SinkStatus:
     last_error: str
     held: int | None = None
     """Records of the topic that wait for open transactions."""
+    guarantee: str = ""
+    """How often a row is there after crashes and replays: exactly once, or at least once."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
         newest_file_age=round(now - newest[0].path.stat().st_mtime, 1) if newest else None,
         last_error=str(told.get("last_error", "")),
         held=_held(told) if running and flow.upstream is None else None,
+        guarantee=sink_of(flow).guarantee,
     )
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from stream_app.cli.commands import drain
 from stream_app.cli.commands.status import table
 from stream_app.feeds.feed import Feed
+from stream_app.feeds.sinks import SinkTable
 from stream_app.flows.flow import Flow
 from stream_app.observe import status_file
 from stream_app.observe.monitor import Monitor, State
@@ -59,6 +60,12 @@ def test_rows_files_and_ages_of_a_stopped_service(made: tuple[Flow, ...]) -> Non
     assert found.last_batch_age == pytest.approx(time.time() - START_MS / 1000, abs=5)
     assert found.newest_file_age == pytest.approx(0, abs=5)
     assert row(made, "bronze").rows == 6
+
+
+def test_a_sink_says_what_it_promises(feed: Feed, tmp_path: Path) -> None:
+    sink = SinkTable.model_validate({"of": "quarantine", "to": "kafka", "topic": "dead"})
+    made = flows([feed.model_copy(update={"sinks": {"dead": sink}})], tmp_path)
+    assert [row(made, name).guarantee for name in ("silver", "dead")] == ["exactly once", "at least once"]
 
 
 def test_csv_rows_are_records_not_lines(made: tuple[Flow, ...]) -> None:

@@ -15,14 +15,15 @@ from stream_app.cli.output import foreign, print_json
 from stream_app.ops.status import SinkStatus, StatusReport, status
 
 # Where the output is no terminal, or a narrow one, lines are longer rather than names folded.
-_NARROWEST = 150
+_NARROWEST = 165
+_COLUMNS = ("sink", "state", "restarts", "batch", "age", "files", "rows", "MB", "behind", "newest file", "age")
 
 
 def table(report: StatusReport) -> RenderableType:
     """Return the report as a table, and under it what is wrong or waits."""
     result = Table(title=foreign(report.root), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
-    for column in ("sink", "state", "restarts", "batch", "age", "files", "rows", "MB", "behind", "newest file", "age"):
-        text = column in {"sink", "state", "newest file"}
+    for column in _COLUMNS:
+        text = column in {"sink", "state", "newest file", "rows are in it"}
         result.add_column(column, justify="left" if text else "right", overflow="fold" if text else "ellipsis")
     for row in report.sinks:
         result.add_row(
@@ -37,6 +38,7 @@ def table(report: StatusReport) -> RenderableType:
             _show(row.behind),
             _show(row.newest_file),
             _age(row.newest_file_age),
+            row.guarantee,
         )
     remarks = (foreign(f"{row.feed}.{row.sink}: {remark}") for row in report.sinks for remark in _remarks(row))
     return Group(result, *remarks)
