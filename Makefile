@@ -18,7 +18,7 @@ $(if $(MISTAKE),$(error $(MISTAKE)))
 $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is given, but empty; leave it out)))
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup venv run broker postgres app produce up down logs ps feed-check feed-test status show query quarantine psql audit replay reset \
+.PHONY: help setup venv run broker postgres app produce up down logs ps feed-check feed-test feed-new status show query quarantine psql audit replay reset \
         test test-faults check bench soak compose-test lock
 
 help: ## list the targets
@@ -64,6 +64,9 @@ feed-check: ## all mistakes of all feed files at once, with line numbers; FEED= 
 
 feed-test: ## the feeds' own examples, without Kafka and Spark; FEED= ACCEPT=1 FORMAT=json
 	@exec sh local/ops.sh feed-test
+
+feed-new: ## a first feed file from a sample of a live topic; TOPIC=orders FEED= SAMPLE=10000 FORMAT=json
+	@exec sh local/ops.sh feed-new
 
 status: ## a row a sink: state, last batch, rows, lag, newest file; FEED= SINK= FORMAT=json
 	@exec sh local/ops.sh status

@@ -25,7 +25,9 @@ def judged(feed: Feed, contract: Contract, values: Values, kafka_ts: list[int], 
     times = (pa.array(each, pa.int64()) for each in (kafka_ts, planned))
     found = contract.check_all(pa.array(values, pa.binary()), *times)
     places, columns = found.rows()
-    assert [column.type for column in columns] == to_arrow_schema(schema.fields(feed), timezone="UTC").types
+    assert [column.type for column in columns] == to_arrow_schema(schema.silver(feed), timezone="UTC").types[
+        : len(columns)
+    ]
     for column in columns:
         column.validate(full=True)
     rows = zip(*(column.to_pylist() for column in columns), strict=True)
@@ -39,7 +41,7 @@ def as_arrow(feed: Feed, verdict: Row | Rejected) -> Row | Rejected:
     """Return a row of the definition as Arrow shows it."""
     if isinstance(verdict, Rejected):
         return verdict
-    types = (field.as_type.arrow for field in feed.fields.values())
+    types = (kind.arrow for kind in feed.columns.values())
     return tuple(pa.array([value], kind)[0].as_py() for value, kind in zip(verdict, types, strict=True))
 
 

@@ -11,8 +11,9 @@ its column cannot hold exactly (12.345, the long 5.5) or at all (1e400) is out_o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,13 @@ from stream_app.contract.codecs.json_codec import JsonCodec
 from stream_app.contract.node import NOWHERE, Reasons, union
 from stream_app.contract.nodes import record_of
 from stream_app.contract.record import Group
+from stream_app.contract.rules import Rules
 from stream_app.contract.times import microseconds
 from stream_app.contract.undeclared import UNKNOWN, Undeclared, short
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import KAFKA_TIME
+from stream_app.feeds.rules import WARNINGS_TYPE
 
 Row = tuple[Any, ...]
 
@@ -37,7 +40,7 @@ FORGIVABLE = "late"
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Why a record is no row: at least one reason, by field in the feed's order, then late and future."""
+    """Why a record is no row: at least one reason, by field in the feed's order, then late, future and by rule."""
 
     reasons: tuple[str, ...]
 
@@ -45,9 +48,18 @@ class Rejected:
 # Microseconds further off than any span from any event; with either, a difference does not overflow.
 _FAR_OFF = 2**62
 
-_EMPTY = Rejected(("empty",))
 _MOST_UNKNOWN = 20
 """How many fields that are not declared a record is told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """What the definition finds in a record. `row` is empty where there is no record; None in it may be invalid."""
+
+    row: list[Any]
+    reasons: Reasons
+    invalid: frozenset[str] = frozenset()
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,8 @@ class Judged:
     """The columns of what was decoded that there was more to look at."""
     _is_row: pa.Array
     """Which of the decoded are rows indeed."""
+    _warnings: pa.Array | None
+    """The rules that warn of each of the decoded, if any rule of the feed can warn."""
     _explained: list[tuple[int, Row]]
     """Rows that only the definition took."""
 
@@ -71,7 +85,7 @@ class Judged:
         return sorted(self._decoded.undeclared + self._decoded.doubtful)
 
     def rows(self) -> tuple[pa.Array, list[pa.Array]]:
-        """Return the places of the rows, in order, and their columns in the types of the fields."""
+        """Return the places of the rows, in order, and their columns, those of `Contract.columns`."""
         places = pa.concat_arrays(
             [
                 pa.array(self._decoded.places, pa.int64()).filter(self._is_row),
@@ -79,24 +93,21 @@ class Judged:
             ]
         )
         order = pc.sort_indices(places) if self._explained else None
-        columns = []
-        for i, (node, pick) in enumerate(zip(self._record.nodes, self._record.pickers, strict=True)):
-            if i in self._finished:
-                values = self._finished[i]
-            else:
-                values, _ = node.finish(pick(self._decoded.records))
-            values = values.filter(self._is_row)
-            if order is not None:
-                explained = pa.array([row[i] for _, row in self._explained], node.arrow)
-                values = pa.concat_arrays([values, explained]).take(order)
-            columns.append(values)
-        return places if order is None else places.take(order), columns
+        columns = [_column(self._record, i, self._decoded, self._finished) for i in range(len(self._record.nodes))]
+        columns += [] if self._warnings is None else [self._warnings]
+        columns = [values.filter(self._is_row) for values in columns]
+        if order is None:
+            return places, columns
+        explained = (pa.array([row[i] for _, row in self._explained], one.type) for i, one in enumerate(columns))
+        joined = (pa.concat_arrays(both).take(order) for both in zip(columns, explained, strict=True))
+        return places.take(order), list(joined)
 
 
 class Contract:
     """The function of one feed.
 
-    columns: silver's declared columns, in the order of a row's values.
+    columns: those of silver that a row has, in the order of its values: the feed's fields, and `warnings` if a rule
+    warns.
     forgive: reasons that do not keep a record out (replay); ConfigError for any but late: the others leave no whole
     row, and a record of the future would move every watermark.
     """
@@ -104,7 +115,7 @@ class Contract:
     def __init__(self, feed: Feed, forgive: frozenset[str] = frozenset()) -> None:
         if stern := sorted(forgive - {FORGIVABLE}):
             raise ConfigError(f"{', '.join(stern)} cannot be forgiven, only {FORGIVABLE}")
-        self.columns = tuple(feed.fields)
+        self.columns = tuple(feed.columns)
         self._record = record_of(feed)
         self._codec: Codec = JsonCodec(
             self._record.struct(strict=True),
@@ -117,6 +128,9 @@ class Contract:
         self._clock = self.columns.index(feed.event_time.field) if own else None
         self._lateness = math.inf if FORGIVABLE in forgive else microseconds(feed.event_time.lateness)
         self._tolerance = microseconds(feed.event_time.future_tolerance)
+        types = {name: field.as_type.duckdb for name, field in feed.fields.items()}
+        self._rules = Rules(feed.rules, types) if feed.rules else None
+        self._warns = [name for name, rule in feed.rules.items() if rule.severity == "warn"]
 
     def check(self, value: bytes | None, kafka_ts: int, planned: int) -> Row | Rejected:
         """Judge one record by its value, its Kafka timestamp and the time at which its batch of bronze was planned.
@@ -127,22 +141,52 @@ class Contract:
         timestamps as microseconds and dates as days since the epoch, lists for arrays, lists of pairs for maps, dicts
         for structs; or Rejected. Never raises, and depends on nothing but its arguments.
         """
+        return self.check_each([value], [kafka_ts], [planned])[0]
+
+    def check_each(
+        self, values: Sequence[bytes | None], kafka_ts: Sequence[int], planned: Sequence[int]
+    ) -> list[Row | Rejected]:
+        """Judge records, each as `check` does. Rules are evaluated on all at once, in a hundredth of the time."""
+        judged = list(map(self._judge, values, kafka_ts, planned))
+        if self._rules:
+            self._judge_by_rules(self._rules, judged)
+        return [
+            Rejected(tuple(one.reasons)) if one.reasons else (*one.row, one.warnings) if self._warns else tuple(one.row)
+            for one in judged
+        ]
+
+    def _judge(self, value: bytes | None, kafka_ts: int, planned: int) -> _Judgement:
+        """Judge one record by all but the rules."""
         if not value:
-            return _EMPTY
+            return _Judgement([], {"empty": None})
         record = self._codec.record(value)
         if isinstance(record, str):
-            return Rejected((record,))
+            return _Judgement([], {record: None})
         reasons: Reasons = {}
         row = self._record.judge(record, reasons)
         if self._unknown == "quarantine":
             found = islice(self._undeclared(record), _MOST_UNKNOWN)
             reasons.update(dict.fromkeys(f"{UNKNOWN}:{short(path)}" for path in found))
+        invalid = self._record.invalid(record) if reasons and self._rules else frozenset[str]()
         if isinstance(time := kafka_ts if self._clock is None else row[self._clock], int):
             if time - kafka_ts < -self._lateness:
                 reasons[FORGIVABLE] = None
             if time - min(kafka_ts, planned) > self._tolerance:
                 reasons["future"] = None
-        return Rejected(tuple(reasons)) if reasons else tuple(row)
+        return _Judgement(row, reasons, invalid)
+
+    def _judge_by_rules(self, rules: Rules, judged: Sequence[_Judgement]) -> None:
+        """Add the rules that are broken to the reasons, or to the warnings. Fields that are not valid break none."""
+        found = [one for one in judged if one.row]
+        kinds = {name: (i, node.arrow) for i, (name, node) in enumerate(self._record.named())}
+        columns = {name: pa.array([one.row[i] for one in found], kind) for name, (i, kind) in kinds.items()}
+        valid = {name: pa.array([name not in one.invalid for one in found], pa.bool_()) for name in kinds}
+        for name, broken in rules.broken(columns, valid).items():
+            for one in compress(found, broken.to_pylist()):
+                if name in self._warns:
+                    one.warnings.append(name)
+                else:
+                    one.reasons[f"rule:{name}"] = None
 
     def check_all(self, binary: pa.Array, kafka_ts: pa.Array, planned: pa.Array) -> Judged:
         """Judge records as `check` does, by values as binary and times as int64; several times as fast."""
@@ -159,16 +203,32 @@ class Contract:
             known = np.ones(len(placed), bool)
             known[doubtful] = False
             is_row = pc.and_(is_row, pa.array(known))
-        unexplained = decoded.doubtful + placed.filter(pc.invert(is_row)).to_pylist()
+        warnings = None
+        if self._rules:
+            broken = self._broken(self._rules, decoded, finished, is_row)
+            for name, flags in broken.items():
+                is_row = is_row if name in self._warns else pc.and_not(is_row, flags)
+            warnings = _warnings({name: broken[name] for name in self._warns}, len(placed)) if self._warns else None
+        unexplained = sorted(decoded.doubtful + placed.filter(pc.invert(is_row)).to_pylist())
         explained: list[tuple[int, Row]] = []
         rejected: list[tuple[int, Rejected]] = []
-        for place in sorted(unexplained):
-            verdict = self.check(binary[place].as_py(), kafka_ts[place].as_py(), planned[place].as_py())
+        doubted = (array.take(pa.array(unexplained, pa.int64())).to_pylist() for array in (binary, kafka_ts, planned))
+        for place, verdict in zip(unexplained, self.check_each(*doubted), strict=True):
             if isinstance(verdict, Rejected):
                 rejected.append((place, verdict))
             else:
                 explained.append((place, verdict))
-        return Judged(rejected, self._record, decoded, finished, is_row, explained)
+        return Judged(rejected, self._record, decoded, finished, is_row, warnings, explained)
+
+    def _broken(
+        self, rules: Rules, decoded: Decoded, finished: dict[int, pa.Array], is_row: pa.Array
+    ) -> dict[str, pa.Array]:
+        """Return for each rule which of the rows break it, and finish the columns that they read."""
+        columns = {}
+        for i, (name, _) in enumerate(self._record.named()):
+            if any(name in reads for reads in rules.reads.values()):
+                finished[i] = columns[name] = _column(self._record, i, decoded, finished)
+        return rules.broken(columns, dict.fromkeys(columns, is_row))
 
     def undeclared(self, binary: pa.Array, judged: Judged) -> Undeclared:
         """Count the members that no field is declared for in the records of a batch; none where they are ignored."""
@@ -198,6 +258,20 @@ class Contract:
         if self._lateness < math.inf:
             in_time = pc.and_(in_time, pc.greater_equal(_after(event_us, kafka_us), -self._lateness))
         return in_time.fill_null(False)
+
+
+def _column(record: Group, i: int, decoded: Decoded, finished: Mapping[int, pa.Array]) -> pa.Array:
+    """Return a column of what was decoded."""
+    return finished[i] if i in finished else record.nodes[i].finish(record.pickers[i](decoded.records))[0]
+
+
+def _warnings(broken: Mapping[str, pa.Array], count: int) -> pa.Array:
+    """Return the names of the rules that each row breaks."""
+    found: list[list[str]] = [[] for _ in range(count)]
+    for name, flags in broken.items():
+        for one in compress(found, flags.to_pylist()):
+            one.append(name)
+    return pa.array(found, WARNINGS_TYPE.arrow)
 
 
 def _after(event_us: pa.Array, other_us: pa.Array) -> pa.Array:

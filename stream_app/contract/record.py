@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, cast
 
@@ -40,17 +40,29 @@ class Group:
         self.shape = _shape(self._tree)
         self.empty = _empty(self._tree)
 
+    def named(self) -> Iterator[tuple[str, Node]]:
+        """Yield the fields in their order, each with its name."""
+        yield from zip(self.names, self.nodes, strict=True)
+
     def struct(self, *, strict: bool) -> type[Any]:
         """Return the struct that msgspec decodes objects as; a strict one refuses members that are not declared."""
         return _struct(self._tree, strict=strict)
 
     def judge(self, record: Record, reasons: Reasons) -> list[Any]:
         """Return the values of the fields in their order, None for each that adds a reason."""
-        values = []
-        for node, path in zip(self.nodes, self._paths, strict=True):
-            holder = record if len(path) == 1 else self._holder(record, path, reasons)
-            values.append(None if holder is None else node.judge(holder.get(path[-1]), reasons))
-        return values
+        return [self._judge(node, path, record, reasons) for node, path in zip(self.nodes, self._paths, strict=True)]
+
+    def invalid(self, record: Record) -> frozenset[str]:
+        """Return the fields that add a reason."""
+        places = zip(self.names, self.nodes, self._paths, strict=True)
+        found: dict[str, Reasons] = {name: {} for name in self.names}
+        for name, node, path in places:
+            self._judge(node, path, record, found[name])
+        return frozenset(name for name, reasons in found.items() if reasons)
+
+    def _judge(self, node: Node, path: Sequence[str], record: Record, reasons: Reasons) -> Any:
+        holder = record if len(path) == 1 else self._holder(record, path, reasons)
+        return None if holder is None else node.judge(holder.get(path[-1]), reasons)
 
     def undeclared(self, given: Any, found: Undeclared) -> None:
         """Add the members that no field is declared for, with their first values."""

@@ -14,6 +14,7 @@ import pydantic
 from pydantic import model_validator
 from pydantic_core import to_json
 
+from stream_app.feeds.conditions import Conditions
 from stream_app.feeds.fields import Field, problems
 from stream_app.feeds.parts import (
     KAFKA_TIME,
@@ -28,13 +29,17 @@ from stream_app.feeds.parts import (
     Wire,
     quoted,
 )
+from stream_app.feeds.rules import WARNINGS, WARNINGS_TYPE, Rule
 from stream_app.feeds.sinks import SinkTable
+from stream_app.feeds.types import Type
 
 # Columns that outputs add to silver's (docs/feeds.md#names), by the part that declares such an output.
 _ADDED = {
     "fields": (frozenset({"kafka_ts", "topic", "partition", "offset"}), "where the record was in Kafka"),
     "windows": (frozenset({"window_start", "window_end"}), "the window that a late row missed"),
 }
+RESERVED = frozenset[str]().union(*(added for added, _ in _ADDED.values()))
+"""The columns that a field may not be called by, in one feed or another."""
 # What DuckDB has of its own in each database: make query could not tell a feed's outputs from it.
 _OF_DUCKDB = frozenset({"information_schema", "memory", "pg_catalog", "system", "temp"})
 # What a feed's folder holds beside the declared outputs.
@@ -62,6 +67,8 @@ class Feed(Frozen):
     """The topic that is read. No two feeds read the same one."""
     fields: dict[ColumnName, Field]
     """Column of silver -> its declaration, in silver's order."""
+    rules: dict[ColumnName, Rule] = pydantic.Field(default_factory=dict)
+    """Rule across fields -> its declaration, in the order of their reasons."""
     event_time: EventTime
     """Which column says when it happened, and how far from Kafka's timestamp that may be."""
     dedupe: Dedupe
@@ -82,9 +89,17 @@ class Feed(Frozen):
     def verdict_digest(self) -> str:
         """Return a digest of all that the verdict on a record depends on; it is kept on disk."""
         fields = {name: field.spelled() for name, field in self.fields.items()}
-        newer = {"unknown": self.wire.unknown} if self.wire.unknown == "quarantine" else {}
+        newer: dict[str, object] = {"unknown": self.wire.unknown} if self.wire.unknown == "quarantine" else {}
+        newer |= {"rules": self.rules} if self.rules else {}
         declared = to_json({"fields": fields, "event_time": self.event_time, **newer})
         return hashlib.sha256(declared).hexdigest()[:16]
+
+    @property
+    def columns(self) -> dict[str, Type]:
+        """The columns of silver that a record's value decides on: the fields, and `warnings` if a rule warns."""
+        columns = {name: field.as_type for name, field in self.fields.items()}
+        is_warned = any(rule.severity == "warn" for rule in self.rules.values())
+        return columns | {WARNINGS: WARNINGS_TYPE} if is_warned else columns
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -94,7 +109,7 @@ class Feed(Frozen):
 
     def problems(self) -> Iterator[Problem]:
         """Yield what does not fit together; of model_construct's feeds, too, that lack parts."""
-        derived = (self._window_problems, self._session_problems, self._output_problems)
+        derived = (self._rule_problems, self._window_problems, self._session_problems, self._output_problems)
         for part in (self._name_problems, self._column_problems, self._reference_problems, *derived):
             yield from part()
 
@@ -120,6 +135,20 @@ class Feed(Frozen):
         if "dedupe" in self.model_fields_set:
             yield from self._unfit("dedupe.key", self.dedupe.key, "any")
             yield from self._unfit_for_each("dedupe.key", self.dedupe.key)
+
+    def _rule_problems(self) -> Iterator[Problem]:
+        if WARNINGS in self.fields and any(rule.severity == "warn" for rule in self.rules.values()):
+            problem = "silver has a column of this name already, the rules that warn of a row"
+            yield f"fields.{WARNINGS}", f"{problem}; rename it, with {path_line(self.path_of(WARNINGS))}"
+        if self.rules:
+            conditions = Conditions({name: field.as_type.duckdb for name, field in self.fields.items()})
+            for name, rule in self.rules.items():
+                if rule.severity == "warn":
+                    yield f"rules.{name}.severity", "warn is not kept by the sinks yet"
+                try:
+                    conditions.examine(rule.check)
+                except ValueError as error:
+                    yield f"rules.{name}.check", str(error)
 
     def _unfit_for_each(self, key: str, column: str) -> Iterator[Problem]:
         field = self.fields.get(column)

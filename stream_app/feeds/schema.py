@@ -59,8 +59,9 @@ def fields(feed: Feed) -> StructType:
 
 
 def silver(feed: Feed) -> StructType:
-    """The declared fields, then where each record stood in Kafka."""
-    return StructType([*fields(feed), *COORDINATES])
+    """Return what the contract makes of a record, then where the record is in Kafka."""
+    columns = [StructField(name, _type(kind.spark)) for name, kind in feed.columns.items()]
+    return StructType([*columns, *COORDINATES])
 
 
 def _type(spark: Json) -> DataType:

@@ -102,7 +102,7 @@ def _judge(flows: Sequence[Flow], silver: Flow, contract: Contract, reason: str)
     for batch in _candidates(database, silver, reason):
         kafka_us = batch["kafka_ts"].cast(pa.int64()).to_pylist()
         coordinates = zip(*(batch[column].to_pylist() for column in ("topic", "partition", "offset")), strict=True)
-        judged = map(contract.check, batch["value"].to_pylist(), kafka_us, batch[PLANNED].to_pylist())
+        judged = contract.check_each(batch["value"].to_pylist(), kafka_us, batch[PLANNED].to_pylist())
         passed = []
         for verdict, reasons, at, where in zip(
             judged, batch["reasons"].to_pylist(), kafka_us, coordinates, strict=True

@@ -1,7 +1,7 @@
 """Records a CPU-second of the transactions contract: `python -m tests.bench.contract_speed`.
 
 Goals: 100,000 a second of valid records, and no collapse when one in a hundred is bad. With optional and nested fields
-120,000 on a quiet machine.
+120,000 on a quiet machine. A rule costs at most 1 us a record.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pyarrow as pa
 from stream_app.contract.contract import Contract
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
+from stream_app.feeds.rules import Rule
 from stream_app.storage.planned import UNBOUNDED
 
 KAFKA_TS = int(datetime(2026, 11, 21, 1, 47, 10, tzinfo=UTC).timestamp()) * 1_000_000
@@ -129,6 +130,9 @@ def main() -> None:
     for label, one_bad_in in (("all valid", 0), ("1% bad", 100), ("all bad", 1)):
         bad = COUNT // one_bad_in if one_bad_in else 0
         _tell(label, rate(records(one_bad_in), bad, feed))
+    by_rule = feed.model_copy(update={"rules": {"large": Rule(check="currency = 'EUR' OR amount < 5000")}})
+    _tell("a rule, all valid", rate(records(0), 0, by_rule))
+    _tell("a rule, 1% bad", rate(records(100), COUNT // 100, by_rule))
     _tell("nested, 1% bad", rate(records(100, nested=True), COUNT // 100, nested))
     _tell("undeclared fields", rate(records(0, more=True), 0, feed))
 

@@ -33,7 +33,7 @@ from tests.service.servers import PARTITIONS, KafkaBroker
 
 DEADLINE_SECONDS = 240.0
 # What make hands on to a command; anything else that is given is a setting.
-_OPTIONS = {"FEED", "SINK", "SQL", "REASON", "ALLOW", "TO", "FORMAT"}
+_OPTIONS = {"FEED", "TOPIC", "SAMPLE", "SINK", "SQL", "REASON", "ALLOW", "TO", "FORMAT"}
 _FLAGS = {"YES", "DRY_RUN"}
 
 

@@ -613,11 +613,11 @@ def test_a_neighbour_s_clock_changes_neither_a_verdict_nor_what_it_costs(
     assert_total(CONTRACT, values, [KAFKA_TS] * 9, times)
     explained: list[int] = []
 
-    def check(_value: bytes, kafka_ts: int, _planned: int) -> Rejected:
-        explained.append(kafka_ts)
-        return Rejected(("late",))
+    def check_each(values: list[bytes], kafka_ts: list[int], _planned: list[int]) -> list[Rejected]:
+        explained.extend(kafka_ts)
+        return [Rejected(("late",)) for _ in values]
 
-    monkeypatch.setattr(CONTRACT, "check", check)
+    monkeypatch.setattr(CONTRACT, "check_each", check_each)
     verdicts.judged(FEED, CONTRACT, values, times, [UNBOUNDED] * 9)
     assert explained == [far]
 

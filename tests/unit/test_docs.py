@@ -147,6 +147,7 @@ def test_the_examples_of_feed_files_are_a_feed(tmp_path: Path) -> None:
     assert feed_schema.mistakes("\n".join(lines)) == []
     (feed,) = load_feeds(tmp_path, ["example"], check)
     assert feed.windows
+    assert feed.rules
     assert feed.sessions
     assert {sink.to for sink in feed.sinks.values()} == {*SINKS}
 

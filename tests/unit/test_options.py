@@ -17,7 +17,7 @@ from stream_app.settings import PROJECT, Settings
 from tests.unit.conftest import Cli
 
 OPS = ["status", "show", "query", "quarantine", "audit", "replay", "reset"]
-MADE = [*OPS, "feed-check", "feed-test"]
+MADE = [*OPS, "feed-check", "feed-test", "feed-new"]
 COMMANDS = main.names()
 TARGETS = re.findall(r"^([a-z-]+):.*##", (PROJECT / "Makefile").read_text(), re.MULTILINE)
 

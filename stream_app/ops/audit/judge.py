@@ -2,7 +2,7 @@
 
 Each record is exactly silver's row of its place, or exactly quarantine's. What is valid and not in silver may repeat
 another record; that is for repeats.py to find out. What was replayed is in quarantine, and as the ledger has it in
-silver. The definition (Contract.check) judges, not the fast path that the service's tasks take.
+silver. The definition (Contract.check_each) judges, not the fast path that the service's tasks take.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def _records(share: Share) -> tuple[pa.Table, list[int]]:
 def _verdicts(contract: Contract, records: pa.Table, planned: Sequence[int]) -> Verdicts:
     values = records["value"].to_pylist()
     times = records["kafka_ts"].cast(pa.int64()).to_pylist()
-    return list(map(contract.check, values, times, planned))
+    return contract.check_each(values, times, planned)
 
 
 def _chosen(verdicts: Verdicts, which: Flags) -> list[Row | Rejected]:

@@ -129,7 +129,7 @@ class _EventTime:
 
     def __init__(self, feed: Feed) -> None:
         field = feed.event_time.field
-        alone = feed.model_copy(update={"fields": {field: feed.fields[field]}})
+        alone = feed.model_copy(update={"fields": {field: feed.fields[field]}, "rules": {}})
         self._contract = Contract(alone, forgive=frozenset({"late"}))
 
     def of(self, value: bytes | None) -> int | None:
