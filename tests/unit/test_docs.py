@@ -8,6 +8,7 @@ import pytest
 
 from stream_app.contract.contract import Contract, Rejected
 from stream_app.feeds.load import load_feeds
+from stream_app.ops.feed_test import feed_test
 from stream_app.settings import PROJECT, Settings
 from stream_app.sinks.registry import SINKS, check
 from tests import docs, feed_schema, proofs
@@ -130,6 +131,18 @@ def test_the_feed_of_the_tutorial_takes_the_record_of_the_tutorial(tmp_path: Pat
     (feed,) = load_feeds(tmp_path, ["orders"], check)
     assert {*feed.windows} == {"by_country"}
     assert {*feed.sinks} == {"orders_by_country"}
+    (case := tmp_path / "orders.tests" / "first").mkdir(parents=True)
+    (records,) = re.findall(r"^```json\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (case / "input.jsonl").write_text(records)
+    (made,) = feed_test(tmp_path, "orders", accept=True).cases
+    rows = {one.file.stem: one.file.read_text() for one in made.differences}
+    assert {name: len(text.splitlines()) for name, text in rows.items()} == {
+        "quarantine": 1,
+        "silver": 2,
+        "by_country": 1,
+    }
+    assert '"not_allowed:country"' in rows["quarantine"]
+    assert '"2026-11-21T08:00:00Z"' in rows["by_country"]
     order = re.search(r"^order = (\{.*\})$", text, re.MULTILINE)
     assert order is not None
     record = order[1].replace("datetime.now(timezone.utc).isoformat()", '"2026-11-21T08:00:00.5+00:00"')
