@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -82,6 +83,7 @@ def _run(
         has_begun.set()
         spark = SparkSession.builder.config(map=dict(settings.spark_security)).getOrCreate()
         beside.callback(spark.stop)
+        _take_ends_for_ends(spark)
         ProgressListener(monitor, metrics).listen(spark)
         pipeline = Pipeline(spark, admission, settings)
         runner = Runner(pipeline, monitor, settings, stop)
@@ -97,6 +99,21 @@ def _run(
         except StreamAppError as error:
             _end_by_force(error.exit_code)
             raise
+
+
+def _take_ends_for_ends(spark: SparkSession) -> None:
+    """Log no stack where the JVM ends its connection to pyspark's server of accumulators.
+
+    It does so when a stop interrupts a batch, and the server takes that for an error (measured on 4.2.0).
+    """
+    server: Any = spark.sparkContext._accumulatorServer
+    log = server.handle_error
+
+    def handle(*request: object) -> None:
+        if not isinstance(sys.exception(), EOFError):
+            log(*request)
+
+    server.handle_error = handle
 
 
 def _stop_on_signals(stop: threading.Event, has_begun: threading.Event) -> None:

@@ -2,10 +2,13 @@
 
 import os
 import signal
+from types import SimpleNamespace
+from typing import cast
 from unittest.mock import Mock
 
 import pytest
 from pyspark import SparkContext
+from pyspark.sql import SparkSession
 
 from stream_app import logs
 from stream_app.runtime import service
@@ -28,3 +31,17 @@ def test_what_has_not_stopped_in_time_is_ended_as_it_is(
     gateway.jvm.java.lang.Runtime.getRuntime().halt.assert_called_once_with(exit_code)
     kill.assert_called_once_with(os.getppid(), signal.SIGKILL)
     assert "running batches run again at the next start" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "is_logged"), [(EOFError(), False), (ValueError("x"), True)])
+def test_an_end_of_the_jvm_s_connection_is_logged_as_no_error(error: Exception, is_logged: bool) -> None:
+    """A stop that interrupts a batch would leave a stack of pyspark's in the log."""
+    logged: list[object] = []
+    server = SimpleNamespace(handle_error=lambda *request: logged.append(request))
+    spark = SimpleNamespace(sparkContext=SimpleNamespace(_accumulatorServer=server))
+    service._take_ends_for_ends(cast(SparkSession, spark))
+    try:
+        raise error
+    except (EOFError, ValueError):
+        server.handle_error("request", "address")
+    assert bool(logged) == is_logged
