@@ -19,7 +19,8 @@ from typing import Any
 from stream_app.admission.verdict import Code, Finding, Refusal, Repair, overlap, stranger, to_reset
 from stream_app.flows import lineage
 from stream_app.flows.flow import Flow
-from stream_app.storage.batch_files import data_paths, parse, replace_text
+from stream_app.storage import key_runs
+from stream_app.storage.batch_files import batch_files, data_paths, parse, replace_text
 from stream_app.storage.offsets import in_layer
 
 
@@ -194,8 +195,12 @@ def _lost_beside(flow: Flow) -> Iterator[Refusal]:
     if not flow.files_of(last.last):
         problem = f"{last.path} was deleted under its checkpoint {flow.checkpoint.path}"
         yield to_reset(flow, Code.OUTPUT_LOST, problem)
-    if flow.is_own and flow.kind.drops_repeats and not flow.layout.seen.is_dir():
-        yield to_reset(flow, Code.SEEN_LOST, f"{flow.layout.seen} is missing, the index that finds repeats")
+    if flow.is_own and flow.kind.drops_repeats:
+        if not flow.layout.seen.is_dir():
+            yield to_reset(flow, Code.SEEN_LOST, f"{flow.layout.seen} is missing, the index that finds repeats")
+        for file in batch_files(flow.layout.seen, key_runs.PREFIX):
+            if not key_runs.is_whole(file.path):
+                yield to_reset(flow, Code.DAMAGED, f"{file.path} cannot be read")
 
 
 def _noted_owner(flow: Flow) -> dict[str, Any]:

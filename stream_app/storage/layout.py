@@ -249,7 +249,7 @@ class Layout(FeedLayout):
     seen = Place(
         "<feed>/_chk/<sink>/seen/",
         "Of silver: `seen_<time>_<id>.npy`, a digest of each dedupe key and its clock, while a repeat is looked for.",
-        "sinks/dedupe/index.py",
+        "sinks/dedupe/",
         "each batch with rows",
         "yes",
         "Refused, if the query has run.",

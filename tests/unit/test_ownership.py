@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stream_app.admission import ownership
@@ -17,7 +18,9 @@ from stream_app.flows import lineage
 from stream_app.flows.flow import Flow
 from stream_app.settings import PROJECT
 from stream_app.sinks.registry import flows
+from stream_app.storage import key_runs
 from stream_app.storage.batch_files import replace_text
+from stream_app.storage.checkpoint import DamagedError
 from stream_app.storage.offsets import TopicOffsets
 from tests.helpers import claim, commit, flow_of, plan, tree, write_file
 
@@ -145,6 +148,20 @@ def test_what_silver_has_seen_was_deleted(feed: Feed, tmp_path: Path) -> None:
     flow = ran(flow_of(feed, "silver", tmp_path), None)
     flow.layout.seen.rmdir()
     refused(flow, None, "seen is missing")
+
+
+@pytest.mark.parametrize("left", [b"", b"garbage", b"\x93NUMPY\x01\x00", None], ids=["empty", "garbage", "head", "cut"])
+def test_what_silver_has_seen_cannot_be_read(feed: Feed, tmp_path: Path, left: bytes | None) -> None:
+    """Its first batch would fail again and again."""
+    flow = ran(flow_of(feed, "silver", tmp_path), None)
+    path = flow.layout.seen / "seen_20261121_010000_0000000001.npy"
+    key_runs.save(path, np.array([b"a" * 16, b"b" * 16]), np.array([1, 2]))
+    assert [key.tolist() for key in key_runs.load(path)] == [[b"a" * 16, b"b" * 16], [1, 2]]
+    claim(flow)
+    path.write_bytes(path.read_bytes()[:-1] if left is None else left)
+    refused(flow, None, f"{path.name} cannot be read")
+    with pytest.raises(DamagedError, match=f"{path.name} cannot be read"):
+        key_runs.load(path)
 
 
 @pytest.mark.parametrize(("layer", "topic_id"), SINKS)

@@ -24,16 +24,15 @@ import pyarrow as pa
 
 from stream_app.contract.times import microseconds
 from stream_app.flows.batch import Batch
-from stream_app.storage.batch_files import BatchFile, batch_file, batch_files, replace, standing
+from stream_app.storage import key_runs
+from stream_app.storage.batch_files import BatchFile, batch_file, batch_files, standing
+from stream_app.storage.key_runs import PREFIX, Keys, Numbers
 
 KEY_BYTES = 16
 ENTRY = np.dtype([("key", f"S{KEY_BYTES}"), ("clock", "<i8")])
 """A row's digest and its clock (layers/silver.py)."""
 Entries = np.ndarray[tuple[int], np.dtype[np.void]]
-Keys = np.ndarray[tuple[int], np.dtype[np.bytes_]]
-Numbers = np.ndarray[tuple[int], np.dtype[np.int64]]
 
-_PREFIX = "seen"
 _NO_KEY = bytes(KEY_BYTES)
 
 
@@ -58,21 +57,6 @@ class _Run:
     def newest(self) -> int:
         """The newest clock."""
         return int(self.clocks.max())
-
-    @staticmethod
-    def load(file: BatchFile) -> _Run:
-        """What was saved."""
-        with file.path.open("rb") as opened:
-            return _Run(file, np.load(opened), np.load(opened))
-
-    def save(self) -> None:
-        """Write the file, by one rename."""
-        path = self.file.path
-        partial = path.with_name(f"_{path.name}")
-        with partial.open("wb") as opened:
-            np.save(opened, self.keys)
-            np.save(opened, self.clocks)
-        replace(partial, path)
 
 
 class Seen:
@@ -107,7 +91,7 @@ class Seen:
         distinct, first = np.unique(rows["key"], return_index=True)
         new = ~self._holds(distinct, horizon)
         if new.any():
-            file = batch_file(self._folder, _PREFIX, "npy", batch.time_ms, batch.id)
+            file = batch_file(self._folder, PREFIX, "npy", batch.time_ms, batch.id)
             self._add(_Run(file, distinct[new], rows["clock"][first[new]]))
         self._next_batch = batch.id + 1
         return np.sort(first[new])
@@ -121,12 +105,12 @@ class Seen:
 
     def _load(self, before: int) -> None:
         """Read the runs of the batches before; what others have left is deleted."""
-        files = batch_files(self._folder, _PREFIX)
+        files = batch_files(self._folder, PREFIX)
         kept = standing([file for file in files if file.last < before])
         _delete([file for file in files if file not in kept])
         self._runs = []
         for file in kept:
-            self._runs.append(_Run.load(file))
+            self._runs.append(_Run(file, *key_runs.load(file.path)))
 
     def _merge(self, horizon: int) -> None:
         """Drop the runs that no row can repeat any more, and merge the newest where they have grown."""
@@ -149,12 +133,12 @@ class Seen:
         keys = keys[order]
         clocks = clocks[order]
         time_ms = int(files[0].time.timestamp() * 1000)
-        self._add(_Run(batch_file(self._folder, _PREFIX, "npy", time_ms, files[0].first, files[-1].last), keys, clocks))
+        self._add(_Run(batch_file(self._folder, PREFIX, "npy", time_ms, files[0].first, files[-1].last), keys, clocks))
         _delete(files)
 
     def _add(self, run: _Run) -> None:
         self._folder.mkdir(exist_ok=True)
-        run.save()
+        key_runs.save(run.file.path, run.keys, run.clocks)
         self._runs.append(run)
 
 
