@@ -16,7 +16,7 @@ from stream_app.contract.contract import Contract
 from stream_app.contract.wire import is_too_deep, json_of
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feeds.load import checked
-from stream_app.feeds.parts import IDENTIFIER, quoted
+from stream_app.feeds.parts import IDENTIFIER, KAFKA_TIME, quoted
 from stream_app.kafka.connection import KafkaConnection
 from stream_app.kafka.sample import Sampled, newest
 from stream_app.ops.first_feed import guess
@@ -82,15 +82,16 @@ def proposed(topic: str, records: Sequence[Sampled]) -> tuple[str, dict[str, int
         found = f"{len(records):,} records ({shown})" if records else "no record"
         raise ConfigError(f"topic {topic}: has {found}; a feed file is made of JSON objects")
     time = guess.event_time(root)
-    if time is None:
-        raise ConfigError(f"topic {topic}: no member of the records is a time that each has, near to Kafka's timestamp")
     key = guess.dedupe_key(root)
     if key is None:
         raise ConfigError(f"topic {topic}: no member of the records tells them apart")
     fields = guess.fields(root, frozenset({time.path, key.path}))
     head = _HEAD.format(records=len(records), odd=f", of which {shown}" if odd else "")
     text = feed_file(topic, head.strip(), fields, time, key)
-    guesses = (f"event_time: {'.'.join(time.path)}: {time.why}", f"dedupe: {'.'.join(key.path)}: {key.why}")
+    guesses = (
+        f"event_time: {'.'.join(time.path) or KAFKA_TIME}: {time.why}",
+        f"dedupe: {'.'.join(key.path)}: {key.why}",
+    )
     typed = tuple(f"{column}: {one.type}: {one.why}" for column, one in fields.items() if one.why)
     return text, dict(odd), guesses + typed
 

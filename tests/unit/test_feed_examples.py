@@ -180,6 +180,21 @@ def test_a_record_has_its_event_time_for_kafka_s_unless_it_says_so(feeds: Path) 
     assert [row["kafka_ts"] for row in rows] == [start, own, own, own, "2026-05-05T11:00:00Z"]
 
 
+def test_an_event_time_of_kafka_s_own_and_undeclared_fields_that_are_refused(feeds: Path) -> None:
+    file = feeds / "transactions.toml"
+    declared = file.read_text()
+    input_ = feeds / "transactions.tests" / "one" / "input.jsonl"
+    input_.write_text('{"value": {"event_ts": "2026-05-05T10:00:00Z", "other": 1}}\n')
+    file.write_text(declared + '[wire]\nunknown = "quarantine"\n')
+    feed_test(feeds, accept=True)
+    (row,) = lines(input_.with_name("quarantine.jsonl"))
+    assert row["kafka_ts"] == "2026-05-05T10:00:00Z"
+    file.write_text(declared.replace('field = "event_time"', 'field = "kafka_ts"'))
+    feed_test(feeds, accept=True)
+    (row,) = lines(input_.with_name("quarantine.jsonl"))
+    assert row["kafka_ts"] == "2026-01-01T00:00:00Z"
+
+
 def test_it_starts_no_java() -> None:
     environment = {"PATH": "/nowhere", "JAVA_HOME": "/nowhere"}
     command = [sys.executable, "-m", "stream_app", "feed-test"]

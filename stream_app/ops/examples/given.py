@@ -18,6 +18,7 @@ from stream_app.contract.times import EPOCH, microseconds, microseconds_of
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import Mistake
+from stream_app.feeds.parts import KAFKA_TIME, Wire
 from stream_app.ops.examples.jsonl import rows
 
 _MILLISECOND = 1000
@@ -128,14 +129,14 @@ class _EventTime:
     """Reads the event time of records alone, be they valid or not."""
 
     def __init__(self, feed: Feed) -> None:
-        field = feed.event_time.field
-        alone = feed.model_copy(update={"fields": {field: feed.fields[field]}, "rules": {}})
-        self._contract = Contract(alone, forgive=frozenset({"late"}))
+        column = feed.event_time.field
+        alone = feed.model_copy(update={"fields": {column: feed.fields.get(column)}, "rules": {}, "wire": Wire()})
+        self._contract = None if column == KAFKA_TIME else Contract(alone, forgive=frozenset({"late"}))
 
     def of(self, value: bytes | None) -> int | None:
         """Return it in microseconds since the epoch; None where the record has none."""
-        verdict = self._contract.check(value, _NEVER, _NEVER)
-        return None if isinstance(verdict, Rejected) else int(verdict[0])
+        verdict = self._contract.check(value, _NEVER, _NEVER) if self._contract else None
+        return None if verdict is None or isinstance(verdict, Rejected) else int(verdict[0])
 
 
 def count(batches: Sequence[Sequence[Given]]) -> int:

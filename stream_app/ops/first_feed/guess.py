@@ -47,6 +47,7 @@ class Time:
     """The event time."""
 
     path: Path
+    """Where the record has it; empty for Kafka's timestamp."""
     lateness: timedelta
     tolerance: timedelta
     why: str
@@ -60,11 +61,11 @@ class Key:
     why: str
 
 
-def event_time(root: Seen) -> Time | None:
-    """Return the time that each record has and that is nearest to Kafka's timestamps; None if all are far off."""
+def event_time(root: Seen) -> Time:
+    """Return the time that each record has and that is nearest to Kafka's timestamps, or else these themselves."""
     found = [(path, found) for path, one in root.always() if (found := _time_of(one)) and found[1].far <= _FAR]
     if not found:
-        return None
+        return Time((), _LEAST_LATENESS, _LEAST_TOLERANCE, "no member is a time that each record has, near to Kafka's")
     path, (_, distance) = min(
         found, key=lambda named: (named[1][1].far // _HOUR, _rank(named[0][-1], _TIMES), len(named[0]))
     )

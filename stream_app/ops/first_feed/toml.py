@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from stream_app.feeds.feed import path_line
-from stream_app.feeds.parts import quoted
+from stream_app.feeds.parts import KAFKA_TIME, quoted
 from stream_app.ops.first_feed.guess import Declared, Key, Time
 
 _UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
@@ -22,7 +22,7 @@ def feed_file(topic: str, head: str, fields: Mapping[str, Declared], time: Time,
         "",
         f"# A guess: {time.why}.",
         "[event_time]",
-        f"field = {quoted(column_of[time.path])}",
+        f"field = {quoted(column_of.get(time.path, KAFKA_TIME))}",
         f"lateness = {quoted(_duration(time.lateness))}",
         f"future_tolerance = {quoted(_duration(time.tolerance))}",
         "",
