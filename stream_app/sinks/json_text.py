@@ -30,8 +30,9 @@ _PLAIN_DECIMALS = 6
 def objects(batch: pa.RecordBatch) -> pa.Array:
     """Return a JSON object for each row, of all its columns."""
     members = [_member(name, _cells(batch[name])) for name in batch.schema.names]
-    joined = pc.binary_join_element_wise(*members, ",", null_handling="skip")
-    return pc.binary_join_element_wise("{", joined, "}", "")
+    # null_handling="skip" would leave out rows that have nothing but null (Arrow 21)
+    joined = pc.binary_join_element_wise(*members, "", null_handling="replace", null_replacement="")
+    return pc.binary_join_element_wise("{", pc.utf8_slice_codeunits(joined, 1), "}", "")
 
 
 def values(column: pa.Array) -> pa.Array:
@@ -49,7 +50,7 @@ def texts(column: pa.Array) -> pa.Array:
 
 
 def _member(name: str, cells: pa.Array) -> pa.Array:
-    return pc.binary_join_element_wise(f'"{name}":', cells, "")
+    return pc.binary_join_element_wise(f',"{name}":', cells, "")
 
 
 def _is_quoted(kind: pa.DataType) -> bool:

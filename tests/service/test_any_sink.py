@@ -39,7 +39,7 @@ def test_windows_are_sent_once_each_when_they_are_final(service: Service, broker
     times = "strftime(window_start AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ')"
     kept = service.query(f"SELECT {times}, sensor, warmest, readings FROM warmest ORDER BY ALL")
     assert sorted((one["window_start"], one["sensor"], one["warmest"], one["readings"]) for one in sent) == kept
-    assert len(kept) > BAD
+    assert len(kept) > 10
 
 
 def test_bronze_in_a_lake_is_divided_by_kafka_s_time(service: Service) -> None:

@@ -1,14 +1,23 @@
 """What a topic sink sends, to the byte: consumers rely on it, and a replay sends it again."""
 
-from datetime import UTC, datetime
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import Any
 
 import pyarrow as pa
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
+from stream_app.sinks import json_text
 from stream_app.sinks.kafka import KafkaSink, messages
+from tests.examples import examples
 from tests.helpers import silver_row
 
 # As commit c6c8daf sent it.
@@ -33,3 +42,42 @@ def test_the_message_of_a_row(feed: Feed) -> None:
     key, value, partition, offset, *headers = found.values()
     assert (key, value.decode(), partition, offset) == (b"card-1", VALUE, 0, 7)
     assert [header.decode() for header in headers] == ["t7", "card-1", changed["merchant"]]
+
+
+TIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+COLUMNS: dict[str, tuple[pa.DataType, st.SearchStrategy[object]]] = {
+    "text": (pa.string(), TEXTS),
+    "whole": (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
+    "small": (pa.int32(), st.integers(-(2**31), 2**31 - 1)),
+    "yes": (pa.bool_(), st.booleans()),
+    "at": (pa.timestamp("us", "UTC"), TIMES),
+    "day": (pa.date32(), st.dates(date(1, 1, 2), date(9999, 12, 30))),
+    "amount": (pa.decimal128(20, 2), st.decimals(-(10**17), 10**17, places=2)),
+    "fine": (pa.decimal128(38, 12), st.decimals(-(10**20), 10**20, places=12)),
+    "raw": (pa.binary(), st.binary()),
+    "texts": (pa.list_(pa.string()), st.lists(st.none() | TEXTS, max_size=3)),
+    "inner": (
+        pa.struct([("at", pa.timestamp("us", "UTC")), ("name", pa.string())]),
+        st.fixed_dictionaries({"at": st.none() | TIMES, "name": st.none() | TEXTS}),
+    ),
+    "ratio": (pa.float64(), st.floats()),
+}
+
+
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.lists(st.fixed_dictionaries({name: st.none() | values for name, (_, values) in COLUMNS.items()}), min_size=1))
+def test_any_row_is_what_spark_s_to_json_makes_of_it(spark: SparkSession, rows: list[dict[str, object]]) -> None:
+    """To the byte, but for doubles: Java 17 shows some with a digit too many, and so they are compared as numbers."""
+    batch = pa.RecordBatch.from_pylist(rows, pa.schema({name: kind for name, (kind, _) in COLUMNS.items()}))
+    frame = spark.createDataFrame(pa.Table.from_batches([batch]))
+    options = {"timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'"}
+    made = frame.select(F.to_json(F.struct("*"), options).alias("json")).collect()
+    found = json_text.objects(batch).to_pylist()
+    assert [_without_doubles(text) for text in found] == [_without_doubles(row.json) for row in made]
+
+
+def _without_doubles(text: str) -> tuple[str, Mapping[str, Any]]:
+    """The text up to its last key, `ratio`, and what that is read as."""
+    plain, key, _ = text.rpartition('"ratio":')
+    return (plain, {"ratio": json.loads(text)["ratio"]}) if key and text.endswith("}") else (text, {})
