@@ -18,7 +18,7 @@ $(if $(MISTAKE),$(error $(MISTAKE)))
 $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is given, but empty; leave it out)))
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup venv run broker postgres app produce up down logs ps feed-check feed-test feed-new status show query quarantine psql audit replay reset \
+.PHONY: help setup venv run broker postgres app produce up down logs ps feed-check feed-test feed-new status show query quarantine drift psql audit replay reset \
         test test-faults check bench soak compose-test lock
 
 help: ## list the targets
@@ -79,6 +79,9 @@ query: ## SQL="..." over the outputs by DuckDB, a view per feed and layer; FEED=
 
 quarantine: ## quarantined records by reason, with the newest of each; FEED= REASON= FORMAT=json
 	@exec sh local/ops.sh quarantine
+
+drift: ## fields of records that their feed does not declare; FEED= FORMAT=json
+	@exec sh local/ops.sh drift
 
 psql: ## a shell on the database; SQL="..." runs a statement
 	@exec sh local/psql.sh

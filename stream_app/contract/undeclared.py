@@ -43,6 +43,16 @@ class Undeclared:
             if path in self.counts and path in other.samples:
                 self.samples.setdefault(path, other.samples[path])
 
+    def dumped(self) -> str:
+        """Return it as text, for `loaded`."""
+        return json.dumps([self.counts, self.samples])
+
+    @classmethod
+    def loaded(cls, text: str) -> Undeclared:
+        """Return what `dumped` has made a text of."""
+        counts, samples = json.loads(text)
+        return cls(Counter(counts), samples)
+
     def _has_room_for(self, path: str) -> bool:
         return path in self.counts or len(self.counts) < MOST_PATHS
 

@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
+from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.types import of_spark
 
@@ -32,6 +33,8 @@ class Reading:
     """What it makes of each batch of them."""
     judges: bool = False
     """Whether it takes PLANNED beside the columns: when the batch of each record was planned."""
+    undeclared: Undeclared | None = None
+    """What the function adds to where records have fields that nobody has declared."""
 
     @classmethod
     def plain(cls, columns: StructType) -> Reading:

@@ -12,6 +12,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructField, StructType, TimestampType
 
 from stream_app.contract.contract import Contract
+from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.schema import COORDINATES, PLANNED
 from stream_app.layers.kind import BRONZE, Kind, Reading
@@ -82,18 +83,24 @@ class Silver(Kind):
         columns = to_arrow_schema(self.taken, timezone="UTC")
         if replayed:
             return Reading(self.columns.names, clocked(columns, clock))
-        function = valid_rows(Contract(self.feed), columns, clock)
-        return Reading(["value", *COORDINATES.names], function, judges=True)
+        undeclared = Undeclared()
+        function = valid_rows(Contract(self.feed), columns, clock, undeclared)
+        return Reading(["value", *COORDINATES.names], function, judges=True, undeclared=undeclared)
 
 
-def valid_rows(contract: Contract, schema: pa.Schema, clock_us: int) -> BatchFunction:
+def valid_rows(
+    contract: Contract, schema: pa.Schema, clock_us: int, undeclared: Undeclared | None = None
+) -> BatchFunction:
     """Bronze with PLANNED -> the typed rows of the valid records, their coordinates, and CLOCK.
 
-    `clock_us` is the clock of earlier batches, in microseconds since the epoch.
+    `clock_us` is the clock of earlier batches, in microseconds since the epoch. Fields that nobody has declared are
+    added to `undeclared`.
     """
 
     def function(batch: pa.RecordBatch) -> pa.RecordBatch:
         judged = contract.check_all(batch["value"], batch["kafka_ts"].cast(pa.int64()), batch[PLANNED])
+        if undeclared is not None:
+            undeclared.merge(contract.undeclared(batch["value"], judged))
         places, columns = judged.rows()
         place_in_kafka = batch.select(COORDINATES.names).take(places)
         names = [*contract.columns, *COORDINATES.names]

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from stream_app.errors import ConfigError
 from stream_app.observe.answers import Answer, answer_forever, listen
 from stream_app.observe.monitor import FlowStatus, Monitor, State
-from stream_app.sinks.protocol import LATE, REASON, REFUSED, REPEATS
+from stream_app.sinks.protocol import LATE, REASON, REFUSED, REPEATS, UNDECLARED
 
 _SINK = ("feed", "sink")
 _COUNTERS: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {
@@ -57,7 +57,8 @@ class _Statuses(Collector):
             yield gauge
         yield from self._behind()
         yield from self._watermarks()
-        yield self._quarantined()
+        yield self._by_name("quarantined", "Quarantined records by reason; one may have several", "reason", REASON)
+        yield self._by_name("undeclared_fields", "Records with a field that is not declared", "path", UNDECLARED)
 
     def _behind(self) -> Iterator[Metric]:
         records = GaugeMetricFamily(
@@ -92,16 +93,13 @@ class _Statuses(Collector):
                 age.add_metric(_labels(status), time.time() - status.watermark)
         yield from (at, age)
 
-    def _quarantined(self) -> Metric:
-        family = CounterMetricFamily(
-            "stream_app_quarantined",
-            "Quarantined records by reason; one may have several",
-            labels=(*_SINK, "reason"),
-        )
+    def _by_name(self, name: str, text: str, label: str, prefix: str) -> Metric:
+        """Return the counters that begin so, each with the rest of its name as a label."""
+        family = CounterMetricFamily(f"stream_app_{name}", text, labels=(*_SINK, label))
         for status in self._statuses:
             for counter, count in status.counters.items():
-                if counter.startswith(REASON):
-                    family.add_metric([*_labels(status), counter.removeprefix(REASON)], count)
+                if counter.startswith(prefix):
+                    family.add_metric([*_labels(status), counter.removeprefix(prefix)], count)
         return family
 
 

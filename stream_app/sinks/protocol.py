@@ -37,6 +37,8 @@ REFUSED = "refused"
 """Counts rows that the sink's topic refused."""
 REASON = "reason:"
 """Begins the counters of reasons, one for each: how often records were refused for it."""
+UNDECLARED = "undeclared:"
+"""Begins the counters of fields that are not declared, one for each path: how many records have it."""
 STATE_ROWS, STATE_BYTES = "state_rows", "state_bytes"
 """Gauges: how many rows the sink itself keeps from batch to batch, and the memory that these take."""
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
+from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds.schema import PLANNED
 from stream_app.layers.kind import Kind, Reading
 from stream_app.sources.split import Split, decoded
@@ -39,8 +40,11 @@ class Rows:
         """Return the rows of splits, in `columns`, for Spark to go on with."""
         return splits.mapInArrow(self.read, self.columns)
 
-    def read(self, splits: Batches) -> Batches:
-        """Return the same inside of a task: batches with rows, in exactly those types (Spark takes no others)."""
+    def read(self, splits: Batches, undeclared: Undeclared | None = None) -> Batches:
+        """Return the same inside of a task: batches with rows, in exactly those types (Spark takes no others).
+
+        What records have that nobody has declared is added to `undeclared` once all are read.
+        """
         for split in decoded(splits):
             reading = self.reading(split)
             for path, groups in split.row_groups:
@@ -48,6 +52,8 @@ class Rows:
                     planned = Planned.of(file.metadata) if reading.judges else None
                     found = map(reading.function, _batches(file, groups, reading.columns, planned))
                     yield from (rows for rows in found if rows.num_rows)
+            if undeclared is not None and reading.undeclared is not None:
+                undeclared.merge(reading.undeclared)
 
 
 def _batches(file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str], planned: Planned | None) -> Batches:

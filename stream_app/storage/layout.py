@@ -254,6 +254,14 @@ class Layout(FeedLayout):
         "yes",
         "Refused, if the query has run.",
     )
+    undeclared = Place(
+        "<feed>/_chk/<sink>/undeclared.json",
+        "Of silver: fields that records have and nobody has declared, and the newest batch that is counted.",
+        "flows/undeclared.py",
+        "each batch with such records",
+        "yes",
+        "`make drift` counts anew.",
+    )
     leader_epochs = Place(
         "<feed>/_chk/<sink>/leader_epochs.json",
         "Of bronze: by batch and partition, the offset behind the last record and its leader epoch.",

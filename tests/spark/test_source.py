@@ -12,9 +12,10 @@ import pytest
 from pyspark.errors import StreamingQueryException
 
 from stream_app.errors import ConfigError
+from stream_app.flows import undeclared
 from stream_app.flows.flow import Flow
 from stream_app.ops import views
-from stream_app.sinks.protocol import REASON
+from stream_app.sinks.protocol import REASON, UNDECLARED
 from stream_app.storage.layout import LATE
 from stream_app.storage.offsets import in_layer
 from tests.helpers import START, Row, at, bronze_row, claim, silver_row, value, write_planned
@@ -59,6 +60,20 @@ def test_silver_and_quarantine_of_a_drain_are_bronze(service: Service) -> None:
     assert rows == [silver_row(0, 0.5, amount=Decimal("3.00"), offset=0, kafka_ts=at(0))]
     refused = connection.sql('SELECT "offset", reasons FROM quarantine ORDER BY 1').fetchall()
     assert refused == [(1, ["not_json"]), (2, ["empty"]), (3, ["out_of_range:merchant"]), (4, ["late"])]
+
+
+def test_fields_that_nobody_has_declared_are_counted_by_silver(service: Service) -> None:
+    """Of valid, refused and repeated records alike, once a batch, through the tasks of Spark."""
+    bronze(service, 0, [value(0, new=1), value(1, -600, new=2, newer=[]), value(2), b"not json"])
+    bronze(service, 1, [value(0, new=3)], offset=4)
+    reports = service.drain("silver", **ONE_FILE)
+    counters = [{name: n for name, n in one.counters.items() if name.startswith(UNDECLARED)} for one in reports]
+    assert counters[:2] == [{f"{UNDECLARED}new": 2, f"{UNDECLARED}newer": 1}, {f"{UNDECLARED}new": 1}]
+    found = undeclared.read(service.flows["silver"])
+    assert {path: (field.records, field.sample) for path, field in found.items()} == {
+        "new": (3, "1"),
+        "newer": (1, "[]"),
+    }
 
 
 def test_a_follower_may_start_before_there_is_anything(service: Service) -> None:

@@ -6,23 +6,25 @@ dedupe keys and their clocks. The driver reads these, and writes the rows that a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds import schema
+from stream_app.flows import undeclared
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.flows.lineage import link
 from stream_app.layers.silver import CLOCK
 from stream_app.sinks.dedupe.index import ENTRY, Seen, entries
 from stream_app.sinks.parts import Part, Parts, attempt
-from stream_app.sinks.protocol import REPEATS, STATE_BYTES, STATE_ROWS
+from stream_app.sinks.protocol import REPEATS, STATE_BYTES, STATE_ROWS, UNDECLARED
 from stream_app.sources.split_rows import Batches, Rows
 from stream_app.storage import began, parquet
 from stream_app.storage.key_runs import Numbers
@@ -43,7 +45,7 @@ class KeptRows:
         cores = splits.sparkSession.sparkContext.defaultParallelism
         clock = in_layer(batch.start).clock
         make = self._task(folder, began.pinned(batch.id, clock))
-        tasks = splits.coalesce(cores).mapInArrow(make, "file string").collect()
+        tasks = splits.coalesce(cores).mapInArrow(make, "file string, undeclared string").collect()
         sources = [folder / task.file for task in tasks]
         loaded = [np.load(_entries_of(source)) for source in sources]
         ends = np.cumsum([len(own) for own in loaded])
@@ -59,7 +61,15 @@ class KeptRows:
         with ThreadPoolExecutor(cores) as pool:  # Arrow does not hold Python's lock
             parts = [part for part in pool.map(write, range(len(sources))) if part.rows]
         gauges = {STATE_ROWS: self._seen.rows, STATE_BYTES: self._seen.bytes}
-        return Parts(parts, {REPEATS: len(rows) - len(kept)}, gauges)
+        return Parts(parts, {REPEATS: len(rows) - len(kept)} | self._undeclared(batch, tasks), gauges)
+
+    def _undeclared(self, batch: Batch, tasks: Sequence[Row]) -> dict[str, int]:
+        """Note the fields that nobody has declared; return the counter of each."""
+        total = Undeclared()
+        for task in tasks:
+            total.merge(Undeclared.loaded(task.undeclared))
+        noted = undeclared.note(self._flow, batch, total)
+        return {f"{UNDECLARED}{path}": count for path, count in noted.items()}
 
     def _task(self, folder: Path, says: Mapping[bytes, bytes]) -> Callable[[Batches], Batches]:
         key, read = self._flow.feed.dedupe.key, self._rows.read
@@ -68,14 +78,14 @@ class KeptRows:
 
         def task(splits: Batches) -> Batches:
             source = folder / f"rows-{attempt()}"
-            found = [np.empty(0, ENTRY)]
+            found, more = [np.empty(0, ENTRY)], Undeclared()
             options = pa.ipc.IpcWriteOptions(compression="lz4")
             with pa.ipc.new_file(str(source), columns, options=options) as writer:
-                for batch in read(splits):
+                for batch in read(splits, more):
                     writer.write_batch(batch.select(columns.names))
                     found.append(entries(batch[key], batch[CLOCK]))
             np.save(_entries_of(source), np.concatenate(found))
-            yield pa.RecordBatch.from_pydict({"file": [source.name]})
+            yield pa.RecordBatch.from_pydict({"file": [source.name], "undeclared": [more.dumped()]})
 
         return task
 
