@@ -58,10 +58,14 @@ def fields(feed: Feed) -> StructType:
     return StructType([StructField(name, _type(field.as_type.spark)) for name, field in feed.fields.items()])
 
 
+def verdict(feed: Feed) -> StructType:
+    """Return what the contract makes of a record: the fields, and `warnings` if a rule of the feed warns."""
+    return StructType([StructField(name, _type(kind.spark)) for name, kind in feed.columns.items()])
+
+
 def silver(feed: Feed) -> StructType:
     """Return what the contract makes of a record, then where the record is in Kafka."""
-    columns = [StructField(name, _type(kind.spark)) for name, kind in feed.columns.items()]
-    return StructType([*columns, *COORDINATES])
+    return StructType([*verdict(feed), *COORDINATES])
 
 
 def _type(spark: Json) -> DataType:

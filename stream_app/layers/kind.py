@@ -141,6 +141,11 @@ class Kind(ABC):
         """What its files hold."""
 
     @property
+    def warned(self) -> str | None:
+        """A column of lists with the names of rules that warn of a row, which are counted, too."""
+        return None
+
+    @property
     def sql_columns(self) -> dict[str, str]:
         """The same as DuckDB's types."""
         return {field.name: of_spark(field.dataType.jsonValue()).duckdb for field in self.columns}

@@ -14,6 +14,7 @@ from pyspark.sql.types import StructField, StructType, TimestampType
 from stream_app.contract.contract import Contract
 from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds import schema as schemas
+from stream_app.feeds.rules import WARNINGS
 from stream_app.feeds.schema import COORDINATES, PLANNED
 from stream_app.layers.kind import BRONZE, Kind, Reading
 
@@ -45,13 +46,18 @@ class Silver(Kind):
 
     @property
     def columns(self) -> StructType:
-        """The declared fields, then where each record was in Kafka."""
+        """What the contract makes of each record, then where the record was in Kafka."""
         return schemas.silver(self.feed)
 
     @property
     def text_columns(self) -> StructType:
-        """The declared fields alone."""
-        return schemas.fields(self.feed)
+        """What the contract makes of each record."""
+        return schemas.verdict(self.feed)
+
+    @property
+    def warned(self) -> str | None:
+        """The names of the rules that warn of a row."""
+        return WARNINGS if WARNINGS in self.feed.columns else None
 
     @property
     def taken(self) -> StructType:
@@ -70,8 +76,8 @@ class Silver(Kind):
 
     @property
     def shape(self) -> list[object]:
-        """The fields and their types."""
-        return [list(self.feed.fields), [field.as_type.name for field in self.feed.fields.values()]]
+        """The columns that the contract makes, and their types."""
+        return [list(self.feed.columns), [kind.name for kind in self.feed.columns.values()]]
 
     @property
     def depends_on(self) -> list[object]:

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from stream_app.errors import ConfigError
 from stream_app.observe.answers import Answer, answer_forever, listen
 from stream_app.observe.monitor import FlowStatus, Monitor, State
-from stream_app.sinks.protocol import LATE, REASON, REFUSED, REPEATS, UNDECLARED
+from stream_app.sinks.protocol import LATE, REASON, REFUSED, REPEATS, UNDECLARED, WARNED
 
 _SINK = ("feed", "sink")
 _COUNTERS: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {
@@ -59,6 +59,7 @@ class _Statuses(Collector):
         yield from self._watermarks()
         yield self._by_name("quarantined", "Quarantined records by reason; one may have several", "reason", REASON)
         yield self._by_name("undeclared_fields", "Records with a field that is not declared", "path", UNDECLARED)
+        yield self._by_name("warned", "Rows of silver by the rule that warns of them", "rule", WARNED)
 
     def _behind(self) -> Iterator[Metric]:
         records = GaugeMetricFamily(

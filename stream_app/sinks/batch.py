@@ -25,7 +25,7 @@ from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.sinks.late import write_late
 from stream_app.sinks.parts import Part, Parts
-from stream_app.sinks.protocol import LATE, REASON, Report
+from stream_app.sinks.protocol import LATE, REASON, WARNED, Report
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.form import Form
@@ -82,7 +82,7 @@ class BatchSink:
             reach(flow.name, "before_commit", batch.id)
         rows_in = batch.rows_in if flow.upstream else rows
         size = sum(file.stat().st_size for file in files)
-        counters = {**parts.counters, **late, **self._reasons(files)}
+        counters = {**parts.counters, **late, **self._listed(files)}
         if files:
             lineage.remember(flow, files[-1])
         return Report(batch.id, rows_in, rows, tuple(files), size, counters, parts.gauges)
@@ -114,14 +114,14 @@ class BatchSink:
         self._hadoop.delete(folder)
         return sorted(staged), written
 
-    def _reasons(self, files: Sequence[Path]) -> Counter[str]:
-        """Return how often each reason is in the files of quarantine."""
-        column = self._flow.kind.counted
-        if column is None or not self._flow.is_own:
-            return Counter()
-        columns = (pq.read_table(file, columns=[column])[column] for file in files)
-        reasons = (reason for found in columns for reason in pc.list_flatten(found).to_pylist())
-        return Counter(f"{REASON}{counted(reason)}" for reason in reasons)
+    def _listed(self, files: Sequence[Path]) -> Counter[str]:
+        """Return how often each reason is in the files of quarantine, or each rule that warns in those of silver."""
+        found, kind = Counter[str](), self._flow.kind
+        for prefix, column in ((REASON, kind.counted), (WARNED, kind.warned)):
+            for file in files if column and self._flow.is_own else ():
+                lists = pq.read_table(file, columns=[column])[column]
+                found.update(f"{prefix}{counted(one)}" for one in pc.list_flatten(lists).to_pylist())
+        return found
 
     def _agree(self, batch_id: int, parts: Sequence[Part]) -> None:
         """Delete what an earlier run of the batch wrote, if that divided its rows over the dates in another way.

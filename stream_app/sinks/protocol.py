@@ -39,6 +39,8 @@ REASON = "reason:"
 """Begins the counters of reasons, one for each: how often records were refused for it."""
 UNDECLARED = "undeclared:"
 """Begins the counters of fields that are not declared, one for each path: how many records have it."""
+WARNED = "warned:"
+"""Begins the counters of rules that warn, one for each: of how many rows they warned."""
 STATE_ROWS, STATE_BYTES = "state_rows", "state_bytes"
 """Gauges: how many rows the sink itself keeps from batch to batch, and the memory that these take."""
 

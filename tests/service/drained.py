@@ -43,6 +43,13 @@ type = "string"
 type = "double"
 range = [-60, 60]
 
+[rules.not_13]
+check = "celsius::INTEGER <> 13"
+
+[rules.not_hot]
+check = "celsius < 35 AND \"at\" > '2026-01-01'"
+severity = "warn"
+
 [event_time]
 field = "at"
 lateness = "1 hour"
@@ -61,6 +68,10 @@ measures = { warmest = "max(celsius)", readings = "count" }
 [sinks.archive]
 of = "silver"
 to = "lake"
+
+[sinks.archive_csv]
+of = "silver"
+to = "csv"
 
 [sinks.dead_letters]
 of = "quarantine"

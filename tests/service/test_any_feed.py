@@ -1,4 +1,4 @@
-"""A feed is a file: one that nobody wrote code for has its windows and its lake."""
+"""A feed is a file: one that nobody wrote code for has its windows, its rules and its lake."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ from tests.service.drained import Drained
 
 def test_a_feed_needs_no_line_of_code(drained: Drained) -> None:
     service = drained["readings"]
-    assert (service.count("silver"), service.count("quarantine"), service.count("archive")) == (540, 60, 540)
+    assert (service.count("silver"), service.count("quarantine"), service.count("archive")) == (525, 75, 525)
     assert service.query("SELECT sum(readings) > 300, max(warmest) FROM warmest") == [(True, 39.0)]
     assert service.audit().wrong == []
+
+
+def test_a_rule_keeps_records_out_or_warns_of_rows_in_every_sink(drained: Drained) -> None:
+    service = drained["readings"]
+    assert service.query("SELECT count(*) FROM quarantine WHERE reasons = ['rule:not_13']") == [(15,)]
+    for sink in ("silver", "archive"):
+        found = service.query(f"SELECT count(*), min(celsius) FROM {sink} WHERE warnings = ['not_hot']")
+        assert found == [(75, 35.0)], sink
+        assert service.query(f"SELECT count(*) FROM {sink} WHERE warnings = []") == [(450,)], sink
+    assert service.query("SELECT count(*) FROM archive_csv WHERE warnings = '[\"not_hot\"]'") == [(75,)]
+    rows = drained.database.query("SELECT count(*) FROM readings WHERE warnings @> '[\"not_hot\"]'")
+    assert rows == [(75,)]
+    assert {"archive_csv", "archive"} <= service.audit().counts.keys()

@@ -85,6 +85,37 @@ def test_a_late_record_that_breaks_a_rule_is_not_forgiven() -> None:
     assert verdict == Rejected(("rule:tax",))
 
 
+WARNING = Feed.model_validate(
+    DECLARED | {"rules": RULES | {name: RULES[name] | {"severity": "warn"} for name in ("tax", "few_items")}}
+)
+WARNING_CONTRACT = Contract(WARNING)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"gross": 9.99}, ["tax"]),
+        ({"gross": None, "items": [1, 2, 3]}, ["tax", "few_items"]),
+        ({"gross": 9.99, "code": "x"}, Rejected(("rule:whole_code",))),
+        ({"gross": 9.99, "id": None}, Rejected(("missing:id",))),
+    ],
+)
+def test_a_rule_that_warns_keeps_the_row_and_is_named_in_it(changes: dict[str, Any], expected: Any) -> None:
+    assert WARNING_CONTRACT.columns[-1] == "warnings"
+    verdict = WARNING_CONTRACT.check(record(**changes), NOON, UNBOUNDED)
+    assert (verdict if isinstance(verdict, Rejected) else verdict[-1]) == expected
+
+
+def test_a_feed_whose_rules_warn_has_a_column_that_others_have_not() -> None:
+    assert "warnings" not in FEED.columns
+    assert list(WARNING.columns) == [*WARNING.fields, "warnings"]
+    of_its_own = {**DECLARED["fields"], "warnings": {"type": "string"}}
+    Feed.model_validate(DECLARED | {"fields": of_its_own, "rules": RULES})
+    with pytest.raises(ValueError, match=r"fields\.warnings: silver has a column of this name already"):
+        Feed.model_validate(DECLARED | {"fields": of_its_own, "rules": {"tax": RULES["tax"] | {"severity": "warn"}}})
+
+
 CHANGES = st.fixed_dictionaries(
     {},
     optional={
@@ -100,12 +131,13 @@ CHANGES = st.fixed_dictionaries(
 
 
 @examples(30)
-@given(st.lists(st.none() | CHANGES, max_size=8))
-def test_both_ways_evaluate_rules_alike(changes: list[dict[str, Any] | None]) -> None:
+@given(st.booleans(), st.lists(st.none() | CHANGES, max_size=8))
+def test_both_ways_evaluate_rules_alike(warns: bool, changes: list[dict[str, Any] | None]) -> None:
+    feed, contract = (WARNING, WARNING_CONTRACT) if warns else (FEED, CONTRACT)
     values = [None if one is None else record(**one) for one in changes]
-    verdicts.assert_total(FEED, CONTRACT, values, [NOON] * len(values))
-    alone = [CONTRACT.check(value, NOON, UNBOUNDED) for value in values]
-    assert alone == CONTRACT.check_each(values, [NOON] * len(values), [UNBOUNDED] * len(values))
+    verdicts.assert_total(feed, contract, values, [NOON] * len(values))
+    alone = [contract.check(value, NOON, UNBOUNDED) for value in values]
+    assert alone == contract.check_each(values, [NOON] * len(values), [UNBOUNDED] * len(values))
 
 
 def test_a_feed_without_rules_keeps_its_digest() -> None:

@@ -57,7 +57,7 @@ class LateRows:
         return name(f"_due_{self.flow.sink}")
 
     def _unlike_silver(self, late: str, *, pruned: bool) -> str:
-        columns = ("partition", "offset", *self.flow.feed.fields, "kafka_ts", "topic")
+        columns = ("partition", "offset", *self.flow.feed.columns, "kafka_ts", "topic")
         # a comparison by = finds the row by a hash; what else differs may be null
         same = " AND ".join(
             f"l.{name(column)} {'=' if number < 2 else 'IS NOT DISTINCT FROM'} s.{name(column)}"
