@@ -165,8 +165,7 @@ class Feed(Frozen):
     def _window_problems(self) -> Iterator[Problem]:
         for sink, declared in self.windows.items():
             key = f"windows.{sink}"
-            if declared.key is not None:
-                yield from self._unfit(f"{key}.key", declared.key, "string")
+            yield from self._key_problems(f"{key}.key", declared.keys)
             if declared.window % declared.every or declared.every > declared.window:
                 yield f"{key}.slide", "does not divide the window"
             for column in declared.where:
@@ -174,25 +173,37 @@ class Feed(Frozen):
             if not declared.measures:
                 yield f"{key}.measures", "is empty"
             for output, measure in declared.measures.items():
-                if output in {"window_start", "window_end", declared.key}:
+                if output in {"window_start", "window_end", *declared.keys}:
                     yield f"{key}.measures.{output}", "gold has a column of this name already"
                 if measure.field is not None:
-                    wanted = "any" if measure.function == "distinct" else "number"
-                    yield from self._unfit(f"{key}.measures.{output}", measure.field, wanted)
+                    yield from self._measure_problems(f"{key}.measures.{output}", measure.field, measure.function)
                     if (field := self.fields.get(measure.field)) and (problem := field.overflow(measure.function)):
                         yield f"{key}.measures.{output}", f"{measure.field} {problem}"
 
     def _session_problems(self) -> Iterator[Problem]:
         for sink, session in self.sessions.items():
-            for column in session.keys:
-                yield from self._unfit(f"sessions.{sink}.keys", column, "string")
+            if not session.keys:
+                yield f"sessions.{sink}.keys", "is empty"
+            yield from self._key_problems(f"sessions.{sink}.keys", session.keys)
             for column in session.ends:
                 yield from self._unfit(f"sessions.{sink}.ends.{column}", column, "string")
-            for part, columns in (("keys", session.keys), ("ends", tuple(session.ends))):
-                if not columns or len({*columns}) < len(columns):
-                    yield f"sessions.{sink}.{part}", "lists columns, at least one, each once"
             for column in {*session.keys} & SESSION_COLUMNS:
                 yield f"sessions.{sink}.keys", f"gold has a column {column} already"
+
+    def _key_problems(self, key: str, columns: tuple[str, ...]) -> Iterator[Problem]:
+        if len({*columns}) < len(columns):
+            yield key, "names a column twice"
+        for column in columns:
+            yield from self._unfit(key, column, "any")
+            if (field := self.fields.get(column)) and not field.tells_apart:
+                yield key, f"{column} is of type {field.type}, which is not one value"
+
+    def _measure_problems(self, key: str, column: str, function: str) -> Iterator[Problem]:
+        field = self.fields.get(column)
+        if function not in {"min", "max"} or field is None:
+            yield from self._unfit(key, column, "any" if function == "distinct" else "number")
+        elif not field.has_order:
+            yield key, f"{column} is a {field.type}, which has no {function}"
 
     def _output_problems(self) -> Iterator[Problem]:
         taken = set(_OWN_FOLDERS)

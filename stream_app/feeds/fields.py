@@ -160,6 +160,16 @@ class Field(Frozen):
         """Whether the column holds numbers, which a range and the measures ask for."""
         return self.type.partition("(")[0] in _NUMBERS
 
+    @property
+    def tells_apart(self) -> bool:
+        """Whether rows can be counted by it: it has one value, and that has one form."""
+        return not self.is_nested and self.type != "json"
+
+    @property
+    def has_order(self) -> bool:
+        """Whether one of two values is the least, which is so for numbers, times and texts."""
+        return self.is_number or self.type in {"string", "uuid", "date", "timestamp"}
+
     def spelled(self) -> dict[str, object]:
         """Return the declaration for digests that are kept on disk.
 

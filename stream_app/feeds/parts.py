@@ -92,8 +92,8 @@ class Measure(Frozen):
 class Window(Frozen):
     """Windows of event time, tumbling or with `slide` sliding, by key if there is one; a sink of gold."""
 
-    key: str | None = None
-    """The string column to count by."""
+    key: ColumnName | tuple[ColumnName, ...] | None = None
+    """The column to count by, or several. A row without a value counts by itself."""
     window: Duration
     """The length of a window."""
     slide: Duration | None = None
@@ -112,8 +112,8 @@ class Window(Frozen):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The key's column, if any."""
-        return (self.key,) if self.key else ()
+        """The columns of the key, if any."""
+        return (self.key,) if isinstance(self.key, str) else self.key or ()
 
     @property
     def columns(self) -> frozenset[str]:
@@ -127,12 +127,12 @@ SESSION_COLUMNS = frozenset({"session_start", "session_end", "duration_seconds",
 
 
 class Session(Frozen):
-    """Records that share `keys`, to one that matches `ends` or a pause longer than `gap`; a sink of gold."""
+    """Records that share `keys`, to a pause longer than `gap`, or to one that matches `ends`; a sink of gold."""
 
     keys: tuple[ColumnName, ...]
-    """The string columns that the records of a session share."""
-    ends: dict[ColumnName, str]
-    """Column -> the value by which a record ends its session; of several columns all must match."""
+    """The columns that the records of a session share."""
+    ends: dict[ColumnName, str] = {}
+    """Column -> the value by which a record ends its session; of several columns all must match. Optional."""
     gap: Duration
     """The longest pause within a session."""
     watermark: Duration

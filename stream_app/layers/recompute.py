@@ -12,11 +12,11 @@ from stream_app.feeds.sql import name, names, text
 def sessions(session: Session, time: str, rows: str, watermark_ms: float) -> str:
     """The SQL for the sessions of a view's rows that are final at that watermark, with layers/sessions.py's columns."""
     keys, gap, time = names(session.keys), session.gap.total_seconds() * 1_000_000, name(time)
-    ends = " AND ".join(f"{name(column)} = {text(value)}" for column, value in session.ends.items())
+    matches = " AND ".join(f"{name(column)} = {text(value)}" for column, value in session.ends.items()) or "false"
     return (
         # records of one time are one step on the line of their keys
-        f"WITH _steps AS (SELECT {keys}, {time} AS _time, count(*) AS _events, bool_or({ends}) AS _ended "
-        f"FROM {rows} GROUP BY ALL), "
+        f"WITH _steps AS (SELECT {keys}, {time} AS _time, count(*) AS _events, "
+        f"bool_or(coalesce({matches}, false)) AS _ended FROM {rows} GROUP BY ALL), "
         "_begun AS (SELECT *, coalesce(lag(_ended) OVER _line "
         f"OR epoch_us(_time) - epoch_us(lag(_time) OVER _line) > {gap}, true) AS _begins "
         f"FROM _steps WINDOW _line AS (PARTITION BY {keys} ORDER BY _time)), "
@@ -68,7 +68,7 @@ def differing_windows(feed: Feed, declared: Window, actual: str, expected: str, 
     differ = " OR ".join(_differs(feed, column, measure) for column, measure in declared.measures.items())
     return (
         f"SELECT {', '.join(f'coalesce(_a.{key}, _e.{key}) AS {key}' for key in map(name, keys))} FROM {actual} _a "
-        f"FULL JOIN {expected} _e ON {' AND '.join(f'_a.{key} = _e.{key}' for key in joined)} "
+        f"FULL JOIN {expected} _e ON {' AND '.join(f'_a.{key} IS NOT DISTINCT FROM _e.{key}' for key in joined)} "
         f"WHERE _a.window_start IS NULL OR _e.window_start IS NULL OR {differ}"
     )
 

@@ -1,6 +1,6 @@
 """The state of sessions: what the records of the same keys add up to, from the first one to an end or a long pause.
 
-On the time line of its keys a session goes on until a record that matches `ends`, or until a pause longer than `gap`.
+On the time line of its keys a session goes on until a pause longer than `gap`, or until a record that matches `ends`.
 It is final when the watermark (the newest event time less `watermark`) has reached its end, or `gap` after its last
 record: what comes after that can no longer belong to it, because records at or behind the watermark are dropped. So
 the sessions are a function of the records that were not dropped, whatever their order and their batches; sinks/late.py
@@ -27,8 +27,9 @@ from pyspark.sql.streaming.stateful_processor import (
     StatefulProcessorHandle,
     TimerValues,
 )
-from pyspark.sql.types import BooleanType, LongType, StringType, StructField, StructType
+from pyspark.sql.types import BooleanType, LongType, StructField, StructType
 
+from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Session
 from stream_app.layers.runs import ChunksInState, Record, Run, Runs, from_bytes, to_bytes
@@ -139,13 +140,14 @@ def sessions(rows: DataFrame, feed: Feed, declared: Session, *, fresh: bool) -> 
     more came.
     """
     time = feed.event_time.field
-    matches = (F.col(column) == value for column, value in declared.ends.items())
+    matches = [F.col(column) == value for column, value in declared.ends.items()] or [F.lit(False)]
     records = rows.withWatermark(time, f"{declared.watermark.total_seconds()} seconds").select(
         *declared.keys, F.col(time).alias(_TIME), reduce(and_, matches).alias(_ENDS)
     )
+    keys = [schema.fields(feed)[key] for key in declared.keys]
     numbers = [StructField(name, LongType()) for name in (_FIRST, _LAST, _EVENTS)]
     flags = [StructField(name, BooleanType()) for name in (_ENDED, _FINAL)]
-    found = StructType([*(StructField(key, StringType()) for key in declared.keys), *numbers, *flags])
+    found = StructType([*keys, *numbers, *flags])
     processor = _Sessions(declared.keys, declared.gap // _MICROSECOND, fresh)
     mode = "Update" if fresh else "Append"
     return (

@@ -59,7 +59,7 @@ class Windows(Kind):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The key's column, if there is one."""
+        """The columns of the key, if there is one."""
         return self.declared.keys
 
     @property
@@ -69,7 +69,7 @@ class Windows(Kind):
 
     @property
     def columns(self) -> StructType:
-        """window_start, window_end, the key, the measures in the order of the feed file."""
+        """window_start, window_end, the keys, the measures in the order of the feed file."""
         times = [StructField(bound, TimestampType()) for bound in _BOUNDS]
         keys = [schema.fields(self.feed)[key] for key in self.keys]
         measures = [StructField(one, _type(self.feed, measure)) for one, measure in self.declared.measures.items()]

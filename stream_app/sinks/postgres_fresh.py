@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, LiteralString, cast
+from typing import ClassVar, LiteralString
 
 import pyarrow as pa
 from psycopg import sql
@@ -90,7 +90,7 @@ class FreshRows:
         alike = False
         with connection.cursor().copy(sql.SQL("COPY _incoming ({}) FROM STDIN").format(columns)) as copy:
             for row in rows:
-                keys = [cast("str | None", row[place]) for place in places]
+                keys = [row[place] for place in places]
                 alike = alike or looks_alike(keys)
                 copy.write_row([*map(storable, row), digest(keys)])
         return alike

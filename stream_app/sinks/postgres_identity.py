@@ -34,12 +34,15 @@ _UNIQUE_BY: LiteralString = (
 )
 
 
-def digest(keys: Iterable[str | None]) -> bytes:
-    """Return what identifies these keys: each with its length before it, so that none runs into the next."""
+def digest(keys: Iterable[object]) -> bytes:
+    """Return what identifies these keys: each with its length before it, so that none runs into the next.
+
+    A key is what a task reads of its column: all values of one column have one form.
+    """
     whole = sha256()
     for key in keys:
-        text = b"" if key is None else key.encode()
-        whole.update(_LENGTH.pack(-1 if key is None else len(text)) + text)
+        content = b"" if key is None else key if isinstance(key, bytes) else str(key).encode()
+        whole.update(_LENGTH.pack(-1 if key is None else len(content)) + content)
     return whole.digest()
 
 
@@ -48,9 +51,9 @@ def storable(value: object) -> object:
     return value.replace("\0", REPLACEMENT) if isinstance(value, str) else value
 
 
-def looks_alike(keys: Iterable[str | None]) -> bool:
+def looks_alike(keys: Iterable[object]) -> bool:
     """Return whether other keys may look the same in the table."""
-    return any(key is not None and ("\0" in key or REPLACEMENT in key) for key in keys)
+    return any(isinstance(key, str) and ("\0" in key or REPLACEMENT in key) for key in keys)
 
 
 @dataclass(frozen=True)

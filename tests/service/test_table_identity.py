@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
 from hashlib import md5
 from pathlib import Path
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import duckdb
 import psycopg
@@ -137,6 +139,53 @@ def test_sessions_make_way_for_those_of_their_own_keys_alone(settings: Settings,
     found = database.query("SELECT session_id, user_id, events, final FROM user_sessions ORDER BY session_end, 1, 2")
     untouched = [(*map(shown, keys), 2, False) for keys in KEYS[1::2]]
     assert found == untouched + sorted((*map(shown, keys), 3, True) for keys in KEYS[::2])
+
+
+ANY: dict[str, tuple[str, list[Any]]] = {
+    "flag": ("boolean", [True, False]),
+    "large": ("long", [0, -(2**63)]),
+    "price": ("decimal(9,2)", [Decimal("0.10"), Decimal("9999999.99")]),
+    "day": ("date", [date(1969, 12, 31), date(2026, 11, 27)]),
+    "moment": ("timestamp", [at(0.5), at(-1e9)]),
+    "raw": ("binary", [b"", b"\0\xff"]),
+    "word": ("string", ["a", "\0", None]),
+}
+BY_ANY = {
+    "name": "keyed",
+    "topic": "keyed",
+    "fields": {"at": {"type": "timestamp"}, "id": {"type": "string"}}
+    | {name: {"type": kind, "required": name != "word"} for name, (kind, _) in ANY.items()},
+    "event_time": {"field": "at", "lateness": "1 hour", "future_tolerance": "1 hour"},
+    "dedupe": {"key": "id", "within": "1 hour"},
+    "windows": {
+        "counts": {
+            "key": list(ANY),
+            "window": "1 minute",
+            "watermark": "1 minute",
+            "measures": {"n": "count", "last_word": "max(word)"},
+        }
+    },
+    "sinks": {"postgres_counts": {"of": "counts", "to": "postgres", "table": "counts"}},
+}
+
+
+@pytest.mark.proves("PostgreSQL has each batch exactly once")
+def test_windows_are_told_apart_by_keys_of_any_type(settings: Settings, database: Database) -> None:
+    flow = bound(settings.output_path, "counts", Feed.model_validate(BY_ANY))
+    columns = flow.kind.columns
+    prepare(flow, settings, columns)
+    keys = [
+        tuple(value if name == changed else found[0] for name, (_, found) in ANY.items())
+        for changed, (_, values) in ANY.items()
+        for value in values[1:]
+    ]
+    keys.append(tuple(found[0] for _, found in ANY.values()))
+    for batch, n in enumerate((1, 2)):
+        rows = [(at(0), at(60), *key, n, "\0") for key in keys]
+        write(flow, database, batch, columns.names, rows)
+    found = database.query("SELECT flag, large, price, day, moment, raw, word, n, last_word FROM counts")
+    stored = [(*key[:-1], shown(key[-1]) if key[-1] else None, 2, "\ufffd") for key in keys]
+    assert sorted(map(str, found)) == sorted(map(str, stored))
 
 
 def test_the_digest_is_the_same_in_sql(database: Database) -> None:

@@ -221,7 +221,19 @@ MISTAKES = {
     ),
     "undeclared dedupe key": ('key = "txn_id"', 'key = "id"', 'dedupe.key: "id" is not a declared field'),
     "undeclared gold key": ('key = "card_id"', 'key = "id"', 'windows.gold.key: "id" is not a declared field'),
-    "gold key is a number": ('key = "card_id"', 'key = "lat"', "windows.gold.key: lat is a double, not a string"),
+    "gold key twice": ('key = "card_id"', 'key = ["city", "city"]', "windows.gold.key: names a column twice"),
+    "gold key is an array": (
+        "[event_time]",
+        '[fields.tags]\ntype = "array"\nelement = { type = "string" }\n[windows.by_tags]\nkey = ["city", "tags"]\n'
+        'window = "1 minute"\nwatermark = "1 minute"\nmeasures = { n = "count" }\n[event_time]',
+        "windows.by_tags.key: tags is of type array, which is not one value",
+    ),
+    "least of a switch": (
+        "[event_time]",
+        '[fields.flag]\ntype = "boolean"\n[windows.by_city]\nwindow = "1 minute"\nwatermark = "1 minute"\n'
+        'measures = { least = "min(flag)" }\n[event_time]',
+        "windows.by_city.measures.least: flag is a boolean, which has no min",
+    ),
     "no measure": (TRANSACTIONS[TRANSACTIONS.index("txn_count") :], "", "windows.gold.measures: is empty"),
     "unknown function": (
         '"count"',
@@ -268,10 +280,12 @@ MISTAKES = {
         "windows.gold.measures.window_end: gold has a column of",
     ),
     "measure in capitals": ("txn_count =", "Count =", "windows.gold.measures.Count: String should match pattern"),
-    "session by a number": ("[dedupe]", session(keys='["lat"]'), "sessions.s.keys: lat is a double, not a string"),
-    "session by nothing": ("[dedupe]", session(keys="[]"), "sessions.s.keys: lists columns, at least one"),
-    "session by one column twice": ("[dedupe]", session(keys='["city", "city"]'), "sessions.s.keys: lists columns, at"),
-    "session without an end": ("[dedupe]", session(ends="{}"), "sessions.s.ends: lists columns, at least one"),
+    "session by nothing": ("[dedupe]", session(keys="[]"), "sessions.s.keys: is empty"),
+    "session by one column twice": (
+        "[dedupe]",
+        session(keys='["city", "city"]'),
+        "sessions.s.keys: names a column",
+    ),
     "session's end is undeclared": (
         "[dedupe]",
         session(ends='{ x = "y" }'),

@@ -6,7 +6,7 @@ late rows as `_late_<sink>`. Feeds name their sinks and columns, and no name of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import duckdb
@@ -41,7 +41,7 @@ class Derived:
         actual, due, late = (name(f"_{what}_{sink}") for what in ("actual", "due", "late"))
         expected = stateful.expected(due, late, watermark_ms)
         if is_copied:  # keys with a NUL look like others there, and are rows of their own all the same
-            own = ", ".join(f"{keys} AS {key}" for key, keys in _as_stored(stateful.keys))
+            own = ", ".join(f"{stored} AS {column}" for column, stored in _as_stored(flow.kind.sql_columns))
             expected = f"SELECT * REPLACE ({own}) FROM ({expected})" if own else expected
         else:
             twice = f"SELECT {names(stateful.identity)} FROM {actual} GROUP BY ALL HAVING count(*) > 1"
@@ -129,6 +129,7 @@ class Derived:
         return int(self.database.sql(sql).fetchall()[0][0])
 
 
-def _as_stored(keys: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each key, and as PostgreSQL holds it (sinks/postgres_identity.py)."""
-    yield from ((name(key), f"replace({name(key)}, chr(0), chr(65533))") for key in keys)
+def _as_stored(columns: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield each column of texts, and as PostgreSQL holds it (sinks/postgres_identity.py)."""
+    texts = (name(column) for column, kind in columns.items() if kind == "VARCHAR")
+    yield from ((text, f"replace({text}, chr(0), chr(65533))") for text in texts)
