@@ -65,10 +65,10 @@ def inspect_input(
     flow: Flow, read: int, files: Sequence[BatchFile], end: int, *, fail_on_data_loss: bool
 ) -> Iterator[Refusal | Notice]:
     """Yield where a file is missing that the flow reads after batch `read`, up to `end` if that is planned."""
-    if read < 0 and (gone := lineage.before(files)) is not None:
-        sentence = f"{flow.name} begins with what is left: files up to batch {gone} were deleted before it"
+    before, lost = lineage.gaps(read, files, end)
+    if before is not None:
+        sentence = f"{flow.name} begins with what is left: files up to batch {before} were deleted before it"
         yield Notice(flow.name, sentence)
-    lost = lineage.missing(read, files, end)
     if lost is None or flow.upstream is None:
         return
     problem = f"{flow.upstream.layout.output} has lost the file of batch {lost}, which {flow.name} has not read"

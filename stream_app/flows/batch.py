@@ -40,9 +40,6 @@ def planned(flow: Flow, batch_id: int) -> Batch:
     """
     plan, start = flow.checkpoint.planned(batch_id), flow.start(batch_id)
     late_ms = flow.checkpoint.planned(batch_id - 1).watermark_ms if batch_id else 0
-    inputs = replayed = tuple[BatchFile, ...]()
-    if flow.upstream:
-        first, last = in_layer(start), in_layer(plan.end)
-        inputs = tuple(flow.upstream.files(first.batch, last.batch))
-        replayed = tuple(flow.ledger(first.replay, last.replay))
-    return Batch(batch_id, plan.time_ms, plan.watermark_ms, late_ms, start, plan.end, inputs, replayed)
+    inputs, replayed = flow.inputs(in_layer(start), in_layer(plan.end)) if flow.upstream else ((), ())
+    times = (plan.time_ms, plan.watermark_ms, late_ms)
+    return Batch(batch_id, *times, start, plan.end, tuple(inputs), tuple(replayed))

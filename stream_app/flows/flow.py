@@ -135,10 +135,14 @@ class Flow:
             return self.checkpoint.planned(batch_id - 1).end
         return LayerOffset() if self.upstream else self.checkpoint.first_offsets()
 
-    def ledger(self, after: int = -1, up_to: float = math.inf) -> list[BatchFile]:
-        """The files of replayed records that silver's query reads after the one and up to the other."""
-        is_read = self.derives and self.kind.takes_replayed
-        return batch_files(self.layout.replay, REPLAY, after, up_to) if is_read else []
+    def inputs(self, start: LayerOffset, end: LayerOffset) -> tuple[list[BatchFile], list[BatchFile]]:
+        """Return the files that the query reads between two offsets: of the layer before, and of replayed records."""
+        replayed, taken = list[BatchFile](), list[BatchFile]()
+        if self.derives and self.kind.takes_replayed:
+            replayed = batch_files(self.layout.replay, REPLAY, start.replay, end.replay)
+        if self.upstream:
+            taken = self.upstream.files(start.batch, end.batch)
+        return taken, replayed
 
     def taken_up_to(self) -> int:
         """The newest batch of the layer before that the query has committed; -1 before the first, and for bronze."""

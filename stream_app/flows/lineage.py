@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import BatchFile, batch_files, parse, replace_text
@@ -44,22 +45,33 @@ def link(flow: Flow) -> dict[bytes, bytes]:
     return {**signature(flow), _FOLLOWS: str(last.last if last else -1).encode()}
 
 
-def missing(read: int, files: Sequence[BatchFile], end: int) -> int | None:
-    """The first batch whose file has gone from those after batch `read`, of which `end` is planned to be read.
+class Gaps(NamedTuple):
+    """Which files are missing of those that a reader takes next."""
 
-    None if all are there. Who has read nothing (-1) begins with what there is (`before`). Files that were written
-    without a link do not tell.
+    before: int | None
+    """The newest batch before the first file that had one, for a reader that has read nothing: it does without."""
+    missing: int | None
+    """The first batch whose file the reader cannot do without."""
+
+
+def gaps(read: int, files: Sequence[BatchFile], end: int) -> Gaps:
+    """Return what is missing of the files after batch `read`, of which those up to batch `end` are planned to be read.
+
+    A reader that has read nothing (-1) begins with the files that there are. Files that were written without a link do
+    not tell.
     """
+    links = [_follows(file) for file in files]
+    before = links[0] if read < 0 and links and links[0] >= 0 else None
     last = read if read >= 0 or not files else files[0].first - 1
-    for file in files:
-        if (follows := _follows(file)) > last:
-            return follows
+    for file, follows in zip(files, links, strict=True):
+        if follows > last:
+            return Gaps(before, follows)
         last = file.last
-    return None if end <= read or any(file.last == end for file in files) else end
+    return Gaps(before, None if end <= read or any(file.last == end for file in files) else end)
 
 
-def before(files: Sequence[BatchFile]) -> int | None:
-    """The batch before the first file, if that had one: RETENTION=prune deletes the oldest, or somebody did."""
+def _before(files: Sequence[BatchFile]) -> int | None:
+    """Return the batch before the first file, if that had one: RETENTION=prune deletes the oldest, or somebody did."""
     return next((batch for file in files[:1] if (batch := _follows(file)) >= 0), None)
 
 
@@ -87,7 +99,7 @@ def lost(flow: Flow) -> Iterator[int]:
     last = gone(flow)
     files = flow.files(last)
     if last < 0 and files:
-        if QUERY in said(files[0].path) and (first := before(files)) is not None:
+        if QUERY in said(files[0].path) and (first := _before(files)) is not None:
             yield first
         last = files[0].first - 1
     for file in files:

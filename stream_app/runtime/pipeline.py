@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from stream_app import logs
 from stream_app.admission import reset_journal
 from stream_app.admission.admit import Admission
 from stream_app.flows.batch import planned
 from stream_app.flows.flow import Flow
-from stream_app.observe.hints import Hints
+from stream_app.observe.samples import Samples
 from stream_app.settings import Settings
 from stream_app.sinks.protocol import Report, Tools, Writer, check_settings, rows_of, sink_of
 from stream_app.sources.layer import read_layer
@@ -25,7 +21,6 @@ from stream_app.sources.topic import read_topic
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.offsets import in_layer
 
-_PREVIEW_ROWS = 5
 # Followers look at once again: their source waits for a file (sources/layer_reader.py).
 _FOLLOW_INTERVAL = "0 seconds"
 
@@ -39,7 +34,7 @@ class Pipeline:
         self._settings = settings
         self.hadoop = Hadoop(spark)
         self._writers: dict[Flow, Writer] = {}
-        self._hints = Hints()
+        self._samples = Samples(settings.show_previews)
 
     def start(self, flow: Flow, batch_function: Callable[[DataFrame, int], None]) -> StreamingQuery:
         """Check that the flow may go on from its checkpoint, then start its query.
@@ -74,10 +69,7 @@ class Pipeline:
             self._admission.check_files(flow, read.batch, batch.inputs, end.batch)
         report = self._writers[flow].write(batch, frame)
         if report.file and flow.is_own:
-            if flow.kind.counted:
-                self._hints.give(flow.name, report.file)
-            if self._settings.show_previews and flow.kind.previewed_by:
-                _preview(flow, report.file, flow.kind.previewed_by)
+            self._samples.show(flow, report.file)
         return report
 
     def _read(self, flow: Flow) -> tuple[DataFrame, Rows | None]:
@@ -90,10 +82,3 @@ class Pipeline:
         if flow.stateful is None:  # what is done with a row, Python does alone
             return splits, rows
         return flow.stateful.transform(rows.frame(splits), fresh=not flow.is_own), None
-
-
-def _preview(flow: Flow, file: Path, time: str) -> None:
-    newest = pq.read_table(file).sort_by([(time, "descending")]).slice(0, _PREVIEW_ROWS)
-    shown = [c.cast(pa.string()) if pa.types.is_timestamp(c.type) else c for c in newest.columns]  # of any year
-    for row in pa.table(shown, newest.column_names).to_pylist():
-        logs.info(f"{flow.name} preview", **row)

@@ -44,16 +44,15 @@ def test_a_missing_file_is_named_and_none_is_where_all_are_there(
         read = data.draw(st.integers(-1, len(files) - 2))
         at, planned = files[read].last if read >= 0 else -1, data.draw(st.integers(read, len(files) - 1))
         end = files[planned].last if planned >= 0 else -1
-        assert lineage.missing(at, files[read + 1 :], end) is None
+        assert lineage.gaps(at, files[read + 1 :], end) == (None, None)
         gone = data.draw(st.integers(read + 1, len(files) - 1))
         rest = files[read + 1 : gone] + files[gone + 1 :]
         # of the newest, last_file tells, and a batch that was to read it
         is_noticed = gone < len(files) - 1 or gone == planned
         if read < 0 and gone == 0 and gone != planned:  # who has read nothing begins with what there is
-            assert (lineage.missing(at, rest, end), lineage.before(rest)) == (None, files[0].last)
+            assert lineage.gaps(at, rest, end) == (files[0].last, None)
         else:
-            assert lineage.missing(at, rest, end) == (files[gone].last if is_noticed else None)
-        assert lineage.before(files) is None
+            assert lineage.gaps(at, rest, end).missing == (files[gone].last if is_noticed else None)
         assert lineage.last_file(silver) == files[-1]
 
 
@@ -63,6 +62,5 @@ def test_a_file_without_a_link_and_a_damaged_one_are_left_to_their_reader(feed: 
     files = [linked(gold, batch) for batch in (0, 3, 4)]
     pq.write_table(pa.table({"n": [1]}), files[1].path)
     files[2].path.write_bytes(b"PAR1")
-    assert lineage.missing(-1, files[1:], 4) is None
-    assert lineage.before(files[1:]) is None
+    assert lineage.gaps(-1, files[1:], 4) == (None, None)
     assert lineage.stranger(gold, None) is None
