@@ -47,7 +47,7 @@ range = [-60, 60]
 check = "celsius::INTEGER <> 13"
 
 [rules.not_hot]
-check = "celsius < 35 AND \"at\" > '2026-01-01'"
+check = "celsius < 35 AND sensor LIKE 's%'"
 severity = "warn"
 
 [event_time]
