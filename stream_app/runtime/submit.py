@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
@@ -24,8 +23,8 @@ def is_submitted() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def become_spark_submit(settings: Settings, arguments: Sequence[str] = ()) -> NoReturn:
-    """Replace this process by spark-submit, which runs this program with those arguments.
+def become_spark_submit(settings: Settings) -> NoReturn:
+    """Replace this process by spark-submit, which runs this program again.
 
     The pid stays, so whoever started it signals spark-submit itself. Raises ConfigError where Java, pyspark or the
     jars are missing.
@@ -60,7 +59,7 @@ def become_spark_submit(settings: Settings, arguments: Sequence[str] = ()) -> No
         *("--driver-memory", settings.spark_driver_memory),
         *options,
         *("--conf", f"spark.sql.shuffle.partitions={settings.spark_sql_shuffle_partitions}"),
-        *(str(_PROGRAM), *arguments),
+        str(_PROGRAM),
     ]
     environment = os.environ | _environment(settings, home, in_process=in_process)
     os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted

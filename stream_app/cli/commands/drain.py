@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
 
-from stream_app.cli import service
+from stream_app.cli.chosen import chosen
 from stream_app.cli.command import Command, feed_option, format_option
 from stream_app.cli.commands.status import show
 from stream_app.flows.flow import Flow
 from stream_app.observe import status_file
 from stream_app.observe.monitor import State
 from stream_app.ops.status import status
-from stream_app.settings import AVAILABLE_NOW, Settings
+from stream_app.settings import AVAILABLE_NOW
 
 _STOPPED = 1
 
@@ -23,14 +27,23 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    def adapt(settings: Settings) -> Settings:
-        feeds = {"feeds": (options.feed,)} if options.feed else {}
-        return settings.model_copy(update={"trigger_interval": AVAILABLE_NOW, **feeds})
+    with chosen(options) as (_, flows):
+        feeds = dict.fromkeys(flow.feed.name for flow in flows)
+        return _serve(feeds) or _verdict(flows, options.format)
 
-    def ended(flows: Sequence[Flow]) -> int:
-        return _verdict(flows, options.format)
 
-    return service.run(("drain", f"--feed={options.feed}", f"--format={options.format}"), adapt, ended)
+def _serve(feeds: Iterable[str]) -> int:
+    """Run the service until it has read all, and return its exit code; what it prints goes to stderr.
+
+    It is a process of its own, as spark-submit writes all that it prints to stdout, which is for the verdict.
+    """
+    settings = {"TRIGGER_INTERVAL": AVAILABLE_NOW, "FEEDS": ",".join(feeds)}
+    command = [sys.executable, "-m", "stream_app"]
+    with subprocess.Popen(command, env=os.environ | settings, stdout=sys.stderr.fileno()) as service:
+        for one in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(one, lambda number, _: service.send_signal(number))
+        code = service.wait()
+    return code if code >= 0 else 128 - code
 
 
 def _verdict(flows: Sequence[Flow], kind: str) -> int:
