@@ -32,7 +32,10 @@ class Places:
         return self.data / "run"
 
     def pid(self, name: str) -> Path:
-        """The file with the pid that stops the process when it is signalled; it goes when the process does."""
+        """Return the path of the process's pid file, which goes when the process does.
+
+        A signal to that pid stops the process.
+        """
         return self.run / f"{name}.pid"
 
     def pid_of(self, name: str) -> str:
@@ -43,7 +46,7 @@ class Places:
             return "?"  # it is just starting, or ending
 
     def log(self, name: str) -> Path:
-        """The log of a process, or of set-up."""
+        """Return the path of the log of a process, or of set-up."""
         return self.data / "logs" / f"{name}.log"
 
     def make(self) -> None:

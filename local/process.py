@@ -160,12 +160,15 @@ class Child:
 
 
 def lock_path(places: Places, name: str) -> Path:
-    """The lock that the one process of this name holds."""
+    """Return the path of the lock that the one process of this name holds."""
     return places.run / f"{name}.lock"
 
 
 def _die_with_parent(by: signal.Signals) -> Callable[[], None] | None:
-    """What a child calls before it becomes its program: it will be told to stop when we are kill -9ed."""
+    """Return what a child calls before it becomes its program; None without libc.
+
+    The child will be told to stop when we are kill -9ed.
+    """
     libc, parent = _LIBC, os.getpid()
     if libc is None:
         return None

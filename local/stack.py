@@ -39,7 +39,7 @@ class Stack:
     places: Places
 
     def broker(self) -> Broker:
-        """The broker where KAFKA_BOOTSTRAP_SERVERS says. Raises ConfigError where it cannot be there."""
+        """Return the broker where KAFKA_BOOTSTRAP_SERVERS says. Raises ConfigError where it cannot be there."""
         broker.refuse_another(self.places)
         port = self._asked_port()
         if port is None:
@@ -52,7 +52,7 @@ class Stack:
         return self._broker_at(port)
 
     def broker_if_needed(self) -> Broker | None:
-        """A broker on a port that is free; None where KAFKA_BOOTSTRAP_SERVERS names one that is there already."""
+        """Return a broker on a free port; None where KAFKA_BOOTSTRAP_SERVERS names one that is there already."""
         port = self._asked_port()
         if port is None or (self._names_address and not ports.is_free(port)):
             say("broker", f"none is started: KAFKA_BOOTSTRAP_SERVERS names {self.settings.kafka_bootstrap_servers}")
@@ -64,14 +64,17 @@ class Stack:
         return self._broker_at(free)
 
     def postgres(self) -> Postgres:
-        """A PostgreSQL. Raises ConfigError where DATABASE_URL names another one."""
+        """Return a PostgreSQL. Raises ConfigError where DATABASE_URL names another one."""
         if self.settings.database_url.get_secret_value():
             problem = "DATABASE_URL: names the database already; unset it to run one here"
             raise ConfigError(problem)
         return Postgres(self.places)
 
     def postgres_if_needed(self) -> Postgres | None:
-        """A PostgreSQL; None where no feed has a table, DATABASE_URL names one, or one runs here already."""
+        """Return a PostgreSQL; None where none is to be started.
+
+        That is where no feed has a table, DATABASE_URL names one, or one runs here already.
+        """
         if not needs_database(self.feeds):
             return None
         if self.database_url():
@@ -81,21 +84,28 @@ class Stack:
         return Postgres(self.places)
 
     def app(self, address: str, database_url: str) -> Child:
-        """The streaming service; its pid becomes spark-submit's."""
+        """Return the streaming service; its pid becomes spark-submit's."""
         when_done = WhenDone.ALL_IS_DONE if self.settings.drains else WhenDone.TROUBLE
         argv = [sys.executable, "-m", "stream_app"]
         environment = {"KAFKA_BOOTSTRAP_SERVERS": address, "DATABASE_URL": database_url}
         return Child("app", argv, self.places, _APP_PATIENCE_SECONDS, environment, when_done)
 
     def app_alone(self) -> list[Child]:
-        """The service for a terminal of its own, with its database where it needs one and there is none."""
+        """Return the service for a terminal of its own.
+
+        Its database comes first, where it needs one and there is none.
+        """
         started = self.postgres_if_needed()
         app = self.app(self.address(), started.url if started else self.database_url())
         app.when_done = WhenDone.ALL_IS_DONE
         return [*filter(None, [started]), app]
 
     def producers(self, address: str) -> list[Child]:
-        """A producer for each feed that has test traffic: `produce` where FEEDS names one, else `produce-<feed>`."""
+        """Return a producer for each feed that has test traffic.
+
+        Its name is `produce` where FEEDS names one feed, else `produce-<feed>`. Raises ConfigError where KAFKA_TOPIC
+        names one topic for several feeds.
+        """
         if self.topic_of_producer and len(self.feeds) > 1:
             problem = f"KAFKA_TOPIC: {self.topic_of_producer} cannot be the topic of {len(self.feeds)} feeds; unset it"
             raise ConfigError(problem)

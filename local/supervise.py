@@ -23,7 +23,7 @@ class View(Protocol):
     """How many last lines of a program to show when it dies; 0 where they were shown already."""
 
     def look(self) -> None:
-        """Called several times a second."""
+        """Show what is new; this is called several times a second."""
 
 
 class _Follow:

@@ -97,7 +97,10 @@ class Settings(ConnectionSettings):
         return self
 
     def shares(self, late: float) -> Shares:
-        """The shares of all faults. `late` is the feed's own, for want of LATE_SHARE; it yields to the others."""
+        """Return the shares of all faults.
+
+        `late` is the feed's own share, for want of LATE_SHARE. It yields to the other shares.
+        """
         room = 1 - self.bad_share - self.future_share - self.repeat_share
         late = min(late, room) if self.late_share is None else self.late_share
         return Shares(self.bad_share, late, self.future_share, self.repeat_share)

@@ -23,7 +23,10 @@ def reach(flow: str, point: str, batch: int | None = None) -> None:
 
 
 def _jvm() -> int:
-    """The parent of the driver; the daemon of a worker stands in between."""
+    """Return the pid of the driver's JVM.
+
+    It is our parent, or in a worker the parent of the daemon that started us.
+    """
     parent = os.getppid()
     state = Path(f"/proc/{parent}/stat").read_text()
     return parent if "(java)" in state else int(state.rpartition(")")[2].split()[1])

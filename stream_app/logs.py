@@ -53,7 +53,7 @@ def info(message: str, /, **fields: object) -> None:
 
 
 def error(message: str, /, **fields: object) -> None:
-    """What the service ends with."""
+    """Log what the service ends with."""
     _log.error(message, extra={"fields": fields})
 
 

@@ -82,7 +82,11 @@ def inspect(bronze: Flow, begun: Collection[str] = ()) -> Iterator[Finding]:
 
 
 def begun_anew_with(flow: Flow) -> tuple[Flow, ...]:
-    """The flow, all that follow it, and the other half of its verdict with what follows that, where they must agree."""
+    """Return the flows that begin again with this one, itself first.
+
+    All that follow it do. The other half of its verdict does, too, if it has ever judged by other rules, with all that
+    follow it. Both halves must agree.
+    """
     today = _version(flow.feed)
     others = halves_of(flow.upstream) if flow.upstream and flow.is_own and flow.kind.judges else []
     along = [other for other in others if other != flow and _has_judged_otherwise(other, today)]
@@ -90,7 +94,10 @@ def begun_anew_with(flow: Flow) -> tuple[Flow, ...]:
 
 
 def judged_by_others(bronze: Flow) -> float:
-    """The newest batch of bronze that other rules than the feed's may have judged; -1 if none was."""
+    """Return the newest batch of bronze that other rules than the feed's may have judged.
+
+    It is -1 if none was, and infinity where that is not known.
+    """
     newest, feed = -1.0, bronze.feed
     for flow in halves_of(bronze):
         versions, noted = _versions(flow), flow.layout.judged_before
@@ -141,7 +148,10 @@ def _batch(path: Path) -> float:
 
 
 def _judged(flow: Flow) -> int:
-    """The newest batch of bronze whose verdict stands: of a batch that died before its commit, the file may."""
+    """Return the newest batch of bronze whose verdict counts; -1 before the first.
+
+    A batch that died before its commit counts if its file is there.
+    """
     planned, committed = flow.checkpoint.last_planned(), flow.checkpoint.last_committed()
     if planned and flow.files_of(planned.batch_id):
         return in_layer(planned.end).batch

@@ -32,7 +32,7 @@ class Position:
 
 
 def before(flow: Flow, batch_id: int) -> dict[int, Position]:
-    """What bronze had read of each partition before the batch, as far as that is known."""
+    """Return what bronze had read of each partition before the batch, as far as that is known."""
     return _read(flow).get(batch_id - 1, {})
 
 
@@ -61,7 +61,7 @@ def assigned(topic: str, partition: int, start: int, read: Position | None) -> T
 
 
 def problem(topic: str, partition: int, start: int, diverged: int) -> str:
-    """The line that tells of a log that became another one."""
+    """Return the line that tells of a log that became another one."""
     return (
         f"topic {topic}, partition {partition}: was read up to offset {start}, but an unclean leader election has "
         f"cut the log at offset {diverged}: offsets {diverged} to {start} are other records now, or none"

@@ -92,7 +92,10 @@ _UNITS = tuple(Decimal((0, (1,), -scale)) for scale in range(39))
 
 
 def decimal_of(text: str, precision: int, scale: int) -> Decimal | None:
-    """The decimal(precision, scale) that a JSON number equals; None if there is none, or text is no number."""
+    """Return the decimal(precision, scale) that equals a JSON number; None if none does.
+
+    None is also for a text that is no number.
+    """
     match = _NUMBER.fullmatch(text)
     if match is None:
         return None

@@ -21,7 +21,7 @@ def _text(pattern: re.Pattern[str], example: str) -> WithJsonSchema:
 
 
 def quoted(value: object) -> str:
-    """A value as TOML writes it, on one line whatever it holds."""
+    """Return a value as TOML writes it, on one line whatever it holds."""
     return json.dumps(value, default=str)
 
 

@@ -113,7 +113,7 @@ class Flow:
         return Checkpoint(self.layout.checkpoint)
 
     def with_downstream(self) -> tuple[Flow, ...]:
-        """The flow itself and all that follow it, directly or not, upstream first."""
+        """Return the flow itself and all that follow it, directly or not, upstream first."""
         return (self, *(flow for follower in self.downstream for flow in follower.with_downstream()))
 
     def of_feed(self) -> tuple[Flow, ...]:
@@ -121,16 +121,19 @@ class Flow:
         return self.upstream.of_feed() if self.upstream else self.with_downstream()
 
     def files(self, after: int = -1, up_to: float = math.inf) -> list[BatchFile]:
-        """The output's files that hold each batch after the one and up to the other once, oldest first."""
+        """Return the output's files of the batches after `after` up to `up_to`, oldest first, each batch once."""
         found = (batch_files(folder, self.sink, after, up_to) for folder in self.data_folders)
         return sorted(file for files in found for file in standing(files))
 
     def files_of(self, batch_id: int) -> list[BatchFile]:
-        """The output's files that hold that batch: one, several if they are divided, none of a batch without rows."""
+        """Return the output's files that hold that batch.
+
+        There is one, there are several if the output is divided, and none for a batch without rows.
+        """
         return self.files(batch_id - 1, batch_id)
 
     def start(self, batch_id: int) -> Offset:
-        """The offset that the batch begins with: the end of the one before."""
+        """Return the offset that the batch begins with, which is the end of the one before."""
         if batch_id:
             return self.checkpoint.planned(batch_id - 1).end
         return LayerOffset() if self.upstream else self.checkpoint.first_offsets()
@@ -145,10 +148,13 @@ class Flow:
         return taken, replayed
 
     def taken_up_to(self) -> int:
-        """The newest batch of the layer before that the query has committed; -1 before the first, and for bronze."""
+        """Return the newest batch of the layer before that the query has committed.
+
+        It is -1 before the first, and for bronze.
+        """
         committed = self.checkpoint.last_committed()
         return in_layer(committed.end).batch if committed and self.upstream else -1
 
     def untaken(self) -> list[BatchFile]:
-        """The files of the layer before that no committed batch of this query has read."""
+        """Return the files of the layer before that no committed batch of this query has read."""
         return self.upstream.files(self.taken_up_to()) if self.upstream else []

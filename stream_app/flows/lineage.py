@@ -25,7 +25,10 @@ def remember(flow: Flow, file: Path) -> None:
 
 
 def last_file(flow: Flow) -> BatchFile | None:
-    """The newest file, wherever its batch is now; None before the first."""
+    """Return the newest file that was noted, wherever its batch is now.
+
+    It is None before the first, and where the note cannot be read.
+    """
     try:
         return parse(flow.layout.output / (flow.layout.last_file).read_text(), flow.sink)
     except (FileNotFoundError, UnicodeDecodeError):  # of another text `parse` says the same
@@ -38,7 +41,10 @@ def signature(flow: Flow) -> dict[bytes, bytes]:
 
 
 def link(flow: Flow) -> dict[bytes, bytes]:
-    """What the flow's next file says of itself. Of divided files people delete the oldest: none says more."""
+    """Return what the flow's next file says of itself.
+
+    Divided files do not say what they follow, since people delete the oldest of them.
+    """
     if flow.is_divided:
         return signature(flow)
     last = last_file(flow)
@@ -81,7 +87,10 @@ def let_go(flow: Flow, batch: int) -> None:
 
 
 def gone(flow: Flow) -> int:
-    """The newest batch of which a file may be missing: it was pruned, or a person goes on without; -1 for none."""
+    """Return the newest batch whose file may be missing; -1 for none.
+
+    It was pruned, or a person goes on without it. Raises StreamAppError where the note of it cannot be read.
+    """
     path = flow.layout.let_go
     try:
         return int(path.read_text())
@@ -109,7 +118,10 @@ def lost(flow: Flow) -> Iterator[int]:
 
 
 def unbroken(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
-    """The files in runs: a new one begins where one is missing before it, and with a file of another query."""
+    """Yield the files in runs without a gap, each of one query; without files, one empty run.
+
+    A new run begins where a file is missing, and with a file of another query.
+    """
     run: list[BatchFile] = []
     for file in files:
         if run and (_follows(file) > run[-1].last or not is_of_one_query(run[-1].path, file.path)):

@@ -84,11 +84,11 @@ class Broker:
         self._admin = AdminClient(self._config)
 
     def topic(self, name: str) -> Topic:
-        """The topic. Raises ConfigError where there is none, UnavailableError where no broker answers."""
+        """Return the topic. Raises ConfigError where there is none, UnavailableError where no broker answers."""
         return self._patiently(name, lambda: self._topic(name))
 
     def wait_for_topic(self, name: str, patience_seconds: float) -> Topic:
-        """The topic, once a broker answers and it exists; after `patience_seconds` without, the last error."""
+        """Return the topic once a broker answers and it exists; after `patience_seconds` raise the last error."""
         deadline = time.monotonic() + patience_seconds
         while True:
             try:
@@ -101,11 +101,11 @@ class Broker:
                 time.sleep(2)
 
     def earliest_offsets(self, topic: Topic) -> dict[int, int]:
-        """The first offset that each partition still holds."""
+        """Return the first offset that each partition still holds."""
         return self._offsets(topic, OffsetSpec.earliest())
 
     def end_offsets(self, topic: Topic) -> dict[int, int]:
-        """The offset that each partition's next record will have."""
+        """Return the offset that each partition's next record will have."""
         return self._offsets(topic, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
 
     def stable_offsets(self, topic: Topic) -> dict[int, int]:
@@ -113,7 +113,7 @@ class Broker:
         return self._offsets(topic, OffsetSpec.latest(), self._isolation)
 
     def offsets_at(self, topic: Topic, time_ms: int) -> dict[int, int]:
-        """The first offset of each partition that is not older than that time; its end where there is none."""
+        """Return each partition's first offset that is not older than that time; its end where there is none."""
         found, ends = self._offsets(topic, OffsetSpec.for_timestamp(time_ms)), self.end_offsets(topic)
         return {partition: offset if offset >= 0 else ends[partition] for partition, offset in found.items()}
 
@@ -122,7 +122,7 @@ class Broker:
         return log_cuts(self._kafka, group, read) if read else {}
 
     def largest_batch(self, topic: str) -> int | None:
-        """The bytes of a producer's batch that the topic takes; None where the broker does not tell us."""
+        """Return how many bytes of a producer's batch the topic takes; None where the broker does not tell us."""
         asked = ConfigResource(ResourceType.TOPIC, topic)
         try:
             admin = self._admin

@@ -10,7 +10,10 @@ from stream_app.feeds.sql import name, names, text
 
 
 def sessions(session: Session, time: str, rows: str, watermark_ms: float) -> str:
-    """The SQL for the sessions of a view's rows that are final at that watermark, with layers/sessions.py's columns."""
+    """Return the SQL for the sessions of a view's rows that are final at that watermark.
+
+    The watermark is in milliseconds since the epoch. The columns are those of layers/sessions.py.
+    """
     keys, gap, time = names(session.keys), session.gap.total_seconds() * 1_000_000, name(time)
     matches = " AND ".join(f"{name(column)} = {text(value)}" for column, value in session.ends.items()) or "false"
     return (
@@ -31,10 +34,11 @@ def sessions(session: Session, time: str, rows: str, watermark_ms: float) -> str
 
 
 def windows(declared: Window, time: str, rows: str, late: str, watermark: float) -> str:
-    """The windows that are final at a watermark (seconds since the epoch): start and end, the keys, the measures.
+    """Return the SQL for the windows that are final at a watermark, in seconds since the epoch.
 
-    `rows` is a view of silver's rows, `time` their event time, `late` a view of those that came too late, each with the
-    window_start that it missed. Sums and averages have their `size` beside them.
+    The columns are start and end, the keys, the measures. Sums and averages have their `size` beside them. `rows` is a
+    view of silver's rows, and `time` their event time. `late` is a view of the rows that came too late, each with the
+    window_start that it missed.
     """
     length, every = declared.window.total_seconds(), declared.every.total_seconds()
     newest = f"time_bucket(INTERVAL '{every} seconds', {name(time)}, TIMESTAMPTZ '1970-01-01 00:00:00+00')"

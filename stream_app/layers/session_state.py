@@ -50,7 +50,7 @@ class Found(NamedTuple):
     ended: bool
 
     def final_at(self, gap: int) -> int:
-        """The watermark from which on no record can belong to it."""
+        """Return the watermark from which on no record can belong to it, in microseconds since the epoch."""
         return self.last if self.ended else self.last + gap
 
 
@@ -103,7 +103,10 @@ def settle(
 def _split(
     settled: Found | None, steps: Iterable[tuple[int, int, int]], ends: Collection[int], gap: int
 ) -> list[Found]:
-    """The sessions of a time line that begins with `settled`, in their order; a step is of one time, or a run."""
+    """Return the sessions of a time line that begins with `settled`, in their order.
+
+    A step is of one time, or a run.
+    """
     found = [settled] if settled else []
     for first, last, events in steps:
         latest = found[-1] if found else None
@@ -192,7 +195,10 @@ class _Sessions(StatefulProcessor):
         timerValues: TimerValues,  # noqa: N803
         expiredTimerInfo: ExpiredTimerInfo,  # noqa: N803
     ) -> Iterator[Any]:
-        """A session is final without a record of its key having come. Spark calls it after all records of a batch."""
+        """Settle the sessions of a key that are final though no record of it came.
+
+        Spark calls this after all records of a batch.
+        """
         return self._settle(key, [], timerValues, expiredTimerInfo.getExpiryTimeInMs())
 
     def _settle(

@@ -42,7 +42,10 @@ def mirrored(flows: Sequence[Flow], broker: Broker) -> Iterator[None]:
 
 
 def consumed(flow: Flow) -> dict[int, int] | None:
-    """The next offset of each partition that the flow has not consumed; None where the logs no longer tell."""
+    """Return the next offset of each partition that the flow has not consumed.
+
+    It is None before the first commit, and where the logs no longer tell.
+    """
     committed = flow.checkpoint.last_committed()
     while committed is not None and flow.upstream is not None:
         flow = flow.upstream

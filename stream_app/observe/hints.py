@@ -31,7 +31,10 @@ class Hints:
 
 
 def form_of(value: bytes, reasons: list[str]) -> tuple[str, str] | None:
-    """What a record looks like that was refused for those reasons, and what to do; None for no form that is known."""
+    """Return what a record looks like that was refused for those reasons, and what to do.
+
+    It is None for a form that is not known.
+    """
     if "not_json" in reasons and value[:1] == b"\0" and len(value) > _FRAME_BYTES:
         schema = int.from_bytes(value[1:_FRAME_BYTES], "big")
         form = f"Confluent's frame (magic byte 0, schema id {schema})"

@@ -41,13 +41,13 @@ class ProgressListener:
         self._names[event.runId().toString()] = event.name()
 
     def onQueryIdle(self, event: Any) -> None:  # noqa: N802 - Spark's name
-        """A query that found nothing to read is making progress, too."""
+        """Note that a query makes progress, too, if it found nothing to read."""
         status = self._monitor.statuses.get(self._names.get(event.runId().toString(), ""))
         if status:
             _progressed(status)
 
     def onQueryTerminated(self, event: Any) -> None:  # noqa: N802 - Spark's name
-        """The supervisor sees to queries that end; here their run is forgotten."""
+        """Forget the run of a query that ended; the supervisor sees to the query."""
         self._names.pop(event.runId().toString(), None)
 
     def onQueryProgress(self, event: Any) -> None:  # noqa: N802 - Spark's name

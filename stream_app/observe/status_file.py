@@ -46,7 +46,7 @@ def write(root: Path, monitor: Monitor) -> None:
 
 
 def read(root: Path) -> dict[str, Any]:
-    """The newest snapshot, of a service that may have ended; without one, one of no flows."""
+    """Return the newest snapshot, whose service may have ended; without one, a snapshot of no flows."""
     for _ in range(_ATTEMPTS):
         with suppress(FileNotFoundError, ValueError):  # a part may be of the second before
             return dict(json.loads(OutputLayout(root).status.read_text()))

@@ -97,7 +97,10 @@ def _state(told: dict[str, object], running: bool) -> str:
 
 
 def _records_behind(flow: Flow, told: dict[str, object], running: bool) -> int | None:
-    """The rows of the layer before that are not taken; of the topic what the running service says, else unknown."""
+    """Return how many rows of the layer before are not taken.
+
+    For the topic it is what the running service says, else None.
+    """
     if flow.upstream:
         return sum(_rows(file.path) for file in flow.untaken())
     behind = told.get("behind") if running else None
@@ -117,7 +120,7 @@ def _size(path: Path) -> int | None:
 
 
 def _rows(path: Path) -> int:
-    """The file's rows; none of one that cannot be read, as the audit will say of it."""
+    """Return how many rows the file has; 0 if it cannot be read, as the audit will say of it."""
     try:
         return count_rows(path)
     except (OSError, pa.ArrowInvalid, duckdb.Error):

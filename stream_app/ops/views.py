@@ -45,9 +45,10 @@ def _connect_to_all(flows: Sequence[Flow], files: OpenFiles) -> duckdb.DuckDBPyC
 
 
 def connect(flows: Sequence[Flow], opened: Opened = Path) -> duckdb.DuckDBPyConnection:
-    """An in-memory database with a view for each flow that writes files, over those that stand now.
+    """Return an in-memory database with a view for each flow that writes files.
 
-    Files that a compacted file has taken the place of are left out, so each batch counts once.
+    The views are over the files that are there now. Files that a compacted file has taken the place of are left out, so
+    each batch counts once. A stateful flow has a view of its late rows, too.
     """
     connection = database()
     for flow in flows:
@@ -62,7 +63,10 @@ def connect(flows: Sequence[Flow], opened: Opened = Path) -> duckdb.DuckDBPyConn
 
 
 def database() -> duckdb.DuckDBPyConnection:
-    """An empty in-memory database that shows times in UTC; what memory does not hold goes to the temporary folder."""
+    """Return an empty in-memory database that shows times in UTC.
+
+    What memory does not hold goes to the temporary folder.
+    """
     connection = duckdb.connect()
     # by default it would be the working folder, which a container may not write
     connection.execute(f"SET TimeZone = 'UTC'; SET temp_directory = {text(_spill().name)}")
@@ -122,7 +126,7 @@ def select_late(flow: Flow, opened: Opened = Path) -> str:
 
 
 def up_to(found: Sequence[BatchFile], batch: float) -> list[BatchFile]:
-    """The files of the batches up to one. Raises FilesChangedError where one was merged across it."""
+    """Return the files of the batches up to one. Raises FilesChangedError where one was merged across it."""
     files = [file for file in found if file.first <= batch]
     for file in files:
         if file.last > batch:

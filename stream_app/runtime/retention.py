@@ -142,7 +142,7 @@ class Retention:
 
 
 def _committed_by_all(flow: Flow) -> int:
-    """The newest batch that the flow itself and all that follow it have committed."""
+    """Return the newest batch that the flow and all that follow it have committed; -1 for none."""
     own = flow.checkpoint.last_committed()
     taken = [own.batch_id if own else -1]
     for follower in flow.downstream:
@@ -151,7 +151,7 @@ def _committed_by_all(flow: Flow) -> int:
 
 
 def _bounded(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
-    """The files in groups, of as many as a merged file may have bytes, or of two."""
+    """Yield the files in groups, each of as many bytes as a merged file may have, or of two files."""
     group: list[BatchFile] = []
     total = 0
     for file in files:
@@ -165,9 +165,9 @@ def _bounded(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
 
 
 def _dominated(files: Sequence[BatchFile]) -> list[BatchFile]:
-    """The newest merged files of which each is no larger than all after it, once there are many.
+    """Return the newest merged files, each no larger than all after it; none while they are few.
 
-    What is left has each file larger than all after it: their number is the logarithm of their size.
+    Each file that is left is larger than all after it, so their number is the logarithm of their size.
     """
     if len(files) <= _MOST_COMPACTED:
         return []

@@ -235,7 +235,10 @@ def _passes(error: str) -> bool:
 
 
 def _one_line(error: str) -> str:
-    """The cause of a failure without its stack: an error of ours as it says itself, else the innermost, else a line."""
+    """Return the cause of a failure without its stack, of LONGEST_ERROR characters at most.
+
+    An error of ours comes as it says itself. Else it is the innermost error, else the first line.
+    """
     if own := _OWN.findall(error):
         return str(own[-1][1])[:LONGEST_ERROR]
     python = re.findall(r"^[\w.]*(?:Error|Expired): .+$", error, re.MULTILINE)

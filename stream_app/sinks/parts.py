@@ -97,7 +97,10 @@ def write_parts(
 
 
 def attempt() -> str:
-    """What a task names its files by, in its driver's folder: one given up may still write when the next one does."""
+    """Return what a task names its files by, in its driver's folder.
+
+    Each attempt has a name of its own: one given up may still write when the next one does.
+    """
     context = TaskContext.get()
     assert context is not None  # noqa: S101 - Spark calls this in a task
     return f"{context.partitionId():05d}-{context.taskAttemptId()}"

@@ -32,9 +32,9 @@ def connect(url: str) -> Connection:
 
 @contextmanager
 def connected(flow: Flow, settings: Settings) -> Iterator[Connection]:
-    """A connection to DATABASE_URL, one transaction, for the table of that flow.
+    """Yield a connection to DATABASE_URL, one transaction, for the table of that flow.
 
-    Raises UnavailableError, one line without the password, where no database answers or it goes away meanwhile, and
+    Raises UnavailableError, one line without the password, where no database answers or it goes away meanwhile. Raises
     ConfigError for a database of another encoding than UTF8.
     """
     url = settings.database_url.get_secret_value()

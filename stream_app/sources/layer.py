@@ -40,10 +40,10 @@ def read_layer(spark: SparkSession, flow: Flow, settings: Settings) -> DataFrame
 
 
 def _source_of(flow: Flow) -> type[LayerSource]:
-    """A source of the flow's own.
+    """Return a source of the flow's own.
 
-    Spark's planner threads write to the environment map of a registered source without a lock; two queries that start
-    at once on one source can leave it so that no later task of either can be deserialized (seen on 4.2.0).
+    Spark's planner threads write to the environment map of a registered source without a lock. Two queries that start
+    at once on one source can spoil it. Then no later task of either can be deserialized (seen on 4.2.0).
     """
     format_name = f"layer_{flow.name}"  # with a dot, or two flows could have one name
 

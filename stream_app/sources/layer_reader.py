@@ -74,7 +74,7 @@ class LayerSource(DataSource):
         self._reader_options: Options = pickle.loads(base64.b64decode(options["reader"]))  # noqa: S301
 
     def streamReader(self, schema: StructType) -> LayerReader:  # noqa: ARG002, N802 - as Spark calls it
-        """The reader; its schema is SPLIT."""
+        """Return the reader; its schema is SPLIT."""
         return LayerReader(self._reader_options)
 
 
@@ -93,21 +93,21 @@ class LayerReader(DataSourceStreamReader):
         return LayerOffset().as_json()
 
     def getDefaultReadLimit(self) -> ReadLimit:  # noqa: N802 - Spark's name
-        """The rows of one micro-batch, rounded up to a whole file."""
+        """Return how many rows a micro-batch may have, in whole files and at least one; or no limit."""
         return ReadMaxRows(self._options.max_rows) if self._options.max_rows else ReadAllAvailable()
 
     def reportLatestOffset(self) -> Offset:  # noqa: N802 - Spark's name
-        """The newest batch of the layer as latestOffset saw it, for progress reports."""
+        """Return the newest batch of the layer as latestOffset saw it, for progress reports."""
         if self._newest is None:  # a batch is run again
             start = self.initialOffset()
             self._newest = _newest(start, self._files(start), self._ledger(start))
         return self._newest
 
     def latestOffset(self, start: Offset, limit: ReadLimit) -> Offset:  # noqa: N802 - Spark's name
-        """The end of the next batch: as many whole files as the limit allows, at least one; `start` if none stand.
+        """Return the end of the next batch: as many whole files as the limit allows, at least one.
 
-        It waits a little for a file to appear, so that the next layer follows at once while an idle query costs next
-        to nothing.
+        Where there is no new file it is `start`, with the newest batch of the ledger. It waits a little for a file to
+        appear. So the next layer follows at once, while an idle query costs next to nothing.
         """
         max_rows = limit.max_rows if isinstance(limit, ReadMaxRows) else None
         files, ledger = self._news(start)
@@ -122,7 +122,10 @@ class LayerReader(DataSourceStreamReader):
         return end
 
     def _news(self, start: Offset) -> tuple[list[BatchFile], list[BatchFile]]:
-        """The files after `start` and the ledger's, once there is one, or after the reader's patience."""
+        """Return the files after `start` and the ledger's.
+
+        It waits until there is one, or the reader's patience is at its end.
+        """
         deadline = time.monotonic() + self._options.patience_seconds
         seen, found = self._changed(), (self._files(start), self._ledger(start))
         while not any(found) and time.monotonic() < deadline:
@@ -160,12 +163,15 @@ class LayerReader(DataSourceStreamReader):
         return list(map(_Partition, taken))
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
-        """The split itself, as SPLIT."""
+        """Yield the split itself, as SPLIT."""
         assert isinstance(partition, _Partition)  # noqa: S101 - made by partitions() above
         yield encoded([partition.split])
 
     def _files(self, start: Offset, end: Offset | None = None) -> list[BatchFile]:
-        """The files of the batches after `start`, up to `end`. Retention never merges across a reader's offset."""
+        """Return the files of the batches after `start`, up to `end`, oldest first.
+
+        Raises ValueError where one was merged across a reader's offset, which retention never does.
+        """
         after, up_to = start["batch"], end["batch"] if end else math.inf
         files = standing(batch_files(self._options.directory, self._options.prefix, after, up_to))
         for file in files:

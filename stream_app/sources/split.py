@@ -25,11 +25,11 @@ class Split:
 
 
 def encoded(splits: Iterable[object]) -> pa.RecordBatch:
-    """Splits of any kind as SPLIT, a row each."""
+    """Return splits of any kind as SPLIT, a row each."""
     return pa.RecordBatch.from_arrays([pa.array([pickle.dumps(split) for split in splits], pa.binary())], SPLIT.names)
 
 
 def decoded(batches: Iterable[pa.RecordBatch]) -> Iterator[Any]:
-    """What was `encoded`."""
+    """Yield the splits that were `encoded`."""
     for pickled in (value for batch in batches for value in batch["split"].to_pylist()):
         yield pickle.loads(pickled)  # noqa: S301 - of our own

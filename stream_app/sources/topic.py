@@ -13,10 +13,11 @@ _ALLOWED_URLS = "org.apache.kafka.sasl.oauthbearer.allowed.urls"
 
 
 def read_topic(spark: SparkSession, feed: Feed, settings: Settings, first_offsets: dict[str, str]) -> DataFrame:
-    """The topic, for the offsets of each batch; its records are read by the sink's tasks (sources/topic_records.py).
+    """Return the topic as a stream, for the offsets of each batch.
 
-    `first_offsets` says where a new checkpoint begins (Spark's startingOffsets or startingTimestamp); one that
-    stands goes on from where it was. Offsets are never committed to Kafka by Spark.
+    The sink's tasks read its records (sources/topic_records.py). `first_offsets` says where a new checkpoint begins
+    (Spark's startingOffsets or startingTimestamp). A checkpoint that has begun goes on from where it was. Spark never
+    commits offsets to Kafka.
     """
     if isinstance(login := settings.kafka.login, OAuth):
         # the client of Kafka 4 fetches tokens from nowhere else, and that of 3.9 then neither

@@ -101,9 +101,9 @@ class PartitionReader:
         self._consumer.close()
 
     def read(self, part: OffsetRange) -> Iterator[list[Message]]:
-        """The range's messages in order, some at a time.
+        """Yield the range's messages in order, some at a time.
 
-        What passes while leaders move is waited for. Raises UnavailableError if nothing comes for PATIENCE_SECONDS.
+        It waits for what passes while leaders move. Raises UnavailableError if nothing comes for PATIENCE_SECONDS.
         """
         at, polled, ended = part.start, 1, -1
         self._consumer.assign([topic_epochs.assigned(self._topic, part.partition, at, part.read)])
@@ -169,7 +169,10 @@ class PartitionReader:
         return end
 
     def _end_of_batch(self, part: OffsetRange, first: int, base: int) -> int:
-        """The first offset that is not of the batch at `base`, which cannot be read; `first` if it can be by now."""
+        """Return the first offset behind the batch at `base`, which cannot be read.
+
+        It is `first` if the batch can be read by now. Raises UnavailableError where no broker answers.
+        """
         inside, outside, step = first - 1, part.end, 1
         while outside - inside > 1:
             asked = min(inside + step, (inside + outside) // 2)
@@ -193,7 +196,10 @@ class PartitionReader:
         raise UnavailableError(self._silence(part, at))
 
     def _bounds(self, part: OffsetRange) -> tuple[int, int]:
-        """What the partition holds, from the first offset to the one that comes next."""
+        """Return the first offset that the partition holds, and the one that comes next.
+
+        Raises UnavailableError where no broker answers.
+        """
         try:
             low, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, part.partition), _ASK_SECONDS)
         except KafkaException as error:
@@ -234,7 +240,10 @@ def _by_event(found: list[Message]) -> Iterator[tuple[list[Message], Message | N
 
 
 def _portions(came: list[Message], size: int, start: int, end: int) -> Iterator[list[Message]]:
-    """The messages of an offset range, of `size` bytes together, in portions that fit into memory."""
+    """Yield the messages of an offset range in portions that fit into memory.
+
+    Together they have `size` bytes. Where these are too many, each message comes alone.
+    """
     if offset_of(came[0]) < start or offset_of(came[-1]) >= end:  # a gap may hide the end
         came = [message for message in came if start <= offset_of(message) < end]
     if size <= _HELD_BYTES:
@@ -250,7 +259,7 @@ def _error(event: Message) -> KafkaError:
 
 
 def offset_of(message: Message) -> int:
-    """The offset of a message, or of what came in place of one."""
+    """Return the offset of a message, or of what came in place of one."""
     offset = message.offset()
     assert offset is not None  # noqa: S101 - of a message that was not consumed
     return offset

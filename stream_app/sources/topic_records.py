@@ -31,7 +31,7 @@ _MIN_RECORDS_PER_SHARE = 20_000
 
 
 def offset_ranges(bronze: Flow, batch: Batch, settings: Settings) -> list[OffsetRange]:
-    """What the batch has to read of each partition of the topic.
+    """Return what the batch has to read of each partition of the topic, in the partitions' order.
 
     Raises StreamAppError where a partition has become shorter, unless records may be gone.
     """
@@ -49,13 +49,13 @@ def offset_ranges(bronze: Flow, batch: Batch, settings: Settings) -> list[Offset
 
 
 def splits_of(ranges: Sequence[OffsetRange], spark: SparkSession) -> DataFrame:
-    """The ranges as SPLIT, a row for each task."""
+    """Return the ranges as SPLIT, a row for each task."""
     found = shares(ranges, spark.sparkContext.defaultParallelism)
     return spark.createDataFrame(pa.Table.from_batches([encoded(found)]), SPLIT)
 
 
 def shares(ranges: Sequence[OffsetRange], most: int) -> list[list[OffsetRange]]:
-    """The ranges in order, cut into at most `most` equal shares, fewer where these would be small."""
+    """Cut the ranges, in order, into at most `most` equal shares, fewer where these would be small."""
     total = sum(part.offsets for part in ranges)
     number = max(1, min(most, total // _MIN_RECORDS_PER_SHARE))
     size = -(-total // number)
@@ -98,10 +98,10 @@ class Records:
         self._told = Told({}, {}, [])
 
     def read(self, splits: Batches) -> Batches:
-        """Splits -> their records as schema.BRONZE, in the order of partition and offset.
+        """Yield the records of the splits as schema.BRONZE, in the order of partition and offset.
 
-        Raises StreamAppError where records cannot be read, but for FAIL_ON_DATA_LOSS=false, and UnavailableError where
-        no broker gives them.
+        Raises StreamAppError where records cannot be read, but for FAIL_ON_DATA_LOSS=false. Raises UnavailableError
+        where no broker gives them.
         """
         self._told = Told({}, {}, [])
         reader = PartitionReader(self._topic, self._config, self._lose, self._diverge)

@@ -54,7 +54,10 @@ class BatchFile:
 def batch_file(
     directory: Path, layer: str, extension: str, time_ms: int, first: int, last: int | None = None
 ) -> BatchFile:
-    """The file of a micro-batch, or of the batches `first` to `last`; `time_ms` is in milliseconds since the epoch."""
+    """Return the file of a micro-batch, or of the batches `first` to `last`.
+
+    `time_ms` is in milliseconds since the epoch.
+    """
     time = datetime.fromtimestamp(time_ms // 1000, tz=UTC)
     ids = f"{first:010d}" if last is None else f"{first:010d}-{last:010d}"
     name = f"{layer}_{time:{_TIME_FORMAT}}_{ids}.{extension}"
@@ -62,7 +65,7 @@ def batch_file(
 
 
 def parse(path: Path, layer: str) -> BatchFile | None:
-    """The batch file of that path, or None where the name is not one of this layer's."""
+    """Return the batch file of that path, or None where the name is not one of this layer's."""
     return _parse(path.parent, path.name, layer)
 
 
@@ -92,7 +95,7 @@ def _names(directory: Path) -> list[str]:
 
 
 def partitions(directory: Path) -> list[Path]:
-    """The folders of a lake, as `event_date=2026-11-21`, in the order of their names."""
+    """Return the folders of a lake, as `event_date=2026-11-21`, in the order of their names."""
     if not directory.is_dir():
         return []
     with os.scandir(directory) as entries:  # which knows the folders without asking for each
@@ -100,9 +103,9 @@ def partitions(directory: Path) -> list[Path]:
 
 
 def batch_files(directory: Path, layer: str, after: int = -1, up_to: float = math.inf) -> list[BatchFile]:
-    """The batch files of the layer that hold a batch after the one and up to the other, oldest first.
+    """Return the layer's files that hold a batch after `after` and up to `up_to`, oldest first.
 
-    Those that a compacted file covers are among them. No batch is missing, whatever is merged meanwhile.
+    Files that a compacted file covers are among them. No batch is missing, whatever is merged meanwhile.
     """
     modified, now = _modified(directory), time.time_ns()
     found = _look(directory, layer, after, up_to)
@@ -176,9 +179,9 @@ def sync(path: Path) -> None:
 
 
 def standing(files: Iterable[BatchFile]) -> list[BatchFile]:
-    """The files that hold each batch once, oldest first: without those that a compacted file covers.
+    """Return the files that hold each batch once, oldest first, without any that a compacted file covers.
 
-    Between the moment a compacted file appears and the moment the last file it replaces is gone, both stand.
+    From when a compacted file appears until the last file that it replaces is deleted, both are there.
     """
     kept: list[BatchFile] = []
     for file in sorted(files, key=lambda f: (f.first, -f.last, not f.is_compacted)):

@@ -31,7 +31,7 @@ class Began:
 
 
 def pinned(batch: int, clock: int) -> dict[bytes, bytes]:
-    """What the files of a batch say that began with that clock."""
+    """Return what the file of a batch says of the clock that it began with."""
     return {_KEY: json.dumps([[batch, None, clock]]).encode()}
 
 

@@ -58,7 +58,10 @@ class Checkpoint:
     path: Path
 
     def query_id(self) -> str | None:
-        """The id that Spark gave the query at its first start, or None before that, and where it cannot be read."""
+        """Return the id that Spark gave the query at its first start.
+
+        It is None before that, and where it cannot be read.
+        """
         try:
             return str(json.loads((self.path / _METADATA).read_text())["id"])
         except (FileNotFoundError, ValueError, LookupError, TypeError):
@@ -69,9 +72,9 @@ class Checkpoint:
         return self.path / _OFFSETS / str(batch_id)
 
     def planned(self, batch_id: int) -> PlannedBatch:
-        """The batch's entry in the offset log.
+        """Return the batch's entry in the offset log.
 
-        Raises FileNotFoundError for one never planned, or purged, and StreamAppError for one that cannot be read.
+        Raises FileNotFoundError for one never planned, or purged. Raises StreamAppError for one that cannot be read.
         """
         path = self.entry(batch_id)
         try:
@@ -94,7 +97,7 @@ class Checkpoint:
         return found
 
     def all_planned(self) -> list[PlannedBatch]:
-        """The entries that Spark has kept of the offset log, oldest first."""
+        """Return the entries that Spark has kept of the offset log, oldest first."""
         found = []
         for path in reversed(self._entries(_OFFSETS)):
             with suppress(FileNotFoundError):  # purged a moment ago
@@ -103,11 +106,11 @@ class Checkpoint:
         return found
 
     def last_planned(self) -> PlannedBatch | None:
-        """The newest entry of the offset log, committed or not."""
+        """Return the newest entry of the offset log, committed or not; None before the first."""
         return self._newest(_OFFSETS)
 
     def last_committed(self) -> PlannedBatch | None:
-        """The newest batch that succeeded."""
+        """Return the newest batch that succeeded; None before the first."""
         return self._newest(_COMMITS)
 
     def flush(self, batch_id: int) -> None:

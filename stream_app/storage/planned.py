@@ -48,18 +48,27 @@ class Planned:
         return pa.array(self._times[spans])
 
     def spans(self) -> Iterator[tuple[int, int, int]]:
-        """The first row of each span, the row after its last, and its planned time."""
+        """Yield each span's first row, the row after its last, and its planned time.
+
+        Times are in microseconds since the epoch.
+        """
         starts = [0, *self._ends[:-1].tolist()]
         return zip(starts[:-1], self._ends[:-1].tolist(), self._times.tolist(), strict=False)
 
 
 def pinned(time_ms: int) -> dict[bytes, bytes]:
-    """What the files of a batch say that was planned at that time."""
+    """Return what the files of a batch say of the time that it was planned at.
+
+    `time_ms` is in milliseconds since the epoch.
+    """
     return {_KEY: json.dumps([[None, time_ms]]).encode()}
 
 
 def merged(parts: Sequence[pq.FileMetaData]) -> Mapping[bytes, bytes]:
-    """What a file says of itself that holds the rows of those files: what the first one says, and all planned times."""
+    """Return what a file says of itself that holds the rows of those files.
+
+    That is what the first one says, and all planned times.
+    """
     says = {key: value for key, value in (parts[0].metadata or {}).items() if key not in {_KEY, _ARROW}}
     spans = [span for metadata in parts for span in _needed(metadata)]
     together = [[sum(rows for rows, _ in own), time] for time, own in groupby(spans, lambda span: span[1])]
@@ -67,9 +76,9 @@ def merged(parts: Sequence[pq.FileMetaData]) -> Mapping[bytes, bytes]:
 
 
 def newest_kafka_ts(metadata: pq.FileMetaData) -> int | None:
-    """The newest kafka_ts by a file's statistics, in microseconds since the epoch; None where they do not tell.
+    """Return the newest kafka_ts by a file's statistics, in microseconds since the epoch; None where they do not tell.
 
-    As an integer: no datetime holds the times that older versions kept of a client's clock.
+    It is an integer: no datetime holds the times that older versions kept of a client's clock.
     """
     names = metadata.schema.names
     if "kafka_ts" not in names:
@@ -86,7 +95,7 @@ def _spans(metadata: pq.FileMetaData) -> list[_Span]:
 
 
 def _needed(metadata: pq.FileMetaData) -> list[_Span]:
-    """The spans of a file; of a batch without a record dated after its plan, as one without a bound."""
+    """Return the spans of a file, or one without a bound where no record is dated after its plan."""
     spans = _spans(metadata)
     newest = newest_kafka_ts(metadata)
     if newest is not None and all(time is None or newest <= time * 1000 for _, time in spans):

@@ -31,7 +31,10 @@ def csv_dialect(paths: Iterable[Path]) -> str:
 
 
 def literal(path: Path) -> str:
-    """The path as DuckDB's readers take it: no sign of it is a pattern, and no first part a home or a scheme."""
+    """Return the path as DuckDB's readers take it.
+
+    No sign of it is a pattern, and its first part is neither a home nor a scheme.
+    """
     return re.sub(r"[*?[]", r"[\g<0>]", str(path.absolute()))
 
 
@@ -47,7 +50,10 @@ def read_parquet(files: Iterable[Path]) -> str:
 
 @lru_cache(maxsize=10_000)  # each batch asks, for months
 def count_rows(path: Path) -> int:
-    """The rows of a Parquet or CSV file; files never change, so each is counted once in a while."""
+    """Return how many rows a Parquet or CSV file has.
+
+    Files never change, so each is counted once in a while.
+    """
     if path.suffix == ".parquet":
         return int(pq.read_metadata(path).num_rows)
     sql = f"SELECT count(*) FROM read_csv(?, all_varchar = true, hive_partitioning = false, {csv_dialect([path])})"  # noqa: S608 - our own text

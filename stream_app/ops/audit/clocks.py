@@ -124,7 +124,10 @@ def one_batch(silver: Stored, rows: Numbers) -> Numbers:
 
 
 def _spans(silver: Stored, rows: Numbers) -> Iterator[tuple[int, int, int]]:
-    """The first and the last row of bronze in each batch of silver that has any, and its clock, 0 if unknown."""
+    """Yield the first and the last row of bronze in each batch of silver that has any, and its clock.
+
+    The clock is 0 if it is unknown.
+    """
     for (first, end), one in zip(pairwise(silver.batch_firsts.tolist()), silver.batches, strict=True):
         own = rows[first:end]
         own = own[own != NOWHERE]

@@ -143,7 +143,7 @@ class Judge:
         compared.absent(self._keys(verdicts, absent), absent, again=True)
 
     def _rows(self, records: pa.Table, verdicts: Verdicts, which: Flags) -> pa.Table:
-        """The rows that the verdicts are, with silver's columns."""
+        """Return the rows that the chosen verdicts are, with silver's columns."""
         columns = self._layers[SILVER].stored.columns
         rows = _chosen(verdicts, which)
         values = zip(*rows, strict=True) if rows else ((),) * len(self._contract.columns)
@@ -209,7 +209,7 @@ class _Compared:
 
 
 def _records(share: Share) -> tuple[pa.Table, list[int]]:
-    """The records, and when each one's batch was planned."""
+    """Return the share's records, and when each one's batch was planned, in microseconds since the epoch."""
     with opened(share.held) as file:
         records = file.read_row_group(share.group, columns=_TAKEN, use_threads=False).combine_chunks()
         first = sum(share.held.groups[: share.group])
@@ -238,7 +238,7 @@ def _differing(expected: pa.ChunkedArray, actual: pa.ChunkedArray) -> Flags:
 
 
 def _spread(flags: Flags, which: Flags) -> Flags:
-    """Flags of the chosen as flags of all."""
+    """Return flags of the chosen as flags of all, false for the others."""
     spread = np.zeros(len(which), bool)
     spread[np.flatnonzero(which)[flags]] = True
     return spread

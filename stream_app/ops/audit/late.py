@@ -67,7 +67,7 @@ class LateRows:
         return f"SELECT DISTINCT {_PLACE} FROM (FROM {late} {known}) l ANTI JOIN {self._due} s ON {same}"
 
     def _early(self, late: str) -> Iterator[tuple[int, int]]:
-        """The places of rows whose window was open still, by any earlier batch."""
+        """Yield the places of late rows whose window was still open by any earlier batch, in order."""
         rows = self.database.sql(f"SELECT {_PLACE}, {self.stateful.late_by} AS _end FROM {late}").to_arrow_table()
         place = [rows[column].cast(pa.int64()).to_numpy() for column in ("partition", "offset")]
         own, ends = self.places.find(*place), rows["_end"].to_numpy()

@@ -75,7 +75,7 @@ class Repeats:
         return pa.schema([*places, ("_row", pa.int64()), key, ("_again", pa.bool_())]).empty_table()
 
     def _kept(self) -> pa.Table:
-        """The rows of silver of which another row or a missing record has the key, and bounds of their clocks."""
+        """Return silver's rows whose key another row or a missing record has, with bounds of their clocks."""
         key = name(self.feed.dedupe.key)
         kept = self.database.sql(
             "WITH _wanted AS (SELECT hash(_key) AS _hash FROM _missing UNION "

@@ -93,7 +93,7 @@ class State:
         self.gone = {sink: lineage.gone(flow) for sink, flow in self.flows.items()}
 
     def sql(self, flow: Flow) -> str:
-        """The SQL for the rows of the flow."""
+        """Return the SQL for the committed rows of the flow."""
         return read(flow, self.sound_files(flow), self.files.path)
 
     def due_sql(self, flow: Flow) -> str:
@@ -108,11 +108,11 @@ class State:
         return self.sql(flow.upstream)
 
     def late_sql(self, flow: Flow) -> str:
-        """The SQL for the rows that came too late for it."""
+        """Return the SQL for the rows that came too late for the flow."""
         return read_late(flow, self._sound(self._late[flow.sink]), self.files.path)
 
     def late_files(self, flow: Flow) -> list[BatchFile]:
-        """The files of those."""
+        """Return the files of the rows that came too late for the flow."""
         return self._late[flow.sink]
 
     @property
@@ -121,7 +121,7 @@ class State:
         return sum(map(len, self._standing.values()))
 
     def planned_batches(self) -> list[PlannedBatch]:
-        """The entries of silver's offset log, oldest first, of which Spark keeps some twenty."""
+        """Return the entries of silver's offset log, oldest first; Spark keeps some twenty."""
         return self.flows[SILVER].checkpoint.all_planned()
 
     def strange_files(self) -> list[str]:
@@ -143,7 +143,7 @@ class State:
         return found
 
     def sound_files(self, flow: Flow) -> list[BatchFile]:
-        """The files of the flow's committed batches that have the columns of their layer."""
+        """Return the files of the flow's committed batches that have the columns of their layer."""
         return self._sound(self._files_of(flow))
 
     def _files_of(self, flow: Flow) -> list[BatchFile]:

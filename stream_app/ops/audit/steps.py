@@ -158,7 +158,7 @@ class Audit:
         self._progress(self._feed.name, self._done, self._state.records.rows)
 
     def _since(self, layer: str, rows: Numbers) -> int:
-        """The first record of bronze of which the layer must have the row, if it ever had."""
+        """Return the number of bronze's first record whose row the layer must have, if it ever had."""
         if not self._pruned(layer):
             return 0
         known = rows[rows != NOWHERE]
@@ -233,7 +233,11 @@ class Audit:
         step.not_audited_rows(unknown, f"rows of {flow.sink} or {flow.upstream.sink}, which were pruned from the other")
 
     def _newest_gone(self, flow: Flow) -> int | None:
-        """The newest event time that a row may have which was pruned, from silver or from the late rows; else None."""
+        """Return the newest event time that a pruned row may have, in microseconds since the epoch.
+
+        The row is from silver or from the late rows. It is None where silver was not pruned, and 2**62 where silver
+        has no file left.
+        """
         if not self._pruned(SILVER):
             return None
         state = self._state

@@ -79,10 +79,10 @@ class Seen:
         return self.rows * ENTRY.itemsize
 
     def take(self, batch: Batch, since: int, rows: Entries) -> Numbers:
-        """The positions of the rows that are no repeats, in order, which from now on are seen.
+        """Return the positions of the rows that are no repeats, in order; from now on these are seen.
 
-        `since`, in microseconds since the epoch, is the clock at the start of the batch, behind which no row's is. A
-        repeat follows a row that was kept by `within` or less; of a batch's own rows the first one stays.
+        `since` is the clock at the start of the batch, in microseconds since the epoch; no row's clock is before it. A
+        repeat follows a kept row of its key by `within` or less. Of a batch's own rows the first one stays.
         """
         if batch.id != self._next_batch:
             self._load(batch.id)

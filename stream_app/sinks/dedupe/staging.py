@@ -91,7 +91,7 @@ class KeptRows:
 
 
 def _entries_of(source: Path) -> Path:
-    """The file of a task's entries, beside that of its rows."""
+    """Return the path of a task's entries, beside that of its rows."""
     return source.with_suffix(".npy")
 
 
