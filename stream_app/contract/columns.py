@@ -92,7 +92,7 @@ def _string(field: Field) -> Column:
         return short_one_fits(text) if len(text) <= _SHORT else bool(fits(pa.array([text]))[0].as_py())
 
     def judge(text: str) -> str | tuple[str, ...]:
-        if SURROGATE.search(text):
+        if not text.isascii() and SURROGATE.search(text):
             return ("bad_type",)
         reasons: tuple[str, ...] = () if shortest <= len(text) <= longest else ("out_of_range",)
         if (field.allowed is not None and text not in field.allowed) or (pattern and not one_fits(text)):

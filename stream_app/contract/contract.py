@@ -48,17 +48,18 @@ class Rejected:
 # Microseconds further off than any span from any event; with either, a difference does not overflow.
 _FAR_OFF = 2**62
 
+_NONE: frozenset[str] = frozenset()
 _MOST_UNKNOWN = 20
 """How many fields that are not declared a record is told of."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: each record has one, and that would take a tenth of its time
 class _Judgement:
     """What the definition finds in a record. `row` is empty where there is no record; None in it may be invalid."""
 
     row: list[Any]
     reasons: Reasons
-    invalid: frozenset[str] = frozenset()
+    invalid: frozenset[str] = _NONE
     warnings: list[str] = field(default_factory=list)
 
 
@@ -167,7 +168,7 @@ class Contract:
         if self._unknown == "quarantine":
             found = islice(self._undeclared(record), _MOST_UNKNOWN)
             reasons.update(dict.fromkeys(f"{UNKNOWN}:{short(path)}" for path in found))
-        invalid = self._record.invalid(record) if reasons and self._rules else frozenset[str]()
+        invalid = self._record.invalid(record) if reasons and self._rules else _NONE
         if isinstance(time := kafka_ts if self._clock is None else row[self._clock], int):
             if time - kafka_ts < -self._lateness:
                 reasons[FORGIVABLE] = None

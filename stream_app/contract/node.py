@@ -57,10 +57,12 @@ class Node(ABC):
         kind = self._type_of(strict=strict)
         return kind if self.is_required or kind is msgspec.Raw else kind | None
 
+    @abstractmethod
     def judge(self, given: Any, reasons: Reasons) -> Any:
         """Return the row's value; None, after adding the reasons, where there is none."""
-        if type(given) is self.kind:
-            return self._judge(given, reasons)
+
+    def _unfit(self, given: Any, reasons: Reasons) -> Any:
+        """Return the row's value where what is given is not of the kind."""
         if given is not None:
             reasons[f"bad_type:{self.path}"] = None
             return None
@@ -81,9 +83,6 @@ class Node(ABC):
 
     @abstractmethod
     def _type_of(self, *, strict: bool) -> Any: ...
-
-    @abstractmethod
-    def _judge(self, given: Any, reasons: Reasons) -> Any: ...
 
     @abstractmethod
     def _finish(self, values: Sequence[Any]) -> Finished: ...

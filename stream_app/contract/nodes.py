@@ -48,12 +48,15 @@ class _One(Node):
     def _type_of(self, *, strict: bool) -> Any:  # noqa: ARG002 - it has no members
         return self._column.decoded
 
-    def _judge(self, given: Any, reasons: Reasons) -> Any:
+    def judge(self, given: Any, reasons: Reasons) -> Any:
+        """Return the row's value; None, after adding the reasons, where there is none."""
+        if type(given) is not self.kind:
+            return self._unfit(given, reasons)
         judged = self._read(given)
-        if type(judged) is tuple:
-            reasons.update(dict.fromkeys(f"{reason}:{self.path}" for reason in judged))
-            return None
-        return judged
+        if type(judged) is not tuple:
+            return judged
+        reasons.update(dict.fromkeys(f"{reason}:{self.path}" for reason in judged))
+        return None
 
     def _finish(self, values: Sequence[Any]) -> Finished:
         doubtful = NOWHERE
@@ -99,7 +102,10 @@ class _Array(Node):
     def _type_of(self, *, strict: bool) -> Any:
         return _sized(tuple[self._element.type_of(strict=strict), ...], self._length)  # type: ignore[misc]  # made here
 
-    def _judge(self, given: Any, reasons: Reasons) -> Any:
+    def judge(self, given: Any, reasons: Reasons) -> Any:
+        """Return the row's value; None, after adding the reasons, where there is none."""
+        if type(given) is not self.kind:
+            return self._unfit(given, reasons)
         if self._length and not self._length[0] <= len(given) <= self._length[1]:
             reasons[f"out_of_range:{self.path}"] = None
         return [self._element.judge(element, reasons) for element in given]
@@ -129,7 +135,10 @@ class _Map(Node):
     def _type_of(self, *, strict: bool) -> Any:
         return _sized(dict[str, self._value.type_of(strict=strict)], self._length)  # type: ignore[misc]  # made here
 
-    def _judge(self, given: Any, reasons: Reasons) -> Any:
+    def judge(self, given: Any, reasons: Reasons) -> Any:
+        """Return the row's value; None, after adding the reasons, where there is none."""
+        if type(given) is not self.kind:
+            return self._unfit(given, reasons)
         if self._length and not self._length[0] <= len(given) <= self._length[1]:
             reasons[f"out_of_range:{self.path}"] = None
         if any(map(SURROGATE.search, given)):
@@ -162,7 +171,10 @@ class _Struct(Node):
     def _type_of(self, *, strict: bool) -> Any:
         return self._fields.struct(strict=strict)
 
-    def _judge(self, given: Any, reasons: Reasons) -> Any:
+    def judge(self, given: Any, reasons: Reasons) -> Any:
+        """Return the row's value; None, after adding the reasons, where there is none."""
+        if type(given) is not self.kind:
+            return self._unfit(given, reasons)
         return dict(zip(self._fields.names, self._fields.judge(given, reasons), strict=True))
 
     def _finish(self, values: Sequence[Any]) -> Finished:

@@ -35,6 +35,9 @@ class Group:
             for name in path[:-1]:
                 branch = cast("_Tree", branch.setdefault(name, {}))
             branch[path[-1]] = node
+        # most objects have no path that descends: then nothing is to be looked for, field by field
+        self._plain = [(node.judge, path[0]) for node, path in zip(self.nodes, self._paths, strict=True)]
+        self._descends = any(len(path) > 1 for path in self._paths)
         self.pickers = [_picker(self._tree, path) for path in self._paths]
         self.has_raw = any(node.has_raw for node in self.nodes)
         self.shape = _shape(self._tree)
@@ -50,6 +53,8 @@ class Group:
 
     def judge(self, record: Record, reasons: Reasons) -> list[Any]:
         """Return the values of the fields in their order, None for each that adds a reason."""
+        if not self._descends:
+            return [judge(record.get(name), reasons) for judge, name in self._plain]
         return [self._judge(node, path, record, reasons) for node, path in zip(self.nodes, self._paths, strict=True)]
 
     def invalid(self, record: Record) -> frozenset[str]:
