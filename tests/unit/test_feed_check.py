@@ -26,7 +26,7 @@ def test_the_shipped_feeds_have_no_mistake(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_mistake_is_a_line_that_an_editor_finds_and_the_start_says_the_same(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "orders.toml").write_text(ORDERS.replace("[-90, 90]", "[90, -90]").replace("max(amount)", "max(city)"))
+    (tmp_path / "orders.toml").write_text(ORDERS.replace("[-90, 90]", "[90, -90]").replace("sum(amount)", "sum(city)"))
     (tmp_path / "transactions.toml").write_text(TRANSACTIONS)
     (tmp_path / "zz.toml").write_text(TRANSACTIONS)
     done = cli(tmp_path, "feed-check", FEEDS_PATH=str(tmp_path))
@@ -34,7 +34,7 @@ def test_a_mistake_is_a_line_that_an_editor_finds_and_the_start_says_the_same(cl
     lines = done.out.splitlines()
     for line, (file, text) in zip(
         lines,
-        [("orders", "range = [90, -90]"), ("orders", 'max_amount = "max(city)"'), ("zz", 'topic = "transactions"')],
+        [("orders", "range = [90, -90]"), ("orders", 'sum_amount = "sum(city)"'), ("zz", 'topic = "transactions"')],
         strict=True,
     ):
         match = re.match(r"(.*\.toml):([0-9]+): ([a-z_.]+): ", line)
