@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from stream_app import logs
 
@@ -37,10 +37,17 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def answer_forever(listener: socket.socket, answers: Mapping[str, Callable[[], Answer]]) -> None:
-    """Answer GET of each path for as long as the process lives."""
+@contextlib.contextmanager
+def answering(listener: socket.socket, answers: Mapping[str, Callable[[], Answer]]) -> Iterator[None]:
+    """Answer GET of each path until the end of the block, and close the listener then."""
     server = _Server(answers)
-    threading.Thread(target=asyncio.run, args=[server.serve(listener)], daemon=True, name="metrics").start()
+    thread = threading.Thread(target=server.run, args=[listener], daemon=True, name="metrics")
+    thread.start()
+    try:
+        yield
+    finally:
+        server.end()
+        thread.join(_SECONDS)
 
 
 class _Server:
@@ -48,10 +55,23 @@ class _Server:
         self._answers = answers
         self._open: dict[asyncio.StreamWriter, None] = {}
         """The connections, the oldest first."""
+        self._loop = asyncio.new_event_loop()
+        self._ended = asyncio.Event()
 
-    async def serve(self, listener: socket.socket) -> None:
+    def run(self, listener: socket.socket) -> None:
+        """Answer until `end` is called."""
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve(listener))
+
+    def end(self) -> None:
+        """Have `run` return; any thread may call it, once."""
+        with contextlib.suppress(RuntimeError):  # it has ended by itself
+            self._loop.call_soon_threadsafe(self._ended.set)
+
+    async def _serve(self, listener: socket.socket) -> None:
         server = await asyncio.start_server(self._client, sock=listener, limit=_LONGEST_REQUEST, backlog=_BACKLOG)
-        await server.serve_forever()
+        await self._ended.wait()
+        server.close()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open[writer] = None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from stream_app.errors import ConfigError
-from stream_app.observe.answers import Answer, answer_forever, listen
+from stream_app.observe.answers import Answer, answering, listen
 from stream_app.observe.monitor import FlowStatus, Monitor, State
 from stream_app.sinks.protocol import LATE, REASON, REFUSED, REPEATS, UNDECLARED, WARNED
 
@@ -122,15 +123,17 @@ class Metrics:
         """Count one batch's duration."""
         self._seconds.labels(*_labels(status)).observe(seconds)
 
-    def serve(self, host: str, port: int) -> None:
-        """Answer for as long as the process lives. Raises ConfigError where the port is taken or the host not ours."""
+    @contextmanager
+    def served(self, host: str, port: int) -> Iterator[None]:
+        """Answer until the end of the block. Raises ConfigError where the port is taken or the host not ours."""
         answers = {"/metrics": self._metrics, "/healthz": self._health, "/readyz": self._readiness}
         try:
             listener = listen(host, port)
         except OSError as error:
             problem = f"METRICS_PORT: cannot listen on {host}:{port}: {error.strerror}"
             raise ConfigError(problem) from None
-        answer_forever(listener, answers)
+        with answering(listener, answers):
+            yield
 
     def _metrics(self) -> Answer:
         return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)

@@ -72,7 +72,7 @@ def _run(
     with ExitStack() as beside:
         metrics = Metrics(monitor, _STUCK_TRIGGERS * settings.trigger_seconds + _STUCK_SECONDS)
         if settings.metrics_port:
-            metrics.serve(settings.metrics_host, settings.metrics_port)
+            beside.enter_context(metrics.served(settings.metrics_host, settings.metrics_port))
         broker = Broker(settings.kafka, patience_seconds=_LEADER_PATIENCE_SECONDS)
         for flow in all_flows:
             check_settings(flow, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -24,9 +24,12 @@ def port() -> Iterator[int]:
     def fails() -> answers.Answer:
         raise RuntimeError(f"dictionary changed size during iteration {next(asked)}")
 
-    with closing(answers.listen("127.0.0.1", 0)) as listener:
-        answers.answer_forever(listener, {"/metrics": lambda: (200, "text/plain", BODY), "/fails": fails})
-        yield listener.getsockname()[1]
+    listener = answers.listen("127.0.0.1", 0)
+    found = int(listener.getsockname()[1])
+    with answers.answering(listener, {"/metrics": lambda: (200, "text/plain", BODY), "/fails": fails}):
+        yield found
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", found), timeout=20)
 
 
 def connected(port: int, stack: ExitStack, sent: bytes = b"") -> socket.socket:

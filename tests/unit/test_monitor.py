@@ -106,19 +106,19 @@ def test_a_start_that_hangs_is_a_problem_and_one_that_waits_for_others_is_none(
 def test_health_readiness_and_metrics_over_http(monitor: Monitor, silver: FlowStatus) -> None:
     port = free_port()
     metrics = Metrics(monitor, PATIENCE)
-    metrics.serve("127.0.0.1", port)
-    assert get(port, "/healthz") == (200, '{"ok": true, "problems": {}}\n')
-    assert get(port, "/readyz")[0] == 503
-    assert get(port, "/other")[0] == 404
+    with metrics.served("127.0.0.1", port):
+        assert get(port, "/healthz") == (200, '{"ok": true, "problems": {}}\n')
+        assert get(port, "/readyz")[0] == 503
+        assert get(port, "/other")[0] == 404
 
-    monitor.ready = True
-    silver.state, silver.last_error = State.FAILED, "OSError: disk full"
-    code, body = get(port, "/healthz")
-    assert (code, json.loads(body)["problems"]) == (503, {"transactions.silver": "failed: OSError: disk full"})
-    assert get(port, "/readyz")[0] == 200
+        monitor.ready = True
+        silver.state, silver.last_error = State.FAILED, "OSError: disk full"
+        code, body = get(port, "/healthz")
+        assert (code, json.loads(body)["problems"]) == (503, {"transactions.silver": "failed: OSError: disk full"})
+        assert get(port, "/readyz")[0] == 200
 
-    with pytest.raises(ConfigError, match=f"METRICS_PORT: cannot listen on 127.0.0.1:{port}"):
-        Metrics(monitor, PATIENCE).serve("127.0.0.1", port)
+        with pytest.raises(ConfigError, match=f"METRICS_PORT: cannot listen on 127.0.0.1:{port}"):
+            Metrics(monitor, PATIENCE).served("127.0.0.1", port).__enter__()
 
 
 def test_metrics_name_every_family_by_feed_and_sink(monitor: Monitor, silver: FlowStatus) -> None:
@@ -133,8 +133,8 @@ def test_metrics_name_every_family_by_feed_and_sink(monitor: Monitor, silver: Fl
     metrics = Metrics(monitor, PATIENCE)
     metrics.observe(silver, 0.3)
     port = free_port()
-    metrics.serve("127.0.0.1", port)
-    text = get(port, "/metrics")[1]
+    with metrics.served("127.0.0.1", port):
+        text = get(port, "/metrics")[1]
     sink = 'feed="transactions",sink="silver"'
     for line in (
         f"stream_app_batches_total{{{sink}}} 4.0",
