@@ -13,7 +13,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from stream_app.feeds import schema
-from stream_app.layers.kind import Kind
+from stream_app.layers.kind import RecordKind
 
 _COLUMNS = to_arrow_schema(schema.BRONZE, timezone="UTC")
 _HEADERS = _COLUMNS.field("headers").type
@@ -23,11 +23,10 @@ _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 
 
 @dataclass(frozen=True)
-class Bronze(Kind):
+class Bronze(RecordKind):
     """Bronze as a dataset. Its tasks read Kafka (sources/topic_records.py), which have no files to read."""
 
     upstream: ClassVar[str | None] = None
-    has_places: ClassVar[bool] = True
     shown: ClassVar[str] = (
         'key, left(coalesce(try(decode(value)), value::VARCHAR), 60) AS value, kafka_ts, partition, "offset"'
     )
@@ -36,21 +35,6 @@ class Bronze(Kind):
     def columns(self) -> StructType:
         """schema.BRONZE."""
         return schema.BRONZE
-
-    @property
-    def time(self) -> str:
-        """Kafka's timestamp."""
-        return "kafka_ts"
-
-    @property
-    def newest_first(self) -> str:
-        """By Kafka's timestamp."""
-        return 'kafka_ts DESC, partition, "offset" DESC'
-
-    @property
-    def shape(self) -> list[object]:
-        """The topic."""
-        return [self.feed.topic]
 
 
 def records(messages: Sequence[Message], topic: str) -> pa.RecordBatch:

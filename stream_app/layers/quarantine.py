@@ -13,18 +13,18 @@ from pyspark.sql.types import StructType
 from stream_app.contract.contract import Contract
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.schema import PLANNED
-from stream_app.layers.kind import BRONZE, Kind, Reading
+from stream_app.layers.kind import BRONZE, RecordKind
+from stream_app.layers.reading import Reading
 
 # Of each byte that is not UTF-8 the text has three, and Arrow's array holds 2 GB. The value itself stays whole.
 _LONGEST_TEXT = 500_000_000
 
 
 @dataclass(frozen=True)
-class Quarantine(Kind):
+class Quarantine(RecordKind):
     """Quarantine as a dataset."""
 
     upstream: ClassVar[str | None] = BRONZE
-    has_places: ClassVar[bool] = True
     judges: ClassVar[bool] = True
     counted: ClassVar[str | None] = "reasons"
     shown: ClassVar[str] = "* EXCLUDE (value)"
@@ -33,21 +33,6 @@ class Quarantine(Kind):
     def columns(self) -> StructType:
         """schema.QUARANTINE."""
         return schemas.QUARANTINE
-
-    @property
-    def time(self) -> str:
-        """Kafka's timestamp."""
-        return "kafka_ts"
-
-    @property
-    def newest_first(self) -> str:
-        """By Kafka's timestamp."""
-        return 'kafka_ts DESC, partition, "offset" DESC'
-
-    @property
-    def shape(self) -> list[object]:
-        """The topic."""
-        return [self.feed.topic]
 
     def reading(self, clock: int, *, replayed: bool) -> Reading:  # noqa: ARG002 - what was replayed is silver's alone
         """Bronze's records, of which those stay that the contract refuses."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import ClassVar
 
 import pyarrow as pa
@@ -18,7 +17,7 @@ from stream_app.feeds import schema
 from stream_app.feeds.parts import Session
 from stream_app.feeds.sql import name, names
 from stream_app.layers import recompute
-from stream_app.layers.kind import Kind, Reading
+from stream_app.layers.kind import Stateful
 from stream_app.layers.late import old_rows
 from stream_app.layers.session_state import sessions
 
@@ -34,7 +33,7 @@ _FOUND = StructType(
 
 
 @dataclass(frozen=True)
-class Sessions(Kind):
+class Sessions(Stateful):
     """Sessions as a dataset: [sessions.<name>]."""
 
     opened: ClassVar[str] = "session_start"
@@ -49,21 +48,6 @@ class Sessions(Kind):
         return self.feed.sessions[self.name]
 
     @property
-    def stateful(self) -> Sessions:
-        """Sessions have a watermark."""
-        return self
-
-    @property
-    def watermark(self) -> timedelta:
-        """How much later a record may come and still count."""
-        return self.declared.watermark
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The columns that the records of a session share."""
-        return self.declared.keys
-
-    @property
     def identity(self) -> tuple[str, ...]:
         """When it began, and the keys."""
         return (self.opened, *self.keys)
@@ -72,33 +56,6 @@ class Sessions(Kind):
     def columns(self) -> StructType:
         """The keys, session_start, session_end, duration_seconds, events, outcome."""
         return StructType([*(schema.fields(self.feed)[key] for key in self.keys), *_FOUND])
-
-    @property
-    def time(self) -> str:
-        """When the session began."""
-        return self.opened
-
-    @property
-    def newest_first(self) -> str:
-        """By the session's start, then by its keys."""
-        return ", ".join(("session_start DESC", *map(name, self.keys)))
-
-    @property
-    def shape(self) -> list[object]:
-        """Silver's columns and the declaration."""
-        feed = self.feed
-        fields: list[object] = [list(feed.fields), [field.as_type.name for field in feed.fields.values()]]
-        return [*fields, self.declared.model_dump_json(), feed.event_time.field]
-
-    @property
-    def taken(self) -> StructType:
-        """The event time, the keys and what ends a session, of silver."""
-        needed = {self.feed.event_time.field, *self.declared.columns}
-        return StructType([field for field in schema.silver(self.feed) if field.name in needed])
-
-    def reading(self, clock: int, *, replayed: bool) -> Reading:  # noqa: ARG002 - silver has no ledger
-        """Those columns of silver."""
-        return Reading.plain(self.taken)
 
     def transform(self, rows: DataFrame, *, fresh: bool) -> DataFrame:
         """Find the sessions of silver's rows."""

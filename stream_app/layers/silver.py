@@ -16,7 +16,8 @@ from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.rules import WARNINGS
 from stream_app.feeds.schema import COORDINATES, PLANNED
-from stream_app.layers.kind import BRONZE, Kind, Reading
+from stream_app.layers.kind import BRONZE, RecordKind
+from stream_app.layers.reading import Reading
 
 CLOCK = "_clock"
 """The time that repeats are measured by: Kafka's timestamp, never behind the clock of earlier batches, which is their
@@ -34,11 +35,10 @@ _STATE = "sinks/seen.py"
 
 
 @dataclass(frozen=True)
-class Silver(Kind):
+class Silver(RecordKind):
     """Silver as a dataset."""
 
     upstream: ClassVar[str | None] = BRONZE
-    has_places: ClassVar[bool] = True
     judges: ClassVar[bool] = True
     takes_replayed: ClassVar[bool] = True
     drops_repeats: ClassVar[bool] = True
@@ -68,11 +68,6 @@ class Silver(Kind):
     def time(self) -> str:
         """The event time."""
         return self.feed.event_time.field
-
-    @property
-    def newest_first(self) -> str:
-        """By Kafka's timestamp."""
-        return 'kafka_ts DESC, partition, "offset" DESC'
 
     @property
     def shape(self) -> list[object]:

@@ -21,7 +21,7 @@ from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Measure, Window
 from stream_app.feeds.sql import name, text
 from stream_app.layers import recompute, spark_digits
-from stream_app.layers.kind import Kind, Reading
+from stream_app.layers.kind import Stateful
 from stream_app.layers.late import old_rows, rounded_down
 
 _WINDOW = "_window"  # as no column of a feed can be called
@@ -31,7 +31,7 @@ _BOUNDS = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"}
 
 
 @dataclass(frozen=True)
-class Windows(Kind):
+class Windows(Stateful):
     """Windows as a dataset: [windows.<name>]."""
 
     previewed_by: ClassVar[str | None] = "window_start"
@@ -48,21 +48,6 @@ class Windows(Kind):
         return self.feed.windows[self.name]
 
     @property
-    def stateful(self) -> Windows:
-        """Windows have a watermark."""
-        return self
-
-    @property
-    def watermark(self) -> timedelta:
-        """How much later a record may come and still count."""
-        return self.declared.watermark
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The columns of the key, if there is one."""
-        return self.declared.keys
-
-    @property
     def identity(self) -> tuple[str, ...]:
         """The window and the key."""
         return (*_BOUNDS, *self.keys)
@@ -76,33 +61,11 @@ class Windows(Kind):
         return StructType([*times, *keys, *measures])
 
     @property
-    def time(self) -> str:
-        """When the window began."""
-        return self.opened
-
-    @property
-    def newest_first(self) -> str:
-        """By the window, then by the key."""
-        return ", ".join(("window_start DESC", *map(name, self.keys)))
-
-    @property
     def shape(self) -> list[object]:
         """Silver's columns, the declaration, and sums that became decimals."""
         feed, measures = self.feed, self.declared.measures.values()
-        fields: list[object] = [list(feed.fields), [field.as_type.name for field in feed.fields.values()]]
-        declared: list[object] = [self.declared.model_dump_json(), feed.event_time.field]
         wide = [one.field for one in measures if one.field and feed.fields[one.field].sum_is_wide(one.function)]
-        return [*fields, *declared, *([wide, "decimal(38,0)"] if wide else [])]  # they were longs once
-
-    @property
-    def taken(self) -> StructType:
-        """The event time and the columns that the declaration names, of silver."""
-        needed = {self.feed.event_time.field, *self.declared.columns}
-        return StructType([field for field in schema.silver(self.feed) if field.name in needed])
-
-    def reading(self, clock: int, *, replayed: bool) -> Reading:  # noqa: ARG002 - silver has no ledger
-        """Those columns of silver."""
-        return Reading.plain(self.taken)
+        return [*super().shape, *([wide, "decimal(38,0)"] if wide else [])]  # they were longs once
 
     def transform(self, rows: DataFrame, *, fresh: bool) -> DataFrame:  # noqa: ARG002 - the output mode alone differs
         """Count silver's rows."""

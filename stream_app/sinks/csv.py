@@ -17,7 +17,8 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from stream_app.feeds.sql import name, text
 from stream_app.feeds.types import Type, of_spark
-from stream_app.layers.kind import Kind, Reading
+from stream_app.layers.kind import Kind
+from stream_app.layers.reading import Reading
 from stream_app.sinks import json_text, nested_sql
 from stream_app.sinks.files import FileSink
 from stream_app.storage.lines import LINE, Csv

@@ -22,7 +22,8 @@ from stream_app.feeds.parts import ColumnName, Frozen
 from stream_app.feeds.sql import names
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
-from stream_app.layers.kind import Kind, Reading
+from stream_app.layers.kind import Kind
+from stream_app.layers.reading import Reading
 from stream_app.settings import Settings
 from stream_app.sources.split_rows import Rows
 from stream_app.storage.batch_files import BatchFile

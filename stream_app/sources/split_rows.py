@@ -13,7 +13,8 @@ from pyspark.sql.types import StructType
 
 from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds.schema import PLANNED
-from stream_app.layers.kind import Kind, Reading
+from stream_app.layers.kind import Kind
+from stream_app.layers.reading import Reading
 from stream_app.sources.split import Split, decoded
 from stream_app.storage.planned import Planned
 

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from pyspark.sql.types import StringType, StructField, StructType
 
 from stream_app.feeds.sql import text
-from stream_app.layers.kind import Kind, Reading
+from stream_app.layers.kind import Kind
+from stream_app.layers.reading import Reading
 from stream_app.sinks import json_text
 from stream_app.sinks.files import FileSink
 from stream_app.storage.lines import LINE, Lines

@@ -1,0 +1,32 @@
+"""How a task reads the files of a layer: which columns, and what it makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
+
+from stream_app.contract.undeclared import Undeclared
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a task does with the files that it is given."""
+
+    columns: Sequence[str]
+    """Which of their columns it reads."""
+    function: Callable[[pa.RecordBatch], pa.RecordBatch]
+    """What it makes of each batch of them."""
+    judges: bool = False
+    """Whether it takes PLANNED beside the columns: when the batch of each record was planned."""
+    undeclared: Undeclared | None = None
+    """What the function adds to where records have fields that nobody has declared."""
+
+    @classmethod
+    def plain(cls, columns: StructType) -> Reading:
+        """Return how those columns are read as they are, in exactly their types."""
+        arrow = to_arrow_schema(columns, timezone="UTC")
+        return cls(arrow.names, lambda batch: batch.cast(arrow))
