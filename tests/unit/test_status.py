@@ -1,6 +1,7 @@
 """make status: what it says of a sink comes from the files, and from the service while one runs."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -66,6 +67,12 @@ def test_a_sink_says_what_it_promises(feed: Feed, tmp_path: Path) -> None:
     sink = SinkTable.model_validate({"of": "quarantine", "to": "kafka", "topic": "dead"})
     made = flows([feed.model_copy(update={"sinks": {"dead": sink}})], tmp_path)
     assert [row(made, name).guarantee for name in ("silver", "dead")] == ["exactly once", "at least once"]
+
+
+def test_each_column_of_the_table_has_a_title(made: tuple[Flow, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    Console(width=200).print(table(status(made[0].root, made)))
+    _, _, titles, line, first, *_ = capsys.readouterr().out.splitlines()
+    assert len(re.split(r"\s{2,}", titles.strip())) == len(re.split(r"\s{2,}", first.strip())), (titles, line, first)
 
 
 def test_csv_rows_are_records_not_lines(made: tuple[Flow, ...]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.box import SIMPLE
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, OverflowMethod, RenderableType
 from rich.table import Table
 
 from stream_app.cli.chosen import chosen, of_sink
@@ -16,30 +16,16 @@ from stream_app.ops.status import SinkStatus, StatusReport, status
 
 # Where the output is no terminal, or a narrow one, lines are longer rather than names folded.
 _NARROWEST = 165
-_COLUMNS = ("sink", "state", "restarts", "batch", "age", "files", "rows", "MB", "behind", "newest file", "age")
 
 
 def table(report: StatusReport) -> RenderableType:
     """Return the report as a table, and under it what is wrong or waits."""
     result = Table(title=foreign(report.root), title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
-    for column in _COLUMNS:
-        text = column in {"sink", "state", "newest file", "rows are in it"}
-        result.add_column(column, justify="left" if text else "right", overflow="fold" if text else "ellipsis")
+    for title, is_text, _ in _COLUMNS:
+        overflow: OverflowMethod = "fold" if is_text else "ellipsis"
+        result.add_column(title, justify="left" if is_text else "right", overflow=overflow)
     for row in report.sinks:
-        result.add_row(
-            f"{row.feed}.{row.sink}",
-            foreign(row.state),
-            str(row.restarts),
-            _show(row.last_batch),
-            _age(row.last_batch_age),
-            f"{row.files:,}",
-            f"{row.rows:,}",
-            f"{row.bytes / 1e6:,.2f}",
-            _show(row.behind),
-            _show(row.newest_file),
-            _age(row.newest_file_age),
-            row.guarantee,
-        )
+        result.add_row(*(cell(row) for _, _, cell in _COLUMNS))
     remarks = (foreign(f"{row.feed}.{row.sink}: {remark}") for row in report.sinks for remark in _remarks(row))
     return Group(result, *remarks)
 
@@ -64,6 +50,23 @@ def _age(seconds: float | None) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+_COLUMNS: tuple[tuple[str, bool, Callable[[SinkStatus], RenderableType]], ...] = (
+    ("sink", True, lambda row: f"{row.feed}.{row.sink}"),
+    ("state", True, lambda row: foreign(row.state)),
+    ("restarts", False, lambda row: str(row.restarts)),
+    ("batch", False, lambda row: _show(row.last_batch)),
+    ("age", False, lambda row: _age(row.last_batch_age)),
+    ("files", False, lambda row: f"{row.files:,}"),
+    ("rows", False, lambda row: f"{row.rows:,}"),
+    ("MB", False, lambda row: f"{row.bytes / 1e6:,.2f}"),
+    ("behind", False, lambda row: _show(row.behind)),
+    ("newest file", True, lambda row: _show(row.newest_file)),
+    ("age", False, lambda row: _age(row.newest_file_age)),
+    ("guarantee", True, lambda row: row.guarantee),
+)
+"""Each column: its title, whether it is text, and what it shows of a sink."""
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
