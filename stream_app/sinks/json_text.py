@@ -29,15 +29,10 @@ _PLAIN_DECIMALS = 6
 
 def objects(batch: pa.RecordBatch) -> pa.Array:
     """Return a JSON object for each row, of all its columns."""
-    members = [_member(name, _cells(batch[name])) for name in batch.schema.names]
+    members = [_member(name, values(batch[name])) for name in batch.schema.names]
     # null_handling="skip" would leave out rows that have nothing but null (Arrow 21)
     joined = pc.binary_join_element_wise(*members, "", null_handling="replace", null_replacement="")
     return pc.binary_join_element_wise("{", pc.utf8_slice_codeunits(joined, 1), "}", "")
-
-
-def values(column: pa.Array) -> pa.Array:
-    """Return the JSON of each value of a column; null for null."""
-    return _cells(column)
 
 
 def texts(column: pa.Array) -> pa.Array:
@@ -45,8 +40,14 @@ def texts(column: pa.Array) -> pa.Array:
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_binary(kind):
         return column
-    cells = _cells(column)
+    cells = values(column)
     return pc.utf8_slice_codeunits(cells, 1, -1) if _is_quoted(kind) else cells
+
+
+def times(column: pa.Array) -> pa.Array:
+    """Return times as ISO 8601 in UTC, with six decimals and Z; null for null."""
+    text = column.cast(pa.timestamp("us")).cast(pa.string())
+    return pc.binary_join_element_wise(pc.utf8_replace_slice(text, _T_AT, _T_AT + 1, "T"), "Z", "")
 
 
 def _member(name: str, cells: pa.Array) -> pa.Array:
@@ -57,19 +58,20 @@ def _is_quoted(kind: pa.DataType) -> bool:
     return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
-def _cells(column: pa.Array) -> pa.Array:
+def values(column: pa.Array) -> pa.Array:
+    """Return the JSON of each value of a column; null for null."""
     kind = column.type
     if pa.types.is_string(kind):
         return _strings(column)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return column.cast(pa.string())
     if pa.types.is_timestamp(kind):
-        text = column.cast(pa.timestamp("us")).cast(pa.string())
-        return pc.binary_join_element_wise('"', pc.utf8_replace_slice(text, _T_AT, _T_AT + 1, "T"), 'Z"', "")
+        return pc.binary_join_element_wise('"', times(column), '"', "")
     if pa.types.is_decimal(kind) and kind.scale <= _PLAIN_DECIMALS:
         return column.cast(pa.string())
     if pa.types.is_float32(kind):
-        return pa.array([None if value is None else _double(str(np.float32(value))) for value in column.to_pylist()])
+        shown = (None if value is None else _double(str(np.float32(value))) for value in column.to_pylist())
+        return pa.array(shown, pa.string())
     return pa.array([None if value is None else _json(value) for value in _plain(column)], pa.string())
 
 
