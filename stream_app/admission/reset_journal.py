@@ -23,7 +23,7 @@ from stream_app.storage.layout import FeedLayout
 
 def begin(first: Flow, start: dict[str, str]) -> None:
     """Note that `first` and all that must go with it are to go, and where bronze is to begin."""
-    intent = {"sinks": [flow.sink for flow in rule_versions.begun_anew_with(first)], "start": start}
+    intent = {"sinks": [flow.sink for flow in rule_versions.reset_with(first)], "start": start}
     _write(first.layout.reset, intent)
 
 

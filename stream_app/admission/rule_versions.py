@@ -81,7 +81,7 @@ def inspect(bronze: Flow, begun: Collection[str] = ()) -> Iterator[Finding]:
             yield NoteRules(flow, (*known, today), last if known else None)
 
 
-def begun_anew_with(flow: Flow) -> tuple[Flow, ...]:
+def reset_with(flow: Flow) -> tuple[Flow, ...]:
     """Return the flows that begin again with this one, itself first.
 
     All that follow it do. The other half of its verdict does, too, if it has ever judged by other rules, with all that

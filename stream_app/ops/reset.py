@@ -80,7 +80,7 @@ def planned(settings: Settings, flows: Sequence[Flow], sink: str = "", to: str =
             yield ResetPlan(finished, (), (), start)
             return
         firsts = tuple(flow for flow in flows if flow.sink == first)
-        chosen = [flow for one in firsts for flow in rule_versions.begun_anew_with(one)]
+        chosen = [flow for one in firsts for flow in rule_versions.reset_with(one)]
         yield ResetPlan(finished, tuple(_sinks(settings, chosen, start, to)), firsts, start)
 
 

@@ -87,13 +87,13 @@ def test_a_batch_that_died_counts_if_its_file_stands(feed: Feed, mended: Feed, t
             agree(flow_of(mended, "bronze", tmp_path))
 
 
-def test_one_is_begun_anew_without_the_other_under_the_same_rules(feed: Feed, tmp_path: Path) -> None:
+def test_one_is_reset_without_the_other_under_the_same_rules(feed: Feed, tmp_path: Path) -> None:
     quarantine, silver = halves(feed, tmp_path)
     agree(flow_of(feed, "bronze", tmp_path))
     judge(quarantine, 0)
     judge(silver, 0)
-    assert [flow.sink for flow in rule_versions.begun_anew_with(silver)] == ["silver", "gold", "raw_csv"]
-    assert [flow.sink for flow in rule_versions.begun_anew_with(quarantine)] == ["quarantine"]
+    assert [flow.sink for flow in rule_versions.reset_with(silver)] == ["silver", "gold", "raw_csv"]
+    assert [flow.sink for flow in rule_versions.reset_with(quarantine)] == ["quarantine"]
 
 
 @pytest.mark.parametrize("was_known", [True, False])
@@ -109,15 +109,15 @@ def test_each_takes_the_other_along_under_other_rules(
     agree(flow_of(mended, "bronze", tmp_path))
     quarantine, silver = (flow_of(mended, flow.sink, tmp_path) for flow in (quarantine, silver))
     both = {"silver", "quarantine", "gold", "raw_csv"}
-    assert {flow.sink for flow in rule_versions.begun_anew_with(silver)} == both
-    assert {flow.sink for flow in rule_versions.begun_anew_with(quarantine)} == both
+    assert {flow.sink for flow in rule_versions.reset_with(silver)} == both
+    assert {flow.sink for flow in rule_versions.reset_with(quarantine)} == both
     reset_journal.begin(silver, {})
     reset_journal.finish(flow_of(mended, "bronze", tmp_path))
     assert not quarantine.layout.output.exists()
     assert not silver.checkpoint.path.exists()
     halves(mended, tmp_path)
     agree(flow_of(mended, "bronze", tmp_path))
-    assert [flow.sink for flow in rule_versions.begun_anew_with(quarantine)] == ["quarantine"]
+    assert [flow.sink for flow in rule_versions.reset_with(quarantine)] == ["quarantine"]
 
 
 # What commit c6c8daf, whose contract is 1, noted of the feeds that the project ships.
@@ -166,5 +166,5 @@ def test_each_takes_the_other_along_under_another_contract(feed: Feed, tmp_path:
     quarantine, silver = judged_by_the_old_version(feed, tmp_path)
     agree(flow_of(feed, "bronze", tmp_path))
     both = {"silver", "quarantine", "gold", "raw_csv"}
-    assert {flow.sink for flow in rule_versions.begun_anew_with(silver)} == both
-    assert {flow.sink for flow in rule_versions.begun_anew_with(quarantine)} == both
+    assert {flow.sink for flow in rule_versions.reset_with(silver)} == both
+    assert {flow.sink for flow in rule_versions.reset_with(quarantine)} == both
