@@ -28,6 +28,7 @@ PROMISES: Mapping[str, Sequence[str]] = {
     "Repeats are dropped": ("silver",),
     "Silver and quarantine judge by the same rules": ("silver", "quarantine"),
     "Late rows are kept": ("windows", "sessions"),
+    "Outputs say how complete they are": ("silver", "windows", "sessions"),
     "PostgreSQL has each batch exactly once": ("postgres",),
     "A lake has each row exactly once": ("lake",),
     "Another topic has each row at least once": ("topic",),

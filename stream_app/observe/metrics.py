@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import pyarrow as pa
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from stream_app.errors import ConfigError
+from stream_app.errors import ConfigError, StreamAppError
+from stream_app.flows.completeness import complete_up_to, newest_taken
 from stream_app.observe.answers import Answer, answering, listen
 from stream_app.observe.monitor import FlowStatus, Monitor, State
 from stream_app.sinks.protocol import LATE, REASON, REFUSED, REPEATS, UNDECLARED, WARNED
@@ -58,6 +60,7 @@ class _Statuses(Collector):
             yield gauge
         yield from self._behind()
         yield from self._watermarks()
+        yield from self._completeness()
         yield self._by_name("quarantined", "Quarantined records by reason; one may have several", "reason", REASON)
         yield self._by_name("undeclared_fields", "Records with a field that is not declared", "path", UNDECLARED)
         yield self._by_name("warned", "Rows of silver by the rule that warns of them", "rule", WARNED)
@@ -94,6 +97,23 @@ class _Statuses(Collector):
                 at.add_metric(_labels(status), status.watermark)
                 age.add_metric(_labels(status), time.time() - status.watermark)
         yield from (at, age)
+
+    def _completeness(self) -> Iterator[Metric]:
+        final = GaugeMetricFamily(
+            "stream_app_complete_up_to_seconds", "Windows that end by then are final, since the epoch", labels=_SINK
+        )
+        taken = GaugeMetricFamily(
+            "stream_app_newest_taken_seconds",
+            "The newest Kafka timestamp that silver has taken, since the epoch",
+            labels=(*_SINK, "partition"),
+        )
+        for status in self._statuses:
+            with suppress(StreamAppError, OSError, pa.ArrowInvalid):  # a damaged file must not end all metrics
+                if up_to := complete_up_to(status.flow):
+                    final.add_metric(_labels(status), up_to.timestamp())
+                for partition, newest in newest_taken(status.flow).items():
+                    taken.add_metric([*_labels(status), str(partition)], newest.timestamp())
+        yield from (final, taken)
 
     def _by_name(self, name: str, text: str, label: str, prefix: str) -> Metric:
         """Return the counters that begin so, each with the rest of its name as a label."""

@@ -7,13 +7,15 @@ Docker or not, and after it has stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from stream_app.flows.completeness import complete_up_to, newest_taken
 from stream_app.flows.flow import Flow
 from stream_app.observe import status_file
 from stream_app.observe.monitor import State
@@ -44,6 +46,10 @@ class SinkStatus:
     """Records of the topic that wait for open transactions."""
     guarantee: str = ""
     """How often a row is there after crashes and replays: exactly once, or at least once."""
+    complete_up_to: datetime | None = None
+    """Of windows and sessions: all that end by then are final and in the output. UTC."""
+    newest_taken: Mapping[int, datetime] = field(default_factory=dict)
+    """Of silver: the newest Kafka timestamp taken of each partition. UTC."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,16 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
         last_error=str(told.get("last_error", "")),
         held=_held(told) if running and flow.upstream is None else None,
         guarantee=sink_of(flow).guarantee,
+        complete_up_to=complete_up_to(flow),
+        newest_taken=_newest_taken(flow),
     )
+
+
+def _newest_taken(flow: Flow) -> Mapping[int, datetime]:
+    try:
+        return newest_taken(flow)
+    except (OSError, pa.ArrowInvalid):  # a damaged file, as the audit will say of it
+        return {}
 
 
 def _state(told: dict[str, object], running: bool) -> str:

@@ -15,7 +15,7 @@ from stream_app.cli.output import foreign, print_json
 from stream_app.ops.status import SinkStatus, StatusReport, status
 
 # Where the output is no terminal, or a narrow one, lines are longer rather than names folded.
-_NARROWEST = 165
+_NARROWEST = 186
 
 
 def table(report: StatusReport) -> RenderableType:
@@ -62,6 +62,7 @@ _COLUMNS: tuple[tuple[str, bool, Callable[[SinkStatus], RenderableType]], ...] =
     ("rows", False, lambda row: f"{row.rows:,}"),
     ("MB", False, lambda row: f"{row.bytes / 1e6:,.2f}"),
     ("behind", False, lambda row: _show(row.behind)),
+    ("complete up to", False, lambda row: f"{row.complete_up_to:%Y-%m-%d %H:%M:%S}" if row.complete_up_to else "-"),
     ("newest file", True, lambda row: _show(row.newest_file)),
     ("age", False, lambda row: _age(row.newest_file_age)),
     ("guarantee", True, lambda row: row.guarantee),
@@ -92,6 +93,8 @@ def _run(options: argparse.Namespace) -> int:
 COMMAND = Command(
     about="""
         Shows a row a sink: its state, restarts, last batch, files, rows, lag and newest file, and what went wrong last.
+        Windows and sessions that end by "complete up to" (UTC) are final. With --format=json, silver has newest_taken:
+        the newest Kafka timestamp taken of each partition.
         It reads the files and what the service last wrote of itself. So it works beside a running service and after.
     """,
     options=_options,
