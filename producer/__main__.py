@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import secrets
 import signal
 import sys
+from datetime import timedelta
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer
@@ -17,12 +19,14 @@ from producer.publisher import Publisher, PublishError, Stop, client_config
 from producer.run import Progress, Run
 from producer.settings import Settings, SettingsError, describe_settings, load_settings
 
+LEAST_INTERVAL = 1e-7  # MSGS_PER_SEC has a limit
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command. 0: done or stopped; 1: not all was delivered; 2: a wrong option or setting."""
     options = _options(arguments)
     try:
-        settings = load_settings()
+        settings = load_settings(**_given(options))
         if options.feed not in events.feeds():
             problem = f"--feed: there is no {options.feed!r}; there is {', '.join(events.feeds())}"
             raise SettingsError(problem)
@@ -79,7 +83,32 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--feed", default="transactions", help="one of: " + ", ".join(events.feeds()))
+    parser.add_argument("--bootstrap-servers", metavar="HOST:PORT", help="instead of KAFKA_BOOTSTRAP_SERVERS")
+    parser.add_argument("--topic", help="instead of KAFKA_TOPIC")
+    parser.add_argument("--count", metavar="N", help="instead of COUNT")
+    interval = "seconds between two messages, without a history; instead of MSGS_PER_SEC and BACKFILL"
+    parser.add_argument("--interval", metavar="SECONDS", type=_interval, help=interval)
     return parser.parse_args(arguments)
+
+
+def _interval(text: str) -> float:
+    """Read a number of seconds; 0 means as fast as it can."""
+    seconds = float(text)
+    if not (seconds == 0 or LEAST_INTERVAL <= seconds < math.inf):
+        raise ValueError(text)
+    return seconds
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were typed as options."""
+    given = {
+        "kafka_bootstrap_servers": options.bootstrap_servers,
+        "kafka_topic": options.topic,
+        "count": options.count,
+    }
+    if options.interval is not None:
+        given |= {"msgs_per_sec": 1 / options.interval if options.interval else 0, "backfill": timedelta()}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _stop_on_signals() -> Stop:

@@ -109,10 +109,13 @@ class Settings(ConnectionSettings):
 _SECRET = frozenset(name.upper() for name, field in Settings.model_fields.items() if field.annotation is SecretStr)
 
 
-def load_settings() -> Settings:
-    """Read the environment and `.env`. Raises SettingsError, one line naming the wrong settings, no secret."""
+def load_settings(**given: Any) -> Settings:
+    """Read the environment and `.env`; what is given takes precedence.
+
+    Raises SettingsError, one line naming the wrong settings, no secret.
+    """
     try:
-        return Settings()
+        return Settings(**given)
     except ValidationError as error:
         raise SettingsError("; ".join(_mistake(one) for one in error.errors(include_url=False))) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -13,14 +13,15 @@ import pytest
 
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.load import load_feeds
+from stream_app.feeds.fields import Field
+from stream_app.feeds.load import feeds_in, load_feeds
 from stream_app.ops.examples.made import datasets
 from stream_app.ops.feed_test import cases, feed_test
 from stream_app.settings import PROJECT
 from tests.unit.conftest import Cli
 
 SHIPPED = PROJECT / "conf" / "feeds"
-NAMES = ["transactions", "user_activity"]
+NAMES = feeds_in(SHIPPED)
 FEEDS = {feed.name: feed for feed in load_feeds(SHIPPED, NAMES)}
 ALL = [folder for name in NAMES for folder in cases(SHIPPED, name)]
 
@@ -53,14 +54,23 @@ def reasons(feed: Feed) -> Iterator[str]:
     """Every reason that the contract can give."""
     yield from ("empty", "not_json", "not_object", "late", "future")
     for column, field in feed.fields.items():
-        path = ".".join(feed.path_of(column))
-        yield from (f"missing:{path}", f"bad_type:{path}")
-        if field.type == "timestamp":
-            yield f"bad_time:{path}"
-        if field.length or field.is_number:
-            yield f"out_of_range:{path}"
-        if field.allowed or field.pattern:
-            yield f"not_allowed:{path}"
+        yield from reasons_of(field, ".".join(feed.path_of(column)))
+
+
+def reasons_of(field: Field, path: str) -> Iterator[str]:
+    if field.required:
+        yield f"missing:{path}"
+    yield f"bad_type:{path}"
+    if field.type == "timestamp":
+        yield f"bad_time:{path}"
+    if field.length or field.is_number:
+        yield f"out_of_range:{path}"
+    if field.allowed or field.pattern:
+        yield f"not_allowed:{path}"
+    if field.element:
+        yield from reasons_of(field.element, f"{path}[]")
+    for name, inner in (field.fields or {}).items():
+        yield from reasons_of(inner, f"{path}.{name}")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,7 +16,7 @@ from stream_app.storage.planned import UNBOUNDED
 NOW_MS = 1_795_234_830_125
 FOLDER = Path("conf/feeds")
 EXPECTED = {Kind.VALID: (), Kind.REPEATED: (), Kind.FUTURE: ("future",)}
-LATE = {"transactions": ("late",), "user_activity": ()}  # late activity is late for its windows only
+LATE = dict.fromkeys(feeds(), ("late",)) | {"user_activity": ()}  # late activity is late for its windows only
 
 
 @pytest.fixture(scope="module", params=[feed for feed in feeds() if (FOLDER / f"{feed}.toml").is_file()])

@@ -133,11 +133,13 @@ def is_valid(value: bytes | None, contract: Contract, good: dict[str, object]) -
         return False
     texts = [record.get(name) for name in contract.required if isinstance(good[name], str)]
     numbers = [record.get(name) for name in contract.required if isinstance(good[name], float)]
+    lists = [record.get(name) for name in contract.required if isinstance(good[name], list)]
     return (
         moment.tzinfo is not None
         and all(isinstance(text, str) and 0 < len(text) <= 256 for text in texts)
         and all(type(number) in {int, float} for number in numbers)
-        and not any(record[name] in values for name, values in contract.refused.items())
+        and all(isinstance(one, list) and all(isinstance(held, dict) for held in one) for one in lists)
+        and not any(record.get(name) in values for name, values in contract.refused.items())
     )
 
 

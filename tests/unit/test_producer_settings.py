@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.__main__ import main
+from producer.__main__ import _given, _options, main
 from producer.events import feeds
 from producer.faults import Shares
 from producer.publisher import client_config
@@ -175,3 +175,35 @@ def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert describe_settings() in shown
     assert all(name.upper() in shown for name in Settings.model_fields)
+
+
+def test_options_take_precedence_over_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COUNT", "7")
+    monkeypatch.setenv("BACKFILL", "1 hour")
+    options = _options(["--bootstrap-servers", "b:1", "--topic", "t", "--interval", "0.1", "--count", "3"])
+    settings = load_settings(**_given(options))
+    assert (settings.kafka_bootstrap_servers, settings.kafka_topic, settings.count) == ("b:1", "t", 3)
+    assert (settings.msgs_per_sec, settings.backfill) == (10, timedelta())
+    assert load_settings(**_given(_options(["--interval", "0"]))).msgs_per_sec == 0
+    untold = load_settings(**_given(_options([])))
+    assert (untold.count, untold.backfill) == (7, timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--bootstrap-servers", "b", "KAFKA_BOOTSTRAP_SERVERS"),
+        ("--topic", "a b", "KAFKA_TOPIC"),
+        ("--count", "-1", "COUNT"),
+        ("--interval", "-1", "--interval"),
+        ("--interval", "nan", "--interval"),
+        ("--interval", "1e-9", "--interval"),
+    ],
+)
+def test_a_wrong_option_is_named(option: str, value: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = main([f"{option}={value}"])
+    except SystemExit as ended:  # argparse's own
+        code = int(str(ended.code))
+    assert code == 2
+    assert told in capsys.readouterr().err
