@@ -85,7 +85,7 @@ class Stack:
 
     def app(self, address: str, database_url: str) -> Child:
         """Return the streaming service; its pid becomes spark-submit's."""
-        when_done = WhenDone.ALL_IS_DONE if self.settings.drains else WhenDone.TROUBLE
+        when_done = WhenDone.ALL_IS_DONE if self.settings.trigger.drains else WhenDone.TROUBLE
         argv = [sys.executable, "-m", "stream_app"]
         environment = {"KAFKA_BOOTSTRAP_SERVERS": address, "DATABASE_URL": database_url}
         return Child("app", argv, self.places, _APP_PATIENCE_SECONDS, environment, when_done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from stream_app.errors import ConfigError
+from stream_app.kafka.connection import KafkaConnection
 from stream_app.kafka.settings import KafkaSettings
 from stream_app.paths import FromRoot
 
@@ -63,6 +65,59 @@ def _libpq_reads(url: str) -> bool:
     # So would a connection's error, where the rest of a password with a bare @ or / was read as a host, a port, a name.
     hosts, ports = str(parts.get("host", "")), str(parts.get("port", ""))
     return "@" not in hosts + str(parts.get("dbname", "")) and re.fullmatch("[0-9,]*", ports) is not None
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What outputs are written to beside files. Its text holds no secret."""
+
+    kafka: KafkaConnection
+    database_url: SecretStr
+    """Empty where no database is named."""
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """When a batch begins, and how much it takes."""
+
+    interval: str
+    """As TRIGGER_INTERVAL has it."""
+    max_records: int
+    """0: no limit."""
+
+    @property
+    def drains(self) -> bool:
+        """Whether the service reads what is there and exits, rather than stay up."""
+        return self.interval == AVAILABLE_NOW
+
+    @property
+    def seconds(self) -> float:
+        """How often bronze reads Kafka, in seconds; 0 for a drain."""
+        match = _INTERVAL.fullmatch(self.interval)
+        return timedelta(**{f"{match[2]}s": int(match[1])}).total_seconds() if match else 0.0
+
+
+@dataclass(frozen=True)
+class SparkOptions:
+    """Where Spark runs and with what. Its text holds no secret."""
+
+    master: str
+    driver_memory: str
+    shuffle_partitions: int
+    auth_secret: SecretStr
+
+    @property
+    def security(self) -> dict[str, str]:
+        """What Spark needs so that nobody else reads what driver and workers of a cluster say, or has tasks run.
+
+        For the driver's own process alone: the arguments of a process are for all users to read. Yarn and Kubernetes
+        make a secret of their own.
+        """
+        secret, standalone = self.auth_secret.get_secret_value(), self.master.startswith("spark:")
+        if self.master.startswith("local") or (standalone and not secret):
+            return {}
+        closed = ("spark.authenticate", "spark.network.crypto.enabled", "spark.io.encryption.enabled")
+        return dict.fromkeys(closed, "true") | ({"spark.authenticate.secret": secret} if standalone else {})
 
 
 class Settings(KafkaSettings):
@@ -140,28 +195,20 @@ class Settings(KafkaSettings):
         return self
 
     @property
-    def spark_security(self) -> dict[str, str]:
-        """What Spark needs so that nobody else reads what driver and workers of a cluster say, or has tasks run.
-
-        For the driver's own process alone: the arguments of a process are for all users to read. Yarn and Kubernetes
-        make a secret of their own.
-        """
-        secret, standalone = self.spark_auth_secret.get_secret_value(), self.spark_master.startswith("spark:")
-        if self.spark_master.startswith("local") or (standalone and not secret):
-            return {}
-        closed = ("spark.authenticate", "spark.network.crypto.enabled", "spark.io.encryption.enabled")
-        return dict.fromkeys(closed, "true") | ({"spark.authenticate.secret": secret} if standalone else {})
+    def servers(self) -> Servers:
+        """What outputs are written to beside files."""
+        return Servers(self.kafka, self.database_url)
 
     @property
-    def drains(self) -> bool:
-        """Whether the service reads what is there and exits, rather than stay up."""
-        return self.trigger_interval == AVAILABLE_NOW
+    def trigger(self) -> Trigger:
+        """When a batch begins, and how much it takes."""
+        return Trigger(self.trigger_interval, self.max_offsets_per_trigger)
 
     @property
-    def trigger_seconds(self) -> float:
-        """How often bronze reads Kafka, in seconds; 0 for a drain."""
-        match = _INTERVAL.fullmatch(self.trigger_interval)
-        return timedelta(**{f"{match[2]}s": int(match[1])}).total_seconds() if match else 0.0
+    def spark(self) -> SparkOptions:
+        """Where Spark runs and with what."""
+        memory, partitions = self.spark_driver_memory, self.spark_sql_shuffle_partitions
+        return SparkOptions(self.spark_master, memory, partitions, self.spark_auth_secret)
 
 
 _SECRET = frozenset(name for name, field in Settings.model_fields.items() if field.annotation is SecretStr)

@@ -18,6 +18,7 @@ from stream_app.admission.verdict import Verdict, apply
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow
+from stream_app.ops.audit import Report, reconcile
 from stream_app.settings import Settings, load_settings
 from stream_app.sinks.registry import flows
 from stream_app.storage.batch_files import BatchFile, batch_file
@@ -129,6 +130,12 @@ def _log(flow: Flow, name: str, batch: int) -> Path:
 def app_settings(root: Path, **overrides: Any) -> Settings:
     """Settings for that OUTPUT_PATH, whatever .env says."""
     return load_settings(_env_file=None, output_path=root, **overrides)
+
+
+def reconciled(bronze: Flow, **settings: Any) -> Report:
+    """The audit of a feed, as a command on that OUTPUT_PATH makes it."""
+    own = app_settings(bronze.root, **settings)
+    return reconcile(bronze, own.servers, own.max_files_per_sink)
 
 
 def claim(flow: Flow, topic_id: str | None = None) -> None:

@@ -18,9 +18,10 @@ from stream_app.storage.batch_files import BatchFile
 class Admission:
     """Inspects flows, and has their repairs carried out where nothing is refused."""
 
-    def __init__(self, broker: Broker, *, fail_on_data_loss: bool) -> None:
+    def __init__(self, broker: Broker, *, fail_on_data_loss: bool, has_database: bool) -> None:
         self._broker = broker
-        self._fail_on_data_loss = fail_on_data_loss
+        self.fail_on_data_loss = fail_on_data_loss
+        self._has_database = has_database
         self._admitted: dict[str, Topic | None] = {}
         """Flows that were inspected with all others and not started since, with the topic of bronze."""
 
@@ -29,7 +30,9 @@ class Admission:
 
         Raises ConfigError, a line with the command to type, where one may not go on; then nothing was changed.
         """
-        verdict = inspect(flows, self._broker, fail_on_data_loss=self._fail_on_data_loss)
+        verdict = inspect(
+            flows, self._broker, fail_on_data_loss=self.fail_on_data_loss, has_database=self._has_database
+        )
         apply(verdict)
         for wait in verdict.waits:
             logs.warning(f"{wait.flow} waits", error=wait.sentence)
@@ -43,7 +46,9 @@ class Admission:
         """
         if flow.name in self._admitted:
             return self._admitted.pop(flow.name)
-        verdict = inspect_again(flow, self._broker, fail_on_data_loss=self._fail_on_data_loss)
+        verdict = inspect_again(
+            flow, self._broker, fail_on_data_loss=self.fail_on_data_loss, has_database=self._has_database
+        )
         apply(verdict)
         for wait in verdict.waits:
             raise UnavailableError(wait.sentence)
@@ -54,7 +59,7 @@ class Admission:
 
         With FAIL_ON_DATA_LOSS=false it is a warning.
         """
-        for finding in losses.inspect_input(flow, read, files, end, fail_on_data_loss=self._fail_on_data_loss):
+        for finding in losses.inspect_input(flow, read, files, end, fail_on_data_loss=self.fail_on_data_loss):
             if isinstance(finding, Refusal):
                 raise ConfigError(finding.sentence)
             logs.warning(finding.sentence)

@@ -56,17 +56,17 @@ class Settle(Repair):
         replace_text(self.path, self.text)
 
 
-def inspect(flows: Sequence[Flow], broker: Broker, *, fail_on_data_loss: bool) -> Verdict:
+def inspect(flows: Sequence[Flow], broker: Broker, *, fail_on_data_loss: bool, has_database: bool) -> Verdict:
     """Inspect flows of which no query runs, upstream first. It reads the footer of each data file."""
-    look = _Look(broker, fail_on_data_loss, at_rest=True)
+    look = _Look(broker, fail_on_data_loss, has_database, at_rest=True)
     for flow in flows:
         look.at(flow)
     return Verdict.of(look.findings, look.topics)
 
 
-def inspect_again(flow: Flow, broker: Broker, *, fail_on_data_loss: bool) -> Verdict:
+def inspect_again(flow: Flow, broker: Broker, *, fail_on_data_loss: bool, has_database: bool) -> Verdict:
     """Inspect one flow before its query is started again, while others run."""
-    look = _Look(broker, fail_on_data_loss, at_rest=False)
+    look = _Look(broker, fail_on_data_loss, has_database, at_rest=False)
     look.at(flow)
     return Verdict.of(look.findings, look.topics)
 
@@ -75,6 +75,7 @@ def inspect_again(flow: Flow, broker: Broker, *, fail_on_data_loss: bool) -> Ver
 class _Look:
     broker: Broker
     fail_on_data_loss: bool
+    has_database: bool
     at_rest: bool
     findings: list[Finding] = field(default_factory=list)
     topics: dict[str, Topic] = field(default_factory=dict)
@@ -102,6 +103,7 @@ class _Look:
     def _steps(self, flow: Flow) -> Iterator[Callable[[Flow], Iterator[Finding]]]:
         yield reset_journal.inspect
         yield undeclared.inspect
+        yield self._database
         yield self._topic
         yield _checkpoint
         yield self._ownership
@@ -130,6 +132,11 @@ class _Look:
         except UnavailableError as error:
             found.append(Wait(flow.name, str(error)))
         return found
+
+    def _database(self, flow: Flow) -> Iterator[Finding]:
+        if flow.to.needs_database and not self.has_database:
+            problem = f"DATABASE_URL: is not set, and {flow.name} is a table; name its database"
+            yield Refusal(flow.name, Code.NO_DATABASE, problem)
 
     def _topic(self, flow: Flow) -> Iterator[Finding]:
         if flow.upstream is None:

@@ -21,6 +21,7 @@ class Code(StrEnum):
     RESET_UNFINISHED = "reset_unfinished"
     DAMAGED = "damaged"
     UNDECLARED = "undeclared"
+    NO_DATABASE = "no_database"
     NO_TOPIC = "no_topic"
     TOPIC_RECREATED = "topic_recreated"
     CHECKPOINT_LOST = "checkpoint_lost"

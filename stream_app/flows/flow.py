@@ -26,6 +26,10 @@ class Destination(Protocol):
     def is_divided(self) -> bool:
         """Whether its files are in folders `name=value`, of which people may delete the oldest."""
 
+    @property
+    def needs_database(self) -> bool:
+        """Whether it is in the database at DATABASE_URL."""
+
     def derives(self, kind: Kind) -> bool:
         """Return whether its query makes the dataset's rows itself, and does not follow the dataset's files."""
 

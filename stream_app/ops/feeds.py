@@ -31,7 +31,7 @@ def feeds(flows: Sequence[Flow]) -> tuple[FeedSummary, ...]:
             name,
             own[0].feed.topic,
             tuple(flow.sink for flow in own),
-            any(sink_of(flow).needs for flow in own),
+            any(sink_of(flow).needs_database for flow in own),
         )
         for name, own in by_feed.items()
     )

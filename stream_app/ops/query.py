@@ -13,11 +13,11 @@ from stream_app.flows.flow import Flow
 from stream_app.ops import rows
 from stream_app.ops.rows import Rows
 from stream_app.ops.views import connected
-from stream_app.settings import Settings
+from stream_app.settings import Servers
 from stream_app.sinks.protocol import sink_of
 
 
-def query(settings: Settings, flows: tuple[Flow, ...], sql: str, limit: int | None = None) -> Rows | None:
+def query(servers: Servers, flows: tuple[Flow, ...], sql: str, limit: int | None = None) -> Rows | None:
     """Return the first `limit` rows of the last statement's result; None where it has no rows to give.
 
     Raises ConfigError, one line that lists what can be asked, where `sql` holds no statement.
@@ -29,7 +29,7 @@ def query(settings: Settings, flows: tuple[Flow, ...], sql: str, limit: int | No
     with connected(flows) as connection:
         for flow in flows:
             if flow.sink in sql:  # what must be copied is copied when it is asked for
-                sink_of(flow).copy_into(connection, flow, settings)
+                sink_of(flow).copy_into(connection, flow, servers)
         found = connection.sql(sql)
         return None if found is None else rows.read(connection, found, limit)
 

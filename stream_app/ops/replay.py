@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -27,7 +28,6 @@ from stream_app.flows.flow import Flow
 from stream_app.layers.kind import SILVER
 from stream_app.ops.plans import PLANNED, with_plans
 from stream_app.ops.views import connect
-from stream_app.settings import Settings
 from stream_app.storage import lock
 from stream_app.storage.batch_files import REPLAY, batch_file, batch_files, replace
 from stream_app.storage.row_counts import read_parquet
@@ -65,15 +65,15 @@ class _Verdicts:
 
 
 def replay(
-    settings: Settings, flows: Sequence[Flow], *, reason: str = "", allow_late: bool = False, is_dry: bool = False
+    root: Path, flows: Sequence[Flow], *, reason: str = "", allow_late: bool = False, is_dry: bool = False
 ) -> tuple[ReplayReport, ...]:
     """Replay each feed; with `is_dry` only look.
 
     `reason` chooses the records that have it, as `missing:amount`, or `missing` for that of any field. `allow_late`
     forgives lateness. Raises ConfigError where OUTPUT_PATH is not there, or another replay is under way.
     """
-    if not settings.output_path.is_dir():
-        raise ConfigError(f"OUTPUT_PATH: there is no folder {settings.output_path}")
+    if not root.is_dir():
+        raise ConfigError(f"OUTPUT_PATH: there is no folder {root}")
     forgiven = frozenset({FORGIVABLE}) if allow_late else frozenset[str]()
     silvers = [flow for flow in flows if flow.is_own and flow.kind.takes_replayed]
     return tuple(_replay(flows, silver, Contract(silver.feed, forgive=forgiven), reason, is_dry) for silver in silvers)

@@ -16,9 +16,9 @@ from stream_app.admission import reset_journal, rule_versions
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
+from stream_app.kafka.connection import KafkaConnection
 from stream_app.layers.kind import BRONZE
 from stream_app.ops.status import status
-from stream_app.settings import Settings
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files
 from stream_app.storage.lock import sole_user
 from stream_app.storage.row_counts import count_rows
@@ -63,10 +63,13 @@ class ResetPlan:
 
 
 @contextmanager
-def planned(settings: Settings, flows: Sequence[Flow], sink: str = "", to: str = "") -> Iterator[ResetPlan]:
+def planned(
+    flows: Sequence[Flow], kafka: KafkaConnection, starting_offsets: str, sink: str = "", to: str = ""
+) -> Iterator[ResetPlan]:
     """Yield what a reset of that sink, else of bronze, would do; no service can start before the block ends.
 
-    `to` is where bronze reads Kafka again: earliest, latest or an ISO time, which is in UTC where it names no zone.
+    `to` is where bronze reads Kafka again: earliest, latest or an ISO time, which is in UTC where it names no zone;
+    without it as STARTING_OFFSETS says.
     Resets that were cut short are finished first, and then nothing else is planned where neither is given.
     Raises ConfigError for a sink that no feed has, for another `to`, and while a service runs.
     """
@@ -74,14 +77,15 @@ def planned(settings: Settings, flows: Sequence[Flow], sink: str = "", to: str =
     if first not in (known := [*dict.fromkeys(flow.sink for flow in flows)]):
         raise ConfigError(f'--sink: "{sink}" is none of {", ".join(known)}')
     start = _start(to, first)
-    with sole_user(settings.output_path, patience_seconds=0):
+    with sole_user(flows[0].root, patience_seconds=0):
         finished = tuple(f"{flow.feed.name}.{name}" for flow in flows for name in reset_journal.finish(flow))
         if finished and not sink and not to:
             yield ResetPlan(finished, (), (), start)
             return
         firsts = tuple(flow for flow in flows if flow.sink == first)
         chosen = [flow for one in firsts for flow in rule_versions.reset_with(one)]
-        yield ResetPlan(finished, tuple(_sinks(settings, chosen, start, to)), firsts, start)
+        begins = _Begins(kafka, start, to or starting_offsets)
+        yield ResetPlan(finished, tuple(_sinks(chosen, begins)), firsts, start)
 
 
 def apply(plan: ResetPlan) -> None:
@@ -112,12 +116,35 @@ def _start(to: str, sink: str) -> dict[str, str]:
     }
 
 
-def _sinks(settings: Settings, chosen: Sequence[Flow], start: Mapping[str, str], to: str) -> Iterator[SinkPlan]:
-    for row, flow in zip(status(settings.output_path, chosen).sinks, chosen, strict=True):
+@dataclass(frozen=True)
+class _Begins:
+    """Where bronze reads Kafka again."""
+
+    kafka: KafkaConnection
+    start: Mapping[str, str]
+    at: str
+    """earliest, latest or a time, as people write it."""
+
+    def offsets(self, bronze: Flow) -> str:
+        """Return the first offset of each partition, where a broker can tell."""
+        try:
+            broker = Broker(self.kafka, _BROKER_SECONDS)
+            topic = broker.topic(bronze.feed.topic)
+            if "startingTimestamp" in self.start:
+                offsets = broker.offsets_at(topic, int(self.start["startingTimestamp"]))
+            else:
+                offsets = broker.stable_offsets(topic) if self.at == "latest" else broker.earliest_offsets(topic)
+        except StreamAppError:
+            return "no broker answers that could tell the offsets"
+        return "partition:offset " + " ".join(f"{partition}:{offset}" for partition, offset in offsets.items())
+
+
+def _sinks(chosen: Sequence[Flow], begins: _Begins) -> Iterator[SinkPlan]:
+    for row, flow in zip(status(chosen[0].root, chosen).sinks, chosen, strict=True):
         late = batch_files(flow.layout.late, flow.layout.late_name) if flow.stateful else []
         replayed = batch_files(flow.layout.replay, REPLAY) if flow.is_own and flow.kind.takes_replayed else []
         output = Files(row.files, row.rows, row.bytes)
-        yield SinkPlan(flow.name, output, _reads_from(settings, flow, start, to), _held(late), _held(replayed))
+        yield SinkPlan(flow.name, output, _reads_from(flow, begins), _held(late), _held(replayed))
 
 
 def _held(files: Sequence[BatchFile]) -> Files:
@@ -126,24 +153,8 @@ def _held(files: Sequence[BatchFile]) -> Files:
     )
 
 
-def _reads_from(settings: Settings, flow: Flow, start: Mapping[str, str], to: str) -> str:
+def _reads_from(flow: Flow, begins: _Begins) -> str:
     if flow.upstream is None:
-        where = start.get("startingOffsets") or to or settings.starting_offsets
-        return f"topic {flow.feed.topic}, {where} ({_first_offsets(settings, flow, start)})"
+        return f"topic {flow.feed.topic}, {begins.at} ({begins.offsets(flow)})"
     files = flow.upstream.files()
     return f"{flow.upstream.name}, batch {files[0].first if files else 0} ({len(files):,} files)"
-
-
-def _first_offsets(settings: Settings, bronze: Flow, start: Mapping[str, str]) -> str:
-    try:
-        broker = Broker(settings.kafka, _BROKER_SECONDS)
-        topic = broker.topic(bronze.feed.topic)
-        if "startingTimestamp" in start:
-            offsets = broker.offsets_at(topic, int(start["startingTimestamp"]))
-        elif (start.get("startingOffsets") or settings.starting_offsets) == "latest":
-            offsets = broker.stable_offsets(topic)
-        else:
-            offsets = broker.earliest_offsets(topic)
-    except StreamAppError:
-        return "no broker answers that could tell the offsets"
-    return "partition:offset " + " ".join(f"{partition}:{offset}" for partition, offset in offsets.items())

@@ -13,7 +13,7 @@ from stream_app.flows.flow import Flow
 from stream_app.ops import rows
 from stream_app.ops.rows import Rows
 from stream_app.ops.views import connected
-from stream_app.settings import Settings
+from stream_app.settings import Servers
 from stream_app.sinks.protocol import sink_of
 
 _NEWEST_ROWS = 5
@@ -44,20 +44,20 @@ class ShowReport:
     outputs: tuple[Shown | Unreadable, ...]
 
 
-def show(settings: Settings, flows: Sequence[Flow]) -> ShowReport:
+def show(servers: Servers, flows: Sequence[Flow]) -> ShowReport:
     """Return the newest rows of each output; of a table that cannot be read, why."""
     with connected(flows) as connection:
-        return ShowReport(tuple(_outputs(connection, flows, settings)))
+        return ShowReport(tuple(_outputs(connection, flows, servers)))
 
 
 def _outputs(
-    connection: duckdb.DuckDBPyConnection, flows: Sequence[Flow], settings: Settings
+    connection: duckdb.DuckDBPyConnection, flows: Sequence[Flow], servers: Servers
 ) -> Iterator[Shown | Unreadable]:
     for flow in flows:
         if not sink_of(flow).is_queryable:
             continue
         try:
-            sink_of(flow).copy_into(connection, flow, settings)
+            sink_of(flow).copy_into(connection, flow, servers)
         except StreamAppError as error:
             yield Unreadable(flow.name, str(error))
         else:

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from stream_app.errors import StreamAppError
 from stream_app.kafka.broker import PARTITIONS, create_missing
 from stream_app.kafka.client import check, client_config
-from stream_app.settings import Settings
+from stream_app.kafka.connection import KafkaConnection
 
 _PATIENCE_SECONDS = 60.0
 
@@ -33,12 +33,12 @@ class TopicsReport:
     topics: tuple[TopicState, ...]
 
 
-def topics(settings: Settings, names: Iterable[str]) -> TopicsReport:
+def topics(kafka: KafkaConnection, names: Iterable[str]) -> TopicsReport:
     """Create them, once a broker answers. Raises StreamAppError where none does in time, or refuses."""
     wanted = sorted({*names})
-    check(settings.kafka)
-    admin = AdminClient({"log_level": 0, **client_config(settings.kafka)})  # 0: no line for each try to connect
-    created = create_missing(admin, _existing(admin, settings.kafka_bootstrap_servers), wanted)
+    check(kafka)
+    admin = AdminClient({"log_level": 0, **client_config(kafka)})  # 0: no line for each try to connect
+    created = create_missing(admin, _existing(admin, kafka.bootstrap_servers), wanted)
     return TopicsReport(tuple(TopicState(name, PARTITIONS if name in created else None) for name in wanted))
 
 

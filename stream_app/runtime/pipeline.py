@@ -13,8 +13,8 @@ from stream_app.admission.admit import Admission
 from stream_app.flows.batch import planned
 from stream_app.flows.flow import Flow
 from stream_app.observe.samples import Samples
-from stream_app.settings import Settings
-from stream_app.sinks.protocol import Report, Tools, Writer, check_settings, rows_of, sink_of
+from stream_app.settings import Servers, Trigger
+from stream_app.sinks.protocol import Report, Tools, Writer, rows_of, sink_of
 from stream_app.sources.layer import read_layer
 from stream_app.sources.split_rows import Rows
 from stream_app.sources.topic import read_topic
@@ -28,24 +28,35 @@ _FOLLOW_INTERVAL = "0 seconds"
 class Pipeline:
     """Starts the query of a flow, and writes its batches."""
 
-    def __init__(self, spark: SparkSession, admission: Admission, settings: Settings) -> None:
+    def __init__(
+        self,
+        spark: SparkSession,
+        admission: Admission,
+        servers: Servers,
+        trigger: Trigger,
+        samples: Samples,
+        *,
+        starting_offsets: str,
+    ) -> None:
         self._spark = spark
         self._admission = admission
-        self._settings = settings
+        self._servers = servers
+        self._trigger = trigger
+        self._samples = samples
+        self._starting_offsets = starting_offsets
         self.hadoop = Hadoop(spark)
         self._writers: dict[Flow, Writer] = {}
-        self._samples = Samples(settings.show_previews)
 
     def start(self, flow: Flow, batch_function: Callable[[DataFrame, int], None]) -> StreamingQuery:
         """Check that the flow may go on from its checkpoint, then start its query.
 
         Raises ConfigError where it may not; then nothing was changed.
         """
-        check_settings(flow, self._settings)
         read_from = self._admission.admit(flow)
         frame, rows = self._read(flow)
         check = partial(self._admission.check_same_topic, flow, read_from)
-        self._writers[flow] = sink_of(flow).writer(flow, rows, Tools(self.hadoop, self._settings, check))
+        tools = Tools(self.hadoop, self._servers, self._admission.fail_on_data_loss, check)
+        self._writers[flow] = sink_of(flow).writer(flow, rows, tools)
         self._writers[flow].prepare(rows.columns if rows else frame.schema)
         # a query without state brings each row once, in either mode
         is_fresh = flow.stateful is not None and not flow.is_own
@@ -55,9 +66,9 @@ class Pipeline:
             .option("checkpointLocation", f"file://{flow.checkpoint.path.absolute()}")  # Hadoop decodes no %20
             .foreachBatch(batch_function)
         )
-        if self._settings.drains and flow.upstream is None:
+        if self._trigger.drains and flow.upstream is None:
             return writer.trigger(availableNow=True).start()
-        interval = self._settings.trigger_interval if flow.upstream is None else _FOLLOW_INTERVAL
+        interval = self._trigger.interval if flow.upstream is None else _FOLLOW_INTERVAL
         return writer.trigger(processingTime=interval).start()
 
     def write(self, flow: Flow, frame: DataFrame, batch_id: int) -> Report:
@@ -75,9 +86,11 @@ class Pipeline:
     def _read(self, flow: Flow) -> tuple[DataFrame, Rows | None]:
         """Return what the query reads: splits, and what makes rows of them in the sink's tasks; or rows, and None."""
         if flow.upstream is None:
-            first_offsets = reset_journal.first_offsets(flow.feed, flow.root, self._settings.starting_offsets)
-            return read_topic(self._spark, flow.feed, self._settings, first_offsets), None
-        splits = read_layer(self._spark, flow, self._settings)
+            first_offsets = reset_journal.first_offsets(flow.feed, flow.root, self._starting_offsets)
+            fails = self._admission.fail_on_data_loss
+            kafka, trigger = self._servers.kafka, self._trigger
+            return read_topic(self._spark, flow.feed, kafka, trigger, first_offsets, fail_on_data_loss=fails), None
+        splits = read_layer(self._spark, flow, self._trigger)
         rows = rows_of(flow)
         if flow.stateful is None:  # what is done with a row, Python does alone
             return splits, rows

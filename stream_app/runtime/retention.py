@@ -20,7 +20,6 @@ from stream_app.admission.superseded import covered
 from stream_app.failpoints import reach
 from stream_app.flows import lineage
 from stream_app.flows.flow import Flow
-from stream_app.settings import Settings
 from stream_app.storage.batch_files import BatchFile, batch_file, batch_files, standing
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.layout import merge_staging
@@ -37,11 +36,12 @@ _LARGEST_BYTES = 256 << 20
 class Retention:
     """The RETENTION setting, carried out for all flows beside their batches."""
 
-    def __init__(self, flows: Sequence[Flow], hadoop: Hadoop, settings: Settings) -> None:
+    def __init__(self, flows: Sequence[Flow], hadoop: Hadoop, mode: str, max_files: int) -> None:
+        """Have each folder hold at most `max_files` micro-batch files; `mode` is RETENTION's."""
         self._flows = flows
         self._hadoop = hadoop
-        self._mode = settings.retention
-        self._most = settings.max_files_per_sink
+        self._mode = mode
+        self._most = max_files
         self._ended = threading.Event()
         self._tidy_since: dict[Path, int] = {}
         """When each folder changed last, where there was nothing to do then: a lake has hundreds."""

@@ -17,7 +17,6 @@ from stream_app.errors import ConfigError, StreamAppError, UnavailableError
 from stream_app.flows.flow import Flow
 from stream_app.observe.monitor import LONGEST_ERROR, Monitor, State
 from stream_app.runtime.pipeline import Pipeline
-from stream_app.settings import Settings
 
 _POLL_SECONDS = 0.5
 _POLL_IN_DRAIN_SECONDS = 0.1
@@ -48,11 +47,14 @@ class _Draining(Exception):  # noqa: N818 - not an error: it ends a batch that m
 class Runner:
     """All flows of the service. One failing flow is restarted alone, with exponential backoff and jitter."""
 
-    def __init__(self, pipeline: Pipeline, monitor: Monitor, settings: Settings, stop: threading.Event) -> None:
-        """Run until `stop` is set, which a signal handler may do."""
+    def __init__(
+        self, pipeline: Pipeline, monitor: Monitor, stop: threading.Event, *, drains: bool, max_failures: int
+    ) -> None:
+        """Run until `stop` is set, which a signal handler may do, or if it drains until all is read."""
         self._pipeline = pipeline
         self._monitor = monitor
-        self._settings = settings
+        self._drains = drains
+        self._max_failures = max_failures
         self._queries: dict[Flow, StreamingQuery] = {}
         self._restart_at: dict[Flow, float] = {}
         self._running_batches: dict[Flow, int] = {}
@@ -69,7 +71,7 @@ class Runner:
         Raises ConfigError where a query must not be started, StreamAppError after MAX_FAILURES failures in a row of
         one flow; the others are drained first.
         """
-        poll = _POLL_IN_DRAIN_SECONDS if self._settings.drains else _POLL_SECONDS
+        poll = _POLL_IN_DRAIN_SECONDS if self._drains else _POLL_SECONDS
         try:
             for flow in flows:
                 if self._stop.is_set():
@@ -111,14 +113,14 @@ class Runner:
                 return
 
     def _watch(self) -> None:
-        if self._settings.drains:
+        if self._drains:
             self._finish()
         for flow, query in list(self._queries.items()):
             if query.isActive:
                 continue
             del self._queries[flow]
             error = query.exception()
-            if error is None and self._settings.drains:
+            if error is None and self._drains:
                 self._monitor[flow].state = State.DONE
             else:
                 self._failed(flow, self._batch_errors.pop(flow, str(error or "its query ended by itself")))
@@ -137,12 +139,12 @@ class Runner:
 
     def _failed(self, flow: Flow, error: str) -> None:
         status = self._monitor[flow]
-        if _passes(error) and not self._settings.drains:  # which must end
+        if _passes(error) and not self._drains:  # which must end
             self._retry(flow, error, status.restarts + 1)
             return
         status.failures += 1
         status.last_error = _one_line(error)
-        if status.failures >= self._settings.max_failures:
+        if status.failures >= self._max_failures:
             status.state = State.FAILED
             problem = f"{flow.name} failed {status.failures} times in a row, the last time with: {status.last_error}"
             raise StreamAppError(problem)

@@ -25,12 +25,13 @@ from stream_app.observe.consumer_groups import mirrored
 from stream_app.observe.metrics import Metrics
 from stream_app.observe.monitor import Monitor
 from stream_app.observe.progress import ProgressListener
+from stream_app.observe.samples import Samples
 from stream_app.observe.status_file import kept
 from stream_app.runtime.pipeline import Pipeline
 from stream_app.runtime.retention import Retention
 from stream_app.runtime.runner import Runner
 from stream_app.settings import Settings
-from stream_app.sinks.protocol import check_settings, topics_of
+from stream_app.sinks.protocol import topics_of
 from stream_app.storage.lock import LOCK_PATIENCE_SECONDS, sole_user
 
 _BROKER_PATIENCE_SECONDS = 60.0
@@ -70,24 +71,25 @@ def _run(
     settings: Settings, monitor: Monitor, all_flows: tuple[Flow, ...], stop: threading.Event, has_begun: threading.Event
 ) -> None:
     with ExitStack() as beside:
-        metrics = Metrics(monitor, _STUCK_TRIGGERS * settings.trigger_seconds + _STUCK_SECONDS)
+        metrics = Metrics(monitor, _STUCK_TRIGGERS * settings.trigger.seconds + _STUCK_SECONDS)
         if settings.metrics_port:
             beside.enter_context(metrics.served(settings.metrics_host, settings.metrics_port))
         broker = Broker(settings.kafka, patience_seconds=_LEADER_PATIENCE_SECONDS)
-        for flow in all_flows:
-            check_settings(flow, settings)
         for topic in sorted({topic for flow in all_flows for topic in topics_of(flow)}):
             broker.wait_for_topic(topic, _BROKER_PATIENCE_SECONDS)
-        admission = Admission(broker, fail_on_data_loss=settings.fail_on_data_loss)
+        has_database = bool(settings.database_url)
+        admission = Admission(broker, fail_on_data_loss=settings.fail_on_data_loss, has_database=has_database)
         admission.admit_all(all_flows)
         has_begun.set()
-        spark = SparkSession.builder.config(map=dict(settings.spark_security)).getOrCreate()
+        spark = SparkSession.builder.config(map=dict(settings.spark.security)).getOrCreate()
         beside.callback(spark.stop)
         _take_ends_for_ends(spark)
         ProgressListener(monitor, metrics).listen(spark)
-        pipeline = Pipeline(spark, admission, settings)
-        runner = Runner(pipeline, monitor, settings, stop)
-        retention = Retention(all_flows, pipeline.hadoop, settings)
+        samples, begins_at = Samples(settings.show_previews), settings.starting_offsets
+        pipeline = Pipeline(spark, admission, settings.servers, settings.trigger, samples, starting_offsets=begins_at)
+        drains, max_failures = settings.trigger.drains, settings.max_failures
+        runner = Runner(pipeline, monitor, stop, drains=drains, max_failures=max_failures)
+        retention = Retention(all_flows, pipeline.hadoop, settings.retention, settings.max_files_per_sink)
         logs.info("started", feeds=",".join(settings.feeds), output=settings.output_path)
         beside.enter_context(retention.running())
         if settings.commit_group_offsets:

@@ -12,7 +12,7 @@ from typing import NoReturn
 from stream_app.errors import ConfigError
 from stream_app.plain import plain
 from stream_app.runtime import jvm
-from stream_app.settings import PROJECT, PYTHON_START, Settings
+from stream_app.settings import PROJECT, PYTHON_START, SparkOptions
 
 _CONF = PROJECT / "conf"
 _PROGRAM = PROJECT / "stream_app" / "__main__.py"
@@ -23,13 +23,13 @@ def is_submitted() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def become_spark_submit(settings: Settings) -> NoReturn:
+def become_spark_submit(spark: SparkOptions, log_format: str) -> NoReturn:
     """Replace this process by spark-submit, which runs this program again.
 
     The pid stays, so whoever started it signals spark-submit itself. Raises ConfigError where Java, pyspark or the
     jars are missing.
     """
-    in_process = settings.spark_master.partition("[")[0] == "local"
+    in_process = spark.master.partition("[")[0] == "local"
     # what the executors fetch is a list with commas, of URIs
     if sign := jvm.unfit(PROJECT, "" if in_process else ",#"):
         problem = (
@@ -54,14 +54,14 @@ def become_spark_submit(settings: Settings) -> NoReturn:
         ]
     command = [
         str(home / "bin" / "spark-submit"),
-        *("--master", settings.spark_master),
+        *("--master", spark.master),
         *("--properties-file", str(_CONF / "spark-defaults.conf")),
-        *("--driver-memory", settings.spark_driver_memory),
+        *("--driver-memory", spark.driver_memory),
         *options,
-        *("--conf", f"spark.sql.shuffle.partitions={settings.spark_sql_shuffle_partitions}"),
+        *("--conf", f"spark.sql.shuffle.partitions={spark.shuffle_partitions}"),
         str(_PROGRAM),
     ]
-    environment = os.environ | _environment(settings, home, in_process=in_process)
+    environment = os.environ | _environment(log_format, home, in_process=in_process)
     os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
 
 
@@ -73,11 +73,11 @@ def _spark_home() -> Path:
     return Path(spark.origin).parent
 
 
-def _environment(settings: Settings, home: Path, *, in_process: bool) -> dict[str, str]:
+def _environment(log_format: str, home: Path, *, in_process: bool) -> dict[str, str]:
     log_option = jvm.log_option(_CONF / "log4j2.properties")
     environment = jvm.environment() | {
         "SPARK_HOME": str(home),
-        "LOG_FORMAT": settings.log_format,  # log4j2.properties asks for it
+        "LOG_FORMAT": log_format,  # log4j2.properties asks for it
         # Not conf: it would be on the class path, where class data sharing wants no folders
         # (docs/operations.md#faster-starts).
         "SPARK_CONF_DIR": str(home / "conf"),

@@ -22,8 +22,8 @@ from stream_app.feeds.types import of_spark
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
+from stream_app.kafka.connection import KafkaConnection
 from stream_app.layers.kind import Kind
-from stream_app.settings import Settings
 from stream_app.sinks import json_text
 from stream_app.sinks.delivery import LARGEST_BYTES, TOLD, Delivery
 from stream_app.sinks.protocol import REFUSED, Guarantee, Report, Sink, Tools, Writer
@@ -79,15 +79,15 @@ class KafkaSink(Sink):
     def writer(self, flow: Flow, rows: Rows | None, tools: Tools) -> Writer:
         """Return what sends the rows from inside of the tasks."""
         assert rows is not None  # noqa: S101 - it follows files
-        return _Sender(flow, self, rows, tools.settings)
+        return _Sender(flow, self, rows, tools.servers.kafka)
 
 
 class _Sender:
-    def __init__(self, flow: Flow, declared: KafkaSink, rows: Rows, settings: Settings) -> None:
+    def __init__(self, flow: Flow, declared: KafkaSink, rows: Rows, kafka: KafkaConnection) -> None:
         self._flow = flow
         self._declared = declared
         self._rows = rows
-        self._settings = settings
+        self._kafka = kafka
 
     def prepare(self, columns: StructType) -> None:
         """Do nothing: a topic holds what others have sent, too."""
@@ -96,7 +96,7 @@ class _Sender:
         """Send the batch's rows; return when each is acknowledged, or refused by the topic."""
         flow, declared, read, time_ms = self._flow, self._declared, self._rows.read, batch.time_ms
         reach(flow.name, "before_staging", batch.id)
-        delivery = Delivery(declared.topic, declared.headers, self._settings.kafka)
+        delivery = Delivery(declared.topic, declared.headers, self._kafka)
 
         def task(splits: Batches) -> Batches:
             return delivery.send(messages(rows, declared, time_ms) for rows in read(splits))
@@ -104,7 +104,7 @@ class _Sender:
         cores = frame.sparkSession.sparkContext.defaultParallelism
         refused = frame.coalesce(cores).mapInArrow(task, TOLD).toArrow()
         if refused.num_rows:
-            _tell(flow, declared.topic, Broker(self._settings.kafka), refused)
+            _tell(flow, declared.topic, Broker(self._kafka), refused)
         reach(flow.name, "before_commit", batch.id)
         rows_in = batch.rows_in
         return Report(batch.id, rows_in, rows_in - refused.num_rows, counters={REFUSED: refused.num_rows})

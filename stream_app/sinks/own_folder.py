@@ -19,7 +19,6 @@ from stream_app.flows import unread
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
-from stream_app.settings import Settings
 from stream_app.sinks.batch import BatchSink, PartsWriter
 from stream_app.sinks.dedupe.staging import KeptRows
 from stream_app.sinks.files import FileSink
@@ -55,7 +54,7 @@ class OwnFolder(FileSink):
     def writer(self, flow: Flow, rows: Rows | None, tools: Tools) -> Writer:
         """Return what writes the records of a topic, rows without repeats, or any rows."""
         if flow.upstream is None:
-            parts: PartsWriter = partial(_write_records, flow, tools.settings)
+            parts: PartsWriter = partial(_write_records, flow, tools)
         elif rows and flow.kind.drops_repeats:
             parts = KeptRows(flow, rows).write
         else:
@@ -63,8 +62,9 @@ class OwnFolder(FileSink):
         return BatchSink(flow, _FORM, tools.hadoop, parts, tools.before_publish)
 
 
-def _write_records(flow: Flow, settings: Settings, frame: DataFrame, batch: Batch, folder: Path) -> Parts:
-    reader, ranges = Records(flow, settings), offset_ranges(flow, batch, settings)
+def _write_records(flow: Flow, tools: Tools, frame: DataFrame, batch: Batch, folder: Path) -> Parts:
+    reader = Records(flow, tools.servers.kafka, fail_on_data_loss=tools.fail_on_data_loss)
+    ranges = offset_ranges(flow, batch, fail_on_data_loss=tools.fail_on_data_loss)
     step, splits = Step(flow.kind.columns, reader.read, reader.told), splits_of(ranges, frame.sparkSession)
     parts = write_parts(flow, _FORM, step, splits, folder, pinned(batch.time_ms))
     lost = unread.joined(one for part in parts for one in part.told.unread)

@@ -31,7 +31,7 @@ from stream_app.feeds.types import of_spark
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
-from stream_app.settings import Settings
+from stream_app.settings import Servers
 from stream_app.sinks import nested_sql
 from stream_app.sinks.late import write_late
 from stream_app.sinks.postgres_appended import AppendedRows
@@ -61,7 +61,7 @@ class PostgresSink(Sink):
     """The table in the database at DATABASE_URL. No two sinks have the same one."""
 
     guarantee: ClassVar[Guarantee] = Guarantee.EXACTLY_ONCE
-    needs: ClassVar[str | None] = "DATABASE_URL"
+    needs_database: ClassVar[bool] = True
 
     def problems(self, kind: Kind) -> Iterator[tuple[str, str]]:
         """Yield a name or a column that PostgreSQL has itself, and rows that nothing tells apart."""
@@ -90,9 +90,9 @@ class PostgresSink(Sink):
         """Return the table."""
         return f"PostgreSQL's {self.table}"
 
-    def copy_into(self, connection: duckdb.DuckDBPyConnection, flow: Flow, settings: Settings) -> None:
+    def copy_into(self, connection: duckdb.DuckDBPyConnection, flow: Flow, servers: Servers) -> None:
         """Copy the table as it is. Raises StreamAppError, one line that says why it cannot be read."""
-        copy_table(connection, flow, self.table, settings)
+        copy_table(connection, flow, self.table, servers.database_url)
 
     def compared(self, kind: Kind) -> tuple[str, str]:
         """Return the columns as PostgreSQL holds them: no text has a NUL."""
@@ -174,7 +174,7 @@ class _TableWriter:
         """
         flow, table = self._flow, self._declared.table
         changes, identifier = self._declared.changes(flow.kind, columns.names), sql.Identifier(table)
-        with connected(flow, self._tools.settings) as connection:
+        with connected(flow, self._tools.servers.database_url) as connection:
             connection.execute(_MARKERS)
             found = connection.execute("SELECT to_regclass(%s)", [identifier.as_string(connection)]).fetchone()
             exists = found is not None and found[0] is not None
@@ -199,7 +199,7 @@ class _TableWriter:
         """Bring the table up to date with the rows of the batch, after its late rows are kept."""
         flow, rows = self._flow, self._rows
         late = {LATE: write_late(flow, self._tools.hadoop, batch)} if flow.stateful else {}
-        url, name, batch_id = self._tools.settings.database_url.get_secret_value(), flow.name, batch.id
+        url, name, batch_id = self._tools.servers.database_url.get_secret_value(), flow.name, batch.id
         work = Work.of(flow, self._declared, frame.columns, batch)
         reach(name, "before_staging", batch_id)
 

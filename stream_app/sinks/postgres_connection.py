@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg.rows import TupleRow
+from pydantic import SecretStr
 
 from stream_app.errors import ConfigError, UnavailableError
 from stream_app.flows.flow import Flow
-from stream_app.settings import Settings
 
 _CONNECT_SECONDS = 5
 """How long to wait for a database that does not answer; psycopg's own default is two minutes."""
@@ -31,15 +31,14 @@ def connect(url: str) -> Connection:
 
 
 @contextmanager
-def connected(flow: Flow, settings: Settings) -> Iterator[Connection]:
-    """Yield a connection to DATABASE_URL, one transaction, for the table of that flow.
+def connected(flow: Flow, url: SecretStr) -> Iterator[Connection]:
+    """Yield a connection to `url`, DATABASE_URL's, one transaction, for the table of that flow.
 
     Raises UnavailableError, one line without the password, where no database answers or it goes away meanwhile. Raises
     ConfigError for a database of another encoding than UTF8.
     """
-    url = settings.database_url.get_secret_value()
     try:
-        with connect(url) as connection:
+        with connect(url.get_secret_value()) as connection:
             yield connection
     except psycopg.OperationalError as error:
         problem = f"{flow.name}: no database answers at DATABASE_URL: {' '.join(str(error).split())}"

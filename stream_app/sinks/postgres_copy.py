@@ -12,11 +12,11 @@ import duckdb
 import psycopg
 import pyarrow as pa
 from psycopg import sql
+from pydantic import SecretStr
 
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feeds.sql import name, view
 from stream_app.flows.flow import Flow
-from stream_app.settings import Settings
 from stream_app.sinks.postgres_connection import connected
 from stream_app.sinks.postgres_identity import KEY
 
@@ -26,22 +26,22 @@ _COPIED = "_copied"
 _AS_TEXT = {"jsonb": "VARCHAR"}
 
 
-def copy_table(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, settings: Settings) -> None:
+def copy_table(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, url: SecretStr) -> None:
     """Copy a flow's table. Raises StreamAppError, one line that says why it cannot be read."""
-    if not settings.database_url.get_secret_value():
+    if not url:
         problem = f"DATABASE_URL: is not set, and no PostgreSQL runs here; {flow.name} is a table of it"
         raise ConfigError(problem)
     try:
-        _copy(connection, flow, table, settings)
+        _copy(connection, flow, table, url)
     except psycopg.errors.UndefinedTable:
         problem = f"{flow.name}: there is no table {table} yet; the service makes it when it starts"
         raise StreamAppError(problem) from None
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, settings: Settings) -> None:
+def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, url: SecretStr) -> None:
     # a cursor with a name stays on the server, so that not all rows are in memory twice
     copied = view(flow.feed.name, flow.sink)
-    with connected(flow, settings) as database, database.cursor(flow.sink) as cursor:
+    with connected(flow, url) as database, database.cursor(flow.sink) as cursor:
         cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table)))
         every = cursor.description or []
         described = [column for column in every if column.name != KEY]

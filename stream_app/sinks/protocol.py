@@ -17,14 +17,13 @@ import duckdb
 from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
-from stream_app.errors import ConfigError
 from stream_app.feeds.parts import ColumnName, Frozen
 from stream_app.feeds.sql import names
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
 from stream_app.layers.reading import Reading
-from stream_app.settings import Settings
+from stream_app.settings import Servers
 from stream_app.sources.split_rows import Rows
 from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.filesystem import Hadoop
@@ -82,7 +81,9 @@ class Tools:
     """What a writer may need of the running service."""
 
     hadoop: Hadoop
-    settings: Settings
+    servers: Servers
+    fail_on_data_loss: bool
+    """Whether bronze refuses to step over records that cannot be read."""
     before_publish: Callable[[], None] = lambda: None
     """To be called when all is written and nothing visible yet; if it raises, the batch fails."""
 
@@ -116,8 +117,8 @@ class Sink(Frozen):
     is_divided: ClassVar[bool] = False
     is_queryable: ClassVar[bool] = True
     """Whether `make query` and `make show` can read it."""
-    needs: ClassVar[str | None] = None
-    """The setting without which it cannot be written."""
+    needs_database: ClassVar[bool] = False
+    """Whether it is in the database at DATABASE_URL, and cannot be written where none is named."""
 
     @abstractmethod
     def writer(self, flow: Flow, rows: Rows | None, tools: Tools) -> Writer:
@@ -164,7 +165,7 @@ class Sink(Frozen):
         """Return the SQL that reads those files, for DuckDB; None where it must be copied."""
         return None
 
-    def copy_into(self, connection: duckdb.DuckDBPyConnection, flow: Flow, settings: Settings) -> None:
+    def copy_into(self, connection: duckdb.DuckDBPyConnection, flow: Flow, servers: Servers) -> None:
         """Copy what is to be read into a table of DuckDB, `<feed>.<sink>`, where no file can be."""
 
     def newest_first(self, kind: Kind) -> str:
@@ -179,13 +180,6 @@ class Sink(Frozen):
     def misplaced(self, flow: Flow, files: Sequence[BatchFile], opened: Opened) -> str | None:  # noqa: ARG002
         """Return the SQL for rows that are in a wrong folder; None where all are in one."""
         return None
-
-
-def check_settings(flow: Flow, settings: Settings) -> None:
-    """Raise ConfigError where the setting is missing that the flow's sink needs."""
-    sink = sink_of(flow)
-    if sink.needs and not getattr(settings, sink.needs.lower()).get_secret_value():
-        raise ConfigError(f"{sink.needs}: is not set, and {flow.feed.name} declares {', '.join(sorted(sink.claims))}")
 
 
 def rows_of(flow: Flow) -> Rows:

@@ -72,7 +72,7 @@ def topics(feeds: Sequence[Feed]) -> frozenset[str]:
 
 def needs_database(feeds: Sequence[Feed]) -> bool:
     """Return whether a sink of the feeds cannot be without a database."""
-    return any(sink_of(flow).needs for flow in flows(feeds, Path()))
+    return any(sink_of(flow).needs_database for flow in flows(feeds, Path()))
 
 
 def _of_feed(feed: Feed, root: Path) -> Iterator[Flow]:

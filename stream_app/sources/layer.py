@@ -14,7 +14,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, SparkSession
 
 from stream_app.flows.flow import Flow
-from stream_app.settings import Settings
+from stream_app.settings import Trigger
 from stream_app.sources.layer_reader import LayerSource, Options
 from stream_app.sources.split import SPLIT
 
@@ -23,7 +23,7 @@ _PATIENCE_SECONDS = 1.0
 _PATIENCE_IN_DRAIN_SECONDS = 0.2
 
 
-def read_layer(spark: SparkSession, flow: Flow, settings: Settings) -> DataFrame:
+def read_layer(spark: SparkSession, flow: Flow, trigger: Trigger) -> DataFrame:
     """Return a stream of splits of the layer before (sources/split_rows.py), some MAX_OFFSETS_PER_TRIGGER rows a batch.
 
     Files are taken whole, so a batch has at least one.
@@ -31,9 +31,9 @@ def read_layer(spark: SparkSession, flow: Flow, settings: Settings) -> DataFrame
     assert flow.upstream is not None  # noqa: S101 - bronze reads a topic
     ledger = flow.layout.replay.absolute() if flow.derives and flow.kind.takes_replayed else None
     splits = spark.sparkContext.defaultParallelism
-    patience = _PATIENCE_IN_DRAIN_SECONDS if settings.drains else _PATIENCE_SECONDS
-    max_rows = settings.max_offsets_per_trigger
-    options = Options(flow.upstream.layout.output.absolute(), flow.upstream.sink, ledger, max_rows, splits, patience)
+    patience = _PATIENCE_IN_DRAIN_SECONDS if trigger.drains else _PATIENCE_SECONDS
+    folder, prefix = flow.upstream.layout.output.absolute(), flow.upstream.sink
+    options = Options(folder, prefix, ledger, trigger.max_records, splits, patience)
     source = _source_of(flow)
     spark.dataSource.register(source)
     return spark.readStream.format(source.name()).schema(SPLIT).option("reader", options.encoded()).load()

@@ -20,8 +20,8 @@ from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.flows.unread import Unread
 from stream_app.kafka.client import client_config, group
+from stream_app.kafka.connection import KafkaConnection
 from stream_app.layers.bronze import records
-from stream_app.settings import Settings
 from stream_app.sources.split import SPLIT, decoded, encoded
 from stream_app.sources.split_rows import Batches
 from stream_app.sources.topic_partition import OffsetRange, PartitionReader, offset_of
@@ -30,7 +30,7 @@ from stream_app.storage.offsets import by_partition
 _MIN_RECORDS_PER_SHARE = 20_000
 
 
-def offset_ranges(bronze: Flow, batch: Batch, settings: Settings) -> list[OffsetRange]:
+def offset_ranges(bronze: Flow, batch: Batch, *, fail_on_data_loss: bool) -> list[OffsetRange]:
     """Return what the batch has to read of each partition of the topic, in the partitions' order.
 
     Raises StreamAppError where a partition has become shorter, unless records may be gone.
@@ -40,7 +40,7 @@ def offset_ranges(bronze: Flow, batch: Batch, settings: Settings) -> list[Offset
     # a partition without a start is new
     ranges = [OffsetRange(p, start.get(p, 0), at, read.get(p)) for p, at in end.items()]
     for part in ranges:
-        if part.offsets < 0 and settings.fail_on_data_loss:
+        if part.offsets < 0 and fail_on_data_loss:
             problem = (
                 f"topic {topic}, partition {part.partition}: was read up to offset {part.start}, ends at {part.end}"
             )
@@ -89,12 +89,12 @@ class Told:
 class Records:
     """Reads a feed's topic inside of Spark's tasks."""
 
-    def __init__(self, bronze: Flow, settings: Settings) -> None:
+    def __init__(self, bronze: Flow, kafka: KafkaConnection, *, fail_on_data_loss: bool) -> None:
         self._bronze = bronze
         self._topic = bronze.feed.topic
-        self._may_skip = not settings.fail_on_data_loss
-        own = {"group.id": group(bronze.feed.name), "isolation.level": settings.kafka_isolation_level}
-        self._config: dict[str, object] = {**client_config(settings.kafka), **own}
+        self._may_skip = not fail_on_data_loss
+        own = {"group.id": group(bronze.feed.name), "isolation.level": kafka.isolation_level}
+        self._config: dict[str, object] = {**client_config(kafka), **own}
         self._told = Told({}, {}, [])
 
     def read(self, splits: Batches) -> Batches:

@@ -142,4 +142,4 @@ def _a_task_names_it(service: Service, said: str) -> None:
     assert (position.offset, position.epoch >= 0) == (300, True)
     share = encoded([[OffsetRange(0, 300, 350, position)]])
     with pytest.raises(StreamAppError, match=f"{said} offset 200: offsets 200 to 300 are"):
-        list(Records(flow, service.settings).read(iter([share])))
+        list(Records(flow, service.settings.kafka, fail_on_data_loss=True).read(iter([share])))

@@ -157,7 +157,7 @@ class Service:
         return True
 
     def audit(self) -> Report:
-        return reconcile(self.flows["bronze"], self.settings)
+        return reconcile(self.flows["bronze"], self.settings.servers, self.settings.max_files_per_sink)
 
     def query(self, sql: str) -> list[tuple[object, ...]]:
         """DuckDB over the outputs, each layer a view; begun again if retention took a file away meanwhile."""

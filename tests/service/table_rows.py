@@ -32,7 +32,9 @@ def run(
 
 def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:
     """Do what a start does before the first batch."""
-    table_of(flow).writer(flow, None, Tools(cast(Hadoop, None), settings)).prepare(columns)
+    table_of(flow).writer(flow, None, Tools(cast(Hadoop, None), settings.servers, fail_on_data_loss=True)).prepare(
+        columns
+    )
 
 
 def table_of(flow: Flow) -> PostgresSink:

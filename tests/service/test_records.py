@@ -35,7 +35,8 @@ def topic(broker: KafkaBroker) -> str:
 
 def reader(servers: str, feed: Feed, topic: str, **settings: Any) -> Records:
     bronze = flow_of(feed.model_copy(update={"topic": topic}), "bronze", Path())
-    return Records(bronze, Settings(kafka_bootstrap_servers=servers, **settings))
+    own = Settings(kafka_bootstrap_servers=servers, **settings)
+    return Records(bronze, own.kafka, fail_on_data_loss=own.fail_on_data_loss)
 
 
 def read_all(reader: Records, *ranges: tuple[int, int]) -> tuple[list[int], list[Unread]]:

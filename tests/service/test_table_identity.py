@@ -274,7 +274,7 @@ def test_queries_and_the_audit_do_not_see_the_digest(settings: Settings, databas
     write(flow, database, 0, WINDOWS.names, [window("/", 4)])
     with duckdb.connect() as copy:
         copy.execute("CREATE SCHEMA user_activity")
-        table_of(flow).copy_into(copy, flow, settings)
+        table_of(flow).copy_into(copy, flow, settings.servers)
         found = copy.sql("FROM user_activity.postgres_page_view_counts")
         assert found.columns == [*WINDOWS.names, "final"]
         assert found.fetchall() == [(*window("/", 4), False)]

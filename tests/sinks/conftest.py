@@ -6,19 +6,16 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from pyspark.sql import DataFrame, SparkSession
 
-from stream_app.admission.admit import Admission
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.sinks import SinkTable
 from stream_app.flows.flow import Flow
-from stream_app.kafka.broker import Broker
 from stream_app.ops import views
-from stream_app.runtime.pipeline import Pipeline
 from stream_app.settings import Settings
 from stream_app.sinks import batch, kafka, late, postgres
 from stream_app.sinks.protocol import Report, Sink, sink_of
@@ -26,6 +23,7 @@ from stream_app.sinks.registry import SINKS, flows
 from tests.helpers import UNUSUAL, Row, app_settings, write_planned
 from tests.service.servers import Database, KafkaBroker
 from tests.sinks.jsonl import JsonLinesSink
+from tests.spark.session import pipeline_of
 
 KINDS = [*SINKS, "jsonl"]
 MODULES = (batch, kafka, late, postgres)
@@ -71,7 +69,7 @@ class Target:
     def drain(self, sink: str = "x") -> list[Report]:
         """Run a flow until it has taken everything that is there."""
         flow, found = self.flows[sink], list[Report]()
-        pipeline = Pipeline(self.spark, Admission(cast(Broker, None), fail_on_data_loss=True), self.settings)
+        pipeline = pipeline_of(self.spark, self.settings)
 
         def write(frame: DataFrame, batch_id: int) -> None:
             found.append(pipeline.write(flow, frame, batch_id))
@@ -87,7 +85,7 @@ class Target:
         """What the destination holds."""
         if self.sink.is_queryable:
             with views.connected([self.flow]) as database:
-                self.sink.copy_into(database, self.flow, self.settings)
+                self.sink.copy_into(database, self.flow, self.settings.servers)
                 return list(database.sql("FROM x").to_arrow_table().to_pylist())
         (topic,) = self.sink.topics
         return [json.loads(value) for value in self.broker.records(topic).values()]

@@ -117,7 +117,9 @@ def test_a_batch_without_rows_writes_nothing(target: Target, spark: SparkSession
     claim(target.flow)
     plan(target.flow, 0, {"batch": 0})
     rows = rows_of(target.flow)
-    writer = target.sink.writer(target.flow, rows, Tools(Hadoop(spark), target.settings))
+    writer = target.sink.writer(
+        target.flow, rows, Tools(Hadoop(spark), target.settings.servers, fail_on_data_loss=True)
+    )
     writer.prepare(rows.columns)
     nothing = Batch(0, START_MS, 0, 0, LayerOffset(), LayerOffset(batch=0), ())
     report = writer.write(nothing, spark.createDataFrame([], SPLIT))

@@ -2,18 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from stream_app.admission.admit import Admission
 from stream_app.feeds.feed import Feed
-from stream_app.kafka.broker import Broker
-from stream_app.runtime.pipeline import Pipeline
 from stream_app.sinks.protocol import Report
 from stream_app.sinks.registry import flows
 from tests.helpers import UNUSUAL, app_settings
+from tests.spark.session import pipeline_of
 
 
 class Service:
@@ -28,9 +26,7 @@ class Service:
         """Run one flow until it has taken everything, as TRIGGER_INTERVAL=available-now does; `after` each batch."""
         flow, batches = self.flows[layer], list[Report]()
         drains = app_settings(self.root, trigger_interval="available-now", **settings)
-        pipeline = Pipeline(
-            self.spark, Admission(cast(Broker, None), fail_on_data_loss=drains.fail_on_data_loss), drains
-        )  # only bronze asks a broker
+        pipeline = pipeline_of(self.spark, drains)
 
         def write(frame: DataFrame, batch: int) -> None:
             batches.append(pipeline.write(flow, frame, batch))

@@ -8,7 +8,11 @@ from typing import Any, cast
 import pytest
 from pyspark.sql import SparkSession
 
-from stream_app.settings import PROJECT, PYTHON_START
+from stream_app.admission.admit import Admission
+from stream_app.kafka.broker import Broker
+from stream_app.observe.samples import Samples
+from stream_app.runtime.pipeline import Pipeline
+from stream_app.settings import PROJECT, PYTHON_START, Settings
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +44,11 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         gateway.shutdown()  # or its JVM lives for as long as pytest does
         gateway.proc.stdin.close()
         gateway.proc.wait(30)
+
+
+def pipeline_of(spark: SparkSession, settings: Settings) -> Pipeline:
+    """The pipeline that the service has, without a broker, which only bronze asks."""
+    fails = settings.fail_on_data_loss
+    admission = Admission(cast(Broker, None), fail_on_data_loss=fails, has_database=bool(settings.database_url))
+    samples, begins_at = Samples(settings.show_previews), settings.starting_offsets
+    return Pipeline(spark, admission, settings.servers, settings.trigger, samples, starting_offsets=begins_at)

@@ -50,7 +50,7 @@ class Folder:
 
     def tidy(self, **overrides: Any) -> None:
         settings = app_settings(self.silver.root, max_files_per_sink=MOST, **overrides)
-        Retention(self.flows, self.hadoop, settings).run_once()
+        Retention(self.flows, self.hadoop, settings.retention, settings.max_files_per_sink).run_once()
 
     @property
     def ranges(self) -> list[tuple[int, int]]:

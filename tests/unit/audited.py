@@ -16,10 +16,9 @@ import pytest
 
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow
-from stream_app.ops.audit import reconcile
 from stream_app.ops.audit.report import Report
 from stream_app.sinks.postgres import PostgresSink
-from tests.helpers import Row, app_settings
+from tests.helpers import Row, reconciled
 from tests.outputs import Output, Record
 
 START = datetime(2026, 11, 27, 10, tzinfo=UTC)
@@ -135,7 +134,7 @@ def with_tables(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found(output: Output, **settings: object) -> Report:
-    return reconcile(output.flows["bronze"], app_settings(output.root, **settings))
+    return reconciled(output.flows["bronze"], **settings)
 
 
 def edit(path: Path, change: Callable[[list[Row]], list[Row]]) -> None:

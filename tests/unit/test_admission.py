@@ -71,12 +71,13 @@ def bronze(feed: Feed, tmp_path: Path, broker: OneTopic) -> Flow:
 
 
 def admission(broker: OneTopic, *, fail_on_data_loss: bool = True) -> Admission:
-    return Admission(cast(Broker, broker), fail_on_data_loss=fail_on_data_loss)
+    return Admission(cast(Broker, broker), fail_on_data_loss=fail_on_data_loss, has_database=True)
 
 
 def refusals(flow: Flow, broker: OneTopic) -> list[str]:
     """The sentences by which the flow is refused at a start."""
-    return [refusal.sentence for refusal in inspect([flow], cast(Broker, broker), fail_on_data_loss=True).refusals]
+    verdict = inspect([flow], cast(Broker, broker), fail_on_data_loss=True, has_database=True)
+    return [refusal.sentence for refusal in verdict.refusals]
 
 
 def test_bronze_goes_on_where_the_topic_holds_what_comes_next(bronze: Flow, broker: OneTopic) -> None:
@@ -137,7 +138,7 @@ def test_a_reset_cut_short_keeps_every_flow_out(bronze: Flow, broker: OneTopic) 
 
 def test_only_bronze_asks_the_broker(bronze: Flow) -> None:
     silver = bronze.downstream[1]
-    assert Admission(cast(Broker, None), fail_on_data_loss=True).admit(silver) is None
+    assert Admission(cast(Broker, None), fail_on_data_loss=True, has_database=True).admit(silver) is None
 
 
 def test_what_a_follower_has_consumed_is_told_in_offsets_of_the_topic(bronze: Flow) -> None:

@@ -33,7 +33,7 @@ def names(flow: Flow) -> str:
 
 
 def admission() -> Admission:
-    return Admission(cast(Broker, OneTopic()), fail_on_data_loss=True)
+    return Admission(cast(Broker, OneTopic()), fail_on_data_loss=True, has_database=True)
 
 
 @pytest.fixture
@@ -110,7 +110,8 @@ def test_a_layer_that_was_restored_from_an_older_copy(
     """Each that follows it has a line with its command, and after these the service starts."""
     flow = ran[f"transactions.{layer}"]
     restored(flow, BATCHES - 1)
-    refusals = inspect(flows(FEEDS, tmp_path), cast(Broker, OneTopic()), fail_on_data_loss=True).refusals
+    found = flows(FEEDS, tmp_path)
+    refusals = inspect(found, cast(Broker, OneTopic()), fail_on_data_loss=True, has_database=True).refusals
     ahead_of_it = [each for each in flow.downstream if each.feed == flow.feed]
     assert refusals[0].sentence.startswith(f"transactions.{first} has read transactions.{layer} up to batch 3")
     expected = [f"make reset FEED=transactions SINK={each.sink}" for each in ahead_of_it]

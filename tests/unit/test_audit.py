@@ -17,7 +17,7 @@ from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow
 from stream_app.ops import views
-from stream_app.ops.audit import Report, reconcile
+from stream_app.ops.audit import Report
 from stream_app.ops.audit.steps import Audit
 from stream_app.sinks.registry import flows as planned
 from stream_app.storage.batch_files import BatchFile, batch_file
@@ -25,11 +25,11 @@ from stream_app.storage.layout import LATE
 from tests.helpers import (
     START_MS,
     Row,
-    app_settings,
     at,
     bronze_row,
     commit,
     plan,
+    reconciled,
     silver_row,
     value,
     write_layer,
@@ -133,11 +133,11 @@ def write_csv(flows: Flows, rows: list[Row]) -> None:
 
 def wrong(flows: Flows) -> str:
     bronze = flows["bronze"]
-    return "\n".join(reconcile(bronze, app_settings(bronze.root)).wrong)
+    return "\n".join(reconciled(bronze).wrong)
 
 
 def test_what_is_in_order_has_nothing_wrong(flows: Flows) -> None:
-    report = reconcile(flows["bronze"], app_settings(flows["bronze"].root))
+    report = reconciled(flows["bronze"])
     assert report.wrong == []
     expected = {
         "bronze": 6,
@@ -201,7 +201,7 @@ def test_every_mistake_is_noticed(flows: Flows, mistake: str) -> None:
 def test_what_a_layer_has_not_taken_yet_is_pending_and_no_loss(flows: Flows) -> None:
     bronze = flows["bronze"]
     again(bronze, [bronze_row(20, value(20)), bronze_row(21, b"x")])
-    report = reconcile(bronze, app_settings(bronze.root))
+    report = reconciled(bronze)
     assert (report.wrong, report.counts["pending"]) == ([], 2)
 
 
@@ -217,7 +217,7 @@ def test_files_that_are_merged_away_meanwhile_are_read_to_the_end(
 
     monkeypatch.setattr(Audit, "report", after_the_merge)
     bronze = flows["bronze"]
-    found = reconcile(bronze, app_settings(bronze.root))
+    found = reconciled(bronze)
     assert (found.wrong, found.counts["bronze"]) == ([], 6)
     assert not bronze.files()
 
@@ -265,7 +265,7 @@ def test_of_many_the_first_twenty_are_listed(flows: Flows) -> None:
     for layer in ("silver", "quarantine"):
         advance(flows[layer], 3)
     listed = " ".join(f"(1, {offset})" for offset in range(16, 36))
-    (line,) = [line for line in reconcile(bronze, app_settings(bronze.root)).wrong if line.startswith("lost")]
+    (line,) = [line for line in reconciled(bronze).wrong if line.startswith("lost")]
     assert f": 25, {listed}" in line.replace("), (", ") ("), line
     assert "(1, 36)" not in line
 

@@ -19,14 +19,14 @@ from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import IDENTIFIER
 from stream_app.flows import lineage, unread
 from stream_app.flows.flow import Flow
-from stream_app.ops.audit import audit, reconcile, work
+from stream_app.ops.audit import audit, work
 from stream_app.ops.audit.report import Verdict
 from stream_app.sinks.registry import flows
 from stream_app.storage import began
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.planned import merged
-from tests.helpers import Row, agree, app_settings, flow_of
+from tests.helpers import Row, agree, app_settings, flow_of, reconciled
 from tests.outputs import Output, Record
 from tests.unit.audited import FEED, START, at, edit, found, lines, made, record, with_tables
 
@@ -324,14 +324,14 @@ def with_a_rule(output: Output) -> Flow:
 
 def test_verdicts_of_other_rules_are_not_audited(output: Output) -> None:
     """Before the next start, and after it: but those of batches to come are."""
-    bronze, settings = with_a_rule(output), app_settings(output.root)
+    bronze = with_a_rule(output)
     other = "records that other rules judged than those that the feed has now"
     for _ in range(2):
-        report = reconcile(bronze, settings)
+        report = reconciled(bronze)
         assert (report.wrong, report.not_audited) == ([], [f"13 {other}"])
         agree(bronze)
     output.take([record(20, 92, order=13), record(21, 92, order=1)], at(93))
-    report = reconcile(bronze, settings)
+    report = reconciled(bronze)
     assert report.wrong == ["in silver, though the contract refuses it: 1, (0, 19)"]
     assert report.not_audited == [f"13 {other}"]
 
@@ -390,12 +390,12 @@ def test_of_pruned_outputs_a_tamper_is_named(output: Output, change: Callable[[O
 
 
 def test_an_output_path_that_is_not_there_or_empty_is_refused(output: Output, tmp_path: Path) -> None:
-    made = flows([output.feed], tmp_path / "elsewhere")
+    made, unused = flows([output.feed], tmp_path / "elsewhere"), app_settings(tmp_path)
     with pytest.raises(ConfigError, match=r"^OUTPUT_PATH: there is no folder .*elsewhere"):
-        audit(app_settings(tmp_path / "elsewhere"), made)
+        audit(made, unused.servers, unused.max_files_per_sink)
     (tmp_path / "elsewhere" / "other_feed").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"^OUTPUT_PATH: .*elsewhere holds nothing of main"):
-        audit(app_settings(tmp_path / "elsewhere"), made)
+        audit(made, unused.servers, unused.max_files_per_sink)
 
 
 WORDS = """order group table all end case default select from where limit show check column main temp system user union

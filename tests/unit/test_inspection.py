@@ -18,6 +18,7 @@ from stream_app.admission.verdict import Code, Verdict, apply
 from stream_app.errors import ConfigError, UnavailableError
 from stream_app.kafka.broker import Broker
 from stream_app.ops import reset
+from stream_app.sinks.postgres import PostgresSink
 from stream_app.sinks.registry import flows
 from stream_app.storage.layout import Layout, Place
 from tests.helpers import app_settings, plan
@@ -60,8 +61,11 @@ def root(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "output"))
 
 
-def look(root: Path, broker: OneTopic | None = None, *, fail_on_data_loss: bool = True) -> Verdict:
-    return inspect(flows(FEEDS, root), cast(Broker, broker or OneTopic()), fail_on_data_loss=fail_on_data_loss)
+def look(
+    root: Path, broker: OneTopic | None = None, *, fail_on_data_loss: bool = True, has_database: bool = True
+) -> Verdict:
+    asked = cast(Broker, broker or OneTopic())
+    return inspect(flows(FEEDS, root), asked, fail_on_data_loss=fail_on_data_loss, has_database=has_database)
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, bytes]]:
@@ -79,7 +83,7 @@ def type_all(root: Path, verdict: Verdict) -> None:
         assert command.startswith("make reset FEED="), verdict.refusals
         feed, _, sink = command.removeprefix("make reset FEED=").partition(" SINK=")
         chosen = [flow for flow in flows(FEEDS, root) if flow.feed.name == feed]
-        with reset.planned(settings, chosen, sink) as planned:
+        with reset.planned(chosen, settings.kafka, settings.starting_offsets, sink) as planned:
             reset.apply(planned)
 
 
@@ -193,6 +197,13 @@ def test_a_folder_of_strange_files_is_told_in_a_few_lines(root: Path) -> None:
     for number in range(100):
         (gold.layout.output / f"notes{number}.txt").touch()
     assert len(look(root).refusals) == 10
+
+
+def test_a_table_without_a_database_is_a_refusal_of_its_own(root: Path) -> None:
+    tables = [flow for flow in flows(FEEDS, root) if isinstance(flow.to, PostgresSink)]
+    refusals = look(root, has_database=False).refusals
+    assert [(one.flow, one.code) for one in refusals] == [(flow.name, Code.NO_DATABASE) for flow in tables]
+    assert refusals[0].sentence.startswith(f"DATABASE_URL: is not set, and {tables[0].name} is a table")
 
 
 def test_a_feed_that_has_no_topic_keeps_no_other_from_being_looked_at(root: Path) -> None:

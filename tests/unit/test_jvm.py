@@ -38,7 +38,7 @@ def test_a_checkout_from_which_java_cannot_run_is_refused(
 ) -> None:
     monkeypatch.setattr(submit, "PROJECT", Path(folder))
     with pytest.raises(ConfigError, match="in its name, where a path ends for Java; move it") as refused:
-        submit.become_spark_submit(load_settings(_env_file=None, spark_master=master))
+        submit.become_spark_submit(load_settings(_env_file=None, spark_master=master).spark, "text")
     assert f"'{sign}'" in str(refused.value)
 
 

@@ -177,7 +177,7 @@ def test_query_sees_the_tables_as_they_are(places: Places, tmp_path: Path, capsy
 
     def ask(columns: str, url: str) -> str:
         sql = f"SELECT {columns} FROM {table}" if columns else "SELECT * FROM silver"
-        rows = query(app_settings(tmp_path, database_url=url), made, sql)
+        rows = query(app_settings(tmp_path, database_url=url).servers, made, sql)
         assert rows is not None
         rows.relation().show(max_width=200)
         return capsys.readouterr().out

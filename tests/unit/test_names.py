@@ -201,7 +201,7 @@ def check_commands(made: tuple[Flow, ...]) -> None:
     """Every command that needs no database runs, and tells what is there."""
     feed, root = made[0].feed, made[0].root
     ours = app_settings(root)
-    shown = {output.name: output for output in show(ours, made).outputs}
+    shown = {output.name: output for output in show(ours.servers, made).outputs}
     for flow in made:
         if kind_of(flow) not in {"kafka", "postgres"}:
             expected = {"bronze": 2, "quarantine": len(feed.fields), "csv_of_silver": 0}.get(flow.sink, 1)
@@ -209,21 +209,21 @@ def check_commands(made: tuple[Flow, ...]) -> None:
             assert found.count == expected
     assert [sink.rows for sink in status(root, made).sinks][:3] == [2, len(feed.fields), 1]
     with pytest.raises(ConfigError, match=r"^--sql: give a query over ") as hint:
-        query(ours, made, "")
+        query(ours.servers, made, "")
     some = str(hint.value).partition("over ")[2].partition(", ")[0]
-    counted = query(ours, made, f"SELECT 40 + count(*) AS n FROM {some}")
+    counted = query(ours.servers, made, f"SELECT 40 + count(*) AS n FROM {some}")
     assert counted is not None
     assert [*counted.records()] == [{"n": 42}]
 
     for flow in {kind_of(flow): flow for flow in made if flow.sink == "silver" or kind_of(flow) == "lake"}.values():
-        with planned(ours, made, flow.sink) as plan:
+        with planned(made, ours.kafka, ours.starting_offsets, flow.sink) as plan:
             assert flow.name in {sink.name for sink in plan.sinks}
 
     column = next(reversed(feed.fields))
     (by_reason,) = quarantine(made, reason=f"bad_type:{feed.path_of(column)[0]}")
     assert [one.records for one in by_reason.reasons] == [1]
-    replay(ours, made, reason=f"bad_type:{feed.path_of(column)[0]}")
-    (done,) = replay(ours, made)
+    replay(root, made, reason=f"bad_type:{feed.path_of(column)[0]}")
+    (done,) = replay(root, made)
     assert done.failing["repeat of a record that silver holds"]
     silver = next(flow for flow in made if flow.sink == "silver")
     ledger = [pq.read_table(file.path).num_rows for file in batch_files(silver.layout.replay, REPLAY)]
@@ -258,7 +258,7 @@ def test_every_word_as_a_sink_and_as_a_column(tmp_path: Path) -> None:
         (folder / "order.toml").write_text(text)
         made = flows(load_feeds(folder, ["order"]), folder)
         check_views(made)
-        assert show(app_settings(folder), made).outputs
+        assert show(app_settings(folder).servers, made).outputs
 
 
 _AT_ONCE = 40

@@ -18,7 +18,6 @@ from stream_app.feeds.feed import Feed
 from stream_app.flows.batch import planned
 from stream_app.flows.flow import Flow
 from stream_app.layers.bronze import records
-from stream_app.settings import Settings
 from stream_app.sources.topic_partition import OffsetRange
 from stream_app.sources.topic_records import offset_ranges, shares
 from tests.helpers import at, flow_of, plan
@@ -105,8 +104,7 @@ def flow(feed: Feed, tmp_path: Path) -> Flow:
 
 
 def test_a_batch_reads_from_where_the_one_before_ended_and_a_new_partition_from_its_start(flow: Flow) -> None:
-    settings = Settings()
-    first, second = (offset_ranges(flow, planned(flow, batch), settings) for batch in range(2))
+    first, second = (offset_ranges(flow, planned(flow, batch), fail_on_data_loss=True) for batch in range(2))
     assert first == [OffsetRange(0, 4, 10), OffsetRange(1, 0, 20)]
     assert second == [OffsetRange(1, 20, 25), OffsetRange(2, 0, 5)]
 
@@ -114,9 +112,8 @@ def test_a_batch_reads_from_where_the_one_before_ended_and_a_new_partition_from_
 def test_a_partition_that_became_shorter_is_an_error(flow: Flow) -> None:
     plan(flow, 2, {"transactions": {"0": 10, "1": 7, "2": 9}})
     with pytest.raises(StreamAppError, match="partition 1: was read up to offset 25, ends at 7"):
-        offset_ranges(flow, planned(flow, 2), Settings())
-    skips = Settings(fail_on_data_loss=False)
-    assert offset_ranges(flow, planned(flow, 2), skips) == [OffsetRange(2, 5, 9)]
+        offset_ranges(flow, planned(flow, 2), fail_on_data_loss=True)
+    assert offset_ranges(flow, planned(flow, 2), fail_on_data_loss=False) == [OffsetRange(2, 5, 9)]
 
 
 lengths = st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(0, 200_000)), max_size=8)

@@ -16,7 +16,7 @@ from stream_app.settings import PROJECT
 from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.batch_files import batch_files as all_files
 from stream_app.storage.filesystem import Hadoop
-from tests.helpers import app_settings, flow_of
+from tests.helpers import flow_of
 
 FOLDERS = 50
 
@@ -34,7 +34,7 @@ def test_a_folder_that_has_not_changed_is_not_listed(tmp_path: Path, monkeypatch
     monkeypatch.setattr(retention, "batch_files", listing)
     for folder in folders:
         folder.mkdir(parents=True)
-    tidy = Retention((lake,), cast(Hadoop, None), app_settings(tmp_path))
+    tidy = Retention((lake,), cast(Hadoop, None), "compact", 48)
     tidy.run_once()
     tidy.run_once()
     assert sorted(listed) == sorted(folders * 2), "what changed just now may change again within a tick of the clock"

@@ -80,7 +80,13 @@ class Service:
         self.monitor = Monitor(made)
         own = app_settings(made[0].root, max_failures=max_failures, **settings)
         self.stop = threading.Event()
-        self.runner = Runner(cast(Pipeline, self.queries), self.monitor, own, self.stop)
+        self.runner = Runner(
+            cast(Pipeline, self.queries),
+            self.monitor,
+            self.stop,
+            drains=own.trigger.drains,
+            max_failures=own.max_failures,
+        )
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, args=(made,), daemon=True)
 

@@ -19,12 +19,11 @@ from stream_app.feeds.parts import Session
 from stream_app.flows.flow import Flow
 from stream_app.layers import recompute
 from stream_app.layers.session_state import Found, Kept, settle
-from stream_app.ops.audit import reconcile
 from stream_app.settings import PROJECT
 from stream_app.sinks.registry import flows
 from stream_app.storage.batch_files import batch_file
 from tests.examples import examples
-from tests.helpers import START_MS, Row, app_settings, at, claim, commit, flow_of, plan, write_layer
+from tests.helpers import START_MS, Row, at, claim, commit, flow_of, plan, reconciled, write_layer
 from tests.unit.conftest import Cli
 
 SECOND = 1_000_000
@@ -196,7 +195,7 @@ def write_file(folder: Path, prefix: str, rows: list[Row], columns: pa.Schema) -
 def wrong(flow: Flow) -> list[str]:
     """What the audit says of sessions."""
     bronze = flow_of(flow.feed, "bronze", flow.root)
-    return [line for line in reconcile(bronze, app_settings(flow.root)).wrong if flow.sink in line]
+    return [line for line in reconciled(bronze).wrong if flow.sink in line]
 
 
 NOT_SILVER = "user_sessions is not what silver's final sessions are"

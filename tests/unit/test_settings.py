@@ -62,8 +62,8 @@ def test_the_defaults_are_those_of_the_design(load: Load) -> None:
     assert (settings.max_offsets_per_trigger, settings.max_files_per_sink) == (500_000, 48)
     assert (settings.starting_offsets, settings.fail_on_data_loss) == ("earliest", True)
     assert (settings.spark_master, settings.spark_sql_shuffle_partitions) == ("local[*]", 4)
-    assert not settings.drains
-    assert settings.trigger_seconds == 30
+    assert not settings.trigger.drains
+    assert settings.trigger.seconds == 30
 
 
 @pytest.mark.parametrize(
@@ -250,22 +250,22 @@ def _is_redacted(*options: str) -> bool:
 @pytest.mark.parametrize("carried", [SASL, {"DATABASE_URL": "postgresql://app:x@db/shop"}], ids=["kafka", "database"])
 def test_a_cluster_whose_tasks_carry_a_password_needs_a_secret(load: Load, carried: dict[str, str]) -> None:
     """On one machine nothing is sent; Yarn and Kubernetes make a secret of their own."""
-    assert load(**carried).spark_security == {}
-    assert "spark.authenticate.secret" not in load(SPARK_MASTER="yarn").spark_security
+    assert load(**carried).spark.security == {}
+    assert "spark.authenticate.secret" not in load(SPARK_MASTER="yarn").spark.security
     with pytest.raises(ConfigError, match=r"^SPARK_AUTH_SECRET: is not set, and tasks carry [A-Z_]+ to spark://m:7077"):
         load(SPARK_MASTER="spark://m:7077")
     settings = load(SPARK_AUTH_SECRET=HIDDEN)
-    assert settings.spark_security == {
+    assert settings.spark.security == {
         "spark.authenticate": "true",
         "spark.authenticate.secret": HIDDEN,
         "spark.network.crypto.enabled": "true",
         "spark.io.encryption.enabled": "true",
     }
-    assert HIDDEN not in repr(settings)
+    assert HIDDEN not in repr(settings) + repr(settings.spark)
 
 
 def test_a_cluster_without_passwords_needs_none(load: Load) -> None:
-    assert load(SPARK_MASTER="spark://m:7077").spark_security == {}
+    assert load(SPARK_MASTER="spark://m:7077").spark.security == {}
 
 
 def test_a_secret_may_be_a_file_of_its_name(load: Load, tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_an_empty_variable_is_as_good_as_none(load: Load) -> None:
 
 
 def test_available_now_drains(load: Load) -> None:
-    assert load(TRIGGER_INTERVAL="available-now").drains
+    assert load(TRIGGER_INTERVAL="available-now").trigger.drains
 
 
 def test_outputs_that_cannot_be_written_are_refused_before_a_jvm_starts(tmp_path: Path) -> None:

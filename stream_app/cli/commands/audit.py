@@ -31,7 +31,7 @@ def _run(options: argparse.Namespace) -> int:
     with chosen(options) as (settings, flows), _progress() as progress:
         feeds = {flow.feed.name for flow in of_sink(flows, options.sink)}
         asked = [flow for flow in flows if flow.feed.name in feeds]
-        done = audits.audit(settings, asked, options.sink, progress)
+        done = audits.audit(asked, settings.servers, settings.max_files_per_sink, options.sink, progress)
     if options.format == "json":
         print_json([{"verdict": report.verdict, **as_json(report)} for report in done.feeds])
     else:

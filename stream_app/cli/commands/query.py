@@ -28,7 +28,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     with chosen(options) as (settings, flows):
         limit = _COUNTED_ROWS if options.format == "table" else None
-        if (rows := query(settings, flows, options.sql, limit)) is not None:
+        if (rows := query(settings.servers, flows, options.sql, limit)) is not None:
             _print(rows, options.format)
     return 0
 

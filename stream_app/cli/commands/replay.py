@@ -25,7 +25,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     with chosen(options) as (settings, flows):
         is_late = options.allow == FORGIVABLE
-        done = replay(settings, flows, reason=options.reason, allow_late=is_late, is_dry=options.dry_run)
+        done = replay(settings.output_path, flows, reason=options.reason, allow_late=is_late, is_dry=options.dry_run)
     if options.format == "json":
         print_json(done)
     else:

@@ -28,7 +28,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     is_json = options.format == "json"
-    with chosen(options) as (settings, flows), planned(settings, flows, options.sink, options.to) as plan:
+    with (
+        chosen(options) as (settings, flows),
+        planned(flows, settings.kafka, settings.starting_offsets, options.sink, options.to) as plan,
+    ):
         if not is_json:
             _print(plan)
         is_agreed = not plan.sinks or options.yes or (not is_json and _agreed())

@@ -31,7 +31,7 @@ def _run(_options: argparse.Namespace) -> int:
             check(settings.kafka)
             with sole_user(settings.output_path, LOCK_PATIENCE_SECONDS):
                 pass  # the service looks again; this is so that no JVM starts for nothing
-            submit.become_spark_submit(settings)
+            submit.become_spark_submit(settings.spark, settings.log_format)
         from stream_app.runtime.service import serve  # noqa: PLC0415 - Spark's second, which a wrong setting need not wait for
 
         serve(settings, all_flows)

@@ -21,7 +21,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     with chosen(options) as (settings, flows):
-        report = show(settings, of_sink(flows, options.sink))
+        report = show(settings.servers, of_sink(flows, options.sink))
         if options.format == "json":
             print_json([_as_json(output) for output in report.outputs])
             return 0

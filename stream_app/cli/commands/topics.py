@@ -22,7 +22,7 @@ def _run(options: argparse.Namespace) -> int:
         # a setting of the producer: its topic is to be there, too
         of_producer = os.environ.get("KAFKA_TOPIC", "").strip()
         of_feeds = (topic for flow in flows for topic in topics_of(flow))
-        report = topics(settings, filter(None, (*of_feeds, of_producer)))
+        report = topics(settings.kafka, filter(None, (*of_feeds, of_producer)))
     if options.format == "json":
         print_json(report.topics)
     else:

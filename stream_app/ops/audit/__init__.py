@@ -16,7 +16,7 @@ from stream_app.ops.audit.report import AuditReport, Check, Report, Verdict
 from stream_app.ops.audit.state import State
 from stream_app.ops.audit.steps import Audit
 from stream_app.ops.views import FilesChangedError, OpenFiles
-from stream_app.settings import Settings
+from stream_app.settings import Servers
 
 __all__ = ["AuditReport", "Check", "Report", "Verdict", "audit", "reconcile"]
 
@@ -29,18 +29,23 @@ def _in_silence(*_: object) -> None:
     pass
 
 
-def audit(settings: Settings, flows: Sequence[Flow], sink: str = "", progress: Progress = _in_silence) -> AuditReport:
+def audit(
+    flows: Sequence[Flow], servers: Servers, max_files: int, sink: str = "", progress: Progress = _in_silence
+) -> AuditReport:
     """Audit each feed of those flows; with `sink` only that, and what it is made of: bronze, silver and quarantine.
 
+    `max_files` is MAX_FILES_PER_SINK: late rows in fewer files were never pruned.
     Raises ConfigError where OUTPUT_PATH holds nothing of a feed: then there is nothing that could be right.
     """
     feeds = [flow for flow in flows if flow.upstream is None]
     for bronze in feeds:
-        _check_output(bronze, settings)
-    return AuditReport([reconcile(bronze, settings, sink, progress) for bronze in feeds])
+        _check_output(bronze)
+    return AuditReport([reconcile(bronze, servers, max_files, sink, progress) for bronze in feeds])
 
 
-def reconcile(bronze: Flow, settings: Settings, sink: str = "", progress: Progress = _in_silence) -> Report:
+def reconcile(
+    bronze: Flow, servers: Servers, max_files: int, sink: str = "", progress: Progress = _in_silence
+) -> Report:
     """Audit the feed of that bronze flow up to that sink, or to all, beside a running service, too.
 
     Retention may take a file away while they are looked up: then it begins again. Once they are open, it may do so.
@@ -49,7 +54,7 @@ def reconcile(bronze: Flow, settings: Settings, sink: str = "", progress: Progre
     for _ in range(_ATTEMPTS):
         try:
             with OpenFiles() as files:
-                return Audit(State(bronze, files, sink), settings, progress).report()
+                return Audit(State(bronze, files, sink), servers, max_files, progress).report()
         except (FilesChangedError, FileNotFoundError) as error:
             changed = error
     problem = (
@@ -59,8 +64,8 @@ def reconcile(bronze: Flow, settings: Settings, sink: str = "", progress: Progre
     raise StreamAppError(problem)
 
 
-def _check_output(bronze: Flow, settings: Settings) -> None:
-    root = settings.output_path
+def _check_output(bronze: Flow) -> None:
+    root = bronze.root
     if not root.is_dir():
         raise ConfigError(f"OUTPUT_PATH: there is no folder {root}")
     if not any(flow.layout.output.exists() or flow.checkpoint.path.exists() for flow in bronze.with_downstream()):

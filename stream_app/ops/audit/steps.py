@@ -29,7 +29,7 @@ from stream_app.ops.audit.state import JUDGED, State
 from stream_app.ops.audit.stored import Stored
 from stream_app.ops.audit.work import judged
 from stream_app.ops.views import database, one_line
-from stream_app.settings import Settings
+from stream_app.settings import Servers
 from stream_app.sinks.protocol import sink_of
 
 _PLACE = ("partition", "offset")
@@ -38,9 +38,12 @@ _PLACE = ("partition", "offset")
 class Audit:
     """Audits what a state has opened."""
 
-    def __init__(self, state: State, settings: Settings, progress: Callable[[str, int, int], None]) -> None:
+    def __init__(
+        self, state: State, servers: Servers, max_files: int, progress: Callable[[str, int, int], None]
+    ) -> None:
         self._state = state
-        self._settings = settings
+        self._servers = servers
+        self._max_files = max_files
         self._progress = progress
         self._done = 0
         self._feed = state.bronze.feed
@@ -243,7 +246,7 @@ class Audit:
         state = self._state
         silver = [held.file for held in state.silver.files]
         late = state.late_files(flow)
-        oldest = [*silver[:1], *(late[:1] if len(late) >= self._settings.max_files_per_sink else [])]
+        oldest = [*silver[:1], *(late[:1] if len(late) >= self._max_files else [])]
         # no record came after its batch was planned, and it may be dated so far ahead of that (contract.py)
         ahead = microseconds(self._feed.event_time.future_tolerance)
         return max(map(read_by_us, oldest)) + ahead if silver else 2**62
@@ -251,7 +254,7 @@ class Audit:
     def _has_copied(self, step: Step, flow: Flow) -> bool:
         """Copy what is no file, or note why it is not audited."""
         try:
-            sink_of(flow).copy_into(self._db, flow, self._settings)
+            sink_of(flow).copy_into(self._db, flow, self._servers)
         except StreamAppError as error:
             step.holds = ""
             step.not_audited(0, f"{flow.name}: {error}")
