@@ -62,7 +62,8 @@ def write(flow: Flow, batch: int) -> None:
         return
     file = batch_file(flow.layout.output, flow.sink, "parquet", START_MS, batch)
     times = pa.array([(START_MS + batch) * 1000], pa.timestamp("us", "UTC"))
-    pq.write_table(pa.table({"kafka_ts": times}).replace_schema_metadata(lineage.link(flow)), file.path)
+    rows = pa.table({"kafka_ts": times, "partition": pa.array([0], pa.int32())})
+    pq.write_table(rows.replace_schema_metadata(lineage.link(flow)), file.path)
     lineage.remember(flow, file.path)
 
 
