@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterator
 from typing import Any
 
 from jsonschema import Draft7Validator
@@ -34,6 +35,35 @@ def mistakes(text: str) -> list[str]:
     """Return what the schema has against a feed file."""
     errors = Draft7Validator(json.loads(PAGE.read_text())).iter_errors(tomllib.loads(text))
     return [f"{error.json_path}: {error.message}" for error in errors]
+
+
+def keys() -> set[str]:
+    """Return every key that a feed file can have, behind the name of what has it: "Window.slide"."""
+    schema = json.loads(PAGE.read_text())
+    parts = {"Feed": schema, **schema["definitions"]}
+    return {f"{name}.{key}" for name, part in parts.items() for key in part.get("properties", ())}
+
+
+def keys_in(text: str) -> set[str]:
+    """Return those that a feed file has."""
+    schema = json.loads(PAGE.read_text())
+    return set(_used({**schema, "name": "Feed"}, tomllib.loads(text), schema["definitions"]))
+
+
+def _used(part: Any, value: Any, definitions: dict[str, Any]) -> Iterator[str]:
+    if "$ref" in part:
+        name = part["$ref"].rpartition("/")[2]
+        part = {**definitions[name], "name": name}
+    for kind in (*part.get("oneOf", ()), *part.get("anyOf", ())):
+        if Draft7Validator({**kind, "definitions": definitions}).is_valid(value):
+            yield from _used(kind, value, definitions)
+    for key, one in value.items() if isinstance(value, dict) else ():
+        if key in (declared := part.get("properties", {})):
+            yield f"{part['name']}.{key}"
+            yield from _used(declared[key], one, definitions)
+        else:
+            for of_names in part.get("patternProperties", {}).values():
+                yield from _used(of_names, one, definitions)
 
 
 def _as_draft_7(schema: Any) -> Any:

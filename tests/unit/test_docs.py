@@ -1,5 +1,6 @@
 """The documentation holds together: settings.md is made of the settings, links resolve, README stays short."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from stream_app.settings import PROJECT, Settings
 from stream_app.sinks.registry import SINKS, check
 from tests import docs, feed_schema, proofs
 
+FEEDS = PROJECT / "docs" / "feeds.md"
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", PROJECT / "CHANGELOG.md"]
 PAGES += sorted((PROJECT / "docs").rglob("*.md"))
 NAMES = [str(page.relative_to(PROJECT)) for page in PAGES]
@@ -150,19 +152,37 @@ def test_the_feed_of_the_tutorial_takes_the_record_of_the_tutorial(tmp_path: Pat
     assert not isinstance(verdict := Contract(feed).check(record.encode(), at, at), Rejected), verdict
 
 
-def test_the_examples_of_feed_files_are_a_feed(tmp_path: Path) -> None:
-    """Of docs/feeds.md, with the fields that they name."""
-    lines = re.findall(r"^ {4}(.*)$", (PROJECT / "docs" / "feeds.md").read_text(), re.MULTILINE)
+def feed_of_the_page() -> str:
+    """The examples of docs/feeds.md as one feed file, with the fields that they name."""
+    lines = re.findall(r"^ {4}(.*)$", FEEDS.read_text(), re.MULTILINE)
     fields = {"txn_id": "string", "card_id": "string", "amount": "decimal(18,2)"}
     fields |= dict.fromkeys(("user_id", "event_id", "event_type", "session_id"), "string")
-    lines += [f"[fields.{column}]\ntype = {kind!r}" for column, kind in fields.items()]
-    (tmp_path / "example.toml").write_text("\n".join(lines))
-    assert feed_schema.mistakes("\n".join(lines)) == []
+    return "\n".join([*lines, *(f"[fields.{column}]\ntype = {kind!r}" for column, kind in fields.items())])
+
+
+def test_every_key_of_a_feed_file_has_an_example() -> None:
+    """A key without one is to be shown on docs/feeds.md, in the part that it belongs to."""
+    assert feed_schema.keys() - feed_schema.keys_in(feed_of_the_page()) == set()
+
+
+def test_the_examples_of_feed_files_are_a_feed_that_takes_the_records_of_the_page(tmp_path: Path) -> None:
+    text = feed_of_the_page()
+    (tmp_path / "example.toml").write_text(text)
+    assert feed_schema.mistakes(text) == []
     (feed,) = load_feeds(tmp_path, ["example"], check)
-    assert feed.windows
-    assert feed.rules
-    assert feed.sessions
     assert {sink.to for sink in feed.sinks.values()} == {*SINKS}
+    (case := tmp_path / "example.tests" / "page").mkdir(parents=True)
+    (records,) = re.findall(r"^```json\n(.*?)^```", FEEDS.read_text(), re.MULTILINE | re.DOTALL)
+    (case / "input.jsonl").write_text(records)
+    (made,) = feed_test(tmp_path, "example", accept=True).cases
+    rows = {one.file.stem: [json.loads(row) for row in one.file.read_text().splitlines()] for one in made.differences}
+    assert {*rows} >= {"silver", "quarantine", *feed.windows, *feed.sessions}
+    first, _ = rows["silver"]
+    assert None not in first.values()
+    (refused,) = rows["quarantine"]
+    shown = re.search(r"with the reasons (.*?) and more", FEEDS.read_text(), re.DOTALL)
+    assert shown is not None
+    assert {*re.findall(r"`(.*?)`", shown[1])} < {*refused["reasons"]}
 
 
 def test_the_page_of_operations_has_the_exit_codes_of_every_command() -> None:
