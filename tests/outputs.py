@@ -140,9 +140,12 @@ class Output:
     def _kept(self, rows: Sequence[Row]) -> list[Row]:
         """The rows that are no repeats; the first of a batch is one only of earlier batches."""
         kept, new = [], {}
-        horizon = self._clock - microseconds(self.feed.dedupe.within)
+        dedupe = self.feed.dedupe
+        if dedupe is None:
+            return [{column: value for column, value in row.items() if column != "_clock"} for row in rows]
+        horizon = self._clock - microseconds(dedupe.within)
         for row in rows:
-            clock, key = _us(row.pop("_clock")), row[self.feed.dedupe.key]
+            clock, key = _us(row.pop("_clock")), tuple(row[key] for key in dedupe.keys)
             if key not in new and self._seen.get(key, horizon - 1) < horizon:
                 new[key] = clock
                 kept.append(row)

@@ -195,7 +195,7 @@ def _lost_beside(flow: Flow) -> Iterator[Refusal]:
     if not flow.files_of(last.last):
         problem = f"{last.path} was deleted under its checkpoint {flow.checkpoint.path}"
         yield to_reset(flow, Code.OUTPUT_LOST, problem)
-    if flow.is_own and flow.kind.drops_repeats:
+    if flow.is_own and flow.kind.drops_repeats and flow.feed.dedupe:
         if not flow.layout.seen.is_dir():
             yield to_reset(flow, Code.SEEN_LOST, f"{flow.layout.seen} is missing, the index that finds repeats")
         for file in batch_files(flow.layout.seen, key_runs.PREFIX):

@@ -71,8 +71,8 @@ class Feed(Frozen):
     """Rule across fields -> its declaration, in the order of their reasons."""
     event_time: EventTime
     """Which column says when it happened, and how far from Kafka's timestamp that may be."""
-    dedupe: Dedupe
-    """What identifies a record, and how long repeats are looked for."""
+    dedupe: Dedupe | None = None
+    """What identifies a record, and how long repeats are looked for. Without it no record repeats another."""
     wire: Wire = pydantic.Field(default_factory=Wire)
     """How the records are written, and what becomes of fields that are not declared."""
     windows: dict[ColumnName, Window] = pydantic.Field(default_factory=dict)
@@ -132,9 +132,11 @@ class Feed(Frozen):
             column = self.event_time.field
             yield from () if column == KAFKA_TIME else self._unfit("event_time.field", column, "timestamp")
             yield from self._unfit_for_each("event_time.field", column)
-        if "dedupe" in self.model_fields_set:
-            yield from self._unfit("dedupe.key", self.dedupe.key, "any")
-            yield from self._unfit_for_each("dedupe.key", self.dedupe.key)
+        if self.dedupe:
+            yield from _repeated("dedupe.key", self.dedupe.keys)
+            for column in self.dedupe.keys:
+                yield from self._unfit("dedupe.key", column, "any")
+                yield from self._unfit_for_each("dedupe.key", column)
 
     def _rule_problems(self) -> Iterator[Problem]:
         if WARNINGS in self.fields and any(rule.severity == "warn" for rule in self.rules.values()):
@@ -165,7 +167,8 @@ class Feed(Frozen):
     def _window_problems(self) -> Iterator[Problem]:
         for sink, declared in self.windows.items():
             key = f"windows.{sink}"
-            yield from self._key_problems(f"{key}.key", declared.keys)
+            if declared.key is not None:
+                yield from self._key_problems(f"{key}.key", declared.keys)
             if declared.window % declared.every or declared.every > declared.window:
                 yield f"{key}.slide", "does not divide the window"
             for column in declared.where:
@@ -182,8 +185,6 @@ class Feed(Frozen):
 
     def _session_problems(self) -> Iterator[Problem]:
         for sink, session in self.sessions.items():
-            if not session.keys:
-                yield f"sessions.{sink}.keys", "is empty"
             yield from self._key_problems(f"sessions.{sink}.keys", session.keys)
             for column in session.ends:
                 yield from self._unfit(f"sessions.{sink}.ends.{column}", column, "string")
@@ -191,8 +192,7 @@ class Feed(Frozen):
                 yield f"sessions.{sink}.keys", f"gold has a column {column} already"
 
     def _key_problems(self, key: str, columns: tuple[str, ...]) -> Iterator[Problem]:
-        if len({*columns}) < len(columns):
-            yield key, "names a column twice"
+        yield from _repeated(key, columns)
         for column in columns:
             yield from self._unfit(key, column, "any")
             if (field := self.fields.get(column)) and not field.tells_apart:
@@ -212,6 +212,13 @@ class Feed(Frozen):
                 if output in taken or output.startswith(_OWN_PREFIX):
                     yield f"{part}.{output}", "the feed has an output of this name already"
                 taken.add(output)
+
+
+def _repeated(key: str, columns: tuple[str, ...]) -> Iterator[Problem]:
+    if not columns:
+        yield key, "is empty"
+    if len({*columns}) < len(columns):
+        yield key, "names a column twice"
 
 
 def path_line(path: tuple[str, ...]) -> str:

@@ -74,12 +74,22 @@ class EventTime(Frozen):
 
 
 class Dedupe(Frozen):
-    """The column that identifies a record, and the span of event time in which repeats are looked for."""
+    """The columns that identify a record, and the time in which repeats are looked for."""
 
-    key: str
-    """The column that identifies a record."""
+    key: ColumnName | tuple[ColumnName, ...]
+    """The column that identifies a record, or several that do so together."""
     within: Duration
     """How long repeats are looked for, by Kafka timestamps."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns of the key."""
+        return (self.key,) if isinstance(self.key, str) else self.key
+
+    def spelled(self) -> str:
+        """Return it for a digest that is kept on disk: a list of one column is as that column."""
+        one = self.keys[0] if len(self.keys) == 1 else self.key
+        return self.model_copy(update={"key": one}).model_dump_json()
 
 
 class Measure(Frozen):

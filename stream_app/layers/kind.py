@@ -42,7 +42,7 @@ class Kind(ABC):
     takes_replayed: ClassVar[bool] = False
     """Whether it takes the ledger of replayed records beside its upstream."""
     drops_repeats: ClassVar[bool] = False
-    """Whether repeats are left out, by [dedupe]."""
+    """Whether repeats are left out, where the feed has a [dedupe]."""
     counted: ClassVar[str | None] = None
     """A column of lists whose values are counted, each by itself: the reasons of quarantine."""
     previewed_by: ClassVar[str | None] = None

@@ -76,8 +76,9 @@ class Silver(RecordKind):
 
     @property
     def depends_on(self) -> list[object]:
-        """The same and [dedupe]."""
-        return [*self.shape, self.feed.dedupe.model_dump_json(), _STATE]
+        """The same and [dedupe], if the feed has one."""
+        dedupe = self.feed.dedupe
+        return [*self.shape, *((dedupe.spelled(), _STATE) if dedupe else ())]
 
     def reading(self, clock: int, *, replayed: bool) -> Reading:
         """Bronze's records, of which those stay that the contract takes; what was replayed passed it then."""

@@ -83,14 +83,12 @@ def proposed(topic: str, records: Sequence[Sampled]) -> tuple[str, dict[str, int
         raise ConfigError(f"topic {topic}: has {found}; a feed file is made of JSON objects")
     time = guess.event_time(root)
     key = guess.dedupe_key(root)
-    if key is None:
-        raise ConfigError(f"topic {topic}: no member of the records tells them apart")
-    fields = guess.fields(root, frozenset({time.path, key.path}))
+    fields = guess.fields(root, frozenset({time.path, *([key.path] if key else [])}))
     head = _HEAD.format(records=len(records), odd=f", of which {shown}" if odd else "")
     text = feed_file(topic, head.strip(), fields, time, key)
     guesses = (
         f"event_time: {'.'.join(time.path) or KAFKA_TIME}: {time.why}",
-        f"dedupe: {'.'.join(key.path)}: {key.why}",
+        f"dedupe: {'.'.join(key.path)}: {key.why}" if key else "dedupe: none: no member tells the records apart",
     )
     typed = tuple(f"{column}: {one.type}: {one.why}" for column, one in fields.items() if one.why)
     return text, dict(odd), guesses + typed

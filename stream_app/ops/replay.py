@@ -96,9 +96,9 @@ def _replay(flows: Sequence[Flow], silver: Flow, contract: Contract, reason: str
 def _judge(flows: Sequence[Flow], silver: Flow, contract: Contract, reason: str) -> _Verdicts:
     """Judge what is in quarantine and not in the ledger; of two with one dedupe key the first passes."""
     verdicts = _Verdicts()
-    key = contract.columns.index(silver.feed.dedupe.key)
+    keys = [contract.columns.index(key) for key in _keys(silver.feed)]
     database = connect([flow for flow in flows if flow.feed is silver.feed])
-    held: set[object] = set()
+    held: set[tuple[object, ...]] = set()
     for batch in _candidates(database, silver, reason):
         kafka_us = batch["kafka_ts"].cast(pa.int64()).to_pylist()
         coordinates = zip(*(batch[column].to_pylist() for column in ("topic", "partition", "offset")), strict=True)
@@ -111,12 +111,13 @@ def _judge(flows: Sequence[Flow], silver: Flow, contract: Contract, reason: str)
                 verdicts.failing.update(verdict.reasons)
             else:
                 passed.append(((*verdict, at, *where), reasons))
-        held |= _held(database, silver.feed, [row[key] for row, _ in passed])
-        for row, reasons in passed:
-            if row[key] in held:
+        identified = [tuple(row[key] for key in keys) for row, _ in passed]
+        held |= _held(database, silver.feed, identified)
+        for (row, reasons), key in zip(passed, identified, strict=True):
+            if keys and key in held:
                 verdicts.failing["repeat of a record that silver holds"] += 1
                 continue
-            held.add(row[key])
+            held.add(key)
             verdicts.rows.append(row)
             verdicts.passing.update(reasons)
     if reason and not verdicts.passing and not verdicts.failing:
@@ -149,10 +150,20 @@ def _waiting(database: duckdb.DuckDBPyConnection, silver: Flow) -> str:
     return f"({with_plans(database, silver.upstream)}){done}"
 
 
-def _held(database: duckdb.DuckDBPyConnection, feed: Feed, keys: list[object]) -> set[object]:
-    key = name(feed.dedupe.key)
-    sql = f"SELECT {key} FROM {view(feed.name, SILVER)} WHERE list_contains($keys, {key})"
-    return {row[0] for row in database.cursor().execute(sql, {"keys": keys}).fetchall()} if keys else set()
+def _keys(feed: Feed) -> tuple[str, ...]:
+    return feed.dedupe.keys if feed.dedupe else ()
+
+
+def _held(
+    database: duckdb.DuckDBPyConnection, feed: Feed, wanted: Sequence[tuple[object, ...]]
+) -> set[tuple[object, ...]]:
+    """Return the keys of rows of silver that are among the wanted ones; of several columns, some others, too."""
+    columns = [name(key) for key in _keys(feed)]
+    if not wanted or not columns:
+        return set()
+    among = " AND ".join(f"list_contains(${number}, {column})" for number, column in enumerate(columns, 1))
+    sql = f"SELECT DISTINCT {', '.join(columns)} FROM {view(feed.name, SILVER)} WHERE {among}"
+    return {*database.cursor().execute(sql, [[*values] for values in zip(*wanted, strict=True)]).fetchall()}
 
 
 def _append(silver: Flow, rows: list[tuple[object, ...]]) -> str:

@@ -169,7 +169,8 @@ def check_oracle(
     send a number again when its broker comes back, idempotent though it is.
     """
     assert len(acknowledged) > kills * 4 * RECORDS_PER_SECOND // 4, "too little was sent to prove anything"
-    key, layer = service.feed.dedupe.key, next(iter(service.feed.windows))
+    assert service.feed.dedupe
+    (key,), layer = service.feed.dedupe.keys, next(iter(service.feed.windows))
     rows = service.query('SELECT partition, "offset", value FROM bronze')
     bronze = {(int(str(partition)), int(str(offset))): value for partition, offset, value in rows}
     assert len(rows) == len(bronze), "a record stands twice in bronze"

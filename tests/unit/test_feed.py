@@ -43,6 +43,7 @@ def test_transactions_is_declared_as_designed() -> None:
     assert feed.fields["amount"].range == (Decimal(0), Decimal(1_000_000))
     assert feed.event_time.lateness == timedelta(minutes=3)
     assert feed.event_time.future_tolerance == timedelta(minutes=1)
+    assert feed.dedupe
     assert (feed.dedupe.key, feed.dedupe.within) == ("txn_id", timedelta(hours=1))
     gold = feed.windows["gold"]
     assert list(feed.windows) == ["gold"]
@@ -140,7 +141,7 @@ MISTAKES = {
     ),
     "unknown rule": ("length = [1, 64]", "lenght = [1, 64]", "fields.txn_id.lenght: unknown key"),
     "a name in the file": ("[dedupe]", "[name]\n[dedupe]", "name: unknown key, the file's name is the feed's"),
-    "missing table": ('[dedupe]\nkey = "txn_id"\nwithin = "1 hour"', "", "dedupe: is missing"),
+    "missing table": ('[event_time]\nfield = "event_time"', '[event]\nfield = "event_time"', "event: unknown key"),
     "missing key": ('within = "1 hour"', "", "dedupe.within: is missing"),
     "rule on an undeclared field": ("[dedupe]", "[fields.amuont]\nrange = [0, 1]\n[dedupe]", "fields.amuont.type: is"),
     "bad duration": (
@@ -220,6 +221,9 @@ MISTAKES = {
         "event_time.field: city is a string, not a timestamp",
     ),
     "undeclared dedupe key": ('key = "txn_id"', 'key = "id"', 'dedupe.key: "id" is not a declared field'),
+    "one of several": ('key = "txn_id"', 'key = ["txn_id", "id"]', 'dedupe.key: "id" is not a declared field'),
+    "dedupe by nothing": ('key = "txn_id"', "key = []", "dedupe.key: is empty"),
+    "dedupe by one twice": ('key = "txn_id"', 'key = ["txn_id", "txn_id"]', "dedupe.key: names a column twice"),
     "undeclared gold key": ('key = "card_id"', 'key = "id"', 'windows.gold.key: "id" is not a declared field'),
     "gold key twice": ('key = "card_id"', 'key = ["city", "city"]', "windows.gold.key: names a column twice"),
     "gold key is an array": (
@@ -358,10 +362,7 @@ def test_not_utf8_and_not_a_file(tmp_path: Path) -> None:
 
 def test_a_file_with_next_to_nothing_names_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "f.toml").write_text('topic = "t"\n')
-    assert (
-        mistake(tmp_path, "f")
-        == "f.toml: fields: is missing; f.toml: event_time: is missing; f.toml: dedupe: is missing"
-    )
+    assert mistake(tmp_path, "f") == "f.toml: fields: is missing; f.toml: event_time: is missing"
 
 
 def test_a_missing_feed_names_those_that_exist(tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ def test_a_number_is_a_time_where_one_format_has_all_near_to_kafka_s() -> None:
     feed = feed_of(sampled(millis))
     assert (feed.fields["at"].type, feed.fields["at"].format) == ("timestamp", "epoch_millis")
     assert {feed.fields["n"].type, feed.fields["seq"].type} == {"long"}
+    assert feed.dedupe
     assert feed.dedupe.key == "id"
     fractions = [{"id": i, "ts": AT / 1e6 + i + 0.25} for i in range(5)]
     assert feed_of(sampled(fractions)).fields["ts"].format == "epoch_seconds"
@@ -131,9 +132,17 @@ def test_a_time_and_a_key_in_an_object_become_columns_of_their_own() -> None:
     values = [{"meta": {"id": i, "ts": "2026-01-01T00:00:00Z", "v": 1}, "data": {"x": 1}} for i in range(5)]
     feed = feed_of(sampled(values))
     assert feed.event_time.field == "meta_ts"
+    assert feed.dedupe
     assert feed.dedupe.key == "meta_id"
     assert feed.path_of("meta_v") == ("meta", "v")
     assert feed.fields["data"].type == "struct"
+
+
+def test_a_feed_without_a_member_that_tells_records_apart_keeps_each() -> None:
+    text, _, guesses = proposed("t", sampled([{"at": "2026-01-01T00:00:00Z"}] * 3))
+    assert "\n# No member tells the records apart, so there is no [dedupe], and each is kept.\n" in text
+    assert "dedupe: none: no member tells the records apart" in guesses
+    assert feed_of(sampled([{"at": "2026-01-01T00:00:00Z"}] * 3)).dedupe is None
 
 
 def test_what_is_no_object_is_counted_by_its_reason() -> None:
@@ -150,7 +159,6 @@ def test_what_is_no_object_is_counted_by_its_reason() -> None:
     [
         ([], "has no record; a feed file is made of JSON objects"),
         ([b"x", [1]], r"has 2 records \(1 not_json, 1 not_object\); a feed file"),
-        ([{"at": "2026-01-01T00:00:00Z"}] * 3, "no member of the records tells them apart"),
     ],
 )
 def test_records_that_make_no_feed_are_refused_with_the_reason(values: list[object], problem: str) -> None:

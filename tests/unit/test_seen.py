@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from datetime import timedelta
+from hashlib import blake2b
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -117,9 +118,32 @@ def test_what_was_seen_is_on_the_disk_before_the_batch_s_rows_are(
     assert found == [(f"_{name}", True), ("seen", True)]
 
 
+def test_a_key_of_one_column_is_on_disk_as_ever() -> None:
+    found = entries([pa.array(["t1", "t2"])], pa.array([5, 6]))
+    digests = [blake2b(text, digest_size=16).digest() for text in (b"t1", b"t2")]
+    assert found.tolist() == [(digests[0], 5), (digests[1], 6)]
+
+
+def test_several_columns_are_one_key_and_where_one_ends_matters() -> None:
+    first, second = pa.array(["a", "ab", "a", "1"]), pa.array(["bc", "c", "bc", "7"])
+    found = entries([first, second], pa.array([0] * 4))["key"].tolist()
+    assert found[0] == found[2]
+    assert len({*found}) == 3
+    assert entries([pa.array([1]), pa.array([7])], pa.array([0]))["key"].tolist() == found[3:]
+
+
+def test_without_a_key_every_row_is_kept_and_nothing_is_remembered(tmp_path: Path) -> None:
+    seen = Seen(tmp_path / "seen", None)
+    batch = Batch(0, 0, 0, 0, LayerOffset(), LayerOffset(), ())
+    for _ in range(2):
+        assert seen.take(batch, 0, entries([], pa.array([0, 0, 0]))).tolist() == [0, 1, 2]
+    assert not (tmp_path / "seen").exists()
+    assert (seen.rows, seen.bytes) == (0, 0)
+
+
 def test_bytes_are_keys_too() -> None:
     """Also what is no text: silver's batch must not fail by a key's type."""
     keys = pa.array([b"\xff\x00", b"\xff\x01", None, b"\xff\x00"], pa.binary())
-    found = entries(keys, pa.array([0] * 4))["key"]
+    found = entries([keys], pa.array([0] * 4))["key"]
     assert found[0] == found[3]
     assert len({*found.tolist()}) == 3

@@ -30,6 +30,11 @@ Verdicts = Sequence[Row | Rejected]
 _TAKEN = ["key", "value", "kafka_ts", "topic", *_PLACE]
 
 
+def key_type(feed: Feed, silver: pa.Schema) -> pa.DataType:
+    """Return the type of a dedupe key as one value: its columns in a struct, without any where the feed has none."""
+    return pa.struct([silver.field(name) for name in (feed.dedupe.keys if feed.dedupe else ())])
+
+
 @dataclass(frozen=True)
 class Layer:
     """The rows of a layer, and where their places are saved."""
@@ -155,9 +160,11 @@ class Judge:
         return pa.table(arrays, schema=columns)
 
     def _keys(self, verdicts: Verdicts, which: Flags) -> pa.Array:
-        key = self._feed.dedupe.key
-        column, kind = self._contract.columns.index(key), self._layers[SILVER].stored.columns.field(key).type
-        return pa.array([row[column] for row in _chosen(verdicts, which) if not isinstance(row, Rejected)], kind)
+        """Return the dedupe keys of the rows, each as one value."""
+        kind = key_type(self._feed, self._layers[SILVER].stored.columns)
+        places = {field.name: self._contract.columns.index(field.name) for field in kind}
+        rows = (row for row in _chosen(verdicts, which) if not isinstance(row, Rejected))
+        return pa.array([{name: row[at] for name, at in places.items()} for row in rows], kind)
 
 
 @dataclass

@@ -16,10 +16,10 @@ import pyarrow as pa
 
 from stream_app.contract.times import microseconds
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.sql import name
+from stream_app.feeds.sql import name, text
 from stream_app.ops.audit.clocks import Clocks, one_batch, read_by_us
 from stream_app.ops.audit.findings import Findings
-from stream_app.ops.audit.judge import LOST
+from stream_app.ops.audit.judge import LOST, key_type
 from stream_app.ops.audit.places import NOWHERE, Numbers, Places
 from stream_app.ops.audit.stored import Stored
 
@@ -47,10 +47,14 @@ class Repeats:
         `pruned`: silver's first files have gone, whose rows a record may repeat.
         """
         missing = pa.concat_tables([self._none(), *absent])
+        dedupe = self.feed.dedupe
+        if dedupe is None:
+            findings.note(LOST, zip(missing["partition"].to_pylist(), missing["offset"].to_pylist(), strict=True))
+            return 0, 0
         since = self.clocks.least(missing["_row"].to_numpy())
         self.database.register("_missing", missing.append_column("_since", pa.array(since, pa.int64())))
         self.database.register("_kept", self._kept())
-        within = microseconds(self.feed.dedupe.within)
+        within = microseconds(dedupe.within)
         unexplained = self.database.sql(
             'SELECT m.partition, m."offset", m._since FROM _missing m ANTI JOIN _kept k ON m._key = k._key '
             f"AND (m._again OR (k._row < m._row AND k._most >= m._since - {within}))"
@@ -70,18 +74,19 @@ class Repeats:
         return missing.num_rows - len(unexplained), len(unexplained) - len(lost)
 
     def _none(self) -> pa.Table:
-        key = self.silver.columns.field(self.feed.dedupe.key).with_name("_key")
+        key = pa.field("_key", key_type(self.feed, self.silver.columns))
         places = [self.silver.columns.field(column) for column in ("partition", "offset")]
         return pa.schema([*places, ("_row", pa.int64()), key, ("_again", pa.bool_())]).empty_table()
 
     def _kept(self) -> pa.Table:
         """Return silver's rows whose key another row or a missing record has, with bounds of their clocks."""
-        key = name(self.feed.dedupe.key)
+        parts = (f"{text(key.name)}: {name(key.name)}" for key in key_type(self.feed, self.silver.columns))
+        key = f"{{{', '.join(parts)}}}"
         kept = self.database.sql(
             "WITH _wanted AS (SELECT hash(_key) AS _hash FROM _missing UNION "
             f"SELECT hash({key}) AS _hash FROM _actual_silver GROUP BY _hash HAVING count(*) > 1) "
-            f'SELECT s.partition, s."offset", s.{key} AS _key, s.kafka_ts AS _time '
-            f"FROM _actual_silver s SEMI JOIN _wanted w ON hash(s.{key}) = w._hash"
+            f'SELECT s.partition, s."offset", {key} AS _key, s.kafka_ts AS _time '
+            f"FROM _actual_silver s SEMI JOIN _wanted w ON hash({key}) = w._hash"
         ).to_arrow_table()
         place = [kept[column].cast(pa.int64()).to_numpy() for column in ("partition", "offset")]
         own = self.places.find(*place)

@@ -69,7 +69,8 @@ class _Layers:
 
     def __init__(self, feed: Feed, folder: Path) -> None:
         self._feed = feed
-        self._seen = Seen(folder, feed.dedupe.within)
+        self._keys = feed.dedupe.keys if feed.dedupe else ()
+        self._seen = Seen(folder, feed.dedupe.within if feed.dedupe else None)
         self._clock = 0
         self._contract = Contract(feed)
         self._bronze = to_arrow_schema(schema.BRONZE, timezone="UTC")
@@ -87,7 +88,7 @@ class _Layers:
         before = LayerOffset(number - 1, self._clock)
         self._clock = max(self._clock, *(record.kafka_us for record in records))
         batch = Batch(number, 0, 0, 0, before, LayerOffset(number, self._clock), ())
-        kept = self._seen.take(batch, before.clock, entries(taken[self._feed.dedupe.key], taken[CLOCK]))
+        kept = self._seen.take(batch, before.clock, entries([taken[key] for key in self._keys], taken[CLOCK]))
         rows = pa.Table.from_batches([taken.take(pa.array(kept)).select(self._columns.names)], self._columns)
         self.silver = pa.concat_tables([self.silver, rows])
         self.quarantine = pa.concat_tables([self.quarantine, pa.Table.from_batches([self._refused(bronze)])])

@@ -8,11 +8,12 @@ from datetime import timedelta
 from stream_app.feeds.feed import path_line
 from stream_app.feeds.parts import KAFKA_TIME, quoted
 from stream_app.ops.first_feed.guess import Declared, Key, Time
+from stream_app.ops.first_feed.seen import Path
 
 _UNITS = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
 
 
-def feed_file(topic: str, head: str, fields: Mapping[str, Declared], time: Time, key: Key) -> str:
+def feed_file(topic: str, head: str, fields: Mapping[str, Declared], time: Time, key: Key | None) -> str:
     """Return the text of the file; `head` is a comment on top of it."""
     lines = [*(f"# {line}" for line in head.splitlines()), f"topic = {quoted(topic)}"]
     for column, declared in fields.items():
@@ -26,12 +27,15 @@ def feed_file(topic: str, head: str, fields: Mapping[str, Declared], time: Time,
         f"lateness = {quoted(_duration(time.lateness))}",
         f"future_tolerance = {quoted(_duration(time.tolerance))}",
         "",
-        f"# A guess: {key.why}.",
-        "[dedupe]",
-        f"key = {quoted(column_of[key.path])}",
-        'within = "1 hour"',
+        *_dedupe(column_of, key),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _dedupe(column_of: Mapping[Path, str], key: Key | None) -> list[str]:
+    if key is None:
+        return ["# No member tells the records apart, so there is no [dedupe], and each is kept."]
+    return [f"# A guess: {key.why}.", "[dedupe]", f"key = {quoted(column_of[key.path])}", 'within = "1 hour"']
 
 
 def _field(table: str, column: str, declared: Declared) -> Iterator[str]:

@@ -36,13 +36,27 @@ Entries = np.ndarray[tuple[int], np.dtype[np.void]]
 _NO_KEY = bytes(KEY_BYTES)
 
 
-def entries(keys: pa.Array, clock: pa.Array) -> Entries:
-    """Return what identifies each row by its dedupe key, and its clock in microseconds since the epoch."""
-    found = np.empty(len(keys), ENTRY)
-    texts = (keys if pa.types.is_binary(keys.type) else keys.cast(pa.string()).cast(pa.binary())).to_pylist()
-    found["key"] = [_NO_KEY if text is None else blake2b(text, digest_size=KEY_BYTES).digest() for text in texts]
+def entries(keys: Sequence[pa.Array], clock: pa.Array) -> Entries:
+    """Return what identifies each row by the columns of its dedupe key, and its clock in microseconds since the epoch.
+
+    Without columns nothing does, which Seen is then not asked for.
+    """
+    found = np.zeros(len(clock), ENTRY)
+    columns = [_bytes(column).to_pylist() for column in keys]
+    if columns:
+        texts = columns[0] if len(columns) == 1 else map(_joined, zip(*columns, strict=True))
+        found["key"] = [_NO_KEY if text is None else blake2b(text, digest_size=KEY_BYTES).digest() for text in texts]
     found["clock"] = clock.cast(pa.int64()).to_numpy()
     return found
+
+
+def _bytes(column: pa.Array) -> pa.Array:
+    return column if pa.types.is_binary(column.type) else column.cast(pa.string()).cast(pa.binary())
+
+
+def _joined(values: tuple[bytes, ...]) -> bytes:
+    # with the lengths, or ("a", "bc") would be ("ab", "c")
+    return b"".join(b"%d:%s" % (len(value), value) for value in values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +76,10 @@ class _Run:
 class Seen:
     """The keys of one query, from one start of it to the next."""
 
-    def __init__(self, folder: Path, within: timedelta) -> None:
+    def __init__(self, folder: Path, within: timedelta | None) -> None:
+        """Keep them in the folder. Without `within` no row repeats another, and nothing is kept."""
         self._folder = folder
-        self._within = microseconds(within)
+        self._within = None if within is None else microseconds(within)
         self._runs: list[_Run] = []
         self._next_batch: int | None = None
 
@@ -84,6 +99,8 @@ class Seen:
         `since` is the clock at the start of the batch, in microseconds since the epoch; no row's clock is before it. A
         repeat follows a kept row of its key by `within` or less. Of a batch's own rows the first one stays.
         """
+        if self._within is None:
+            return np.arange(len(rows))
         if batch.id != self._next_batch:
             self._load(batch.id)
         horizon = since - self._within

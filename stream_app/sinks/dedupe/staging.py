@@ -37,7 +37,9 @@ class KeptRows:
     def __init__(self, flow: Flow, rows: Rows) -> None:
         self._flow = flow
         self._rows = rows
-        self._seen = Seen(flow.layout.seen, flow.feed.dedupe.within)
+        dedupe = flow.feed.dedupe
+        self._keys = dedupe.keys if dedupe else ()
+        self._seen = Seen(flow.layout.seen, dedupe.within if dedupe else None)
 
     def write(self, splits: DataFrame, batch: Batch, folder: Path) -> Parts:
         """Run the batch; a part for each task that has rows to keep, in order."""
@@ -72,7 +74,7 @@ class KeptRows:
         return {f"{UNDECLARED}{path}": count for path, count in noted.items()}
 
     def _task(self, folder: Path, says: Mapping[bytes, bytes]) -> Callable[[Batches], Batches]:
-        key, read = self._flow.feed.dedupe.key, self._rows.read
+        keys, read = self._keys, self._rows.read
         columns = to_arrow_schema(schema.silver(self._flow.feed), timezone="UTC")
         columns = columns.with_metadata({**link(self._flow), **says})
 
@@ -83,7 +85,7 @@ class KeptRows:
             with pa.ipc.new_file(str(source), columns, options=options) as writer:
                 for batch in read(splits, more):
                     writer.write_batch(batch.select(columns.names))
-                    found.append(entries(batch[key], batch[CLOCK]))
+                    found.append(entries([batch[key] for key in keys], batch[CLOCK]))
             np.save(_entries_of(source), np.concatenate(found))
             yield pa.RecordBatch.from_pydict({"file": [source.name], "undeclared": [more.dumped()]})
 
