@@ -18,7 +18,7 @@ $(if $(MISTAKE),$(error $(MISTAKE)))
 $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is given, but empty; leave it out)))
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup venv run broker postgres app produce up down logs ps feed-check feed-test feed-new status show query quarantine drift psql audit replay reset \
+.PHONY: help setup venv run broker postgres app produce land up down logs ps feed-check feed-test feed-new status show query quarantine drift psql audit replay reset \
         test test-faults check bench soak compose-test lock
 
 help: ## list the targets
@@ -46,6 +46,9 @@ app: setup ## the streaming service in the foreground
 
 produce: setup ## the producer in the foreground; FEED=user_activity MSGS_PER_SEC=100 COUNT=20000
 	@exec $(PYTHON) -m local produce $${FEED:+"--feed=$$FEED"}
+
+land: venv ## take a topic into files of the landing zone; TOPIC=user_events SECONDS=30 MAX_RECORDS= LANDING= GROUP=
+	@exec sh local/ops.sh land
 
 up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster, PROFILE=activity
 	@exec sh local/compose_up.sh

@@ -33,11 +33,11 @@ _NO_PLACE = {errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 @contextmanager
-def no_room_is_expected(root: Path) -> Iterator[None]:
-    """Raise StreamAppError instead of OSError where OUTPUT_PATH has no room, gives no right, or is no folder."""
+def no_room_is_expected(root: Path, setting: str = "OUTPUT_PATH") -> Iterator[None]:
+    """Raise StreamAppError instead of OSError where a setting's folder has no room, gives no right, or is none."""
     try:
         yield
     except OSError as error:
         if error.errno not in _NO_ROOM_OR_RIGHT | _NO_PLACE:
             raise
-        raise StreamAppError(f"OUTPUT_PATH: {error.filename or root}: {error.strerror}") from None
+        raise StreamAppError(f"{setting}: {error.filename or root}: {error.strerror}") from None

@@ -2,6 +2,7 @@
 
     batches      before_staging  mid_staging  staged  late_renamed  renamed  before_commit
     compaction   merged  swapped  half_deleted
+    landing      staged  renamed  before_commit, and the flow is land.<topic>
 
 Without the variable a point costs one comparison.
 """
@@ -17,9 +18,19 @@ _ARMED = os.environ.get("FAIL_POINT", "")
 
 def reach(flow: str, point: str, batch: int | None = None) -> None:
     """Die here if this is the armed point: the JVM first, which could still commit, then this process."""
-    if _ARMED and _ARMED in {f"{flow}:{point}", f"{flow}:{point}:{batch}"}:
+    if _is_armed(flow, point, batch):
         os.kill(_jvm(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def reach_without_jvm(flow: str, point: str, batch: int | None = None) -> None:
+    """Die here if this is the armed point, in a process that has no JVM."""
+    if _is_armed(flow, point, batch):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _is_armed(flow: str, point: str, batch: int | None) -> bool:
+    return bool(_ARMED) and _ARMED in {f"{flow}:{point}", f"{flow}:{point}:{batch}"}
 
 
 def _jvm() -> int:

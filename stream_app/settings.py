@@ -147,6 +147,9 @@ class Settings(KafkaSettings):
     output_path: Annotated[FromRoot, BeforeValidator(_posix)] = Path("data/output")
     """The folder of the outputs, in a POSIX file system, local or mounted. `~` is the home folder."""
 
+    landing_path: Annotated[FromRoot, BeforeValidator(_posix)] = Path("data/landing")
+    """The folder of the landing zone, where `make land` writes what it takes from a topic. See [batch](batch.md)."""
+
     trigger_interval: Annotated[str, AfterValidator(_interval)] = "30 seconds"
     """How often bronze reads Kafka. The other layers follow within a second or two.
     `available-now` reads what is there and exits with 0."""

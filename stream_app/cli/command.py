@@ -91,6 +91,14 @@ def format_option(parser: argparse.ArgumentParser, *more: str) -> None:
     parser.add_argument("--format", choices=kinds, default="table", help="how to print what came of it [table]")
 
 
+def number(text: str) -> int:
+    """Read a number from 1 on, as the type of an option."""
+    found = int(text)
+    if found < 1:
+        raise ValueError(text)
+    return found
+
+
 def flag(parser: argparse.ArgumentParser, name: str, meaning: str) -> None:
     """Add an option that is given or not."""
     parser.add_argument(name, action="store_true", help=meaning)

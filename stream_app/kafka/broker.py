@@ -41,6 +41,12 @@ _FINAL = {
     KafkaError._AUTHENTICATION,
     KafkaError._SSL,
 }
+_GROUP_IN_USE = {
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.NON_EMPTY_GROUP,
+}
 # librdkafka asks the broker that it knows as controller. If that one has gone, it learns of another after five minutes
 # (topic.metadata.refresh.interval.ms); a new client learns at once.
 _UNANSWERED = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
@@ -139,7 +145,32 @@ class Broker:
             admin = self._admin
             admin.alter_consumer_group_offsets(asked, request_timeout=self._timeout)[group].result()
         except KafkaException as error:
+            if error.args[0].code() in _GROUP_IN_USE:
+                problem = f"consumer group {group} is in use by another program ({error.args[0].str()})"
+                raise StreamAppError(problem) from None
             raise self._explain(topic, error) from None
+
+    def group_offsets(self, group: str, topic: Topic) -> dict[int, int]:
+        """Return what a consumer group has committed of the topic's partitions, without those that it has not."""
+        places = [TopicPartition(topic.name, partition) for partition in topic.partitions]
+        asked = [ConsumerGroupTopicPartitions(group, places)]
+
+        def ask() -> dict[int, int]:
+            admin = self._admin
+            found = admin.list_consumer_group_offsets(asked, request_timeout=self._timeout)[group].result()
+            return {place.partition: place.offset for place in found.topic_partitions if place.offset >= 0}
+
+        return self._patiently(topic.name, ask)
+
+    def group_members(self, group: str, topic: Topic) -> list[str]:
+        """Return the client and the host of each member that a consumer group has now."""
+
+        def ask() -> list[str]:
+            admin = self._admin
+            found = admin.describe_consumer_groups([group], request_timeout=self._timeout)[group].result()
+            return [f"{member.client_id} at {member.host}" for member in found.members]
+
+        return self._patiently(topic.name, ask)
 
     def _topic(self, name: str) -> Topic:
         admin = self._admin  # held until it has answered: another thread may replace it

@@ -18,8 +18,8 @@ _POLL_SECONDS = 0.2
 
 
 @contextmanager
-def sole_user(root: Path, patience_seconds: float) -> Iterator[None]:
-    """Hold the lock of an output folder, which is made if it is missing.
+def sole_user(root: Path, patience_seconds: float, setting: str = "OUTPUT_PATH") -> Iterator[None]:
+    """Hold the lock of a setting's folder, or of one in it, which is made if it is missing.
 
     A service that was just killed may take a moment to let go, so a held lock is tried for `patience_seconds`.
     Raises ConfigError naming the holder after that, and where the folder cannot be written.
@@ -28,7 +28,7 @@ def sole_user(root: Path, patience_seconds: float) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         handle = OutputLayout(root).lock.open("a+")
     except OSError as error:
-        problem = f"OUTPUT_PATH: cannot write to {root}: {error.strerror}"
+        problem = f"{setting}: cannot write to {root}: {error.strerror}"
         raise ConfigError(problem) from None
     with handle:
         deadline = time.monotonic() + patience_seconds
@@ -40,8 +40,8 @@ def sole_user(root: Path, patience_seconds: float) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     handle.seek(0)
                     problem = (
-                        f"OUTPUT_PATH: {root} is in use by process {handle.read().strip() or 'unknown'}; stop that "
-                        "service first, or give this one another OUTPUT_PATH"
+                        f"{setting}: {root} is in use by process {handle.read().strip() or 'unknown'}; stop that "
+                        f"service first, or give this one another {setting}"
                     )
                     raise ConfigError(problem) from None
                 time.sleep(_POLL_SECONDS)

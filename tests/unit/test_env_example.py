@@ -19,8 +19,11 @@ SERVICE = {name.upper() for name in Settings.model_fields} - {"KAFKA_CLIENT"} | 
 PRODUCER = {name.upper() for name in ProducerSettings.model_fields}
 # Compose's own: the build's user comes from local/compose_up.sh.
 OF_COMPOSE = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE)) - {"APP_UID", "APP_GID"}
-# The containers have a broker and feeds of their own.
-NOT_HANDED_ON = {name for name in SERVICE if re.match("KAFKA_(SECURITY|SASL|SSL|HTTPS|CLIENT)_", name)} | {"FEEDS_PATH"}
+# The containers have a broker and feeds of their own, and none of them runs the batch path.
+NOT_HANDED_ON = {name for name in SERVICE if re.match("KAFKA_(SECURITY|SASL|SSL|HTTPS|CLIENT)_", name)} | {
+    "FEEDS_PATH",
+    "LANDING_PATH",
+}
 
 
 def test_nothing_is_set_by_copying_it() -> None:

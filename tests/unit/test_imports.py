@@ -16,6 +16,7 @@ ORDER = (
     "runtime",
     "ops",
     "observe",
+    "landing",
     "sinks",
     "sources",
     "admission",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from stream_app.cli.command import Command, format_option
+from stream_app.cli.command import Command, format_option, number
 from stream_app.cli.output import print_json
 from stream_app.errors import ConfigError
 from stream_app.ops.feed_new import Written, feed_new
@@ -16,16 +16,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--topic", metavar="TOPIC", default="", help="the topic to look at; there is no default")
     parser.add_argument("--feed", metavar="FEED", default="", help="what the feed is to be called [the topic's name]")
     parser.add_argument(
-        "--sample", metavar="N", type=_number, default=10_000, help="the most records to look at [10000]"
+        "--sample", metavar="N", type=number, default=10_000, help="the most records to look at [10000]"
     )
     format_option(parser)
-
-
-def _number(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 def _run(options: argparse.Namespace) -> int:
