@@ -18,7 +18,7 @@ $(if $(MISTAKE),$(error $(MISTAKE)))
 $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is given, but empty; leave it out)))
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup venv run broker postgres app produce land up down logs ps feed-check feed-test feed-new status show query quarantine drift psql audit replay reset \
+.PHONY: help setup venv run broker postgres app api produce land up down logs ps feed-check feed-test feed-new status show query quarantine drift psql audit replay reset \
         test test-faults check bench soak compose-test lock
 
 help: ## list the targets
@@ -43,6 +43,9 @@ postgres: venv ## a PostgreSQL in the foreground, for feeds with tables; DATABAS
 
 app: setup ## the streaming service in the foreground
 	@exec $(PYTHON) -m local app
+
+api: venv ## the REST API and the dashboard page in the foreground, on API_PORT
+	@exec sh local/ops.sh api
 
 produce: setup ## the producer in the foreground; FEED=user_activity MSGS_PER_SEC=100 COUNT=20000
 	@exec $(PYTHON) -m local produce $${FEED:+"--feed=$$FEED"}

@@ -43,7 +43,7 @@ on_this_machine() {
 }
 
 case "$name $state" in
-feed-*) on_this_machine "$@" ;; # the image has a copy of the feed files, which nobody edits
+feed-* | "api "*) on_this_machine "$@" ;; # feed files: the image has a copy, which nobody edits
 "reset running" | "reset restarting")
     if [ "${YES:-}" != 1 ]; then
         echo "reset: the service is run by Docker Compose; YES=1 stops it, resets and starts it again" >&2

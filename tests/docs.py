@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from producer.settings import Settings as ProducerSettings
+from stream_app.api.settings import ApiSettings
 from stream_app.cli import main
 from stream_app.settings import PROJECT, Settings
 from stream_app.storage.layout import PLACES, Layout
@@ -32,7 +33,7 @@ _EXITS = re.compile(r"(<!-- Made by `python -m tests\.docs` from stream_app/cli/
 _PROOFS = "<!-- Made by `python -m tests.docs` from the marks of the tests (tests/proofs.py) -->\n"
 
 _HEAD = """\
-<!-- Made by `python -m tests.docs` from stream_app/settings.py, producer/settings.py and .env.example. -->
+<!-- Made by `python -m tests.docs` from .env.example and the settings.py of stream_app, stream_app/api, producer. -->
 
 # Settings
 
@@ -44,6 +45,13 @@ the producer and Docker Compose all read. It names every setting.
 - A file in `/run/secrets` has the name of its setting. Docker and Kubernetes put secrets there.
 - A wrong setting is one line that names it. The exit code is 2. A secret is never shown.
 - `make run FEEDS=a,b` and `FEEDS=a,b make run` both work. On make's command line, other names are refused.
+"""
+
+_API = """
+## The API and the page
+
+`make api` serves them beside a running service or without one. See [the API](api.md).
+
 """
 
 _RUN = """
@@ -66,6 +74,7 @@ def page() -> str:
     """Return what docs/settings.md has to say."""
     service = _table(Settings, set())
     producer = _table(ProducerSettings, {*Settings.model_fields})
+    api = _table(ApiSettings, set())
     shared = """
 The producer sends made-up records of a feed: `make produce FEED=user_activity`. It shares the settings of Kafka and
 LOG_FORMAT with the service. `.venv/bin/python -m producer --help` lists all. A feed's own LATE_SHARE is 0.002 for
@@ -73,7 +82,19 @@ transactions and 0.05 for user_activity.
 
 """
     return "".join(
-        (_HEAD, "\n## The service\n\n", *service, "\n## The producer\n", shared, *producer, _RUN, _COMPOSE, *_compose())
+        (
+            _HEAD,
+            "\n## The service\n\n",
+            *service,
+            _API,
+            *api,
+            "\n## The producer\n",
+            shared,
+            *producer,
+            _RUN,
+            _COMPOSE,
+            *_compose(),
+        )
     )
 
 

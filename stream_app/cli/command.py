@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from stream_app.api.settings import ApiSettings
 from stream_app.errors import ConfigError
 from stream_app.settings import Settings
 
 PROGRAM = "python -m stream_app"
 OF_FEEDS = ("feeds", "feeds_path", "output_path")
 """The settings by which a command finds the feeds and their outputs."""
+_FIELDS = {**Settings.model_fields, **ApiSettings.model_fields}
 _MISTAKE = "what was typed, a setting, a feed file or the state on disk is wrong; one line says what to type"
 
 
@@ -70,7 +72,7 @@ def _epilog(name: str, command: Command) -> str:
 
 
 def _first_sentence(setting: str) -> str:
-    text = " ".join((Settings.model_fields[setting].description or "").split())
+    text = " ".join((_FIELDS[setting].description or "").split())
     return re.split(r"(?<=\.) ", text)[0]
 
 

@@ -13,7 +13,7 @@ from stream_app.contract.times import EPOCH, microseconds
 from stream_app.feeds.schema import PLANNED
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import QUARANTINE
-from stream_app.ops.views import select
+from stream_app.ops.views import read, up_to
 from stream_app.storage.planned import Planned
 from stream_app.storage.row_counts import paths
 
@@ -23,14 +23,16 @@ _SPANS = pa.schema([("_name", pa.string()), ("_first", pa.int64()), (PLANNED, pa
 _TIMES = pa.schema([("_name", pa.string()), ("_time", pa.int64())])
 
 
-def with_plans(database: duckdb.DuckDBPyConnection, bronze: Flow) -> str:
-    """Return the SQL for quarantine's records with PLANNED, in microseconds, from bronze's files (storage/planned.py).
+def with_plans(database: duckdb.DuckDBPyConnection, bronze: Flow, last: int) -> str:
+    """Return the SQL for quarantine's records up to batch `last` with PLANNED, in microseconds since the epoch.
+
+    It is from bronze's files (storage/planned.py). Raises FilesChangedError where a file was merged across that batch.
 
     Where RETENTION=prune has taken bronze's row, it is the time of quarantine's own file, which is later: nothing
     that is ahead of our clock passes by that either.
     """
     quarantine = next(flow for flow in bronze.downstream if flow.sink == QUARANTINE)
-    plans, refused = [file.path for file in bronze.files()], quarantine.files()
+    plans, refused = [file.path for file in bronze.files()], up_to(quarantine.files(), last)
     times = [{"_name": file.path.name, "_time": microseconds(file.time - EPOCH)} for file in refused]
     spans = [
         {"_name": path.name, "_first": first, PLANNED: time}
@@ -40,7 +42,7 @@ def with_plans(database: duckdb.DuckDBPyConnection, bronze: Flow) -> str:
     database.register("_spans", pa.Table.from_pylist(spans, _SPANS))
     database.register("_times", pa.Table.from_pylist(times, _TIMES))
     if not refused:
-        return f"SELECT *, NULL::BIGINT AS {PLANNED} FROM ({select(quarantine)})"
+        return f"SELECT *, NULL::BIGINT AS {PLANNED} FROM ({read(quarantine, refused)})"
     records = f"(FROM {_read([file.path for file in refused])} JOIN _times ON parse_filename(_file) = _name)"
     if not plans:
         return f"SELECT *, _time AS {PLANNED} FROM {records}"

@@ -13,6 +13,9 @@ from stream_app.ops.views import connected
 
 _SAMPLES = 3
 _SAMPLE_LETTERS = 1000
+_MOST_BUCKETS = 60
+_STEPS = (10, 30, 60, 300, 900, 3600, 6 * 3600, 86400, 7 * 86400, 30 * 86400, 366 * 86400)
+"""The lengths that a bucket may have, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,31 @@ class QuarantineReport:
     reasons: tuple[ReasonReport, ...]
 
 
+@dataclass(frozen=True)
+class Bucket:
+    """How many records were refused for a reason in a span of time, by their Kafka timestamps."""
+
+    start: datetime
+    reason: str
+    records: int
+
+
+@dataclass(frozen=True)
+class QuarantineHistory:
+    """The quarantine of one feed over time."""
+
+    feed: str
+    seconds: int
+    """The length of a bucket."""
+    buckets: tuple[Bucket, ...]
+    """The oldest first. One without records is left out."""
+
+
+def quarantine_history(flows: Sequence[Flow]) -> tuple[QuarantineHistory, ...]:
+    """Return what each feed refused over time, in at most some sixty spans of a round length, in UTC."""
+    return tuple(_history(flow) for flow in flows if flow.is_own and flow.kind.counted)
+
+
 def quarantine(flows: Sequence[Flow], reason: str = "") -> tuple[QuarantineReport, ...]:
     """Return what each feed has in quarantine.
 
@@ -77,6 +105,20 @@ def _report(flow: Flow, reason: str) -> QuarantineReport:
         for one, count, first, last, samples in found
     )
     return QuarantineReport(flow.feed.name, records, tuple(reasons))
+
+
+def _history(flow: Flow) -> QuarantineHistory:
+    held = view(flow.feed.name, flow.sink)
+    with connected([flow]) as database:
+        ((span,),) = database.sql(f"SELECT epoch(max(kafka_ts)) - epoch(min(kafka_ts)) FROM {held}").fetchall()
+        seconds = next((step for step in _STEPS if step * _MOST_BUCKETS > (span or 0)), _STEPS[-1])
+        sql = (
+            "WITH listed AS (SELECT make_timestamptz(epoch_us(kafka_ts) // $us * $us) AS start, "
+            f"unnest(list_distinct(reasons)) AS reason FROM {held}) "
+            "SELECT start, reason, count(*) FROM listed GROUP BY ALL ORDER BY ALL"
+        )
+        found = database.execute(sql, {"us": seconds * 1_000_000}).fetchall()
+    return QuarantineHistory(flow.feed.name, seconds, tuple(Bucket(*one) for one in found))
 
 
 def _sample(found: dict[str, Any]) -> Sample:

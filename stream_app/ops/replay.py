@@ -8,10 +8,12 @@ again, and neither is one whose dedupe key silver holds.
 from __future__ import annotations
 
 import fcntl
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 import duckdb
@@ -25,9 +27,9 @@ from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.sql import name, view
 from stream_app.flows.flow import Flow
-from stream_app.layers.kind import SILVER
+from stream_app.layers.kind import QUARANTINE, SILVER
 from stream_app.ops.plans import PLANNED, with_plans
-from stream_app.ops.views import connect
+from stream_app.ops.views import FilesChangedError, connect
 from stream_app.storage import lock
 from stream_app.storage.batch_files import REPLAY, batch_file, batch_files, replace
 from stream_app.storage.row_counts import read_parquet
@@ -52,6 +54,8 @@ class ReplayReport:
     """Whether a service runs, which takes them at once."""
     reasons: tuple[str, ...] = ()
     """The reasons that records in quarantine have, where none has the one that was asked for."""
+    token: str = ""
+    """Names what was found: a replay that is given it takes exactly this, or nothing."""
 
 
 @dataclass
@@ -63,43 +67,91 @@ class _Verdicts:
     failing: Counter[str] = field(default_factory=Counter)
     reasons: tuple[str, ...] = ()
 
+    def token(self, up_to: int, asked: str) -> str:
+        """Return a digest of all that was found of what was asked, behind the batch of quarantine up to which."""
+        counts = sorted(self.passing.items()), sorted(self.failing.items())
+        return f"{up_to}.{blake2b(repr((asked, counts, self.rows)).encode(), digest_size=16).hexdigest()}"
+
 
 def replay(
-    root: Path, flows: Sequence[Flow], *, reason: str = "", allow_late: bool = False, is_dry: bool = False
+    root: Path,
+    flows: Sequence[Flow],
+    *,
+    reason: str = "",
+    allow_late: bool = False,
+    is_dry: bool = False,
+    token: str = "",
 ) -> tuple[ReplayReport, ...]:
     """Replay each feed; with `is_dry` only look.
 
     `reason` chooses the records that have it, as `missing:amount`, or `missing` for that of any field. `allow_late`
-    forgives lateness. Raises ConfigError where OUTPUT_PATH is not there, or another replay is under way.
+    forgives lateness. With `token`, of a report of one feed, it takes what that report found, whatever has come since.
+    Raises ConfigError where OUTPUT_PATH is not there, another replay is under way, or what was found is no longer so.
     """
     if not root.is_dir():
         raise ConfigError(f"OUTPUT_PATH: there is no folder {root}")
-    forgiven = frozenset({FORGIVABLE}) if allow_late else frozenset[str]()
     silvers = [flow for flow in flows if flow.is_own and flow.kind.takes_replayed]
-    return tuple(_replay(flows, silver, Contract(silver.feed, forgive=forgiven), reason, is_dry) for silver in silvers)
+    asked = _Asked(reason, allow_late, is_dry, token)
+    return tuple(_replay(flows, silver, asked) for silver in silvers)
 
 
-def _replay(flows: Sequence[Flow], silver: Flow, contract: Contract, reason: str, is_dry: bool) -> ReplayReport:
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of a replay."""
+
+    reason: str
+    allow_late: bool
+    is_dry: bool
+    token: str
+
+
+def _replay(flows: Sequence[Flow], silver: Flow, asked: _Asked) -> ReplayReport:
+    contract = Contract(silver.feed, forgive=frozenset({FORGIVABLE} if asked.allow_late else ()))
     silver.layout.replay_lock.parent.mkdir(parents=True, exist_ok=True)
     with silver.layout.replay_lock.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(f"another replay of {silver.feed.name} is under way; wait for it to end") from None
-        found = _judge(flows, silver, contract, reason)
-        ledger = None if is_dry or not found.rows else _append(silver, found.rows)
+        up_to = _position(silver, asked.token)
+        found = _judge(flows, silver, contract, asked.reason, up_to)
+        token = found.token(up_to, f"{silver.feed.verdict_digest()} {asked.reason} {asked.allow_late}")
+        if asked.token not in {"", token}:
+            raise _outdated(silver)
+        ledger = None if asked.is_dry or not found.rows else _append(silver, found.rows)
     is_running = lock.is_held(silver.root)
     counts = found.passing, found.failing, len(found.rows)
-    return ReplayReport(silver.feed.name, *counts, ledger, is_running, found.reasons)
+    return ReplayReport(silver.feed.name, *counts, ledger, is_running, found.reasons, token)
 
 
-def _judge(flows: Sequence[Flow], silver: Flow, contract: Contract, reason: str) -> _Verdicts:
+def _position(silver: Flow, token: str) -> int:
+    """Return the batch of quarantine up to which records are taken: the token's, else the newest."""
+    if token:
+        number = token.partition(".")[0]
+        if not re.fullmatch(r"-1|\d{1,18}", number):
+            raise _outdated(silver)
+        return int(number)
+    assert silver.upstream  # noqa: S101 - it is bronze
+    quarantine = next(flow for flow in silver.upstream.downstream if flow.sink == QUARANTINE)
+    return max((file.last for file in quarantine.files()), default=-1)
+
+
+def _outdated(silver: Flow) -> ConfigError:
+    problem = "what a replay would take has changed since it was shown; look at it again"
+    return ConfigError(f"{silver.feed.name}: {problem}")
+
+
+def _judge(flows: Sequence[Flow], silver: Flow, contract: Contract, reason: str, up_to: int) -> _Verdicts:
     """Judge what is in quarantine and not in the ledger; of two with one dedupe key the first passes."""
     verdicts = _Verdicts()
     keys = [contract.columns.index(key) for key in _keys(silver.feed)]
     database = connect([flow for flow in flows if flow.feed is silver.feed])
     held: set[tuple[object, ...]] = set()
-    for batch in _candidates(database, silver, reason):
+    try:
+        waiting = _waiting(database, silver, up_to)
+    except FilesChangedError:
+        raise _outdated(silver) from None
+    for batch in _candidates(database, waiting, reason):
         kafka_us = batch["kafka_ts"].cast(pa.int64()).to_pylist()
         coordinates = zip(*(batch[column].to_pylist() for column in ("topic", "partition", "offset")), strict=True)
         judged = contract.check_each(batch["value"].to_pylist(), kafka_us, batch[PLANNED].to_pylist())
@@ -121,14 +173,14 @@ def _judge(flows: Sequence[Flow], silver: Flow, contract: Contract, reason: str)
             verdicts.rows.append(row)
             verdicts.passing.update(reasons)
     if reason and not verdicts.passing and not verdicts.failing:
-        verdicts.reasons = _reasons(database, silver)
+        verdicts.reasons = _reasons(database, waiting)
     return verdicts
 
 
-def _candidates(database: duckdb.DuckDBPyConnection, silver: Flow, reason: str) -> Iterator[pa.RecordBatch]:
+def _candidates(database: duckdb.DuckDBPyConnection, waiting: str, reason: str) -> Iterator[pa.RecordBatch]:
     """Yield the records with the reason that wait in quarantine, in Kafka's order."""
     sql = (
-        f'SELECT value, reasons, kafka_ts, topic, partition, "offset", {PLANNED} FROM {_waiting(database, silver)} '
+        f'SELECT value, reasons, kafka_ts, topic, partition, "offset", {PLANNED} FROM {waiting} '
         # without a field it is that of any; a field's name may have a colon
         "WHERE $reason = '' OR list_contains(reasons, $reason) OR (NOT contains($reason, ':') "
         "AND len(list_filter(reasons, x -> starts_with(x, $reason || ':'))) > 0) "
@@ -137,17 +189,20 @@ def _candidates(database: duckdb.DuckDBPyConnection, silver: Flow, reason: str) 
     yield from database.execute(sql, {"reason": reason}).to_arrow_reader(_BATCH_ROWS)
 
 
-def _reasons(database: duckdb.DuckDBPyConnection, silver: Flow) -> tuple[str, ...]:
-    sql = f"SELECT DISTINCT unnest(reasons) FROM {_waiting(database, silver)} ORDER BY 1"
+def _reasons(database: duckdb.DuckDBPyConnection, waiting: str) -> tuple[str, ...]:
+    sql = f"SELECT DISTINCT unnest(reasons) FROM {waiting} ORDER BY 1"
     return tuple(reason for (reason,) in database.execute(sql).fetchall())
 
 
-def _waiting(database: duckdb.DuckDBPyConnection, silver: Flow) -> str:
-    """Return the SQL for the quarantined records that are not in the ledger."""
+def _waiting(database: duckdb.DuckDBPyConnection, silver: Flow, up_to: int) -> str:
+    """Return the SQL for the quarantined records up to that batch that are not in the ledger.
+
+    Raises FilesChangedError where a file was merged across it.
+    """
     ledger = [file.path for file in batch_files(silver.layout.replay, REPLAY)]
     done = f' ANTI JOIN {read_parquet(ledger)} USING (partition, "offset")' if ledger else ""
     assert silver.upstream  # noqa: S101 - it is bronze
-    return f"({with_plans(database, silver.upstream)}){done}"
+    return f"({with_plans(database, silver.upstream, up_to)}){done}"
 
 
 def _keys(feed: Feed) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b
 
 from stream_app.admission import reset_journal, rule_versions
 from stream_app.errors import ConfigError, StreamAppError
@@ -24,6 +25,8 @@ from stream_app.storage.lock import sole_user
 from stream_app.storage.row_counts import count_rows
 
 _BROKER_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+"""Longer than others hold the lock who only look whether a service runs."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,12 @@ class ResetPlan:
     start: Mapping[str, str]
     """Where bronze reads Kafka again, as options of Spark's source."""
 
+    @property
+    def token(self) -> str:
+        """Name what goes: a plan that has the same deletes the same. Where Kafka's offsets are by now is no part."""
+        goes = [(sink.name, sink.output, sink.late, sink.replayed) for sink in self.sinks]
+        return blake2b(repr((goes, sorted(self.start.items()))).encode(), digest_size=16).hexdigest()
+
 
 @contextmanager
 def planned(
@@ -77,7 +86,7 @@ def planned(
     if first not in (known := [*dict.fromkeys(flow.sink for flow in flows)]):
         raise ConfigError(f'--sink: "{sink}" is none of {", ".join(known)}')
     start = _start(to, first)
-    with sole_user(flows[0].root, patience_seconds=0):
+    with sole_user(flows[0].root, _LOOK_SECONDS):
         finished = tuple(f"{flow.feed.name}.{name}" for flow in flows for name in reset_journal.finish(flow))
         if finished and not sink and not to:
             yield ResetPlan(finished, (), (), start)

@@ -7,22 +7,37 @@ import re
 import signal
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from stream_app.flows.flow import Flow
+from tests.api_process import ApiProcess, Follower
 from tests.ports import free_port
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import PARTITIONS, KafkaBroker
 from tests.service.watch import get, obstacle, send, status
 
 
+@pytest.fixture
+def api(service: Service) -> Iterator[ApiProcess]:
+    """The API beside the service, not started."""
+    temporary = service.root.parent / "api"
+    temporary.mkdir()  # for what kill -9 leaves
+    api = ApiProcess(service.root, {"FEEDS_PATH": str(service.feeds_path), "TMPDIR": str(temporary)})
+    yield api
+    if api.process:
+        api.end()
+
+
 def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_status(
-    service: Service, broker: KafkaBroker
+    service: Service, broker: KafkaBroker, api: ApiProcess
 ) -> None:
     port = free_port()
     hindrance = obstacle(service)
@@ -43,6 +58,7 @@ def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_statu
 
     wait_for(has_come_all_the_same, "the first records, though Spark's UI is asked to kill what reads them")
     assert asked
+    events = _followed(api)
     _refuse_a_second_instance(service)
     now = time.time()
     broker.send(service.feed.topic, [("k", b"no json", int(now * 1000)), transaction(0, now), transaction(1, now)])
@@ -58,10 +74,14 @@ def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_statu
     wait_for(lambda: status(service, "raw_csv")["restarts"] >= 1, "the restart to show in the status")
     assert status(service, "raw_csv")["last_error"]
     assert status(service, "silver")["state"] == "running"
+    wait_for(lambda: events.of("alert", "raw_csv"), "the alert to be told")
+    api.end(signal.SIGKILL)
     hindrance.rmdir()
     wait_for(lambda: service.count("raw_csv") == 200, "the sink to recover")
     wait_for(lambda: get(port, "healthz")[0] == 200, "good health again")
 
+    api.start()
+    _check_events(service, events)
     _check_metrics(service, port, restarted)
     for sink in service.flows:
         wait_for(partial(_has_mirrored, broker.admin, service, sink, 203), f"the mirrored offsets of {sink}")
@@ -73,6 +93,34 @@ def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_statu
     send(broker, service, 200, 50)
     service.start(MAX_FAILURES="3")
     assert "transactions.raw_csv failed 3 times in a row" in service.end(expected=1).splitlines()[-1]
+    wait_for(lambda: events.of("state", "raw_csv")[-1]["state"] == "failed", "the end to be told")
+    events.ended.set()
+    assert api.end() == 0
+
+
+def _followed(api: ApiProcess) -> Follower:
+    """A client of the API's events."""
+    api.start()
+    events = api.follow()
+    wait_for(lambda: events.last_id, "the events to begin")
+    return events
+
+
+def _check_events(service: Service, events: Follower) -> None:
+    """The API was killed meanwhile, and its client came back: each batch was told once, the trouble is over."""
+    wait_for(lambda: events.of("alert", "raw_csv")[-1]["is_over"], "the alert to be over")
+    assert not events.of("alert", "raw_csv")[0]["is_over"]
+    assert not events.of("alert", "silver")
+    for sink, flow in service.flows.items():
+        wait_for(partial(_has_told_all, events, flow), f"the newest batch of {sink} to be told")
+        told = [one["batch"] for one in events.of("batch", sink)]
+        assert told == [*range(told[0], told[0] + len(told))], "none is missing, none is twice"
+    assert sum(one["rows"] or 0 for one in events.of("batch", "silver")) == 100
+
+
+def _has_told_all(events: Follower, flow: Flow) -> bool:
+    newest, told = flow.checkpoint.last_committed(), events.of("batch", flow.sink)
+    return bool(newest and told and told[-1]["batch"] >= newest.batch_id)
 
 
 def _refuse_a_second_instance(service: Service) -> None:

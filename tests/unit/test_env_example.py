@@ -9,6 +9,7 @@ import pytest
 from dotenv import dotenv_values
 
 from producer.settings import Settings as ProducerSettings
+from stream_app.api.settings import ApiSettings
 from stream_app.settings import PROJECT, Settings
 
 EXAMPLE = (PROJECT / ".env.example").read_text()
@@ -16,6 +17,7 @@ UNCOMMENTED = re.sub(r"^#(?=[A-Z_]+=)", "", EXAMPLE, flags=re.MULTILINE)
 COMPOSE = (PROJECT / "compose.yaml").read_text()
 # A setting for each option of Kafka's clients: one stands for them.
 SERVICE = {name.upper() for name in Settings.model_fields} - {"KAFKA_CLIENT"} | {"KAFKA_CLIENT_REQUEST_TIMEOUT_MS"}
+API = {name.upper() for name in ApiSettings.model_fields}
 PRODUCER = {name.upper() for name in ProducerSettings.model_fields}
 # Compose's own: the build's user comes from local/compose_up.sh.
 OF_COMPOSE = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE)) - {"APP_UID", "APP_GID"}
@@ -33,13 +35,13 @@ def test_nothing_is_set_by_copying_it() -> None:
 def test_each_setting_is_named_once_with_its_meaning() -> None:
     names = re.findall(r"^# [^-].*\n#([A-Z_]+)=", EXAMPLE, re.MULTILINE)
     assert len(names) == len(set(names)) == len(re.findall(r"^#[A-Z_]+=", EXAMPLE, re.MULTILINE))
-    assert set(names) >= SERVICE | PRODUCER | OF_COMPOSE
-    assert set(names) <= SERVICE | PRODUCER | OF_COMPOSE | {"COMPOSE_PROFILES", "SPARK_WORKER_CORES"}
+    assert set(names) >= SERVICE | API | PRODUCER | OF_COMPOSE
+    assert set(names) <= SERVICE | API | PRODUCER | OF_COMPOSE | {"COMPOSE_PROFILES", "SPARK_WORKER_CORES"}
 
 
-@pytest.mark.parametrize("kind", [Settings, ProducerSettings])
+@pytest.mark.parametrize("kind", [Settings, ApiSettings, ProducerSettings])
 def test_the_values_are_the_defaults(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in SERVICE | PRODUCER:
+    for name in SERVICE | API | PRODUCER:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(PROJECT)  # FEEDS_PATH is given from there
     env_file = tmp_path / ".env"

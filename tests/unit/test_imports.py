@@ -13,6 +13,7 @@ from stream_app.settings import PROJECT
 ORDER = (
     "__main__",
     "cli",
+    "api",
     "runtime",
     "ops",
     "observe",

@@ -244,7 +244,7 @@ def test_every_word_as_a_feed(tmp_path: Path) -> None:
         database = views.connect([silver, quarantine])
         assert database.execute("SELECT count(*) FROM silver").fetchall() == [(0,)]
         assert replays._held(database, feed, [("x",)]) == set()
-        assert list(replays._candidates(database, silver, "")) == []
+        assert list(replays._candidates(database, replays._waiting(database, silver, -1), "")) == []
     database = views.connect([flow_of(feed, "silver", tmp_path) for feed in found])
     for feed in found:
         assert database.execute(f"SELECT count(*) FROM {view(feed.name, 'silver')}").fetchall() == [(0,)]

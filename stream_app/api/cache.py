@@ -1,0 +1,103 @@
+"""Answers by the state of the outputs that they were made of: in this process, and in Valkey where REDIS_URL names one.
+
+A key holds the newest batches, so an entry is never wrong and nobody has to take it out.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import redis
+
+from stream_app import logs
+
+_MOST_BYTES, _LARGEST = 32 << 20, 2 << 20
+_SHARED_SECONDS = 600
+_TIMEOUT_SECONDS = 0.25
+_AWAY_SECONDS = 5.0
+_PREFIX = "stream-app:"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer as it is sent."""
+
+    body: bytes
+    media: str
+    headers: dict[str, str]
+
+
+@dataclass
+class Cache:
+    """Answers by their keys: a bounded number of bytes here, the newest used; the rest is where others share it."""
+
+    shared: Shared | None = None
+    _held: OrderedDict[str, Answer] = field(default_factory=OrderedDict)
+    _bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def get(self, key: str) -> Answer | None:
+        """Return the answer of that key, if it is still held."""
+        with self._lock:
+            if found := self._held.get(key):
+                self._held.move_to_end(key)
+                return found
+        if self.shared and (found := self.shared.get(key)):
+            self._hold(key, found)
+            return found
+        return None
+
+    def put(self, key: str, answer: Answer) -> None:
+        """Hold an answer, unless it is large."""
+        if len(answer.body) > _LARGEST:
+            return
+        self._hold(key, answer)
+        if self.shared:
+            self.shared.put(key, answer)
+
+    def _hold(self, key: str, answer: Answer) -> None:
+        with self._lock:
+            if key in self._held:
+                return
+            self._held[key] = answer
+            self._bytes += len(answer.body)
+            while self._bytes > _MOST_BYTES:
+                _, oldest = self._held.popitem(last=False)
+                self._bytes -= len(oldest.body)
+
+
+class Shared:
+    """A Valkey or Redis. It may be away: then nothing is found in it, and it is left alone for some seconds."""
+
+    def __init__(self, url: str) -> None:
+        timeouts = {"socket_timeout": _TIMEOUT_SECONDS, "socket_connect_timeout": _TIMEOUT_SECONDS}
+        self._client: Any = redis.Redis.from_url(url, **timeouts)
+        self._away_until = 0.0
+
+    def get(self, key: str) -> Answer | None:
+        """Return the answer of that key, if it is there."""
+        found = self._tried("get", _PREFIX + key)
+        try:
+            return msgspec.msgpack.decode(found, type=Answer) if found else None
+        except msgspec.DecodeError:  # of another version
+            return None
+
+    def put(self, key: str, answer: Answer) -> None:
+        """Hold it there for some minutes."""
+        self._tried("set", _PREFIX + key, msgspec.msgpack.encode(answer), ex=_SHARED_SECONDS)
+
+    def _tried(self, command: str, *arguments: object, **options: object) -> Any:
+        if time.monotonic() < self._away_until:
+            return None
+        try:
+            return getattr(self._client, command)(*arguments, **options)
+        except redis.RedisError as error:
+            self._away_until = time.monotonic() + _AWAY_SECONDS
+            logs.warning(
+                "REDIS_URL: no answer; each process has its own cache until it is back", error=type(error).__name__
+            )
+            return None

@@ -1,0 +1,144 @@
+"""Who may ask: bearer tokens where they are switched on, else only this machine's own browser and programs."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet, OctKey
+from joserfc.jwt import JWTClaimsRegistry, Token
+
+from stream_app import logs
+from stream_app.api.problems import Problem
+from stream_app.api.settings import ApiSettings, is_own
+
+Scope = Literal["read", "operate"]
+_SYMMETRIC, _ASYMMETRIC = ["HS256"], ["RS256", "ES256", "EdDSA", "Ed25519"]
+_LEEWAY_SECONDS = 30
+_KEYS_SECONDS, _FETCH_AGAIN_SECONDS, _FETCH_TIMEOUT = 600.0, 30.0, 5.0
+_LARGEST_KEYS = 1 << 20
+_LONGEST_TOKEN = 8192
+_BEARER = HTTPBearer(auto_error=False, description="A JWT with the scope read, or operate for what changes something")
+_Sent = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: a token's subject, or this machine."""
+
+    name: str
+
+
+class Guard:
+    """Lets callers in, by a token's signature, issuer, audience, time and scopes."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self._settings = settings
+        self._algorithms = _ASYMMETRIC if settings.api_jwks_url else _SYMMETRIC
+        self._claims = JWTClaimsRegistry(
+            leeway=_LEEWAY_SECONDS,
+            iss={"essential": True, "value": settings.api_jwt_issuer},
+            aud={"essential": True, "value": settings.api_jwt_audience},
+            exp={"essential": True},
+        )
+        self._keys = _Keys(settings.api_jwks_url)
+
+    def needs(self, scope: Scope) -> Any:
+        """Return what an operation depends on, so that only callers with the scope reach it."""
+        return Depends(self._checker(scope))
+
+    def _checker(self, scope: Scope) -> Callable[..., Caller]:
+        def check(request: Request, sent: _Sent) -> Caller:
+            if not self._settings.has_tokens:
+                return self._of_this_machine(request, scope)
+            if sent is None:
+                raise _unauthorized("a bearer token is needed")
+            return self._of_token(sent.credentials, scope)
+
+        return check
+
+    def _of_this_machine(self, request: Request, scope: Scope) -> Caller:
+        """Refuse what a page of another site has a browser of this machine ask.
+
+        By the host, which such a page cannot choose (DNS rebinding), and for what changes something by the origin.
+        """
+        if not is_own(request.url.hostname or ""):
+            raise Problem(HTTPStatus.MISDIRECTED_REQUEST, "only this machine is answered: ask for http://127.0.0.1")
+        origin = request.headers.get("origin")
+        if scope == "operate" and origin not in {None, f"{request.url.scheme}://{request.url.netloc}"}:
+            raise Problem(HTTPStatus.FORBIDDEN, f"a page of {origin} may not do this")
+        return Caller("this machine")
+
+    def _of_token(self, text: str, scope: Scope) -> Caller:
+        try:
+            if len(text) > _LONGEST_TOKEN:
+                raise ValueError("it is too long")
+            token = self._decoded(text)
+            self._claims.validate(token.claims)
+        except (JoseError, ValueError) as error:
+            raise _unauthorized(f"the token is not valid: {error}") from None
+        claimed = token.claims.get("scope") or token.claims.get("scp") or ""
+        scopes = claimed.split() if isinstance(claimed, str) else claimed
+        if scope not in scopes and not (scope == "read" and "operate" in scopes):
+            raise Problem(HTTPStatus.FORBIDDEN, f"the token has not the scope {scope}")
+        return Caller(str(token.claims.get("sub", "a token without sub")))
+
+    def _decoded(self, text: str) -> Token:
+        try:
+            return jwt.decode(text, self._key(), algorithms=self._algorithms)
+        except (JoseError, ValueError):
+            if not self._keys.are_stale():
+                raise
+            self._keys.fetch()  # it may be signed by a key that is new
+            return jwt.decode(text, self._key(), algorithms=self._algorithms)
+
+    def _key(self) -> Any:
+        if secret := self._settings.api_jwt_secret.get_secret_value():
+            return OctKey.import_key(secret)
+        return self._keys.current()
+
+
+@dataclass
+class _Keys:
+    """The public keys at API_JWKS_URL, fetched when they are needed, and again at times."""
+
+    url: str
+    _found: KeySet | None = None
+    _at: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def current(self) -> KeySet:
+        """Return the keys. Raises Problem while there are none."""
+        if self._found is None or time.monotonic() - self._at > _KEYS_SECONDS:
+            self.fetch()
+        if self._found is None:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "API_JWKS_URL gives no keys; the log of the API says why")
+        return self._found
+
+    def are_stale(self) -> bool:
+        """Return whether they may be fetched again for a key that is unknown: not with every forged token."""
+        return bool(self.url) and time.monotonic() - self._at > _FETCH_AGAIN_SECONDS
+
+    def fetch(self) -> None:
+        """Fetch them; those of the last time stay where that fails."""
+        with self._lock:
+            self._at = time.monotonic()
+            try:
+                with urllib.request.urlopen(self.url, timeout=_FETCH_TIMEOUT) as answer:  # noqa: S310 - https, as checked
+                    self._found = KeySet.import_key_set(json.loads(answer.read(_LARGEST_KEYS)))
+            except (OSError, ValueError, JoseError) as error:
+                logs.warning("API_JWKS_URL gives no keys", error=f"{type(error).__name__}: {error}")
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer"})

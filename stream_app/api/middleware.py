@@ -1,0 +1,116 @@
+"""What every request goes through: headers for browsers, a bound on bodies, counts and durations for Prometheus."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stream_app.api.problems import problem
+
+_LARGEST_BODY = 64 << 10
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'{inline}; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_BUCKETS = (0.005, 0.02, 0.05, 0.15, 0.5, 1, 2.5, 10)
+
+
+class BrowserHeaders:
+    """Tells browsers to run only our own scripts, in no frame."""
+
+    def __init__(self, app: ASGIApp, inline_styles: str) -> None:
+        """`inline_styles`: the one path whose styles may be in the page itself."""
+        self._app = app
+        self._inline_styles = inline_styles
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add the headers to an answer."""
+        inline = " 'unsafe-inline'" if scope.get("path") == self._inline_styles else ""
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = _CSP.format(inline=inline)
+                for name, value in _HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        await self._app(scope, receive, sent)
+
+
+class SmallBodies:
+    """Refuses a request whose body is larger than any of ours."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body up to the bound, then have the request answered."""
+        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD"}:
+            await self._app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "0")
+        messages, size = list[Message](), int(length) if length.isdigit() else _LARGEST_BODY + 1
+        while size <= _LARGEST_BODY:
+            messages.append(await receive())
+            size = sum(len(message.get("body", b"")) for message in messages)
+            if not messages[-1].get("more_body"):
+                break
+        if size > _LARGEST_BODY:
+            answer = problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {_LARGEST_BODY} bytes")
+            await answer(scope, receive, send)
+            return
+
+        async def replayed() -> Message:
+            return messages.pop(0) if messages else await receive()
+
+        await self._app(scope, replayed, send)
+
+
+class Measures:
+    """What /metrics of the API has."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "stream_app_api_requests_total", "Requests", ("method", "route", "status"), registry=self._registry
+        )
+        self.seconds = Histogram(
+            "stream_app_api_seconds", "Until the answer began", ("route",), registry=self._registry, buckets=_BUCKETS
+        )
+
+    def text(self) -> bytes:
+        """Return them for Prometheus."""
+        return generate_latest(self._registry)
+
+
+class Measured:
+    """Counts each answer by its route, not its path, of which there are too many."""
+
+    def __init__(self, app: ASGIApp, measures: Measures) -> None:
+        self._app = app
+        self._measures = measures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Measure an answer."""
+        began = time.perf_counter()
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "other")
+                self._measures.requests.labels(scope["method"], route, message["status"]).inc()
+                self._measures.seconds.labels(route).observe(time.perf_counter() - began)
+            await send(message)
+
+        await self._app(scope, receive, sent)

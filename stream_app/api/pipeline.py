@@ -1,0 +1,94 @@
+"""How the pipeline is: status, quarantine, late rows, drift, and what happens, live."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.responses import Response
+
+from stream_app.api.answers import JSON, cached, late_version, told, version
+from stream_app.api.cache import Answer
+from stream_app.api.context import Context
+from stream_app.api.formats import encode
+from stream_app.api.watch import Watcher
+from stream_app.flows.flow import Flow
+from stream_app.ops import quarantine as quarantines
+from stream_app.ops.drift import DriftReport, drift
+from stream_app.ops.events import KINDS
+from stream_app.ops.late import LateReport, late
+from stream_app.ops.quarantine import QuarantineHistory, QuarantineReport
+from stream_app.ops.status import StatusReport, status
+from stream_app.storage import lock
+
+_RETRY_MS = 2000
+Feed = Annotated[str, Query(description="only this feed", max_length=63)]
+
+
+def routes(context: Context, watcher: Watcher) -> APIRouter:
+    """Return the operations."""
+    router = APIRouter(prefix="/api", tags=["pipeline"], dependencies=[context.guard.needs("read")])
+
+    @router.get("/status", response_model=StatusReport)
+    def get_status(request: Request, feed: Feed = "") -> Response:
+        """Tell how each flow is: its state, newest batch, rows, lag, and how complete it is."""
+        root = context.settings.output_path
+        report = watcher.report() if not feed else status(root, context.flows(feed))
+        return told(request, {"is_running": lock.is_held(root), "sinks": report.sinks})
+
+    @router.get("/history")
+    def history(request: Request) -> Response:
+        """Tell how each flow was, every five seconds of the last two hours of this process, in the order of the status.
+
+        Of each sample: its time, the rows behind, the rows held, and how many seconds ago was what was taken last.
+        """
+        names = [flow.name for flow in context.flows()]
+        samples = [one for one in watcher.samples if len(one.rows) == len(names)]
+        return told(request, {"flows": names, "samples": samples})
+
+    @router.get("/quarantine", response_model=tuple[QuarantineReport, ...])
+    def quarantine(request: Request, feed: Feed = "", reason: str = "") -> Response:
+        """Tell what is in quarantine by reason, with the newest records of each."""
+        flows = context.flows(feed)
+        return _cached(request, _quarantined(flows), lambda: quarantines.quarantine(flows, reason))
+
+    @router.get("/quarantine/history", response_model=tuple[QuarantineHistory, ...])
+    def quarantine_history(request: Request, feed: Feed = "") -> Response:
+        """Tell how many records were refused over time, by reason."""
+        flows = context.flows(feed)
+        return _cached(request, _quarantined(flows), lambda: quarantines.quarantine_history(flows))
+
+    @router.get("/late", response_model=tuple[LateReport, ...])
+    def get_late(request: Request, feed: Feed = "") -> Response:
+        """Tell what came too late for windows and sessions, with the newest rows."""
+        flows = context.flows(feed)
+        versions = [late_version(flow) for flow in flows if flow.is_own and flow.stateful]
+        return _cached(request, versions, lambda: late(flows))
+
+    @router.get("/drift", response_model=tuple[DriftReport, ...])
+    def get_drift(request: Request, feed: Feed = "") -> Response:
+        """Tell what records have that their feed does not declare."""
+        return told(request, drift(context.flows(feed)))
+
+    @router.get("/events", response_class=EventSourceResponse)
+    async def live(last_event_id: Annotated[str, Header(max_length=16384)] = "") -> AsyncIterator[ServerSentEvent]:
+        """Tell what happens as it does: a `batch`, a `state`, an `alert` each.
+
+        With Last-Event-ID it begins with what has happened since. A `position` event marks that all of that was told.
+        """
+        async for one in watcher.follow(last_event_id):
+            if isinstance(one, str):
+                yield ServerSentEvent(event="position", data={}, id=one, retry=_RETRY_MS)
+            else:
+                yield ServerSentEvent(event=KINDS[type(one.event)], raw_data=encode(one.event).decode(), id=one.id)
+
+    def _cached(request: Request, versions: list[str], make: Callable[[], object]) -> Response:
+        return cached(request, context.cache, versions, JSON, lambda: Answer(encode(make()), JSON, {}))
+
+    return router
+
+
+def _quarantined(flows: tuple[Flow, ...]) -> list[str]:
+    return [version(flow) for flow in flows if flow.is_own and flow.kind.counted]

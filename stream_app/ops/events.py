@@ -1,0 +1,171 @@
+"""What happens to the flows, as events: a batch that was committed, a state that changed, trouble that came or went.
+
+An event is named by the position after it: the newest batch and the state of each flow, and what is wrong with it.
+What is needed to find the events since a position is on disk. So whoever comes back with one misses no batch, as far as
+Spark's logs go back, and no state or trouble that holds now. A state between two looks is not seen.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Literal
+
+from stream_app.flows.flow import Flow
+from stream_app.ops.status import SinkStatus
+from stream_app.storage.row_counts import count_rows
+
+_OLDEST = 1_000
+"""The most batches of a flow that are looked for."""
+
+
+@dataclass(frozen=True)
+class BatchEvent:
+    """A batch that a flow has committed."""
+
+    feed: str
+    sink: str
+    batch: int
+    time: datetime
+    """When it was planned, in UTC."""
+    rows: int | None
+    """What its file holds; None where it was merged with others by now, or has no file."""
+
+
+@dataclass(frozen=True)
+class StateEvent:
+    """A state that a flow has come to."""
+
+    feed: str
+    sink: str
+    state: str
+    restarts: int
+
+
+@dataclass(frozen=True)
+class AlertEvent:
+    """Trouble of a flow, in the words of its status; `is_over` once it has gone."""
+
+    feed: str
+    sink: str
+    text: str
+    is_over: bool
+
+
+Event = BatchEvent | StateEvent | AlertEvent
+Kind = Literal["batch", "state", "alert"]
+KINDS: Mapping[type[Event], Kind] = {BatchEvent: "batch", StateEvent: "state", AlertEvent: "alert"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of one flow."""
+
+    batch: int = -1
+    state: str = ""
+    restarts: int = 0
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Position:
+    """What is known of every flow, by its name."""
+
+    flows: Mapping[str, Seen] = field(default_factory=dict)
+
+    def of(self, flow: Flow) -> Seen:
+        """Return what is known of a flow."""
+        return self.flows.get(flow.name, Seen())
+
+    def at(self, flow: Flow, seen: Seen) -> Position:
+        """Return the position with that known of the flow."""
+        return Position({**self.flows, flow.name: seen})
+
+    def id(self, flows: Sequence[Flow]) -> str:
+        """Return it as the id of an event, short: a list by the order of the flows, and a digest of their names."""
+        seen = [self.of(flow) for flow in flows]
+        held = [_names(flows), *([one.batch, one.state, one.restarts, one.trouble] for one in seen)]
+        return urlsafe_b64encode(json.dumps(held, separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def position(event_id: str, flows: Sequence[Flow]) -> Position | None:
+    """Return the position that an id names; None for an id of other flows, or none of ours."""
+    try:
+        names, *seen = json.loads(urlsafe_b64decode(event_id + "=" * (-len(event_id) % 4)))
+        found = [Seen(int(batch), str(state), int(restarts), str(text)) for batch, state, restarts, text in seen]
+    except (ValueError, TypeError):
+        return None
+    if names != _names(flows) or len(found) != len(flows):
+        return None
+    return Position({flow.name: one for flow, one in zip(flows, found, strict=True)})
+
+
+def now(flows: Sequence[Flow], statuses: Sequence[SinkStatus]) -> Position:
+    """Return the position of those statuses, which are of those flows."""
+    return Position({flow.name: _seen(one) for flow, one in zip(flows, statuses, strict=True)})
+
+
+def since(before: Position, flows: Sequence[Flow], statuses: Sequence[SinkStatus]) -> Iterator[tuple[Event, Position]]:
+    """Yield what has happened from a position to those statuses, which are of those flows, each with where it leads."""
+    at = before
+    for flow, status in zip(flows, statuses, strict=True):
+        known, new = at.of(flow), _seen(status)
+        if new.batch < known.batch:  # it was reset
+            known = replace(known, batch=-1)
+        for batch in _batches(flow, known.batch, new.batch):
+            known = replace(known, batch=batch.batch)
+            at = at.at(flow, known)
+            yield batch, at
+        if (new.state, new.restarts) != (known.state, known.restarts):
+            known = replace(known, state=new.state, restarts=new.restarts)
+            at = at.at(flow, known)
+            yield StateEvent(status.feed, status.sink, status.state, status.restarts), at
+        if new.trouble != known.trouble:
+            known = replace(known, trouble=new.trouble)
+            at = at.at(flow, known)
+            yield AlertEvent(status.feed, status.sink, trouble(status), is_over=not new.trouble), at
+
+
+def trouble(status: SinkStatus) -> str:
+    """Return what is wrong with a flow, in a sentence; empty where nothing is."""
+    if status.last_error:
+        return f"{status.state}: {status.last_error}"
+    return status.state if status.state in {"failed", "killed", "restarting"} else ""
+
+
+def _batches(flow: Flow, after: int, newest: int) -> Iterator[BatchEvent]:
+    for number in range(max(after + 1, newest - _OLDEST), newest + 1):
+        try:
+            plan = flow.checkpoint.planned(number)
+        except FileNotFoundError:  # so long ago that Spark has purged it
+            continue
+        yield BatchEvent(flow.feed.name, flow.sink, number, _time(plan.time_ms), _rows(flow, number))
+
+
+def _rows(flow: Flow, batch: int) -> int | None:
+    files = flow.files_of(batch)
+    if any(file.is_compacted for file in files) or not flow.form:
+        return None
+    try:
+        return sum(count_rows(file.path) for file in files)
+    except FileNotFoundError:  # merged a moment ago
+        return None
+
+
+def _seen(status: SinkStatus) -> Seen:
+    batch = -1 if status.last_batch is None else status.last_batch
+    wrong = trouble(status)
+    digest = blake2b(wrong.encode(), digest_size=4).hexdigest() if wrong else ""
+    return Seen(batch, status.state, status.restarts, digest)
+
+
+def _names(flows: Sequence[Flow]) -> str:
+    return blake2b(" ".join(flow.name for flow in flows).encode(), digest_size=4).hexdigest()
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

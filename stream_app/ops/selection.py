@@ -1,0 +1,211 @@
+"""Rows of a dataset, chosen by column and time, in a given order, a page at a time.
+
+No text of a client's becomes SQL: columns are those that the dataset declares, and values are parameters. A cursor
+holds the values that the last row of a page is ordered by, so the next page is right while files are merged: a row that
+was there at the first page is on exactly one.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import duckdb
+
+from stream_app.errors import StreamAppError
+from stream_app.feeds.sql import name
+from stream_app.feeds.types import Type, of_spark
+from stream_app.flows.flow import Flow
+from stream_app.ops import rows
+from stream_app.ops.rows import Rows
+from stream_app.ops.views import OpenFiles, read
+
+OPERATORS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+"""What compares a column with a value; beside them there is `null`."""
+_ATTEMPTS = 5
+_KEY = "_key"  # begins the columns that the cursor is made of, as no column of a feed can be called
+
+
+class SelectionError(StreamAppError):
+    """What was asked of a dataset cannot be answered; the message begins with the parameter that is wrong."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition on a column: an operator, and values of which one must fit."""
+
+    column: str
+    operator: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is asked of a dataset."""
+
+    columns: tuple[str, ...] = ()
+    """All where it is empty."""
+    conditions: tuple[Condition, ...] = ()
+    since: str = ""
+    until: str = ""
+    """The bounds of the dataset's time, the first inclusive, the second exclusive."""
+    order: str = ""
+    """A column, with a - before it for the greatest first. Without one the newest are first."""
+    limit: int = 100
+    cursor: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows, and the cursor of those after them; None where there are no more."""
+
+    rows: Rows
+    next: str | None
+
+
+def columns_of(flow: Flow) -> dict[str, Type]:
+    """Return the columns of a dataset with their types."""
+    return {field.name: of_spark(field.dataType.jsonValue()) for field in flow.kind.columns}
+
+
+def select(connection: duckdb.DuckDBPyConnection, flow: Flow, selection: Selection) -> Page:
+    """Return a page of a dataset. Raises SelectionError, duckdb.InterruptException where the connection was told so."""
+    for _ in range(_ATTEMPTS):
+        try:
+            with OpenFiles() as files:
+                newest_first = flow.files()[::-1]  # whose row groups then exclude older ones by their statistics
+                return _Query(connection, flow, selection).page(read(flow, newest_first, files.path))
+        except FileNotFoundError:  # a file went between the listing and the opening
+            continue
+    raise StreamAppError(f"the files of {flow.name} changed {_ATTEMPTS} times while they were looked up; try again")
+
+
+class _Query:
+    """The SQL of a selection, and its parameters in order."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, flow: Flow, selection: Selection) -> None:
+        self._connection = connection
+        self._flow = flow
+        self._selection = selection
+        self._columns = columns_of(flow)
+        self._parameters: list[str] = []
+        self._order = self._ordered()
+
+    def page(self, source: str) -> Page:
+        """Return the page of the rows that the SQL `source` reads."""
+        asked = self._selection
+        shown = asked.columns or tuple(self._columns)
+        for column in shown:
+            self._type("columns", column)
+        keys = [f"{name(column)}::VARCHAR AS {_KEY}{i}" for i, (column, _) in enumerate(self._order)]
+        where = [*self._conditions(), *self._bounds(), *self._after()] or ["true"]
+        order = ", ".join(f"{name(column)} {'DESC' if falls else 'ASC'} NULLS LAST" for column, falls in self._order)
+        sql = (
+            f"SELECT {', '.join([*map(name, shown), *keys])} FROM ({source}) WHERE {' AND '.join(where)} "
+            f"ORDER BY {order} LIMIT {asked.limit + 1}"
+        )
+        found = rows.read(self._connection, self._connection.sql(sql, params=self._parameters), asked.limit)
+        held = found.table
+        following = None if found.is_all else self._cursor(held.slice(held.num_rows - 1).to_pylist()[0])
+        return Page(Rows(held.select(list(shown)), found.is_all), following)
+
+    def _type(self, parameter: str, column: str) -> Type:
+        if (found := self._columns.get(column)) is None:
+            raise SelectionError(f"{parameter}: {self._flow.name} has no column {column}; it has {self._listed()}")
+        return found
+
+    def _listed(self) -> str:
+        return ", ".join(self._columns)
+
+    def _ordered(self) -> list[tuple[str, bool]]:
+        """Return the columns to order by, which tell all rows apart, each with whether the greatest is first."""
+        kind = self._flow.kind
+        unique = kind.stateful.identity if kind.stateful else ("kafka_ts", "partition", "offset")
+        newest = unique[0] if kind.has_places else kind.time
+        column = self._selection.order.removeprefix("-")
+        first = (column, self._selection.order.startswith("-")) if column else (newest, True)
+        if column and (self._type("order", column).is_nested or self._columns[column].duckdb == "BLOB"):
+            raise SelectionError(f"order: {column} is a {self._columns[column].name}, which has no order here")
+        return [first, *((one, first[1]) for one in unique if one != first[0])]
+
+    def _conditions(self) -> list[str]:
+        return [self._condition(condition) for condition in self._selection.conditions]
+
+    def _condition(self, asked: Condition) -> str:
+        column, kind = name(asked.column), self._type(asked.column, asked.column)
+        if asked.operator == "null":
+            if asked.values not in {("true",), ("false",)}:
+                raise SelectionError(f"{asked.column}.null: is true or false")
+            return f"{column} IS {'' if asked.values == ('true',) else 'NOT '}NULL"
+        if asked.operator not in OPERATORS:
+            known = ", ".join((*OPERATORS, "null"))
+            raise SelectionError(f"{asked.column}.{asked.operator}: there is no such operator; there are {known}")
+        if kind.name == "array<string>" and asked.operator == "eq":
+            held = (f"list_contains({column}, {self._value(asked.column, 'VARCHAR', one)})" for one in asked.values)
+            return f"({' OR '.join(held)})"
+        if kind.is_nested or kind.duckdb == "BLOB":
+            raise SelectionError(f"{asked.column}: is a {kind.name}, of which only .null can be asked")
+        compared = (
+            f"{column} {OPERATORS[asked.operator]} {self._value(asked.column, kind.duckdb, value)}"
+            for value in asked.values
+        )
+        return f"({(' AND ' if asked.operator == 'ne' else ' OR ').join(compared)})"
+
+    def _bounds(self) -> list[str]:
+        time, asked = name(self._flow.kind.time), self._selection
+        bounds = (("from", ">=", asked.since), ("to", "<", asked.until))
+        return [f"{time} {sign} {self._value(named, 'TIMESTAMPTZ', at)}" for named, sign, at in bounds if at]
+
+    def _value(self, parameter: str, kind: str, value: str) -> str:
+        """Return the SQL for a value of that type, which becomes a parameter."""
+        try:
+            self._connection.execute(f"SELECT CAST(? AS {kind})", [value])
+        except duckdb.Error:
+            raise SelectionError(f"{parameter}: {value!r} is no {kind}") from None
+        self._parameters.append(value)
+        return f"CAST(? AS {kind})"
+
+    def _after(self) -> list[str]:
+        """Return the condition that a row comes after the last one of the page before; nulls are last."""
+        if not self._selection.cursor:
+            return []
+        parts, last = [], self._last()
+        for at in range(len(last)):
+            if last[at] is None:  # after a null there are none
+                continue
+            column, falls = self._order[at]
+            same = [self._same(i, last[i]) for i in range(at)]
+            value = self._value("cursor", self._columns[column].duckdb, str(last[at]))
+            beyond = f"({name(column)} {'<' if falls else '>'} {value} OR {name(column)} IS NULL)"
+            parts.append(f"({' AND '.join([*same, beyond])})")
+        return [f"({' OR '.join(parts or ['false'])})"]
+
+    def _same(self, at: int, value: str | None) -> str:
+        column = self._order[at][0]
+        if value is None:
+            return f"{name(column)} IS NULL"
+        return f"{name(column)} = {self._value('cursor', self._columns[column].duckdb, value)}"
+
+    def _cursor(self, row: dict[str, str | None]) -> str:
+        held = [self._asked(), [row[f"{_KEY}{i}"] for i in range(len(self._order))]]
+        return urlsafe_b64encode(json.dumps(held).encode()).decode().rstrip("=")
+
+    def _last(self) -> Sequence[str | None]:
+        """Return what the last row of the page before was ordered by."""
+        cursor = self._selection.cursor
+        try:
+            asked, last = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        except ValueError:
+            asked, last = None, []
+        if asked != self._asked() or len(last) != len(self._order):
+            raise SelectionError("cursor: is not one of this dataset, these conditions and this order")
+        return [None if one is None else str(one) for one in last]
+
+    def _asked(self) -> str:
+        """Return a digest of what pages of one selection share."""
+        asked = self._selection
+        shared = (self._flow.name, asked.conditions, asked.since, asked.until, asked.order)
+        return blake2b(repr(shared).encode(), digest_size=8).hexdigest()

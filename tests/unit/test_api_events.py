@@ -1,0 +1,141 @@
+"""Events: each batch, state and trouble, as it happens, and from where a client was."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stream_app.flows.flow import Flow
+from stream_app.ops.events import AlertEvent, BatchEvent, Event, Position, StateEvent, now, position, since
+from stream_app.ops.status import status
+from tests.api_process import ApiProcess
+from tests.helpers import at, value, wait_until
+from tests.outputs import Output, Record
+from tests.unit.served import MINUTES, filled
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Output:
+    return filled(tmp_path)
+
+
+@pytest.fixture
+def made(output: Output) -> tuple[Flow, ...]:
+    return tuple(output.flows.values())
+
+
+def test_each_batch_is_told_once_from_any_position(output: Output, made: tuple[Flow, ...]) -> None:
+    told = list(since(Position(), made, status(output.root, made).sinks))
+    batches = [event for event, _ in told if isinstance(event, BatchEvent)]
+    assert {(one.sink, one.batch) for one in batches} == {(flow.sink, n) for flow in made for n in range(MINUTES)}
+    assert len(batches) == len(made) * MINUTES
+    assert {one.rows for one in batches if one.sink == "bronze"} == {3}
+    for place, (_, after) in enumerate(told):
+        back = position(after.id(made), made)
+        assert back is not None
+        rest = [event for event, _ in since(back, made, status(output.root, made).sinks)]
+        assert rest == [event for event, _ in told[place + 1 :]]
+
+
+def test_states_and_trouble_are_told_when_they_come_and_go(output: Output, made: tuple[Flow, ...]) -> None:
+    sinks = status(output.root, made).sinks
+    broken = (*sinks[:2], replace(sinks[2], state="restarting", restarts=1, last_error="OSError: full"), *sinks[3:])
+    found = list(since(now(made, sinks), made, broken))
+    assert _events(found) == [
+        StateEvent("transactions", "silver", "restarting", 1),
+        AlertEvent("transactions", "silver", "restarting: OSError: full", is_over=False),
+    ]
+    mended = (*sinks[:2], replace(sinks[2], state="running", restarts=1), *sinks[3:])
+    assert _events(list(since(now(made, broken), made, mended))) == [
+        StateEvent("transactions", "silver", "running", 1),
+        AlertEvent("transactions", "silver", "", is_over=True),
+    ]
+
+
+def _events(found: list[tuple[Event, Position]]) -> list[Event]:
+    return [event for event, _ in found]
+
+
+def test_batches_of_a_flow_that_was_reset_are_told_from_the_first_one(output: Output, made: tuple[Flow, ...]) -> None:
+    sinks = status(output.root, made).sinks
+    before = now(made, sinks)
+    for log in ("commits", "offsets"):
+        for number in range(2, MINUTES):
+            (made[3].checkpoint.path / log / str(number)).unlink()
+    told = _events(list(since(before, made, status(output.root, made).sinks)))
+    assert [(one.sink, one.batch) for one in told if isinstance(one, BatchEvent)] == [("gold", 0), ("gold", 1)]
+
+
+@pytest.mark.parametrize("text", ["", "x", "W10", "WyJhIl0", "é", "WzEsMiwzXQ", "a" * 5000])
+def test_an_id_that_is_none_of_ours_is_no_position(made: tuple[Flow, ...], text: str) -> None:
+    assert position(text, made) is None
+
+
+def test_an_id_of_other_flows_is_no_position(output: Output, made: tuple[Flow, ...]) -> None:
+    held = now(made, status(output.root, made).sinks).id(made)
+    assert position(held, made) is not None
+    assert position(held, made[:-1]) is None
+
+
+@pytest.fixture
+def api(output: Output) -> Iterator[ApiProcess]:
+    api = ApiProcess(output.root)
+    api.start()
+    yield api
+    api.end()
+
+
+def test_a_client_that_comes_back_misses_nothing_and_a_stream_holds_no_end_back(
+    api: ApiProcess, output: Output
+) -> None:
+    follower = api.follow()
+    wait_until(lambda: follower.last_id)
+    output.take([Record(value(500, 900), at(900))], at(905))
+    wait_until(lambda: follower.of("batch", "raw_csv"), 60)
+    assert api.end() == 0, "with an open stream"
+    output.take([Record(value(501, 960), at(960))], at(965))
+    api.start()
+    wait_until(lambda: len(follower.of("batch", "raw_csv")) == 2, 60)
+    follower.ended.set()
+    for sink in output.flows:
+        assert [one["batch"] for one in follower.of("batch", sink)] == [MINUTES, MINUTES + 1]
+    assert follower.streams == 2
+    port = api.port
+    other = subprocess.run(
+        [sys.executable, "-m", "stream_app", "api"],
+        env=os.environ | {"OUTPUT_PATH": str(api.root), "API_PORT": str(port)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert other.returncode == 2
+    assert other.stderr == f"api: API_PORT: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_many_streams_are_open_at_once(api: ApiProcess, output: Output) -> None:
+    streams = [socket.create_connection(("127.0.0.1", api.port), 30) for _ in range(200)]
+    for stream in streams:
+        stream.sendall(b"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    heard = [_until(stream, b"event: position") for stream in streams]
+    assert all(heard)
+    output.take([Record(value(500, 900), at(900))], at(905))
+    assert all(_until(stream, b'"sink":"raw_csv","batch":12') for stream in streams)
+    for stream in streams:
+        stream.close()
+    assert api.get("/api/status")["sinks"]
+
+
+def _until(stream: socket.socket, wanted: bytes) -> bool:
+    heard = b""
+    while wanted not in heard:
+        if not (more := stream.recv(65536)):
+            return False
+        heard += more
+    return True

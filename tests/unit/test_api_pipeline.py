@@ -1,0 +1,227 @@
+"""The pipeline by the API: status, quarantine, late rows, drift; replay, reset and audit; limits and the cache."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+import redis
+from fastapi.testclient import TestClient
+
+from stream_app.api import cache
+from stream_app.api.cache import Answer, Cache, Shared
+from stream_app.api.engine import Engine
+from stream_app.settings import PROJECT
+from stream_app.storage import lock
+from tests.helpers import Deadline, at, tree, value, wait_until
+from tests.outputs import Output, Record
+from tests.unit.served import MINUTES, filled, served
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Output:
+    return filled(tmp_path / "out")
+
+
+@pytest.fixture
+def feeds(tmp_path: Path) -> Path:
+    """A folder of feed files that a test may change."""
+    return Path(shutil.copytree(PROJECT / "conf" / "feeds", tmp_path / "feeds"))
+
+
+@pytest.fixture
+def client(output: Output, feeds: Path) -> Iterator[TestClient]:
+    with served(output.root, service={"feeds_path": feeds}) as client:
+        yield client
+
+
+def mend(feeds: Path) -> None:
+    """Have the rule that refuses a record a minute allow it."""
+    file = feeds / "transactions.toml"
+    file.write_text(file.read_text().replace('"ZAR"]', '"ZAR", "XXX"]'))
+
+
+def test_status_says_how_each_flow_is_and_how_complete(client: TestClient) -> None:
+    told = client.get("/api/status").json()
+    assert told["is_running"] is False
+    sinks = {one["sink"]: one for one in told["sinks"]}
+    assert [*sinks] == ["bronze", "quarantine", "silver", "gold", "raw_csv"]
+    assert sinks["bronze"]["rows"] == 3 * MINUTES
+    assert sinks["gold"]["complete_up_to"] == "2026-11-21T01:05:00Z"
+    assert sinks["silver"]["newest_taken"] == {"0": "2026-11-21T01:11:02Z", "1": "2026-11-21T01:11:01Z"}
+    assert client.get("/api/status?feed=nobody").status_code == 404
+
+
+def test_history_has_the_samples_of_this_process(client: TestClient) -> None:
+    wait_until(lambda: client.get("/api/history").json()["samples"])
+    told = client.get("/api/history").json()
+    assert told["flows"][2] == "transactions.silver"
+    assert told["samples"][0]["rows"][2] == 2 * MINUTES
+    assert told["samples"][0]["lag_seconds"][3] > 0
+
+
+def test_quarantine_has_reasons_samples_and_a_course_in_time(client: TestClient) -> None:
+    (told,) = client.get("/api/quarantine").json()
+    (reason,) = told["reasons"]
+    assert (told["records"], reason["reason"], reason["records"]) == (MINUTES, "not_allowed:currency", MINUTES)
+    assert '"currency": "XXX"' in reason["samples"][0]["value"]
+    assert client.get("/api/quarantine?reason=late").json()[0]["reasons"] == []
+    (course,) = client.get("/api/quarantine/history").json()
+    assert course["seconds"] == 30
+    assert sum(one["records"] for one in course["buckets"]) == MINUTES
+
+
+def test_late_rows_and_drift_are_told(client: TestClient, output: Output) -> None:
+    assert client.get("/api/late").json()[0]["rows"] == 0
+    tag = client.get("/api/late").headers["etag"]
+    output.take([Record(value(700, 0), at(100))], at(800))
+    answer = client.get("/api/late", headers={"If-None-Match": tag})
+    assert answer.status_code == 200
+    assert (answer.json()[0]["rows"], answer.json()[0]["samples"][0]["txn_id"]) == (1, "t700")
+    assert client.get("/api/drift").json() == [{"feed": "transactions", "unknown": "report", "fields": []}]
+
+
+def test_a_replay_takes_what_was_shown_whatever_has_come_since(client: TestClient, feeds: Path, output: Output) -> None:
+    mend(feeds)
+    shown = client.post("/api/replay/preview", json={"feed": "transactions"}).json()
+    assert (shown["records"], shown["ledger"]) == (MINUTES, None)
+    output.take([Record(value(990, 720, currency="XXX"), at(720))], at(721))
+    done = client.post("/api/replay", json={"feed": "transactions", "token": shown["token"]}).json()
+    assert (done["records"], bool(done["ledger"])) == (MINUTES, True)
+    again = client.post("/api/replay", json={"feed": "transactions", "token": shown["token"]})
+    assert again.status_code == 409, "nothing is taken twice"
+    left = client.post("/api/replay/preview", json={"feed": "transactions"}).json()
+    assert left["records"] == 1
+
+
+@pytest.mark.parametrize("token", ["x", "-2.x", "999999999999999999999.x", "0.0", "é"])
+def test_a_replay_without_the_token_of_what_is_so_does_nothing(
+    client: TestClient, feeds: Path, output: Output, token: str
+) -> None:
+    mend(feeds)
+    before = tree(output.root)
+    answer = client.post("/api/replay", json={"feed": "transactions", "token": token})
+    assert answer.status_code == 409
+    assert "look at it again" in answer.json()["detail"]
+    assert {**tree(output.root), "transactions/_replay.lock": b""} == {**before, "transactions/_replay.lock": b""}
+    assert client.post("/api/replay", json={"feed": "transactions"}).status_code == 422
+
+
+def test_a_replay_is_refused_where_its_rules_have_changed_since_it_was_shown(client: TestClient, feeds: Path) -> None:
+    mend(feeds)
+    shown = client.post("/api/replay/preview", json={"feed": "transactions"}).json()
+    file = feeds / "transactions.toml"
+    file.write_text(file.read_text().replace("1_000_000", "5"))
+    assert client.post("/api/replay", json={"feed": "transactions", "token": shown["token"]}).status_code == 409
+
+
+def test_a_reset_deletes_what_was_shown_or_nothing(client: TestClient, output: Output) -> None:
+    asked = {"feed": "transactions", "sink": "gold"}
+    shown = client.post("/api/reset/preview", json=asked).json()
+    assert [sink["name"] for sink in shown["sinks"]] == ["transactions.gold"]
+    assert client.post("/api/reset", json={**asked, "token": "x"}).status_code == 409
+    assert output.paths("gold")
+    silver = {"feed": "transactions", "sink": "silver", "token": shown["token"]}
+    assert client.post("/api/reset", json=silver).status_code == 409, "the token is of another reset"
+    with lock.sole_user(output.root, 0):
+        busy = client.post("/api/reset", json={**asked, "token": shown["token"]})
+        assert busy.status_code == 409
+        assert "is in use by process" in busy.json()["detail"]
+    assert client.post("/api/reset", json={**asked, "token": shown["token"]}).status_code == 200
+    assert output.paths("gold") == []
+    assert output.paths("silver")
+    assert client.post("/api/reset/preview", json={"feed": "transactions", "sink": "no"}).status_code == 409
+
+
+def test_an_audit_is_started_followed_and_read(client: TestClient) -> None:
+    answer = client.post("/api/audit", json={"feed": "transactions"})
+    assert answer.status_code == 202
+    place, deadline = answer.headers["location"], Deadline(60)
+    while (run := client.get(place).json())["state"] == "running":
+        assert not deadline.has_passed()
+        time.sleep(0.1)
+    assert (run["state"], run["verdict"], run["error"]) == ("done", "right", "")
+    assert run["report"]["counts"]["bronze"] == 3 * MINUTES
+    assert [one["id"] for one in client.get("/api/audit").json()] == [run["id"]]
+    assert client.get("/api/audit/nothing").status_code == 404
+    assert client.post("/api/audit", json={"feed": "transactions", "sink": "no"}).status_code == 404
+
+
+def test_a_feed_file_that_is_edited_is_read_again_and_a_mistake_waits(client: TestClient, feeds: Path) -> None:
+    file = feeds / "transactions.toml"
+    text = file.read_text()
+    file.write_text(text + '\n[sinks.more]\nof = "gold"\nto = "csv"\n')
+    assert [one["name"] for one in client.get("/api/feeds").json()[0]["sinks"]] == ["raw_csv", "more"]
+    file.write_text(text + "\nwrong")
+    assert client.get("/api/status").status_code == 200
+    assert client.get("/api/feeds").status_code == 200
+    assert client.post("/api/replay/preview", json={"feed": "transactions"}).status_code == 409
+
+
+def test_a_query_that_takes_too_long_is_ended(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine(seconds=0.01).cursor() as cursor, pytest.raises(duckdb.InterruptException):
+        cursor.execute("SELECT count(*) FROM range(1000000000000)").fetchall()
+
+    def select(*_: object) -> None:
+        raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+
+    monkeypatch.setattr("stream_app.api.feeds.select", select)
+    with served(output.root) as client:
+        answer = client.get("/api/feeds/transactions/silver")
+    assert answer.status_code == 504
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_no_more_queries_run_than_there_are_places(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine.__init__, "__defaults__", (10.0, 0))
+    monkeypatch.setattr("stream_app.api.engine._PATIENCE_SECONDS", 0.01)
+    with served(output.root) as client:
+        answer = client.get("/api/feeds/transactions/silver")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+def test_answers_survive_a_cache_that_is_away(output: Output) -> None:
+    with served(output.root, redis_url="redis://127.0.0.1:1/0") as client:
+        assert client.get("/api/feeds/transactions/silver").status_code == 200
+        assert client.get("/api/feeds/transactions/silver").status_code == 200
+
+
+def test_the_cache_holds_a_bounded_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_MOST_BYTES", 100)
+    held = Cache()
+    for number in range(10):
+        held.put(str(number), Answer(b"x" * 30, "", {}))
+    held.get("7")
+    held.put("10", Answer(b"x" * 30, "", {}))
+    assert [number for number in map(str, range(11)) if held.get(number)] == ["7", "9", "10"]
+
+
+def test_a_shared_cache_that_fails_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared, calls = Shared("redis://127.0.0.1:1/0"), list[str]()
+
+    def get(key: str) -> bytes:
+        calls.append(key)
+        raise redis.ConnectionError
+
+    monkeypatch.setattr(shared._client, "get", get)
+    assert shared.get("a") is None
+    assert shared.get("a") is None
+    assert len(calls) == 1
+
+
+def test_what_a_fault_of_ours_says_is_nothing_of_our_insides(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret insides")
+
+    monkeypatch.setattr("stream_app.api.pipeline.drift", broken)
+    with served(output.root) as client:
+        client._transport.raise_server_exceptions = False  # type: ignore[attr-defined] # as a real server does
+        answer = client.get("/api/drift")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert json.loads(answer.text)["status"] == 500
