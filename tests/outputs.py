@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.contract.contract import Contract
+from stream_app.contract.references import Snapshots
 from stream_app.contract.times import microseconds
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
@@ -32,8 +33,8 @@ from stream_app.layers.session_state import Kept, settle
 from stream_app.layers.silver import valid_rows
 from stream_app.sinks.csv import CsvSink, header
 from stream_app.sinks.registry import flows
-from stream_app.storage import began
-from stream_app.storage.batch_files import batch_file
+from stream_app.storage import began, pins
+from stream_app.storage.batch_files import BatchFile, batch_file
 from stream_app.storage.lines import LINE
 from stream_app.storage.planned import Planned, pinned
 from tests.helpers import Row, agree, commit, plan
@@ -62,11 +63,14 @@ class Output:
     root: Path
     says_batches: bool = True
     """Whether silver's files say what older versions did not (storage/began.py)."""
+    pin: str = pins.NOTHING
+    """By which snapshots of reference data the next batches are judged."""
     flows: dict[str, Flow] = field(init=False)
     silver: list[Row] = field(default_factory=list)
     tables: dict[str, list[Row]] = field(default_factory=dict)
     """The rows that PostgreSQL would hold."""
     _batch: int = 0
+    _replayed: int = -1
     _offsets: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     _clock: int = 0
     _seen: dict[object, int] = field(default_factory=dict)
@@ -84,30 +88,44 @@ class Output:
 
     def take(self, records: Sequence[Record], at: datetime) -> None:
         """Have a batch that was planned at that time go through every flow."""
-        number, time_ms = self._batch, int(at.timestamp() * 1000)
-        bronze = self._write(self.flows["bronze"], time_ms, self._bronze(records), pinned(time_ms))
+        time_ms = int(at.timestamp() * 1000)
+        says = pinned(time_ms) | pins.pinned(self.pin)
+        bronze = self._write(self.flows["bronze"], time_ms, self._bronze(records), says)
         planned = Planned.of(pq.read_metadata(bronze)) if bronze else None
         rows: list[Row] = []
         if bronze and planned:
             (batch,) = pq.read_table(bronze).combine_chunks().to_batches()
             batch = batch.append_column(schema.PLANNED, planned.of_rows(0, batch.num_rows))
-            contract = Contract(self.feed)
+            batch = batch.append_column(schema.PINS, pins.Pins(pq.read_metadata(bronze)).of_rows(0, batch.num_rows))
+            contract = Contract(self.feed, Snapshots.of(self.feed, self.root))
             quarantine = to_arrow_schema(schema.QUARANTINE, timezone="UTC")
             refused = invalid_records(contract, quarantine)(batch)
             self._write(self.flows["quarantine"], time_ms, pa.Table.from_batches([refused]))
             clocked = pa.schema([*self._columns, ("_clock", TIME)])
             rows = self._kept(valid_rows(contract, clocked, self._clock)(batch).to_pylist())
-        says = began.pinned(number, self._clock) if self.says_batches else {}
-        self._write(self.flows["silver"], time_ms, pa.Table.from_pylist(rows, self._columns), says)
-        clock = self._clock
+        self._silver(rows, time_ms)
         if records:
             newest = max(microseconds(record.time - EPOCH) for record in records)
-            self._clock = max(clock, min(newest, (time_ms // 1000 + 1) * SECOND))
+            self._clock = max(self._clock, min(newest, (time_ms // 1000 + 1) * SECOND))
+        self._derive(rows, time_ms)
+
+    def replay(self, ledger: BatchFile, at: datetime) -> None:
+        """Have silver take a file of replayed records, in a batch without others."""
+        rows, time_ms = pq.read_table(ledger.path).to_pylist(), int(at.timestamp() * 1000)
+        self._replayed = ledger.last
+        self._silver(rows, time_ms)
+        self._derive(rows, time_ms)
+
+    def _silver(self, rows: Sequence[Row], time_ms: int) -> None:
+        says = began.pinned(self._batch, self._clock) if self.says_batches else {}
+        self._write(self.flows["silver"], time_ms, pa.Table.from_pylist(list(rows), self._columns), says)
+
+    def _derive(self, rows: list[Row], time_ms: int) -> None:
         self.silver += rows
         for flow in self.flows.values():
             self._follow(flow, rows, time_ms)
         self._newest = max([self._newest, *(_us(row[self.feed.event_time.field]) for row in rows)])
-        self._batch = number + 1
+        self._batch += 1
 
     def end(self, at: datetime) -> None:
         """Have the last windows come out, as Spark does by a batch without records."""
@@ -153,7 +171,7 @@ class Output:
         return kept
 
     def _follow(self, flow: Flow, rows: list[Row], time_ms: int) -> None:
-        end: Mapping[str, Any] = {"batch": self._batch, "clock": self._clock, "replay": -1}
+        end: Mapping[str, Any] = {"batch": self._batch, "clock": self._clock, "replay": self._replayed}
         if flow.sink == "bronze":
             end = {self.feed.topic: {str(partition): offset for partition, offset in self._offsets.items()}}
         watermark = 0
@@ -255,7 +273,7 @@ class Output:
         keys = [(key, pa.string()) for key in flow.feed.windows[flow.kind.name].keys]
         measured = []
         for name, measure in flow.feed.windows[flow.kind.name].measures.items():
-            decimal = self.feed.fields[measure.field].precision_scale if measure.field else None
+            decimal = self.feed.values[measure.field].precision_scale if measure.field else None
             more = {"sum": (10, 0), "avg": (4, 4)}.get(measure.function, (0, 0))
             kind = pa.int64()
             if decimal and measure.function != "distinct":

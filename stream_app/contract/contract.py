@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import reduce
 from itertools import compress, islice
 from typing import Any
 
@@ -22,9 +23,11 @@ import pyarrow.compute as pc
 
 from stream_app.contract.codecs.codec import Codec, Decoded, Record
 from stream_app.contract.codecs.json_codec import JsonCodec
+from stream_app.contract.judgement import Judgement
 from stream_app.contract.node import NOWHERE, Reasons, union
 from stream_app.contract.nodes import record_of
 from stream_app.contract.record import Group
+from stream_app.contract.references import References, SnapshotOf
 from stream_app.contract.rules import Rules
 from stream_app.contract.times import microseconds
 from stream_app.contract.undeclared import UNKNOWN, Undeclared, short
@@ -32,6 +35,7 @@ from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import KAFKA_TIME
 from stream_app.feeds.rules import WARNINGS_TYPE
+from stream_app.storage.pins import NOTHING
 
 Row = tuple[Any, ...]
 
@@ -40,7 +44,7 @@ FORGIVABLE = "late"
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Why a record is no row: at least one reason, by field in the feed's order, then late, future and by rule."""
+    """Why a record is no row: at least one reason, by field in the feed's order, then late, future, lookups, rules."""
 
     reasons: tuple[str, ...]
 
@@ -48,19 +52,8 @@ class Rejected:
 # Microseconds further off than any span from any event; with either, a difference does not overflow.
 _FAR_OFF = 2**62
 
-_NONE: frozenset[str] = frozenset()
 _MOST_UNKNOWN = 20
 """How many fields that are not declared a record is told of."""
-
-
-@dataclass(slots=True)  # not frozen: each record has one, and that would take a tenth of its time
-class _Judgement:
-    """What the definition finds in a record. `row` is empty where there is no record; None in it may be invalid."""
-
-    row: list[Any]
-    reasons: Reasons
-    invalid: frozenset[str] = _NONE
-    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -75,8 +68,8 @@ class Judged:
     """The columns of what was decoded that there was more to look at."""
     _is_row: pa.Array
     """Which of the decoded are rows indeed."""
-    _warnings: pa.Array | None
-    """The rules that warn of each of the decoded, if any rule of the feed can warn."""
+    _beside: list[pa.Array]
+    """What the decoded have beside the fields: columns of lookups, then the rules that warn, if any can."""
     _explained: list[tuple[int, Row]]
     """Rows that only the definition took."""
 
@@ -95,8 +88,7 @@ class Judged:
         )
         order = pc.sort_indices(places) if self._explained else None
         columns = [_column(self._record, i, self._decoded, self._finished) for i in range(len(self._record.nodes))]
-        columns += [] if self._warnings is None else [self._warnings]
-        columns = [values.filter(self._is_row) for values in columns]
+        columns = [values.filter(self._is_row) for values in (*columns, *self._beside)]
         if order is None:
             return places, columns
         explained = (pa.array([row[i] for _, row in self._explained], one.type) for i, one in enumerate(columns))
@@ -107,17 +99,21 @@ class Judged:
 class Contract:
     """The function of one feed.
 
-    columns: those of silver that a row has, in the order of its values: the feed's fields, and `warnings` if a rule
-    warns.
+    columns: those of silver that a row has, in the order of its values: the feed's fields, what its lookups join, and
+    `warnings` if a rule warns.
+    snapshot_of: the snapshots of a feed with lookups (references.py).
     forgive: reasons that do not keep a record out (replay); ConfigError for any but late: the others leave no whole
     row, and a record of the future would move every watermark.
     """
 
-    def __init__(self, feed: Feed, forgive: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, feed: Feed, snapshot_of: SnapshotOf | None = None, forgive: frozenset[str] = frozenset()
+    ) -> None:
         if stern := sorted(forgive - {FORGIVABLE}):
             raise ConfigError(f"{', '.join(stern)} cannot be forgiven, only {FORGIVABLE}")
         self.columns = tuple(feed.columns)
         self._record = record_of(feed)
+        self._types = {name: field.as_type.arrow for name, field in feed.values.items()}
         self._codec: Codec = JsonCodec(
             self._record.struct(strict=True),
             None if feed.wire.unknown == "quarantine" else self._record.struct(strict=False),
@@ -129,26 +125,35 @@ class Contract:
         self._clock = self.columns.index(feed.event_time.field) if own else None
         self._lateness = math.inf if FORGIVABLE in forgive else microseconds(feed.event_time.lateness)
         self._tolerance = microseconds(feed.event_time.future_tolerance)
-        types = {name: field.as_type.duckdb for name, field in feed.fields.items()}
+        types = {name: field.as_type.duckdb for name, field in feed.values.items()}
         self._rules = Rules(feed.rules, types) if feed.rules else None
+        assert snapshot_of or not feed.lookups, feed.name  # noqa: S101 - who makes it knows where they are
+        self._references = References(feed, snapshot_of) if snapshot_of and feed.lookups else None
         self._warns = [name for name, rule in feed.rules.items() if rule.severity == "warn"]
 
-    def check(self, value: bytes | None, kafka_ts: int, planned: int) -> Row | Rejected:
-        """Judge one record by its value, its Kafka timestamp and the time at which its batch of bronze was planned.
+    def check(self, value: bytes | None, kafka_ts: int, planned: int, pin: str = NOTHING) -> Row | Rejected:
+        """Judge one record by its value, its Kafka timestamp, and the time and the pin of its batch of bronze.
 
         Times are microseconds since the epoch. `late` is measured by the Kafka timestamp, which is the client's own;
         `future` by the earlier of both (storage/planned.py), so that no client moves the watermark ahead of our clock.
+        The pin says by which snapshots of reference data it is judged (storage/pins.py).
         Return the row, in the order of `columns`: str, int, float, bool, bytes, Decimal of the declared scale,
         timestamps as microseconds and dates as days since the epoch, lists for arrays, lists of pairs for maps, dicts
         for structs; or Rejected. Never raises, and depends on nothing but its arguments.
         """
-        return self.check_each([value], [kafka_ts], [planned])[0]
+        return self.check_each([value], [kafka_ts], [planned], [pin])[0]
 
     def check_each(
-        self, values: Sequence[bytes | None], kafka_ts: Sequence[int], planned: Sequence[int]
+        self,
+        values: Sequence[bytes | None],
+        kafka_ts: Sequence[int],
+        planned: Sequence[int],
+        by: Sequence[str] | None = None,
     ) -> list[Row | Rejected]:
-        """Judge records, each as `check` does. Rules are evaluated on all at once, in a hundredth of the time."""
+        """Judge records, each as `check` does. Lookups and rules take all at once, in a hundredth of the time."""
         judged = list(map(self._judge, values, kafka_ts, planned))
+        if self._references:
+            self._references.judge(self._record, judged, [NOTHING] * len(values) if by is None else by)
         if self._rules:
             self._judge_by_rules(self._rules, judged)
         return [
@@ -156,30 +161,30 @@ class Contract:
             for one in judged
         ]
 
-    def _judge(self, value: bytes | None, kafka_ts: int, planned: int) -> _Judgement:
+    def _judge(self, value: bytes | None, kafka_ts: int, planned: int) -> Judgement:
         """Judge one record by all but the rules."""
         if not value:
-            return _Judgement([], {"empty": None})
+            return Judgement([], {"empty": None})
         record = self._codec.record(value)
         if isinstance(record, str):
-            return _Judgement([], {record: None})
+            return Judgement([], {record: None})
         reasons: Reasons = {}
         row = self._record.judge(record, reasons)
         if self._unknown == "quarantine":
             found = islice(self._undeclared(record), _MOST_UNKNOWN)
             reasons.update(dict.fromkeys(f"{UNKNOWN}:{short(path)}" for path in found))
-        invalid = self._record.invalid(record) if reasons and self._rules else _NONE
+        invalid = self._record.invalid(record) if reasons and (self._rules or self._references) else frozenset()
         if isinstance(time := kafka_ts if self._clock is None else row[self._clock], int):
             if time - kafka_ts < -self._lateness:
                 reasons[FORGIVABLE] = None
             if time - min(kafka_ts, planned) > self._tolerance:
                 reasons["future"] = None
-        return _Judgement(row, reasons, invalid)
+        return Judgement(row, reasons, invalid)
 
-    def _judge_by_rules(self, rules: Rules, judged: Sequence[_Judgement]) -> None:
-        """Add the rules that are broken to the reasons, or to the warnings. Fields that are not valid break none."""
+    def _judge_by_rules(self, rules: Rules, judged: Sequence[Judgement]) -> None:
+        """Add the rules that are broken to the reasons, or to the warnings. Values that are not valid break none."""
         found = [one for one in judged if one.row]
-        kinds = {name: (i, node.arrow) for i, (name, node) in enumerate(self._record.named())}
+        kinds = {name: (i, kind) for i, (name, kind) in enumerate(self._types.items())}
         columns = {name: pa.array([one.row[i] for one in found], kind) for name, (i, kind) in kinds.items()}
         valid = {name: pa.array([name not in one.invalid for one in found], pa.bool_()) for name in kinds}
         for name, broken in rules.broken(columns, valid).items():
@@ -189,8 +194,8 @@ class Contract:
                 else:
                     one.reasons[f"rule:{name}"] = None
 
-    def check_all(self, binary: pa.Array, kafka_ts: pa.Array, planned: pa.Array) -> Judged:
-        """Judge records as `check` does, by values as binary and times as int64; several times as fast."""
+    def check_all(self, binary: pa.Array, kafka_ts: pa.Array, planned: pa.Array, by: pa.Array | None = None) -> Judged:
+        """Judge records as `check` does, by values as binary, times as int64, and pins; several times as fast."""
         decoded = self._codec.records(binary)
         finished, doubtful = {}, NOWHERE
         for i, (node, pick) in enumerate(zip(self._record.nodes, self._record.pickers, strict=True)):
@@ -204,28 +209,50 @@ class Contract:
             known = np.ones(len(placed), bool)
             known[doubtful] = False
             is_row = pc.and_(is_row, pa.array(known))
-        warnings = None
+        beside: dict[str, pa.Array] = {}
+        if self._references:
+            by = pa.array([NOTHING] * len(binary), pa.string()) if by is None else by
+            unknown, beside = self._joined(self._references, decoded, finished, by.take(placed))
+            is_row = pc.and_not(is_row, unknown)
+        warnings = []
         if self._rules:
-            broken = self._broken(self._rules, decoded, finished, is_row)
+            broken = self._broken(self._rules, decoded, finished, beside, is_row)
             for name, flags in broken.items():
                 is_row = is_row if name in self._warns else pc.and_not(is_row, flags)
-            warnings = _warnings({name: broken[name] for name in self._warns}, len(placed)) if self._warns else None
+            warnings = [_warnings({name: broken[name] for name in self._warns}, len(placed))] if self._warns else []
         unexplained = sorted(decoded.doubtful + placed.filter(pc.invert(is_row)).to_pylist())
         explained: list[tuple[int, Row]] = []
         rejected: list[tuple[int, Rejected]] = []
-        doubted = (array.take(pa.array(unexplained, pa.int64())).to_pylist() for array in (binary, kafka_ts, planned))
+        given = (binary, kafka_ts, planned, *([] if by is None else [by]))
+        doubted = (array.take(pa.array(unexplained, pa.int64())).to_pylist() for array in given)
         for place, verdict in zip(unexplained, self.check_each(*doubted), strict=True):
             if isinstance(verdict, Rejected):
                 rejected.append((place, verdict))
             else:
                 explained.append((place, verdict))
-        return Judged(rejected, self._record, decoded, finished, is_row, warnings, explained)
+        return Judged(rejected, self._record, decoded, finished, is_row, [*beside.values(), *warnings], explained)
+
+    def _joined(
+        self, references: References, decoded: Decoded, finished: dict[int, pa.Array], by: pa.Array
+    ) -> tuple[pa.Array, dict[str, pa.Array]]:
+        """Return which rows have a key that is unknown, and the joined columns; finish the columns of the keys."""
+        keys = {}
+        for i, (name, _) in enumerate(self._record.named()):
+            if name in references.fields:
+                finished[i] = keys[name] = _column(self._record, i, decoded, finished)
+        unknown, joined = references.join(keys, by)
+        return reduce(pc.or_, unknown.values()), joined
 
     def _broken(
-        self, rules: Rules, decoded: Decoded, finished: dict[int, pa.Array], is_row: pa.Array
+        self,
+        rules: Rules,
+        decoded: Decoded,
+        finished: dict[int, pa.Array],
+        beside: Mapping[str, pa.Array],
+        is_row: pa.Array,
     ) -> dict[str, pa.Array]:
         """Return for each rule which of the rows break it, and finish the columns that they read."""
-        columns = {}
+        columns = dict(beside)
         for i, (name, _) in enumerate(self._record.named()):
             if any(name in reads for reads in rules.reads.values()):
                 finished[i] = columns[name] = _column(self._record, i, decoded, finished)

@@ -14,8 +14,10 @@ import pydantic
 from pydantic import model_validator
 from pydantic_core import to_json
 
+from stream_app.feeds import lookups
 from stream_app.feeds.conditions import Conditions
 from stream_app.feeds.fields import Field, problems
+from stream_app.feeds.lookups import Lookup
 from stream_app.feeds.parts import (
     KAFKA_TIME,
     SESSION_COLUMNS,
@@ -73,6 +75,8 @@ class Feed(Frozen):
     """Which column says when it happened, and how far from Kafka's timestamp that may be."""
     dedupe: Dedupe | None = None
     """What identifies a record, and how long repeats are looked for. Without it no record repeats another."""
+    lookups: dict[ColumnName, Lookup] = pydantic.Field(default_factory=dict)
+    """Lookup -> its declaration: reference data that fields must be found in, and columns of it."""
     wire: Wire = pydantic.Field(default_factory=Wire)
     """How the records are written, and what becomes of fields that are not declared."""
     windows: dict[ColumnName, Window] = pydantic.Field(default_factory=dict)
@@ -91,13 +95,30 @@ class Feed(Frozen):
         fields = {name: field.spelled() for name, field in self.fields.items()}
         newer: dict[str, object] = {"unknown": self.wire.unknown} if self.wire.unknown == "quarantine" else {}
         newer |= {"rules": self.rules} if self.rules else {}
+        newer |= {"lookups": sorted(self.pinned.values())} if self.lookups else {}
         declared = to_json({"fields": fields, "event_time": self.event_time, **newer})
         return hashlib.sha256(declared).hexdigest()[:16]
 
     @property
+    def references(self) -> dict[str, str]:
+        """Each field that is looked up, with its lookup."""
+        return {name: field.references for name, field in self.fields.items() if field.references}
+
+    @property
+    def pinned(self) -> dict[str, str]:
+        """Each lookup, with what its snapshots are pinned by (feeds/lookups.py)."""
+        keys = {lookup: self.fields[field].type for field, lookup in self.references.items()}
+        return {name: lookup.identity(name, keys[name]) for name, lookup in self.lookups.items()}
+
+    @property
+    def values(self) -> dict[str, Field]:
+        """The columns of silver that hold values of a record or of a lookup: the fields, then what is joined."""
+        return self.fields | {column: one for lookup in self.lookups.values() for column, one in lookup.joined.items()}
+
+    @property
     def columns(self) -> dict[str, Type]:
-        """The columns of silver that a record's value decides on: the fields, and `warnings` if a rule warns."""
-        columns = {name: field.as_type for name, field in self.fields.items()}
+        """The columns of silver that the contract makes: the values, and `warnings` if a rule warns."""
+        columns = {name: field.as_type for name, field in self.values.items()}
         is_warned = any(rule.severity == "warn" for rule in self.rules.values())
         return columns | {WARNINGS: WARNINGS_TYPE} if is_warned else columns
 
@@ -109,7 +130,13 @@ class Feed(Frozen):
 
     def problems(self) -> Iterator[Problem]:
         """Yield what does not fit together; of model_construct's feeds, too, that lack parts."""
-        derived = (self._rule_problems, self._window_problems, self._session_problems, self._output_problems)
+        derived = (
+            self._lookup_problems,
+            self._rule_problems,
+            self._window_problems,
+            self._session_problems,
+            self._output_problems,
+        )
         for part in (self._name_problems, self._column_problems, self._reference_problems, *derived):
             yield from part()
 
@@ -138,12 +165,15 @@ class Feed(Frozen):
                 yield from self._unfit("dedupe.key", column, "any")
                 yield from self._unfit_for_each("dedupe.key", column)
 
+    def _lookup_problems(self) -> Iterator[Problem]:
+        yield from lookups.problems(self.lookups, self.fields, RESERVED | {WARNINGS})
+
     def _rule_problems(self) -> Iterator[Problem]:
         if WARNINGS in self.fields and any(rule.severity == "warn" for rule in self.rules.values()):
             problem = "silver has a column of this name already, the rules that warn of a row"
             yield f"fields.{WARNINGS}", f"{problem}; rename it, with {path_line(self.path_of(WARNINGS))}"
         if self.rules:
-            conditions = Conditions({name: field.as_type.duckdb for name, field in self.fields.items()})
+            conditions = Conditions({name: field.as_type.duckdb for name, field in self.values.items()})
             for name, rule in self.rules.items():
                 try:
                     conditions.examine(rule.check)
@@ -151,14 +181,14 @@ class Feed(Frozen):
                     yield f"rules.{name}.check", str(error)
 
     def _unfit_for_each(self, key: str, column: str) -> Iterator[Problem]:
-        field = self.fields.get(column)
+        field = self.values.get(column)
         if field and field.is_optional:
             yield key, f"{column} is not required, so a record may have none"
         elif field and (field.is_nested or field.type == "json"):
             yield key, f"{column} is a {field.type}, which identifies no record"
 
     def _unfit(self, key: str, column: str, wanted: str) -> Iterator[Problem]:
-        field = self.fields.get(column)
+        field = self.values.get(column)
         if field is None:
             yield key, f"{quoted(column)} is not a declared field"
         elif wanted not in {"any", field.type, "number" if field.is_number else None}:
@@ -180,7 +210,7 @@ class Feed(Frozen):
                     yield f"{key}.measures.{output}", "gold has a column of this name already"
                 if measure.field is not None:
                     yield from self._measure_problems(f"{key}.measures.{output}", measure.field, measure.function)
-                    if (field := self.fields.get(measure.field)) and (problem := field.overflow(measure.function)):
+                    if (field := self.values.get(measure.field)) and (problem := field.overflow(measure.function)):
                         yield f"{key}.measures.{output}", f"{measure.field} {problem}"
 
     def _session_problems(self) -> Iterator[Problem]:
@@ -195,11 +225,11 @@ class Feed(Frozen):
         yield from _repeated(key, columns)
         for column in columns:
             yield from self._unfit(key, column, "any")
-            if (field := self.fields.get(column)) and not field.tells_apart:
+            if (field := self.values.get(column)) and not field.tells_apart:
                 yield key, f"{column} is of type {field.type}, which is not one value"
 
     def _measure_problems(self, key: str, column: str, function: str) -> Iterator[Problem]:
-        field = self.fields.get(column)
+        field = self.values.get(column)
         if function not in {"min", "max"} or field is None:
             yield from self._unfit(key, column, "any" if function == "distinct" else "number")
         elif not field.has_order:

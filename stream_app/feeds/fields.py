@@ -44,6 +44,8 @@ _DEFAULTS: dict[str, tuple[type, ...]] = {
     "date": (date,),
     "timestamp": (datetime,),
 }
+_NEWER = {"required", "default", "text", "format", "references"}
+"""What version 0.1.0 could not declare."""
 _A = {"array": "an array", "map": "a map", "struct": "a struct"}
 _ROOMY = Context(prec=1000, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
@@ -110,6 +112,8 @@ class Field(Frozen):
     """Whether a record must have it, and not null."""
     default: Default = None
     """What a row has where the record has none or null."""
+    references: ColumnName | None = None
+    """The lookup that must have its value as a key, else the record is `unknown:<path>`."""
     text: bool = False
     """Whether the number is sent as text, in a JSON string."""
     format: Format | None = None
@@ -177,7 +181,7 @@ class Field(Frozen):
         """
         said = self.model_dump(mode="json", include={"length", "range", "allowed", "pattern"})
         wire = self.path[0] if self.path and len(self.path) == 1 else self.path
-        newer = self.model_dump(mode="json", include={"required", "default", "text", "format"}, exclude_defaults=True)
+        newer = self.model_dump(mode="json", include=_NEWER, exclude_defaults=True)
         nested = {key: field.spelled() for key in ("element", "value") if (field := getattr(self, key))}
         if self.fields is not None:
             nested["fields"] = {name: field.spelled() for name, field in self.fields.items()}

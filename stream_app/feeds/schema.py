@@ -32,6 +32,8 @@ _HEADER = StructType([StructField("key", StringType()), StructField("value", Bin
 
 PLANNED = "_planned"
 """The column beside bronze's with the time at which a record's batch was planned, as int64 (storage/planned.py)."""
+PINS = "_pins"
+"""The column beside it with the snapshots of lookups that a record's batch is judged by (storage/pins.py)."""
 
 BRONZE = StructType(
     [
@@ -54,12 +56,12 @@ QUARANTINE = StructType(
 
 
 def fields(feed: Feed) -> StructType:
-    """Return the declared fields of a feed, in order."""
-    return StructType([StructField(name, _type(field.as_type.spark)) for name, field in feed.fields.items()])
+    """Return the declared fields of a feed and what its lookups join, in order."""
+    return StructType([StructField(name, _type(field.as_type.spark)) for name, field in feed.values.items()])
 
 
 def verdict(feed: Feed) -> StructType:
-    """Return what the contract makes of a record: the fields, and `warnings` if a rule of the feed warns."""
+    """Return what the contract makes of a record: its values, and `warnings` if a rule of the feed warns."""
     return StructType([StructField(name, _type(kind.spark)) for name, kind in feed.columns.items()])
 
 

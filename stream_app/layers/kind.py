@@ -14,6 +14,7 @@ from duckdb import DuckDBPyConnection
 from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
+from stream_app.contract.references import SnapshotOf
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Session, Window
 from stream_app.feeds.schema import silver
@@ -100,10 +101,11 @@ class Kind(ABC):
         """What is to be known of a query that keeps state; None for one that has none."""
         return None
 
-    def reading(self, clock: int, *, replayed: bool) -> Reading:
+    def reading(self, clock: int, snapshot_of: SnapshotOf | None, *, replayed: bool) -> Reading:
         """Return how a task makes `taken` of its upstream's files.
 
-        `clock` is silver's at the start of the batch (layers/silver.py). `replayed` rows are read as they are.
+        `clock` is silver's at the start of the batch (layers/silver.py). A kind that judges does so by `snapshot_of`
+        (contract/references.py). `replayed` rows are read as they are.
         """
         raise NotImplementedError
 
@@ -179,7 +181,7 @@ class Stateful(Kind):
     def shape(self) -> list[object]:
         """Silver's columns and the declaration."""
         feed = self.feed
-        fields: list[object] = [list(feed.fields), [field.as_type.name for field in feed.fields.values()]]
+        fields: list[object] = [list(feed.values), [field.as_type.name for field in feed.values.values()]]
         return [*fields, self.declared.model_dump_json(), feed.event_time.field]
 
     @property
@@ -188,7 +190,7 @@ class Stateful(Kind):
         needed = {self.feed.event_time.field, *self.declared.columns}
         return StructType([field for field in silver(self.feed) if field.name in needed])
 
-    def reading(self, clock: int, *, replayed: bool) -> Reading:  # noqa: ARG002 - silver has no ledger
+    def reading(self, clock: int, snapshot_of: SnapshotOf | None, *, replayed: bool) -> Reading:  # noqa: ARG002
         """Return how a task reads those columns of silver."""
         return Reading.plain(self.taken)
 

@@ -11,10 +11,10 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from stream_app.contract.contract import Contract
+from stream_app.contract.references import SnapshotOf
 from stream_app.feeds import schema as schemas
-from stream_app.feeds.schema import PLANNED
 from stream_app.layers.kind import BRONZE, RecordKind
-from stream_app.layers.reading import Reading
+from stream_app.layers.reading import Reading, judged
 
 # Of each byte that is not UTF-8 the text has three, and Arrow's array holds 2 GB. The value itself stays whole.
 _LONGEST_TEXT = 500_000_000
@@ -34,9 +34,9 @@ class Quarantine(RecordKind):
         """schema.QUARANTINE."""
         return schemas.QUARANTINE
 
-    def reading(self, clock: int, *, replayed: bool) -> Reading:  # noqa: ARG002 - what was replayed is silver's alone
+    def reading(self, clock: int, snapshot_of: SnapshotOf | None, *, replayed: bool) -> Reading:  # noqa: ARG002
         """Bronze's records, of which those stay that the contract refuses."""
-        function = invalid_records(Contract(self.feed), to_arrow_schema(self.columns, timezone="UTC"))
+        function = invalid_records(Contract(self.feed, snapshot_of), to_arrow_schema(self.columns, timezone="UTC"))
         return Reading(["key", "value", *schemas.COORDINATES.names], function, judges=True)
 
 
@@ -44,7 +44,7 @@ def invalid_records(contract: Contract, schema: pa.Schema) -> Callable[[pa.Recor
     """Bronze with PLANNED -> schema.QUARANTINE: what the contract refuses, with the value as text and all reasons."""
 
     def function(batch: pa.RecordBatch) -> pa.RecordBatch:
-        rejected = contract.check_all(batch["value"], batch["kafka_ts"].cast(pa.int64()), batch[PLANNED]).rejected
+        rejected = judged(contract, batch).rejected
         kept = batch.take(pa.array([place for place, _ in rejected], pa.int64()))
         texts = [_text(value) for value in kept["value"].to_pylist()]
         kept = kept.append_column("value_text", pa.array(texts, pa.string()))

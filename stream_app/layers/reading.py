@@ -9,7 +9,15 @@ import pyarrow as pa
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
+from stream_app.contract.contract import Contract, Judged
 from stream_app.contract.undeclared import Undeclared
+from stream_app.feeds.schema import PINS, PLANNED
+
+
+def judged(contract: Contract, batch: pa.RecordBatch) -> Judged:
+    """Judge records of bronze with PLANNED and, where the feed has lookups, PINS."""
+    by = batch[PINS] if PINS in batch.schema.names else None
+    return contract.check_all(batch["value"], batch["kafka_ts"].cast(pa.int64()), batch[PLANNED], by)
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,7 @@ class Reading:
     function: Callable[[pa.RecordBatch], pa.RecordBatch]
     """What it makes of each batch of them."""
     judges: bool = False
-    """Whether it takes PLANNED beside the columns: when the batch of each record was planned."""
+    """Whether it takes PLANNED and PINS beside the columns, by which each record is judged (`judged`)."""
     undeclared: Undeclared | None = None
     """What the function adds to where records have fields that nobody has declared."""
 

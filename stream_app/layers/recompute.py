@@ -90,7 +90,7 @@ def _differs(feed: Feed, column: str, measure: Measure) -> str:
     the sizes add up to infinity, any sum can be right.
     """
     actual, expected = f"_a.{name(column)}", f"_e.{name(column)}"
-    field = feed.fields.get(measure.field or "")
+    field = feed.values.get(measure.field or "")
     decimals = field.precision_scale[1] if field and field.precision_scale else None
     if field and measure.function == "avg" and decimals is not None:
         within = f"1e-{decimals + 4} + 1e-12 * abs({expected})"

@@ -12,12 +12,13 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructField, StructType, TimestampType
 
 from stream_app.contract.contract import Contract
+from stream_app.contract.references import SnapshotOf
 from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.rules import WARNINGS
-from stream_app.feeds.schema import COORDINATES, PLANNED
+from stream_app.feeds.schema import COORDINATES
 from stream_app.layers.kind import BRONZE, RecordKind
-from stream_app.layers.reading import Reading
+from stream_app.layers.reading import Reading, judged
 
 CLOCK = "_clock"
 """The time that repeats are measured by: Kafka's timestamp, never behind the clock of earlier batches, which is their
@@ -80,13 +81,13 @@ class Silver(RecordKind):
         dedupe = self.feed.dedupe
         return [*self.shape, *((dedupe.spelled(), _STATE) if dedupe else ())]
 
-    def reading(self, clock: int, *, replayed: bool) -> Reading:
+    def reading(self, clock: int, snapshot_of: SnapshotOf | None, *, replayed: bool) -> Reading:
         """Bronze's records, of which those stay that the contract takes; what was replayed passed it then."""
         columns = to_arrow_schema(self.taken, timezone="UTC")
         if replayed:
             return Reading(self.columns.names, clocked(columns, clock))
         undeclared = Undeclared()
-        function = valid_rows(Contract(self.feed), columns, clock, undeclared)
+        function = valid_rows(Contract(self.feed, snapshot_of), columns, clock, undeclared)
         return Reading(["value", *COORDINATES.names], function, judges=True, undeclared=undeclared)
 
 
@@ -100,10 +101,10 @@ def valid_rows(
     """
 
     def function(batch: pa.RecordBatch) -> pa.RecordBatch:
-        judged = contract.check_all(batch["value"], batch["kafka_ts"].cast(pa.int64()), batch[PLANNED])
+        found = judged(contract, batch)
         if undeclared is not None:
-            undeclared.merge(contract.undeclared(batch["value"], judged))
-        places, columns = judged.rows()
+            undeclared.merge(contract.undeclared(batch["value"], found))
+        places, columns = found.rows()
         place_in_kafka = batch.select(COORDINATES.names).take(places)
         names = [*contract.columns, *COORDINATES.names]
         return with_clock(pa.RecordBatch.from_arrays([*columns, *place_in_kafka.columns], names))

@@ -17,7 +17,7 @@ _SUM_DIGITS = 12
 
 
 def _is_exact(feed: Feed, measure: Measure) -> bool:
-    return measure.function == "avg" and feed.fields[measure.field or ""].precision_scale is not None
+    return measure.function == "avg" and feed.values[measure.field or ""].precision_scale is not None
 
 
 def exact(feed: Feed, declared: Window) -> Window:
@@ -34,7 +34,7 @@ def exact(feed: Feed, declared: Window) -> Window:
 def measured(feed: Feed, name: str, measure: Measure, table: pa.Table) -> pa.ChunkedArray | pa.Array:
     """Return a measure as Spark has it."""
     if _is_exact(feed, measure):
-        _, scale = feed.fields[measure.field or ""].precision_scale or (0, 0)
+        _, scale = feed.values[measure.field or ""].precision_scale or (0, 0)
         unit = Decimal(1).scaleb(-scale - _AVERAGE_DECIMALS)
         both = zip(table[name].to_pylist(), table[_number_of(name)].to_pylist(), strict=True)
         return pa.array([None if total is None else _average(total, number, unit) for total, number in both])

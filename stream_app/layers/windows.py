@@ -64,7 +64,7 @@ class Windows(Stateful):
     def shape(self) -> list[object]:
         """Silver's columns, the declaration, and sums that became decimals."""
         feed, measures = self.feed, self.declared.measures.values()
-        wide = [one.field for one in measures if one.field and feed.fields[one.field].sum_is_wide(one.function)]
+        wide = [one.field for one in measures if one.field and feed.values[one.field].sum_is_wide(one.function)]
         return [*super().shape, *([wide, "decimal(38,0)"] if wide else [])]  # they were longs once
 
     def transform(self, rows: DataFrame, *, fresh: bool) -> DataFrame:  # noqa: ARG002 - the output mode alone differs
@@ -168,7 +168,7 @@ def _measure(measure: Measure, feed: Feed) -> Column:
         return F.count(F.lit(1))
     if measure.function == "distinct":  # Spark refuses count_distinct in streams
         return F.size(F.collect_set(measure.field)).cast("long")
-    if feed.fields[measure.field].sum_is_wide(measure.function):
+    if feed.values[measure.field].sum_is_wide(measure.function):
         return F.sum(F.col(measure.field).cast("decimal(28,0)"))  # a decimal(38,0): Spark adds ten digits
     return _FUNCTIONS[measure.function](measure.field)
 
@@ -177,9 +177,9 @@ def _type(feed: Feed, measure: Measure) -> DataType:
     """Return what Spark makes of a measure."""
     if measure.field is None or measure.function == "distinct":
         return LongType()
-    if feed.fields[measure.field].sum_is_wide(measure.function):
+    if feed.values[measure.field].sum_is_wide(measure.function):
         return DecimalType(38, 0)
-    if (decimal := feed.fields[measure.field].precision_scale) is not None:
+    if (decimal := feed.values[measure.field].precision_scale) is not None:
         return DecimalType(*_digits(measure, *decimal))
     field = schema.fields(feed)[measure.field].dataType
     return field if measure.function != "avg" else DoubleType()

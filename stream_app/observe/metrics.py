@@ -16,7 +16,7 @@ from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flows.completeness import complete_up_to, newest_taken
 from stream_app.observe.answers import Answer, answering, listen
 from stream_app.observe.monitor import FlowStatus, Monitor, State
-from stream_app.sinks.protocol import LATE, REASON, REFUSED, REPEATS, UNDECLARED, WARNED
+from stream_app.sinks.protocol import LATE, LOOKUP_FAILED, REASON, REFUSED, REPEATS, UNDECLARED, WARNED
 
 _SINK = ("feed", "sink")
 _COUNTERS: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {
@@ -63,6 +63,8 @@ class _Statuses(Collector):
         yield from self._completeness()
         yield self._by_name("quarantined", "Quarantined records by reason; one may have several", "reason", REASON)
         yield self._by_name("undeclared_fields", "Records with a field that is not declared", "path", UNDECLARED)
+        text = "Readings of a lookup that failed while the last snapshot was used"
+        yield self._by_name("lookup_failures", text, "lookup", LOOKUP_FAILED)
         yield self._by_name("warned", "Rows of silver by the rule that warns of them", "rule", WARNED)
 
     def _behind(self) -> Iterator[Metric]:

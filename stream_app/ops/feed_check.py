@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stream_app.feeds.feed import Feed, Problem
 from stream_app.feeds.load import Mistake, feeds_in, read_feeds
 from stream_app.sinks.registry import check
+from stream_app.sources import lookups
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,11 @@ class Checked:
 
 
 def feed_check(directory: Path, feed: str = "") -> Checked:
-    """Return what is wrong with all feed files of a folder, or with the one of that feed."""
+    """Return what is wrong with all feed files of a folder, or with the one of that feed, and with files of lookups."""
     feeds = (feed,) if feed else tuple(feeds_in(directory))
-    return Checked(feeds, read_feeds(directory, feeds, check)[1])
+
+    def every(one: Feed, others: Sequence[Feed]) -> Iterator[Problem]:
+        yield from check(one, others)
+        yield from lookups.problems(one, directory)
+
+    return Checked(feeds, read_feeds(directory, feeds, every)[1])

@@ -18,6 +18,8 @@ from stream_app.ops.examples import jsonl
 from stream_app.ops.examples.given import count, read
 from stream_app.ops.examples.made import datasets, made
 from stream_app.sinks.registry import check
+from stream_app.sources.lookup import Source
+from stream_app.storage.snapshots import Snapshot
 
 _INPUT = "input"
 
@@ -84,12 +86,12 @@ def _folder(directory: Path, feed: str) -> Path:
 
 def _run(feed: Feed, folder: Path, *, accept: bool) -> Case:
     names = datasets(feed)
-    unknown = {path.name for path in folder.iterdir()} - {f"{name}.jsonl" for name in (_INPUT, *names)}
-    if unknown:
+    known = {f"{name}.jsonl" for name in (_INPUT, *names)} | {f"{lookup}.csv" for lookup in feed.lookups}
+    if unknown := {path.name for path in folder.iterdir()} - known:
         problem = f"{', '.join(sorted(unknown))}: the feed has no such dataset; it has {', '.join(names)}"
         raise ConfigError(f"{folder}: {problem}")
     batches = read(folder / f"{_INPUT}.jsonl", feed)
-    tables = made(feed, batches).tables
+    tables = made(feed, batches, dict(_snapshots(feed, folder))).tables
     differences = []
     for name in names:
         file, actual = folder / f"{name}.jsonl", jsonl.lines(tables[name])
@@ -98,6 +100,16 @@ def _run(feed: Feed, folder: Path, *, accept: bool) -> Case:
             if accept:
                 _write(file, actual)
     return Case(feed.name, folder.name, count(batches), tuple(differences))
+
+
+def _snapshots(feed: Feed, folder: Path) -> Iterator[tuple[str, Snapshot]]:
+    """Yield each lookup with its rows: those of the example's own `<lookup>.csv`, else of the file that is declared."""
+    for name, lookup in feed.lookups.items():
+        source, own = Source.of(feed, name, folder.parent.parent), folder / f"{name}.csv"
+        if lookup.query and not own.exists():
+            problem = f"lookups.{name} is a query, and an example asks no database"
+            raise ConfigError(f"{folder}: {problem}; give it rows, in {own.name}")
+        yield name, Snapshot(source.of_file(own) if own.exists() else source.read())
 
 
 def _diff(file: Path, actual: list[str]) -> Iterator[str]:

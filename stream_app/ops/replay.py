@@ -11,8 +11,9 @@ import fcntl
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -21,7 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app.contract.contract import FORGIVABLE, Contract, Rejected
+from stream_app.contract.contract import FORGIVABLE, Contract, Rejected, Row
+from stream_app.contract.references import Snapshots
 from stream_app.errors import ConfigError
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
@@ -32,9 +34,13 @@ from stream_app.ops.plans import PLANNED, with_plans
 from stream_app.ops.views import FilesChangedError, connect
 from stream_app.storage import lock
 from stream_app.storage.batch_files import REPLAY, batch_file, batch_files, replace
+from stream_app.storage.pins import NOTHING, pinned
 from stream_app.storage.row_counts import read_parquet
 
 _BATCH_ROWS = 10_000
+PinOf = Callable[[Flow], str]
+"""Returns the pin of a bronze flow's reference data (storage/pins.py)."""
+VerdictsOn = Callable[[pa.RecordBatch], list[Row | Rejected]]
 
 
 @dataclass(frozen=True)
@@ -81,17 +87,18 @@ def replay(
     allow_late: bool = False,
     is_dry: bool = False,
     token: str = "",
+    pin_of: PinOf = lambda _bronze: NOTHING,
 ) -> tuple[ReplayReport, ...]:
     """Replay each feed; with `is_dry` only look.
 
-    `reason` chooses the records that have it, as `missing:amount`, or `missing` for that of any field. `allow_late`
+    `pin_of` takes the reference data of a feed with lookups as it is now: it may have come after the records. `reason` chooses the records that have it, as `missing:amount`, or `missing` for that of any field. `allow_late`
     forgives lateness. With `token`, of a report of one feed, it takes what that report found, whatever has come since.
     Raises ConfigError where OUTPUT_PATH is not there, another replay is under way, or what was found is no longer so.
     """
     if not root.is_dir():
         raise ConfigError(f"OUTPUT_PATH: there is no folder {root}")
     silvers = [flow for flow in flows if flow.is_own and flow.kind.takes_replayed]
-    asked = _Asked(reason, allow_late, is_dry, token)
+    asked = _Asked(reason, allow_late, is_dry, token, pin_of)
     return tuple(_replay(flows, silver, asked) for silver in silvers)
 
 
@@ -103,10 +110,12 @@ class _Asked:
     allow_late: bool
     is_dry: bool
     token: str
+    pin_of: PinOf
 
 
 def _replay(flows: Sequence[Flow], silver: Flow, asked: _Asked) -> ReplayReport:
-    contract = Contract(silver.feed, forgive=frozenset({FORGIVABLE} if asked.allow_late else ()))
+    assert silver.upstream  # noqa: S101 - it is bronze
+    forgiven = frozenset({FORGIVABLE} if asked.allow_late else ())
     silver.layout.replay_lock.parent.mkdir(parents=True, exist_ok=True)
     with silver.layout.replay_lock.open("w") as handle:
         try:
@@ -114,11 +123,13 @@ def _replay(flows: Sequence[Flow], silver: Flow, asked: _Asked) -> ReplayReport:
         except BlockingIOError:
             raise ConfigError(f"another replay of {silver.feed.name} is under way; wait for it to end") from None
         up_to = _position(silver, asked.token)
-        found = _judge(flows, silver, contract, asked.reason, up_to)
-        token = found.token(up_to, f"{silver.feed.verdict_digest()} {asked.reason} {asked.allow_late}")
+        pin = asked.pin_of(silver.upstream)
+        contract = Contract(silver.feed, Snapshots.of(silver.feed, silver.root), forgive=forgiven)
+        found = _judge(flows, silver, partial(_verdicts, contract, pin), asked.reason, up_to)
+        token = found.token(up_to, f"{silver.feed.verdict_digest()} {asked.reason} {asked.allow_late} {pin}")
         if asked.token not in {"", token}:
             raise _outdated(silver)
-        ledger = None if asked.is_dry or not found.rows else _append(silver, found.rows)
+        ledger = None if asked.is_dry or not found.rows else _append(silver, found.rows, pin)
     is_running = lock.is_held(silver.root)
     counts = found.passing, found.failing, len(found.rows)
     return ReplayReport(silver.feed.name, *counts, ledger, is_running, found.reasons, token)
@@ -141,10 +152,16 @@ def _outdated(silver: Flow) -> ConfigError:
     return ConfigError(f"{silver.feed.name}: {problem}")
 
 
-def _judge(flows: Sequence[Flow], silver: Flow, contract: Contract, reason: str, up_to: int) -> _Verdicts:
+def _verdicts(contract: Contract, pin: str, records: pa.RecordBatch) -> list[Row | Rejected]:
+    values, planned = records["value"].to_pylist(), records[PLANNED].to_pylist()
+    return contract.check_each(values, records["kafka_ts"].cast(pa.int64()).to_pylist(), planned, [pin] * len(values))
+
+
+def _judge(flows: Sequence[Flow], silver: Flow, verdicts_on: VerdictsOn, reason: str, up_to: int) -> _Verdicts:
     """Judge what is in quarantine and not in the ledger; of two with one dedupe key the first passes."""
     verdicts = _Verdicts()
-    keys = [contract.columns.index(key) for key in _keys(silver.feed)]
+    columns = list(silver.feed.columns)
+    keys = [columns.index(key) for key in _keys(silver.feed)]
     database = connect([flow for flow in flows if flow.feed is silver.feed])
     held: set[tuple[object, ...]] = set()
     try:
@@ -154,7 +171,7 @@ def _judge(flows: Sequence[Flow], silver: Flow, contract: Contract, reason: str,
     for batch in _candidates(database, waiting, reason):
         kafka_us = batch["kafka_ts"].cast(pa.int64()).to_pylist()
         coordinates = zip(*(batch[column].to_pylist() for column in ("topic", "partition", "offset")), strict=True)
-        judged = contract.check_each(batch["value"].to_pylist(), kafka_us, batch[PLANNED].to_pylist())
+        judged = verdicts_on(batch)
         passed = []
         for verdict, reasons, at, where in zip(
             judged, batch["reasons"].to_pylist(), kafka_us, coordinates, strict=True
@@ -221,9 +238,9 @@ def _held(
     return {*database.cursor().execute(sql, [[*values] for values in zip(*wanted, strict=True)]).fetchall()}
 
 
-def _append(silver: Flow, rows: list[tuple[object, ...]]) -> str:
+def _append(silver: Flow, rows: list[tuple[object, ...]], pin: str) -> str:
     """Write the rows as the ledger's next file, which appears whole or not at all."""
-    columns = to_arrow_schema(schema.silver(silver.feed), timezone="UTC")
+    columns = to_arrow_schema(schema.silver(silver.feed), timezone="UTC").with_metadata(pinned(pin))
     arrays = [pa.array(values, column.type) for values, column in zip(zip(*rows, strict=True), columns, strict=True)]
     number = max((file.last for file in batch_files(silver.layout.replay, REPLAY)), default=-1) + 1
     target = batch_file(silver.layout.replay, REPLAY, "parquet", int(time.time() * 1000), number).path

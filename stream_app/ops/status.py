@@ -7,7 +7,7 @@ Docker or not, and after it has stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,8 +20,20 @@ from stream_app.flows.flow import Flow
 from stream_app.observe import status_file
 from stream_app.observe.monitor import State
 from stream_app.sinks.protocol import sink_of
-from stream_app.storage import lock
+from stream_app.sources.lookups import newest_pin
+from stream_app.storage import lock, snapshots
+from stream_app.storage.pins import hashes_of
 from stream_app.storage.row_counts import count_rows
+
+
+@dataclass(frozen=True)
+class LookupStatus:
+    """The snapshot of a lookup that is in use. Its age is in seconds since it was last taken."""
+
+    lookup: str
+    snapshot: str
+    rows: int
+    age: float
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,8 @@ class SinkStatus:
     last_error: str
     held: int | None = None
     """Records of the topic that wait for open transactions."""
+    lookups: tuple[LookupStatus, ...] = ()
+    """Of bronze: the snapshots of reference data that its newest batch is judged by."""
     guarantee: str = ""
     """How often a row is there after crashes and replays: exactly once, or at least once."""
     complete_up_to: datetime | None = None
@@ -89,6 +103,7 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
         newest_file_age=round(now - newest[0].path.stat().st_mtime, 1) if newest else None,
         last_error=str(told.get("last_error", "")),
         held=_held(told) if running and flow.upstream is None else None,
+        lookups=tuple(_lookups(flow, now)) if flow.upstream is None else (),
         guarantee=sink_of(flow).guarantee,
         complete_up_to=complete_up_to(flow),
         newest_taken=_newest_taken(flow),
@@ -120,6 +135,14 @@ def _records_behind(flow: Flow, told: dict[str, object], running: bool) -> int |
         return sum(_rows(file.path) for file in flow.untaken())
     behind = told.get("behind") if running else None
     return behind if isinstance(behind, int) else None
+
+
+def _lookups(bronze: Flow, now: float) -> Iterator[LookupStatus]:
+    hashes = hashes_of(newest_pin(bronze)) if bronze.feed.lookups else {}
+    for name, identity in bronze.feed.pinned.items():
+        of = hashes.get(identity, "")
+        if of and (found := snapshots.taken(bronze.layout.lookups, name, of)):
+            yield LookupStatus(name, of, found[0], round(now - found[1], 1))
 
 
 def _held(told: dict[str, object]) -> int | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
@@ -16,6 +17,7 @@ from stream_app.observe.samples import Samples
 from stream_app.settings import Servers, Trigger
 from stream_app.sinks.protocol import Report, Tools, Writer, rows_of, sink_of
 from stream_app.sources.layer import read_layer
+from stream_app.sources.lookups import Lookups
 from stream_app.sources.split_rows import Rows
 from stream_app.sources.topic import read_topic
 from stream_app.storage.filesystem import Hadoop
@@ -35,9 +37,12 @@ class Pipeline:
         servers: Servers,
         trigger: Trigger,
         samples: Samples,
+        lookups: Mapping[str, Lookups] = MappingProxyType({}),
         *,
         starting_offsets: str,
     ) -> None:
+        """`lookups` has the reference data of each feed that declares some, by its name."""
+        self._lookups = lookups
         self._spark = spark
         self._admission = admission
         self._servers = servers
@@ -55,7 +60,8 @@ class Pipeline:
         read_from = self._admission.admit(flow)
         frame, rows = self._read(flow)
         check = partial(self._admission.check_same_topic, flow, read_from)
-        tools = Tools(self.hadoop, self._servers, self._admission.fail_on_data_loss, check)
+        lookups = self._lookups.get(flow.feed.name)
+        tools = Tools(self.hadoop, self._servers, self._admission.fail_on_data_loss, lookups, check)
         self._writers[flow] = sink_of(flow).writer(flow, rows, tools)
         self._writers[flow].prepare(rows.columns if rows else frame.schema)
         # a query without state brings each row once, in either mode

@@ -32,6 +32,7 @@ from stream_app.runtime.retention import Retention
 from stream_app.runtime.runner import Runner
 from stream_app.settings import Settings
 from stream_app.sinks.protocol import topics_of
+from stream_app.sources.lookups import Lookups
 from stream_app.storage.lock import LOCK_PATIENCE_SECONDS, sole_user
 
 _BROKER_PATIENCE_SECONDS = 60.0
@@ -77,6 +78,13 @@ def _run(
         broker = Broker(settings.kafka, patience_seconds=_LEADER_PATIENCE_SECONDS)
         for topic in sorted({topic for flow in all_flows for topic in topics_of(flow)}):
             broker.wait_for_topic(topic, _BROKER_PATIENCE_SECONDS)
+        lookups = {
+            flow.feed.name: Lookups(flow, settings.feeds_path, settings.database_url)
+            for flow in all_flows
+            if flow.upstream is None and flow.feed.lookups
+        }
+        for one in lookups.values():
+            one.begin()
         has_database = bool(settings.database_url)
         admission = Admission(broker, fail_on_data_loss=settings.fail_on_data_loss, has_database=has_database)
         admission.admit_all(all_flows)
@@ -86,7 +94,9 @@ def _run(
         _take_ends_for_ends(spark)
         ProgressListener(monitor, metrics).listen(spark)
         samples, begins_at = Samples(settings.show_previews), settings.starting_offsets
-        pipeline = Pipeline(spark, admission, settings.servers, settings.trigger, samples, starting_offsets=begins_at)
+        pipeline = Pipeline(
+            spark, admission, settings.servers, settings.trigger, samples, lookups, starting_offsets=begins_at
+        )
         drains, max_failures = settings.trigger.drains, settings.max_failures
         runner = Runner(pipeline, monitor, stop, drains=drains, max_failures=max_failures)
         retention = Retention(all_flows, pipeline.hadoop, settings.retention, settings.max_files_per_sink)

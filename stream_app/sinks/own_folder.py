@@ -23,9 +23,11 @@ from stream_app.sinks.batch import BatchSink, PartsWriter
 from stream_app.sinks.dedupe.staging import KeptRows
 from stream_app.sinks.files import FileSink
 from stream_app.sinks.parts import Parts, Step, write_parts
-from stream_app.sinks.protocol import Tools, Writer
+from stream_app.sinks.protocol import LOOKUP_FAILED, Tools, Writer
+from stream_app.sources.lookups import Lookups
 from stream_app.sources.split_rows import Rows
 from stream_app.sources.topic_records import Records, offset_ranges, splits_of
+from stream_app.storage import pins
 from stream_app.storage.parquet import Parquet
 from stream_app.storage.planned import pinned
 from stream_app.storage.row_counts import read_parquet
@@ -65,8 +67,9 @@ class OwnFolder(FileSink):
 def _write_records(flow: Flow, tools: Tools, frame: DataFrame, batch: Batch, folder: Path) -> Parts:
     reader = Records(flow, tools.servers.kafka, fail_on_data_loss=tools.fail_on_data_loss)
     ranges = offset_ranges(flow, batch, fail_on_data_loss=tools.fail_on_data_loss)
+    says = {**pinned(batch.time_ms), **(pins.pinned(tools.lookups.pin()) if tools.lookups else {})}
     step, splits = Step(flow.kind.columns, reader.read, reader.told), splits_of(ranges, frame.sparkSession)
-    parts = write_parts(flow, _FORM, step, splits, folder, pinned(batch.time_ms))
+    parts = write_parts(flow, _FORM, step, splits, folder, says)
     lost = unread.joined(one for part in parts for one in part.told.unread)
     unread.note(flow, batch.id, lost)
     for one in lost:
@@ -75,4 +78,10 @@ def _write_records(flow: Flow, tools: Tools, frame: DataFrame, batch: Batch, fol
     for partition, diverged in (found for part in parts for found in part.told.diverged.items()):
         logs.warning(topic_epochs.problem(flow.feed.topic, partition, start[partition], diverged))
     topic_epochs.keep(flow, batch.id, [part.told.read for part in parts])
-    return Parts([part for part in parts if part.rows])
+    return Parts([part for part in parts if part.rows], _failures(tools.lookups) if tools.lookups else {})
+
+
+def _failures(lookups: Lookups) -> dict[str, int]:
+    found = {f"{LOOKUP_FAILED}{name}": count for name, count in lookups.failures.items()}
+    lookups.failures.clear()
+    return found

@@ -17,6 +17,7 @@ import duckdb
 from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
+from stream_app.contract.references import Snapshots
 from stream_app.feeds.parts import ColumnName, Frozen
 from stream_app.feeds.sql import names
 from stream_app.flows.batch import Batch
@@ -24,6 +25,7 @@ from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
 from stream_app.layers.reading import Reading
 from stream_app.settings import Servers
+from stream_app.sources.lookups import Lookups
 from stream_app.sources.split_rows import Rows
 from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.filesystem import Hadoop
@@ -33,6 +35,8 @@ LATE = "late"
 """Counts rows that came after their window or session was final."""
 REPEATS = "repeats"
 """Counts rows that were left out as repeats of others."""
+LOOKUP_FAILED = "lookup_failed:"
+"""Begins the counters of lookups, one for each: how often it could not be read while the service ran."""
 REFUSED = "refused"
 """Counts rows that the sink's topic refused."""
 REASON = "reason:"
@@ -84,6 +88,8 @@ class Tools:
     servers: Servers
     fail_on_data_loss: bool
     """Whether bronze refuses to step over records that cannot be read."""
+    lookups: Lookups | None = None
+    """The reference data of the feed, where it has some."""
     before_publish: Callable[[], None] = lambda: None
     """To be called when all is written and nothing visible yet; if it raises, the batch fails."""
 
@@ -185,7 +191,7 @@ class Sink(Frozen):
 def rows_of(flow: Flow) -> Rows:
     """Return what a flow's tasks make of the files of the layer before."""
     if flow.derives:
-        return Rows.of(flow.kind)
+        return Rows.of(flow.kind, Snapshots.of(flow.feed, flow.root))
     sink = sink_of(flow)
     reading = sink.reading(flow.kind)
     return Rows(sink.taken(flow.kind), lambda _split: reading)

@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
+from stream_app.contract.references import SnapshotOf
 from stream_app.contract.undeclared import Undeclared
-from stream_app.feeds.schema import PLANNED
+from stream_app.feeds.schema import PINS, PLANNED
 from stream_app.layers.kind import Kind
 from stream_app.layers.reading import Reading
 from stream_app.sources.split import Split, decoded
+from stream_app.storage.pins import Pins
 from stream_app.storage.planned import Planned
 
 _ARROW_BATCH_ROWS = 10_000
@@ -33,9 +35,9 @@ class Rows:
     reading: Callable[[Split], Reading]
 
     @classmethod
-    def of(cls, kind: Kind) -> Rows:
+    def of(cls, kind: Kind, snapshot_of: SnapshotOf | None) -> Rows:
         """Return those of a dataset, made of its upstream."""
-        return cls(kind.taken, lambda split: kind.reading(split.clock, replayed=split.replayed))
+        return cls(kind.taken, lambda split: kind.reading(split.clock, snapshot_of, replayed=split.replayed))
 
     def frame(self, splits: DataFrame) -> DataFrame:
         """Return the rows of splits, in `columns`, for Spark to go on with."""
@@ -50,18 +52,21 @@ class Rows:
             reading = self.reading(split)
             for path, groups in split.row_groups:
                 with pq.ParquetFile(path) as file:
-                    planned = Planned.of(file.metadata) if reading.judges else None
-                    found = map(reading.function, _batches(file, groups, reading.columns, planned))
+                    found = map(reading.function, _batches(file, groups, reading.columns, judged=reading.judges))
                     yield from (rows for rows in found if rows.num_rows)
             if undeclared is not None and reading.undeclared is not None:
                 undeclared.merge(reading.undeclared)
 
 
-def _batches(file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str], planned: Planned | None) -> Batches:
-    """Return those columns of row groups, and of records to judge when the batch of each was planned."""
+def _batches(file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str], *, judged: bool) -> Batches:
+    """Return those columns of row groups, and of records to be judged PLANNED and PINS."""
+    planned, pins = Planned.of(file.metadata), Pins(file.metadata)
     firsts = [0, *accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))]
     for group in groups:  # one by one, since a batch would span them: they bound the memory (storage/parquet.py)
         first = firsts[group]
         for batch in file.iter_batches(_ARROW_BATCH_ROWS, [group], columns, use_threads=False):
-            yield batch.append_column(PLANNED, planned.of_rows(first, batch.num_rows)) if planned else batch
+            if judged:
+                batch = batch.append_column(PLANNED, planned.of_rows(first, batch.num_rows))  # noqa: PLW2901
+                batch = batch.append_column(PINS, pins.of_rows(first, batch.num_rows))  # noqa: PLW2901
+            yield batch
             first += batch.num_rows

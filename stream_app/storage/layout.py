@@ -116,6 +116,22 @@ class FeedLayout(OutputLayout):
         "no",
         "It is made.",
     )
+    lookups = Place(
+        "<feed>/_lookups/",
+        "Snapshots of reference data: `<lookup>_<hash>.arrow`, each as long as a batch of bronze names it.",
+        "storage/snapshots.py",
+        "when a batch of bronze is planned and the data has changed",
+        "yes",
+        "Silver and quarantine fail, and name the snapshot that they lack.",
+    )
+    first_lookups = Place(
+        "<feed>/_lookups/first.json",
+        "For each declaration of a lookup, the snapshot for the batches from before it was declared.",
+        "sources/lookups.py",
+        "at the first start with that declaration",
+        "yes",
+        "Such batches are judged by what the start finds.",
+    )
 
 
 @dataclass(frozen=True)

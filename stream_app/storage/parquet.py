@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stream_app.storage import began
+from stream_app.storage import began, pins
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.form import WritePart
 from stream_app.storage.planned import merged
@@ -98,7 +98,7 @@ def _writer(target: Path, schema: pa.Schema) -> pq.ParquetWriter:
 def merge(hadoop: Hadoop, parts: Sequence[Path], target: Path) -> None:
     """All rows of the parts in one file, in order: large row groups are copied as they are, small ones written anew."""
     found = [pq.read_metadata(part) for part in parts]
-    says = {**merged(found), **began.merged(found)}
+    says = {**merged(found), **began.merged(found), **pins.merged(found)}
     if _row_groups_can_be_copied(found):
         hadoop.concat_parquet(parts, target, says)
     else:

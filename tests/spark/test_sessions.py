@@ -237,7 +237,7 @@ def test_fresh_rows_take_the_place_of_what_is_not_final(spark: SparkSession, fee
         seen.append(len(new))
 
     own = app_settings(activity.service.root, max_offsets_per_trigger=25)
-    rows = Rows.of(activity.flow.kind).frame(read_layer(spark, activity.flow, own.trigger))
+    rows = Rows.of(activity.flow.kind, None).frame(read_layer(spark, activity.flow, own.trigger))
     frame = sessions(rows, feed, activity.flow.feed.sessions[activity.flow.kind.name], fresh=True)
     checkpoint = str(activity.service.root / "checkpoint of a table")
     writer = frame.writeStream.outputMode("update").option("checkpointLocation", checkpoint)

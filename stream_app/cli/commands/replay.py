@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from rich.console import Console
 
@@ -12,6 +13,7 @@ from stream_app.cli.output import foreign, print_json, table
 from stream_app.contract.contract import FORGIVABLE
 from stream_app.ops.replay import ReplayReport, replay
 from stream_app.plain import plain
+from stream_app.sources.lookups import pin_of_now
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +27,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     with chosen(options) as (settings, flows):
         is_late = options.allow == FORGIVABLE
-        done = replay(settings.output_path, flows, reason=options.reason, allow_late=is_late, is_dry=options.dry_run)
+        pin_of = partial(pin_of_now, folder=settings.feeds_path, database_url=settings.database_url)
+        asked = {"reason": options.reason, "allow_late": is_late, "is_dry": options.dry_run}
+        done = replay(settings.output_path, flows, **asked, pin_of=pin_of)
     if options.format == "json":
         print_json(done)
     else:

@@ -31,6 +31,8 @@ def table(report: StatusReport) -> RenderableType:
 
 
 def _remarks(row: SinkStatus) -> Iterator[str]:
+    for one in row.lookups:
+        yield f"lookups.{one.lookup} is snapshot {one.snapshot[:8]} of {one.rows:,} rows, taken {_age(one.age)} ago"
     if row.held:
         yield f"{row.held:,} records wait for open transactions"
     if row.last_error:

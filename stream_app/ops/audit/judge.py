@@ -17,11 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stream_app.contract.contract import FORGIVABLE, Contract, Rejected, Row
+from stream_app.contract.references import Snapshots
 from stream_app.feeds.feed import Feed
 from stream_app.ops.audit.findings import Findings
 from stream_app.ops.audit.places import NOWHERE, Flags, Numbers, Places
 from stream_app.ops.audit.stored import Held, Stored, opened
+from stream_app.storage.pins import Pins
 from stream_app.storage.planned import UNBOUNDED, Planned
+from stream_app.storage.snapshots import PlainSnapshot
 
 LOST = "lost: in bronze, not in silver or quarantine, and no repeat"
 SILVER, QUARANTINE, _LEDGER = "silver", "quarantine", "ledger"
@@ -78,17 +81,19 @@ class Judged:
 class Judge:
     """Judges shares of one feed, in any process."""
 
-    def __init__(self, feed: Feed, silver: Layer, quarantine: Layer, ledger: Layer) -> None:
+    def __init__(self, feed: Feed, root: Path, silver: Layer, quarantine: Layer, ledger: Layer) -> None:
+        """Judge by the snapshots of reference data under `root`, OUTPUT_PATH."""
         self._feed = feed
-        self._contract = Contract(feed)
-        self._forgiving = Contract(feed, forgive=frozenset({FORGIVABLE}))
+        snapshot_of = Snapshots.of(feed, root, PlainSnapshot)
+        self._contract = Contract(feed, snapshot_of)
+        self._forgiving = Contract(feed, snapshot_of, forgive=frozenset({FORGIVABLE}))
         self._layers = {SILVER: silver, QUARANTINE: quarantine, _LEDGER: ledger}
         self._places = {name: Places.load(layer.places) for name, layer in self._layers.items()}
 
     def judge(self, share: Share) -> Judged:
         """Judge the records of a share, and compare them."""
-        records, planned = _records(share)
-        verdicts = _verdicts(self._contract, records, planned)
+        records, planned, by = _records(share)
+        verdicts = _verdicts(self._contract, records, planned, by)
         place = [records[name].cast(pa.int64()).to_numpy() for name in _PLACE]
         rows = {name: places.find(*place) for name, places in self._places.items()}
         in_silver, in_quarantine, replayed = (found != NOWHERE for found in rows.values())
@@ -131,8 +136,9 @@ class Judge:
         """Compare what was replayed: the ledger's row is the contract's that forgives lateness, and silver's is it."""
         if not replayed.any():
             return
-        # as make replay judges, which has no planned times
-        verdicts = _verdicts(self._forgiving, compared.records, [UNBOUNDED] * compared.records.num_rows)
+        # as make replay judges, which has no planned times, and pins what it has found to the ledger's file
+        by = self._layers[_LEDGER].stored.pins(rows[_LEDGER])
+        verdicts = _verdicts(self._forgiving, compared.records, [UNBOUNDED] * compared.records.num_rows, by)
         valid = np.array([not isinstance(verdict, Rejected) for verdict in verdicts], bool)
         ledger = self._layers[_LEDGER].stored
         compared.by_rules("replayed, though the contract refuses it", replayed & ~valid)
@@ -215,18 +221,19 @@ class _Compared:
         return zip(kept["partition"].to_pylist(), kept["offset"].to_pylist(), strict=True)
 
 
-def _records(share: Share) -> tuple[pa.Table, list[int]]:
-    """Return the share's records, and when each one's batch was planned, in microseconds since the epoch."""
+def _records(share: Share) -> tuple[pa.Table, list[int], list[str]]:
+    """Return the share's records; when each one's batch was planned, in microseconds since the epoch; and its pin."""
     with opened(share.held) as file:
         records = file.read_row_group(share.group, columns=_TAKEN, use_threads=False).combine_chunks()
         first = sum(share.held.groups[: share.group])
-        return records, Planned.of(file.metadata).of_rows(first, records.num_rows).to_pylist()
+        planned = Planned.of(file.metadata).of_rows(first, records.num_rows).to_pylist()
+        return records, planned, Pins(file.metadata).of_rows(first, records.num_rows).to_pylist()
 
 
-def _verdicts(contract: Contract, records: pa.Table, planned: Sequence[int]) -> Verdicts:
+def _verdicts(contract: Contract, records: pa.Table, planned: Sequence[int], by: Sequence[str]) -> Verdicts:
     values = records["value"].to_pylist()
     times = records["kafka_ts"].cast(pa.int64()).to_pylist()
-    return contract.check_each(values, times, planned)
+    return contract.check_each(values, times, planned, by)
 
 
 def _chosen(verdicts: Verdicts, which: Flags) -> list[Row | Rejected]:

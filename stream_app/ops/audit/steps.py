@@ -154,7 +154,7 @@ class Audit:
                 places[layer].save(saved)
                 since = self._since(layer, own) if own is not None else 0
                 layers.append(judges.Layer(stored, saved, since))
-            return judged(partial(Judge, self._feed, *layers), shares, self._advance)
+            return judged(partial(Judge, self._feed, state.bronze.root, *layers), shares, self._advance)
 
     def _advance(self, records: int) -> None:
         self._done += records

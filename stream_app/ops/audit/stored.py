@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 
 from stream_app.errors import StreamAppError
 from stream_app.ops.audit.places import Numbers
-from stream_app.storage import began
+from stream_app.storage import began, pins
 from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.began import Began
+from stream_app.storage.pins import NOTHING
 
 # Bronze and the layer that follows have one order, so a share of bronze needs one or two of these.
 _KEPT_GROUPS = 4
@@ -78,6 +79,13 @@ class Stored:
     def batch_of(self, rows: Numbers) -> Numbers:
         """Return the place in `batches` of each row's."""
         return np.searchsorted(self.batch_firsts, rows, side="right") - 1
+
+    def pins(self, rows: Numbers) -> list[str]:
+        """Return the pin of each row's file, "" for a number that is of none. A file of the ledger has one."""
+        if not self.files:
+            return [NOTHING] * len(rows)
+        of = [next(pins.named(pq.read_metadata(held.path))) for held in self.files]
+        return [of[number] if 0 <= number < len(of) else NOTHING for number in self.file_of(rows).tolist()]
 
     def take(self, rows: Numbers) -> pa.Table:
         """Return those rows, in that order."""

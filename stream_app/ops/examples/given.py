@@ -130,7 +130,9 @@ class _EventTime:
 
     def __init__(self, feed: Feed) -> None:
         column = feed.event_time.field
-        alone = feed.model_copy(update={"fields": {column: feed.fields.get(column)}, "rules": {}, "wire": Wire()})
+        alone = feed.model_copy(
+            update={"fields": {column: feed.fields.get(column)}, "rules": {}, "lookups": {}, "wire": Wire()}
+        )
         self._contract = None if column == KAFKA_TIME else Contract(alone, forgive=frozenset({"late"}))
 
     def of(self, value: bytes | None) -> int | None:

@@ -6,10 +6,11 @@ batch is read when all of the one before is done, its final windows among it, as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,6 +32,7 @@ from stream_app.ops.views import database
 from stream_app.sinks.dedupe.index import Seen, entries
 from stream_app.storage.offsets import LayerOffset
 from stream_app.storage.planned import UNBOUNDED
+from stream_app.storage.snapshots import Snapshot
 
 
 def datasets(feed: Feed) -> tuple[str, ...]:
@@ -49,10 +51,15 @@ class Made:
     """How far windows and sessions are final, by their names, in milliseconds since the epoch."""
 
 
-def made(feed: Feed, batches: Sequence[Sequence[Given]]) -> Made:
-    """Return what the service has made when it has done all of the last batch. Windows and sessions are in order."""
+def made(
+    feed: Feed, batches: Sequence[Sequence[Given]], lookups: Mapping[str, Snapshot] = MappingProxyType({})
+) -> Made:
+    """Return what the service has made when it has done all of the last batch. Windows and sessions are in order.
+
+    `lookups` are the rows of those that the feed has, by their names.
+    """
     with TemporaryDirectory() as folder:
-        layers = _Layers(feed, Path(folder))
+        layers = _Layers(feed, Path(folder), lookups)
         derived = {name: _Derived(feed, kind.stateful) for name, kind in kinds(feed).items() if kind.stateful}
         for number, records in enumerate(batches):
             rows = layers.take(number, records)
@@ -67,12 +74,12 @@ def made(feed: Feed, batches: Sequence[Sequence[Given]]) -> Made:
 class _Layers:
     """Bronze, quarantine and silver."""
 
-    def __init__(self, feed: Feed, folder: Path) -> None:
+    def __init__(self, feed: Feed, folder: Path, lookups: Mapping[str, Snapshot]) -> None:
         self._feed = feed
         self._keys = feed.dedupe.keys if feed.dedupe else ()
         self._seen = Seen(folder, feed.dedupe.within if feed.dedupe else None)
         self._clock = 0
-        self._contract = Contract(feed)
+        self._contract = Contract(feed, lambda lookup, _pin: lookups[lookup])
         self._bronze = to_arrow_schema(schema.BRONZE, timezone="UTC")
         columns = to_arrow_schema(schema.QUARANTINE, timezone="UTC")
         self._refused = invalid_records(self._contract, columns)
