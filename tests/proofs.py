@@ -27,6 +27,7 @@ PROMISES: Mapping[str, Sequence[str]] = {
     "Bronze keeps values byte for byte": ("bronze",),
     "Repeats are dropped": ("silver",),
     "Silver and quarantine judge by the same rules": ("silver", "quarantine"),
+    "A batch is judged by its own reference data": ("bronze", "quarantine", "silver"),
     "Late rows are kept": ("windows", "sessions"),
     "Outputs say how complete they are": ("silver", "windows", "sessions"),
     "PostgreSQL has each batch exactly once": ("postgres",),

@@ -148,6 +148,8 @@ def _cast(values: pa.Array, kind: Type) -> pa.Array:
         values = pc.utf8_lower(values.cast(pa.string()))
         if pc.any(pc.invert(pc.match_substring_regex(values, _UUID))).as_py():
             raise pa.ArrowInvalid(kind.name)
+    if kind.name == "boolean" and pa.types.is_string(values.type):  # PostgreSQL writes one letter
+        values = pc.replace_substring_regex(pc.replace_substring_regex(values, "^t$", "true"), "^f$", "false")
     ways: list[tuple[pa.DataType, ...]] = [(kind.arrow,), (pa.string(), kind.arrow)]
     if pa.types.is_timestamp(kind.arrow):  # without an offset it is UTC
         ways.append((pa.string(), pa.timestamp("us"), kind.arrow))

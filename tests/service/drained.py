@@ -38,6 +38,12 @@ type = "timestamp"
 
 [fields.sensor]
 type = "string"
+references = "sensors"
+
+[lookups.sensors]
+query = "SELECT 's' || n AS sensor, 'room ' || n AS room FROM generate_series(0, 2) AS _sensors (n) -- all of them"
+key = "sensor"
+columns = { place = { type = "string", column = "room" } }
 
 [fields.celsius]
 type = "double"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stream_app.ops.status import status
 from tests.service.drained import Drained
 
 
@@ -10,6 +11,17 @@ def test_a_feed_needs_no_line_of_code(drained: Drained) -> None:
     assert (service.count("silver"), service.count("quarantine"), service.count("archive")) == (525, 75, 525)
     assert service.query("SELECT sum(readings) > 300, max(warmest) FROM warmest") == [(True, 39.0)]
     assert service.audit().wrong == []
+
+
+def test_reference_data_is_joined_in_every_sink_and_its_snapshot_is_shown(drained: Drained) -> None:
+    """A query of PostgreSQL, whose rows a batch is pinned to."""
+    service = drained["readings"]
+    for sink in ("silver", "archive", "archive_csv"):
+        rows = service.query(f"SELECT DISTINCT sensor, place FROM {sink} ORDER BY ALL")
+        assert rows == [(f"s{number}", f"room {number}") for number in range(3)], sink
+    assert drained.database.query("SELECT DISTINCT place FROM readings WHERE sensor = 's1'") == [("room 1",)]
+    (bronze, *_) = status(service.root, list(service.flows.values())).sinks
+    assert [(one.lookup, one.rows) for one in bronze.lookups] == [("sensors", 3)]
 
 
 def test_a_rule_keeps_records_out_or_warns_of_rows_in_every_sink(drained: Drained) -> None:

@@ -278,6 +278,7 @@ def test_a_missing_or_damaged_snapshot_is_named_and_not_taken_for_another(tmp_pa
         snapshots.opened(tmp_path, "x", of)
 
 
+@pytest.mark.proves("A batch is judged by its own reference data", "bronze")
 @examples(100)
 @given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from(["", "a", "b"])), min_size=1, max_size=6), st.data())
 def test_the_pin_of_every_row_survives_every_merge(
@@ -338,6 +339,7 @@ def made(tmp_path: Path) -> Made:
         ({"buyer": {}, "sum": 1}, "missing:buyer.client rule:price", "missing:buyer.client rule:price"),
     ],
 )
+@pytest.mark.proves("A batch is judged by its own reference data", "quarantine", "silver")
 def test_a_record_is_judged_by_the_snapshot_that_its_batch_is_pinned_to(
     made: Made, changes: dict[str, Any], first: object, second: object
 ) -> None:
@@ -483,6 +485,7 @@ def output(made: Made) -> Output:
     return output
 
 
+@pytest.mark.proves("A batch is judged by its own reference data", "quarantine", "silver")
 def test_the_audit_judges_each_batch_by_its_own_snapshot(output: Output) -> None:
     assert not found(output).wrong
     rows = [row for path in output.paths("silver") for row in pq.read_table(path).to_pylist()]
