@@ -174,6 +174,8 @@ def test_the_examples_of_feed_files_are_a_feed_that_takes_the_records_of_the_pag
     (case := tmp_path / "example.tests" / "page").mkdir(parents=True)
     (records,) = re.findall(r"^```json\n(.*?)^```", FEEDS.read_text(), re.MULTILINE | re.DOTALL)
     (case / "input.jsonl").write_text(records)
+    (case / "products.csv").write_text("product_id,price,category\n7,12.50,Books\n")
+    (case / "shops.csv").write_text("id\nb1\n")
     (made,) = feed_test(tmp_path, "example", accept=True).cases
     rows = {one.file.stem: [json.loads(row) for row in one.file.read_text().splitlines()] for one in made.differences}
     assert {*rows} >= {"silver", "quarantine", *feed.windows, *feed.sessions}
