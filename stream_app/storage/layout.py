@@ -119,7 +119,7 @@ class FeedLayout(OutputLayout):
     lookups = Place(
         "<feed>/_lookups/",
         "Snapshots of reference data: `<lookup>_<hash>.arrow`, each as long as a batch of bronze names it.",
-        "storage/snapshots.py",
+        "sources/lookups.py",
         "when a batch of bronze is planned and the data has changed",
         "yes",
         "Silver and quarantine fail, and name the snapshot that they lack.",
