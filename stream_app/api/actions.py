@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from stream_app.api.problems import Problem
 from stream_app.errors import ConfigError
 from stream_app.ops.replay import ReplayReport, replay
 from stream_app.ops.reset import ResetPlan, apply, planned
+from stream_app.sources.lookups import pin_of_now
 
 Name = Annotated[str, Field(max_length=63)]
 
@@ -128,7 +130,13 @@ def routes(context: Context, audits: Audits) -> APIRouter:
         context.flows(asked.feed)
         flows = context.declared.fresh(asked.feed)
         (done,) = replay(
-            settings.output_path, flows, reason=asked.reason, allow_late=asked.allow_late, is_dry=is_dry, token=token
+            settings.output_path,
+            flows,
+            reason=asked.reason,
+            allow_late=asked.allow_late,
+            is_dry=is_dry,
+            token=token,
+            pin_of=partial(pin_of_now, folder=settings.feeds_path, database_url=settings.database_url),
         )
         return done
 
