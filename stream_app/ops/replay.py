@@ -91,7 +91,8 @@ def replay(
 ) -> tuple[ReplayReport, ...]:
     """Replay each feed; with `is_dry` only look.
 
-    `pin_of` takes the reference data of a feed with lookups as it is now: it may have come after the records. `reason` chooses the records that have it, as `missing:amount`, or `missing` for that of any field. `allow_late`
+    `pin_of` takes the reference data of a feed with lookups as it is now: it may have come after the records.
+    `reason` chooses the records that have it, as `missing:amount`, or `missing` for that of any field. `allow_late`
     forgives lateness. With `token`, of a report of one feed, it takes what that report found, whatever has come since.
     Raises ConfigError where OUTPUT_PATH is not there, another replay is under way, or what was found is no longer so.
     """
