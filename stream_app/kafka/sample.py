@@ -57,7 +57,8 @@ def _read(consumer: Consumer, ends: dict[int, int]) -> list[Sampled]:
     found: list[Sampled] = []
     ends = dict(ends)
     while ends:
-        messages = consumer.consume(_AT_ONCE, _PATIENCE_SECONDS)
+        messages = consumer.consume(1, _PATIENCE_SECONDS)
+        messages += consumer.consume(_AT_ONCE, 0)  # it would wait for so many to the end of its time
         if not messages:
             raise UnavailableError(f"KAFKA_BOOTSTRAP_SERVERS: no record has come for {_PATIENCE_SECONDS:.0f} seconds")
         for message in messages:
