@@ -101,8 +101,8 @@ replay: ## append quarantined records that pass by now; FEED= REASON= ALLOW=late
 reset: ## delete outputs and read again; FEED= SINK= TO=earliest|latest|<ISO time> YES=1 FORMAT=json
 	@exec sh local/ops.sh reset
 
-# Two at a time, the long ones first: a service that starts waits for more than it computes.
-TWO_AT_A_TIME := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+# Two at a time, the long ones first (tests/groups.py): a service that starts waits for more than it computes.
+TWO_AT_A_TIME := --numprocesses=2 --dist=loadscope --no-loadscope-reorder
 test: setup ## the tests, in under ten minutes: a real broker, a real spark-submit, no Docker
 	@exec $(PYTHON) -m pytest $(TWO_AT_A_TIME) -m 'not faults' tests/service tests/spark tests/sinks tests/unit
 

@@ -1,0 +1,49 @@
+"""What tests share is made once in a run of two processes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from local.places import ROOT
+
+FOLDERS = ("service", "spark", "sinks", "unit")
+TESTS = """
+import pytest
+
+@pytest.mark.parametrize("number", range(9))
+def test(number):
+    pass
+"""
+
+
+def test_each_group_is_in_one_process(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["tests.groups"]')
+    for folder in FOLDERS:
+        (tmp_path / folder).mkdir()
+        for name in ("one", "two"):
+            (tmp_path / folder / f"test_{folder}_{name}.py").write_text(TESTS)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *_of_two_processes()],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = re.findall(r"\[(gw\d)\].* PASSED (\w+)/test_(\w+)\.py", done.stdout)
+    assert len(found) == len(FOLDERS) * 2 * 9, done.stdout
+    processes: dict[str, set[str]] = {}
+    for process, folder, file in found:
+        group = {"service": "service", "unit": file}.get(folder, "spark")
+        processes.setdefault(group, set()).add(process)
+    assert {group: len(used) for group, used in processes.items()} == dict.fromkeys(processes, 1)
+    assert processes["service"] != processes["spark"]
+
+
+def _of_two_processes() -> list[str]:
+    """The options by which the Makefile's tests are run."""
+    (options,) = re.findall(r"^TWO_AT_A_TIME := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return str(options).split()
