@@ -36,8 +36,10 @@ def uncommitted(flow: Flow) -> str:
     return f"{flow.sink}: its checkpoint has no commit of batches {first} to {last}" if first <= last else ""
 
 
-def strange(flow: Flow, files: Sequence[BatchFile], opened: Opened, *, late: bool) -> dict[Path, str]:
-    """Return what is wrong with files of what follows silver, or of its late rows.
+def strange(
+    database: duckdb.DuckDBPyConnection, flow: Flow, files: Sequence[BatchFile], opened: Opened, *, late: bool
+) -> dict[Path, str]:
+    """Return what is wrong with files of what follows silver, or of its late rows; any database will do.
 
     Only what a file says of its columns is looked at, none of its rows.
     """
@@ -46,16 +48,15 @@ def strange(flow: Flow, files: Sequence[BatchFile], opened: Opened, *, late: boo
     if form is None or not form.says_columns:
         return found
     read = views.read_late if late else views.read
-    with views.database() as database:
-        expected = _columns(database, read(flow, [], opened))
-        for file in files:
-            try:
-                actual = _columns(database, read(flow, [file], opened))
-            except duckdb.Error as error:
-                found[file.path] = f"cannot be read: {views.one_line(error)}"
-            else:
-                if lacking := [column for column in expected if column not in actual]:
-                    found[file.path] = f"lacks {', '.join(lacking)}"
+    expected = _columns(database, read(flow, [], opened))
+    for file in files:
+        try:
+            actual = _columns(database, read(flow, [file], opened))
+        except duckdb.Error as error:
+            found[file.path] = f"cannot be read: {views.one_line(error)}"
+        else:
+            if lacking := [column for column in expected if column not in actual]:
+                found[file.path] = f"lacks {', '.join(lacking)}"
     return found
 
 

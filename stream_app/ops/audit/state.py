@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+from duckdb import DuckDBPyConnection
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.feeds import schema
@@ -18,7 +19,7 @@ from stream_app.flows.flow import Flow
 from stream_app.layers.kind import BRONZE, QUARANTINE, SILVER
 from stream_app.ops.audit import folders
 from stream_app.ops.audit.stored import Held, Stored, held, strange_columns
-from stream_app.ops.views import OpenFiles, read, read_late, up_to
+from stream_app.ops.views import OpenFiles, database, read, read_late, up_to
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, standing
 from stream_app.storage.checkpoint import PlannedBatch
 from stream_app.storage.offsets import LayerOffset, in_layer
@@ -81,14 +82,15 @@ class State:
         self.quarantine = self._stored(self._files_of(self.flows[QUARANTINE]), quarantine)
         ledger = batch_files(silver.layout.replay, REPLAY, up_to=self.positions[SILVER].replayed)
         self.ledger = self._stored(ledger, columns)
-        self._late = {
-            sink: self._opened(flow, self._late_of(flow), late=True)
-            for sink, flow in self.flows.items()
-            if flow.stateful
-        }
-        for flow in self.flows.values():
-            if flow.form and flow.sink not in JUDGED:
-                self._opened(flow, self._files_of(flow))
+        with database() as one:  # to make one costs more than what a file is asked
+            self._late = {
+                sink: self._opened(one, flow, self._late_of(flow), late=True)
+                for sink, flow in self.flows.items()
+                if flow.stateful
+            }
+            for flow in self.flows.values():
+                if flow.form and flow.sink not in JUDGED:
+                    self._opened(one, flow, self._files_of(flow))
         # after the files, since it is written before one is deleted
         self.gone = {sink: lineage.gone(flow) for sink, flow in self.flows.items()}
 
@@ -165,9 +167,11 @@ class State:
     def _late_of(self, flow: Flow) -> list[BatchFile]:
         return up_to(standing(batch_files(flow.layout.late, flow.layout.late_name)), self.positions[flow.sink].own)
 
-    def _opened(self, flow: Flow, files: list[BatchFile], *, late: bool = False) -> list[BatchFile]:
+    def _opened(
+        self, one: DuckDBPyConnection, flow: Flow, files: list[BatchFile], *, late: bool = False
+    ) -> list[BatchFile]:
         for file in files:
             self.files.path(file.path)
-        found = folders.strange(flow, files, self.files.path, late=late)
+        found = folders.strange(one, flow, files, self.files.path, late=late)
         self.strange |= {path: self.files.named(what) for path, what in found.items()}
         return files
