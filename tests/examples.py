@@ -1,4 +1,4 @@
-"""How many examples a property is tried with: all of them in `make test-faults`, a quarter in `make test`."""
+"""How many examples a property is tried with: all of them in `make test-faults`, an eighth in `make test`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FEWEST = 10
 
 
 def examples(count: int, **others: Any) -> settings:
-    """Settings with that many examples, which `make test` tries a quarter of."""
+    """Settings with that many examples, which `make test` tries an eighth of."""
     return settings(max_examples=_tried(count), **others)
 
 
@@ -27,4 +27,4 @@ def load_profile() -> None:
 
 
 def _tried(count: int) -> int:
-    return count if ALL else max(_FEWEST, count // 4)
+    return count if ALL else max(_FEWEST, count // 8)
