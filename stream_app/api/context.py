@@ -90,8 +90,8 @@ class Context:
         if found is None:
             raise Problem(HTTPStatus.NOT_FOUND, f"{feed} has no dataset {dataset}; it has {_listed(flows)}")
         if not found.is_own:
-            of = f"/api/feeds/{feed}/{found.kind.name}"
-            raise Problem(HTTPStatus.NOT_FOUND, f"{dataset} is a sink with the rows of {found.kind.name}: ask {of}")
+            of = f"ask /api/feeds/{feed}/{found.kind.name}" if found.kind.has_folder else "read it where they are kept"
+            raise Problem(HTTPStatus.NOT_FOUND, f"{dataset} is a sink with the rows of {found.kind.name}: {of}")
         return found
 
 

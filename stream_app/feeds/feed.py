@@ -15,18 +15,19 @@ from pydantic import model_validator
 from pydantic_core import to_json
 
 from stream_app.feeds import lookups
+from stream_app.feeds.aggregates import Columns, Problem, repeated
 from stream_app.feeds.conditions import Conditions
 from stream_app.feeds.fields import Field, problems
 from stream_app.feeds.lookups import Lookup
 from stream_app.feeds.parts import (
     KAFKA_TIME,
-    SESSION_COLUMNS,
     ColumnName,
     Dedupe,
     EventTime,
     Frozen,
     Session,
     Topic,
+    Total,
     Window,
     Wire,
     quoted,
@@ -47,9 +48,6 @@ _OF_DUCKDB = frozenset({"information_schema", "memory", "pg_catalog", "system", 
 # What a feed's folder holds beside the declared outputs.
 _OWN_FOLDERS = frozenset({"bronze", "quarantine", "silver", "late"})
 _OWN_PREFIX = "late_"
-
-Problem = tuple[str, str]
-"""A key of the file, as TOML writes it, and what is wrong with it."""
 
 
 class InconsistentError(ValueError):
@@ -83,6 +81,8 @@ class Feed(Frozen):
     """Sink of gold -> its declaration."""
     sessions: dict[ColumnName, Session] = pydantic.Field(default_factory=dict)
     """Dataset -> its declaration: what the records of a key add up to."""
+    totals: dict[ColumnName, Total] = pydantic.Field(default_factory=dict)
+    """Dataset -> its declaration: running aggregates by key, kept where rows are kept by key."""
     sinks: dict[ColumnName, SinkTable] = pydantic.Field(default_factory=dict)
     """Sink -> its declaration: where else a dataset is kept."""
 
@@ -133,8 +133,7 @@ class Feed(Frozen):
         derived = (
             self._lookup_problems,
             self._rule_problems,
-            self._window_problems,
-            self._session_problems,
+            self._aggregate_problems,
             self._output_problems,
         )
         for part in (self._name_problems, self._column_problems, self._reference_problems, *derived):
@@ -155,15 +154,22 @@ class Feed(Frozen):
         yield from ((f"fields.{key}", problem) for key, problem in problems(self.fields))
 
     def _reference_problems(self) -> Iterator[Problem]:
+        columns = Columns(self.values)
         if "event_time" in self.model_fields_set:
             column = self.event_time.field
-            yield from () if column == KAFKA_TIME else self._unfit("event_time.field", column, "timestamp")
-            yield from self._unfit_for_each("event_time.field", column)
+            yield from () if column == KAFKA_TIME else columns.unfit("event_time.field", column, "timestamp")
+            yield from columns.unfit_for_each("event_time.field", column)
         if self.dedupe:
-            yield from _repeated("dedupe.key", self.dedupe.keys)
+            yield from repeated("dedupe.key", self.dedupe.keys)
             for column in self.dedupe.keys:
-                yield from self._unfit("dedupe.key", column, "any")
-                yield from self._unfit_for_each("dedupe.key", column)
+                yield from columns.unfit("dedupe.key", column, "any")
+                yield from columns.unfit_for_each("dedupe.key", column)
+
+    def _aggregate_problems(self) -> Iterator[Problem]:
+        columns = Columns(self.values)
+        yield from columns.windows(self.windows)
+        yield from columns.sessions(self.sessions)
+        yield from columns.totals(self.totals)
 
     def _lookup_problems(self) -> Iterator[Problem]:
         yield from lookups.problems(self.lookups, self.fields, RESERVED | {WARNINGS})
@@ -180,75 +186,13 @@ class Feed(Frozen):
                 except ValueError as error:
                     yield f"rules.{name}.check", str(error)
 
-    def _unfit_for_each(self, key: str, column: str) -> Iterator[Problem]:
-        field = self.values.get(column)
-        if field and field.is_optional:
-            yield key, f"{column} is not required, so a record may have none"
-        elif field and (field.is_nested or field.type == "json"):
-            yield key, f"{column} is a {field.type}, which identifies no record"
-
-    def _unfit(self, key: str, column: str, wanted: str) -> Iterator[Problem]:
-        field = self.values.get(column)
-        if field is None:
-            yield key, f"{quoted(column)} is not a declared field"
-        elif wanted not in {"any", field.type, "number" if field.is_number else None}:
-            yield key, f"{column} is a {field.type}, not a {wanted}"
-
-    def _window_problems(self) -> Iterator[Problem]:
-        for sink, declared in self.windows.items():
-            key = f"windows.{sink}"
-            if declared.key is not None:
-                yield from self._key_problems(f"{key}.key", declared.keys)
-            if declared.window % declared.every or declared.every > declared.window:
-                yield f"{key}.slide", "does not divide the window"
-            for column in declared.where:
-                yield from self._unfit(f"{key}.where.{column}", column, "string")
-            if not declared.measures:
-                yield f"{key}.measures", "is empty"
-            for output, measure in declared.measures.items():
-                if output in {"window_start", "window_end", *declared.keys}:
-                    yield f"{key}.measures.{output}", "gold has a column of this name already"
-                if measure.field is not None:
-                    yield from self._measure_problems(f"{key}.measures.{output}", measure.field, measure.function)
-                    if (field := self.values.get(measure.field)) and (problem := field.overflow(measure.function)):
-                        yield f"{key}.measures.{output}", f"{measure.field} {problem}"
-
-    def _session_problems(self) -> Iterator[Problem]:
-        for sink, session in self.sessions.items():
-            yield from self._key_problems(f"sessions.{sink}.keys", session.keys)
-            for column in session.ends:
-                yield from self._unfit(f"sessions.{sink}.ends.{column}", column, "string")
-            for column in {*session.keys} & SESSION_COLUMNS:
-                yield f"sessions.{sink}.keys", f"gold has a column {column} already"
-
-    def _key_problems(self, key: str, columns: tuple[str, ...]) -> Iterator[Problem]:
-        yield from _repeated(key, columns)
-        for column in columns:
-            yield from self._unfit(key, column, "any")
-            if (field := self.values.get(column)) and not field.tells_apart:
-                yield key, f"{column} is of type {field.type}, which is not one value"
-
-    def _measure_problems(self, key: str, column: str, function: str) -> Iterator[Problem]:
-        field = self.values.get(column)
-        if function not in {"min", "max"} or field is None:
-            yield from self._unfit(key, column, "any" if function == "distinct" else "number")
-        elif not field.has_order:
-            yield key, f"{column} is a {field.type}, which has no {function}"
-
     def _output_problems(self) -> Iterator[Problem]:
         taken = set(_OWN_FOLDERS)
-        for part in ("windows", "sessions", "sinks"):
+        for part in ("windows", "sessions", "totals", "sinks"):
             for output in getattr(self, part):
                 if output in taken or output.startswith(_OWN_PREFIX):
                     yield f"{part}.{output}", "the feed has an output of this name already"
                 taken.add(output)
-
-
-def _repeated(key: str, columns: tuple[str, ...]) -> Iterator[Problem]:
-    if not columns:
-        yield key, "is empty"
-    if len({*columns}) < len(columns):
-        yield key, "names a column twice"
 
 
 def path_line(path: tuple[str, ...]) -> str:

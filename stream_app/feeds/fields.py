@@ -24,7 +24,6 @@ from stream_app.feeds.parts import ColumnName, Frozen, quoted
 
 # A sum has ten digits more, and Spark's decimals have 38.
 _SUMMABLE_DIGITS = 28
-_WIDE_SUM = 2**31
 LARGEST_FLOAT = math.nextafter((2 - 2**-24) * 2.0**127, 0)
 """The greatest double that is rounded to a float and not to infinity."""
 _NUMBERS = frozenset({"int", "long", "float", "double", "decimal"})
@@ -194,13 +193,15 @@ class Field(Frozen):
             return f"has {precision} digits; of more than {_SUMMABLE_DIGITS} a {function} may have more than 38"
         return None
 
-    def sum_is_wide(self, function: str) -> bool:
-        """Whether the measure is a sum of longs that may be more than a long, so that it is a decimal(38,0).
+    def sum_is_wide(self, function: str, records: int = 2**32) -> bool:
+        """Whether the measure is a sum of so many longs that may be more than a long, so that it is a decimal(38,0).
 
-        A sum of 2^32 records that are less than 2^31 each has room in a long.
+        A sum of 2^32 records that are less than 2^31 each has room in a long. An int is at most that.
         """
-        is_sum = self.type == "long" and function == "sum"
-        return is_sum and (self.range is None or max(map(abs, self.range)) >= _WIDE_SUM)
+        if function != "sum" or self.type not in {"int", "long"}:
+            return False
+        most = max(map(abs, self.range)) if self.range else 2 ** (63 if self.type == "long" else 31) - 1
+        return most >= 2**63 // records
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield (key, what is wrong with it) for every key that cannot be kept as it is, nested ones too."""

@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from stream_app.errors import ConfigError
-from stream_app.feeds.feed import Feed, InconsistentError, Problem, path_line
+from stream_app.feeds.aggregates import Problem
+from stream_app.feeds.feed import Feed, InconsistentError, path_line
 from stream_app.feeds.lines import dotted, lines_of
 from stream_app.feeds.parts import IDENTIFIER, quoted
 from stream_app.feeds.sinks import MOVED, moved

@@ -7,12 +7,12 @@ import re
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 # Lower case only: Spark resolves columns without regard to case, so two that differ by it would be one.
 IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _DURATION = re.compile(r"([0-9]{1,6}) (second|minute|hour|day)s?")
-_MEASURE = re.compile(r"(count)|(sum|avg|max|min|distinct)\(([^()]+)\)")
+_MEASURE = re.compile(r"(count|start)|(sum|avg|max|min|distinct)\(([^()]+)\)")
 
 
 def _text(pattern: re.Pattern[str], example: str) -> WithJsonSchema:
@@ -93,10 +93,13 @@ class Dedupe(Frozen):
 
 
 class Measure(Frozen):
-    """One output column of a window: count of rows, exact number of distinct values, or a function of a number."""
+    """One output column: the count of rows, the start of a window, or a function of the values of a field."""
 
-    function: Literal["count", "distinct", "sum", "avg", "max", "min"]
+    function: Literal["count", "start", "distinct", "sum", "avg", "max", "min"]
     field: str | None = None
+
+
+Measures = dict[ColumnName, Annotated[Measure, BeforeValidator(_measure), _text(_MEASURE, "sum(amount)")]]
 
 
 class Window(Frozen):
@@ -112,8 +115,8 @@ class Window(Frozen):
     """How much later than the newest event time a record may come and still count."""
     where: dict[ColumnName, str] = {}
     """Column -> the only value of it that counts."""
-    measures: dict[ColumnName, Annotated[Measure, BeforeValidator(_measure), _text(_MEASURE, "sum(amount)")]]
-    """The columns after window and key, in order: count, sum(x), avg(x), min(x), max(x), distinct(x)."""
+    measures: Measures
+    """The columns after window and key, in order: count, start, sum(x), avg(x), min(x), max(x), distinct(x)."""
 
     @property
     def every(self) -> timedelta:
@@ -128,6 +131,34 @@ class Window(Frozen):
     @property
     def columns(self) -> frozenset[str]:
         """What it reads of silver beside the event time."""
+        measured = (measure.field for measure in self.measures.values() if measure.field)
+        return frozenset({*self.keys, *self.where, *measured})
+
+
+class Top(Frozen):
+    """The first rows by a measure, ties broken by the keys."""
+
+    by: ColumnName
+    """The measure, the greatest first. It must be one that never falls: count, max, or a sum of numbers from 0 on."""
+    most: Annotated[int, Field(ge=1, le=10_000)]
+    """How many rows."""
+
+
+class Total(Frozen):
+    """Running aggregates by key over all of silver, without an end; a sink that keeps rows by key has them."""
+
+    keys: tuple[ColumnName, ...]
+    """The columns to count by. A row without a value counts by itself."""
+    where: dict[ColumnName, str] = {}
+    """Column -> the only value of it that counts."""
+    measures: Measures
+    """The columns after the keys, in order: count, sum(x), avg(x), min(x), max(x)."""
+    top: Top | None = None
+    """Keep only the first rows by a measure."""
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """What it reads of silver."""
         measured = (measure.field for measure in self.measures.values() if measure.field)
         return frozenset({*self.keys, *self.where, *measured})
 

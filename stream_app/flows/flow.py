@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from stream_app.feeds.feed import Feed
-from stream_app.layers.kind import Kind, Stateful
+from stream_app.layers.aggregate import Aggregate, Stateful
+from stream_app.layers.kind import Kind
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, partitions, standing
 from stream_app.storage.checkpoint import Checkpoint
 from stream_app.storage.form import Form
@@ -72,8 +73,13 @@ class Flow:
         return self.to.derives(self.kind)
 
     @property
+    def aggregate(self) -> Aggregate | None:
+        """What is to be known of its state, if it has one."""
+        return self.kind.aggregate if self.derives else None
+
+    @property
     def stateful(self) -> Stateful | None:
-        """What is to be known of its state, if it has one; rows may come too late for it (sinks/late.py)."""
+        """The same of one with a watermark: rows may come too late for it (sinks/late.py)."""
         return self.kind.stateful if self.derives else None
 
     @property

@@ -13,7 +13,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from stream_app.feeds import schema
-from stream_app.layers.kind import RecordKind
+from stream_app.layers.record_kind import RecordKind
 
 _COLUMNS = to_arrow_schema(schema.BRONZE, timezone="UTC")
 _HEADERS = _COLUMNS.field("headers").type

@@ -13,8 +13,9 @@ from pyspark.sql.types import StructType
 from stream_app.contract.contract import Contract
 from stream_app.contract.references import SnapshotOf
 from stream_app.feeds import schema as schemas
-from stream_app.layers.kind import BRONZE, RecordKind
+from stream_app.layers.kind import BRONZE
 from stream_app.layers.reading import Reading, judged
+from stream_app.layers.record_kind import RecordKind
 
 # Of each byte that is not UTF-8 the text has three, and Arrow's array holds 2 GB. The value itself stays whole.
 _LONGEST_TEXT = 500_000_000

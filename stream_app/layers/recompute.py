@@ -1,11 +1,11 @@
-"""Windows and sessions computed anew from silver in DuckDB, by other means than the service's, for the audit."""
+"""Windows, sessions and totals computed anew from silver by DuckDB, by other means than the service's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.parts import Measure, Session, Window
+from stream_app.feeds.parts import Measure, Session, Total, Window
 from stream_app.feeds.sql import name, names, text
 
 
@@ -43,37 +43,39 @@ def windows(declared: Window, time: str, rows: str, late: str, watermark: float)
     length, every = declared.window.total_seconds(), declared.every.total_seconds()
     newest = f"time_bucket(INTERVAL '{every} seconds', {name(time)}, TIMESTAMPTZ '1970-01-01 00:00:00+00')"
     start = f"{newest} - _back * INTERVAL '{every} seconds'"
-    matching = " AND ".join(["true", *(f"{name(column)} = {text(value)}" for column, value in declared.where.items())])
-    measures = ", ".join(
-        f"{function} AS {output}"
-        for column, one in declared.measures.items()
-        for output, function in _columns(column, one)
-    )
     return (
-        f"SELECT {names(('window_start', 'window_end', *declared.keys))}, {measures} FROM (SELECT * FROM "
-        f"(SELECT *, {start} AS window_start, window_start + INTERVAL '{length} seconds' AS window_end "
-        f"FROM {rows}, range({int(length // every)}) _windows(_back) WHERE {matching}) "
+        f"SELECT {names(('window_start', 'window_end', *declared.keys))}, {_measured(declared.measures)} FROM "
+        f"(SELECT * FROM (SELECT *, {start} AS window_start, window_start + INTERVAL '{length} seconds' AS window_end "
+        f"FROM {rows}, range({int(length // every)}) _windows(_back) WHERE {_matching(declared.where)}) "
         f'ANTI JOIN {late} USING (partition, "offset", window_start)) '
         f"GROUP BY ALL HAVING epoch(window_end) <= {watermark}"
     )
 
 
-def differing_windows(feed: Feed, declared: Window, actual: str, expected: str, *, alike: bool) -> str:
-    """Return the SQL for the keys of windows that only one has, or whose measures differ.
+def totals(declared: Total, rows: str) -> str:
+    """Return the SQL for the totals of a view's rows: the keys, then the measures as `windows` has them."""
+    measures = _measured(declared.measures)
+    return f"SELECT {names(declared.keys)}, {measures} FROM {rows} WHERE {_matching(declared.where)} GROUP BY ALL"
+
+
+def differing_measures(
+    feed: Feed, keys: Sequence[str], measures: Mapping[str, Measure], actual: str, expected: str, *, alike: bool
+) -> str:
+    """Return the SQL for the keys of rows that only one has, or whose measures differ.
 
     `alike`: rows whose keys look the same are paired in the order of their measures.
     """
-    keys = ("window_start", "window_end", *declared.keys)
     joined = list(map(name, keys))
     if alike:
-        nth = f"row_number() OVER (PARTITION BY {names(keys)} ORDER BY {names(declared.measures)}) AS _nth"
+        nth = f"row_number() OVER (PARTITION BY {names(keys)} ORDER BY {names(measures)}) AS _nth"
         actual, expected = (f"(SELECT *, {nth} FROM {rows})" for rows in (actual, expected))
         joined.append("_nth")
-    differ = " OR ".join(_differs(feed, column, measure) for column, measure in declared.measures.items())
+    actual, expected = (f"(SELECT *, true AS _is FROM {rows})" for rows in (actual, expected))
+    differ = " OR ".join(_differs(feed, column, measure) for column, measure in measures.items())
     return (
         f"SELECT {', '.join(f'coalesce(_a.{key}, _e.{key}) AS {key}' for key in map(name, keys))} FROM {actual} _a "
         f"FULL JOIN {expected} _e ON {' AND '.join(f'_a.{key} IS NOT DISTINCT FROM _e.{key}' for key in joined)} "
-        f"WHERE _a.window_start IS NULL OR _e.window_start IS NULL OR {differ}"
+        f"WHERE _a._is IS NULL OR _e._is IS NULL OR {differ}"
     )
 
 
@@ -81,6 +83,15 @@ def differing_rows(columns: Sequence[str], actual: str, expected: str) -> str:
     """Return the SQL for the rows that only one has."""
     actual, expected = (f"(SELECT {names(columns)} FROM {rows})" for rows in (actual, expected))
     return f"({actual} EXCEPT ALL {expected}) UNION ALL ({expected} EXCEPT ALL {actual})"
+
+
+def _matching(where: Mapping[str, str]) -> str:
+    return " AND ".join(["true", *(f"{name(column)} = {text(value)}" for column, value in where.items())])
+
+
+def _measured(measures: Mapping[str, Measure]) -> str:
+    columns = (one for column, measure in measures.items() for one in _columns(column, measure))
+    return ", ".join(f"{function} AS {output}" for output, function in columns)
 
 
 def _differs(feed: Feed, column: str, measure: Measure) -> str:
@@ -94,7 +105,7 @@ def _differs(feed: Feed, column: str, measure: Measure) -> str:
     decimals = field.precision_scale[1] if field and field.precision_scale else None
     if field and measure.function == "avg" and decimals is not None:
         within = f"1e-{decimals + 4} + 1e-12 * abs({expected})"
-    elif field and (measure.function == "avg" or (measure.function, field.type) == ("sum", "double")):
+    elif field and (measure.function == "avg" or (measure.function == "sum" and field.type in {"float", "double"})):
         within = f"1e-9 * greatest(1, _e.{_size(column)})"
     else:
         return f"{actual} IS DISTINCT FROM {expected}"
@@ -115,6 +126,8 @@ def _columns(column: str, measure: Measure) -> list[tuple[str, str]]:
 
 
 def _aggregate(measure: Measure) -> str:
+    if measure.function == "start":
+        return "window_start"
     if measure.function == "distinct":
         return f"count(DISTINCT {name(measure.field or '')})"
     return f"{measure.function}({name(measure.field) if measure.field else '*'})"

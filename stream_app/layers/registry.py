@@ -10,6 +10,7 @@ from stream_app.layers.kind import BRONZE, QUARANTINE, SILVER, Kind
 from stream_app.layers.quarantine import Quarantine
 from stream_app.layers.sessions import Sessions
 from stream_app.layers.silver import Silver
+from stream_app.layers.totals import Totals
 from stream_app.layers.windows import Windows
 
 # Upstream first: each kind, and the names of the datasets of it that a feed has.
@@ -19,6 +20,7 @@ KINDS: tuple[tuple[Callable[[Feed, str], Kind], Callable[[Feed], Iterable[str]]]
     (Silver, lambda _feed: [SILVER]),
     (Windows, lambda feed: feed.windows),
     (Sessions, lambda feed: feed.sessions),
+    (Totals, lambda feed: feed.totals),
 )
 
 

@@ -17,7 +17,7 @@ from stream_app.feeds import schema
 from stream_app.feeds.parts import Session
 from stream_app.feeds.sql import name, names
 from stream_app.layers import recompute
-from stream_app.layers.kind import Stateful
+from stream_app.layers.aggregate import Stateful
 from stream_app.layers.late import old_rows
 from stream_app.layers.session_state import sessions
 

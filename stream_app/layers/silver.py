@@ -17,8 +17,9 @@ from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.rules import WARNINGS
 from stream_app.feeds.schema import COORDINATES
-from stream_app.layers.kind import BRONZE, RecordKind
+from stream_app.layers.kind import BRONZE
 from stream_app.layers.reading import Reading, judged
+from stream_app.layers.record_kind import RecordKind
 
 CLOCK = "_clock"
 """The time that repeats are measured by: Kafka's timestamp, never behind the clock of earlier batches, which is their

@@ -1,13 +1,14 @@
-"""Measures of windows that DuckDB computes, with the digits that Spark gives them."""
+"""Measures that DuckDB computes, with the digits that Spark gives them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal
 
 import pyarrow as pa
 
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.parts import Measure, Window
+from stream_app.feeds.parts import Measure
 
 # What an average of decimals has more than they have (layers/windows.py), and room for the longest.
 _AVERAGE_DECIMALS = 4
@@ -20,15 +21,15 @@ def _is_exact(feed: Feed, measure: Measure) -> bool:
     return measure.function == "avg" and feed.values[measure.field or ""].precision_scale is not None
 
 
-def exact(feed: Feed, declared: Window) -> Window:
-    """Return the windows with the sum and the number in place of averages of decimals, which DuckDB makes doubles."""
+def exact(feed: Feed, declared: Mapping[str, Measure]) -> dict[str, Measure]:
+    """Return measures with the sum and the number in place of averages of decimals, which DuckDB makes doubles."""
     measures: dict[str, Measure] = {}
-    for name, measure in declared.measures.items():
+    for name, measure in declared.items():
         measures[name] = measure
         if _is_exact(feed, measure):
             measures[name] = Measure(function="sum", field=measure.field)
             measures[_number_of(name)] = Measure(function="count", field=measure.field)
-    return declared.model_copy(update={"measures": measures})
+    return measures
 
 
 def measured(feed: Feed, name: str, measure: Measure, table: pa.Table) -> pa.ChunkedArray | pa.Array:

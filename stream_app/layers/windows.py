@@ -11,21 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from duckdb import DuckDBPyConnection
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, DecimalType, DoubleType, LongType, StructField, StructType, TimestampType
+from pyspark.sql.types import StructField, StructType, TimestampType
 
 from stream_app.contract.times import microseconds
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.parts import Measure, Window
+from stream_app.feeds.parts import Window
 from stream_app.feeds.sql import name, text
 from stream_app.layers import recompute, spark_digits
-from stream_app.layers.kind import Stateful
+from stream_app.layers.aggregate import Stateful
 from stream_app.layers.late import old_rows, rounded_down
+from stream_app.layers.measures import as_column, data_type
 
-_WINDOW = "_window"  # as no column of a feed can be called
-_FUNCTIONS = {"sum": F.sum, "avg": F.avg, "min": F.min, "max": F.max}
+_WINDOW, _ANY = "_window", "_any"  # as no column of a feed can be called
 
 _BOUNDS = {"window_start": "TIMESTAMPTZ", "window_end": "TIMESTAMPTZ"}
 
@@ -57,7 +57,7 @@ class Windows(Stateful):
         """window_start, window_end, the keys, the measures in the order of the feed file."""
         times = [StructField(bound, TimestampType()) for bound in _BOUNDS]
         keys = [schema.fields(self.feed)[key] for key in self.keys]
-        measures = [StructField(one, _type(self.feed, measure)) for one, measure in self.declared.measures.items()]
+        measures = [StructField(one, data_type(measure, self.feed)) for one, measure in self.declared.measures.items()]
         return StructType([*times, *keys, *measures])
 
     @property
@@ -95,7 +95,7 @@ class Windows(Stateful):
 
     def computed(self, database: DuckDBPyConnection, rows: str, late: str, watermark_ms: int) -> pa.Table:
         """Return the windows that are final, by their start, their end and their keys."""
-        exact = spark_digits.exact(self.feed, self.declared)
+        exact = self.declared.model_copy(update={"measures": spark_digits.exact(self.feed, self.declared.measures)})
         found = recompute.windows(exact, self.feed.event_time.field, rows, late, watermark_ms / 1000)
         table = database.sql(f"SELECT * FROM ({found}) ORDER BY ALL").to_arrow_table()
         arrays = {column: table[column] for column in self.identity}
@@ -105,7 +105,9 @@ class Windows(Stateful):
 
     def differing(self, actual: str, expected: str, *, alike: bool) -> str:
         """Return the SQL for windows that differ; sums of doubles may, by rounding."""
-        return recompute.differing_windows(self.feed, self.declared, actual, expected, alike=alike)
+        return recompute.differing_measures(
+            self.feed, self.identity, self.declared.measures, actual, expected, alike=alike
+        )
 
     @property
     def since(self) -> str:
@@ -149,46 +151,19 @@ def windows(rows: DataFrame, feed: Feed, declared: Window) -> DataFrame:
     clocked = rows.withWatermark(time, _seconds(declared.watermark))
     for column, value in declared.where.items():
         clocked = clocked.where(F.col(column) == value)
-    measures = [_measure(measure, feed).alias(name) for name, measure in declared.measures.items()]
+    starts = {name for name, measure in declared.measures.items() if measure.function == "start"}
+    measures = {name: as_column(one, feed) for name, one in declared.measures.items() if name not in starts}
     window = F.window(time, _seconds(declared.window), _seconds(declared.every)).alias(_WINDOW)
     return (
         clocked.groupBy(window, *declared.keys)
-        .agg(*measures)
+        .agg(*(measured.alias(name) for name, measured in (measures or {_ANY: F.count(F.lit(1))}).items()))
         .select(
             F.col(f"{_WINDOW}.start").alias("window_start"),
             F.col(f"{_WINDOW}.end").alias("window_end"),
             *declared.keys,
-            *declared.measures,
+            *(F.col(f"{_WINDOW}.start").alias(name) if name in starts else F.col(name) for name in declared.measures),
         )
     )
-
-
-def _measure(measure: Measure, feed: Feed) -> Column:
-    if measure.field is None:
-        return F.count(F.lit(1))
-    if measure.function == "distinct":  # Spark refuses count_distinct in streams
-        return F.size(F.collect_set(measure.field)).cast("long")
-    if feed.values[measure.field].sum_is_wide(measure.function):
-        return F.sum(F.col(measure.field).cast("decimal(28,0)"))  # a decimal(38,0): Spark adds ten digits
-    return _FUNCTIONS[measure.function](measure.field)
-
-
-def _type(feed: Feed, measure: Measure) -> DataType:
-    """Return what Spark makes of a measure."""
-    if measure.field is None or measure.function == "distinct":
-        return LongType()
-    if feed.values[measure.field].sum_is_wide(measure.function):
-        return DecimalType(38, 0)
-    if (decimal := feed.values[measure.field].precision_scale) is not None:
-        return DecimalType(*_digits(measure, *decimal))
-    field = schema.fields(feed)[measure.field].dataType
-    return field if measure.function != "avg" else DoubleType()
-
-
-def _digits(measure: Measure, precision: int, scale: int) -> tuple[int, int]:
-    """Return precision and scale as Spark: ten more digits for a sum, four and four decimals more for an average."""
-    more, finer = {"sum": (10, 0), "avg": (4, 4)}.get(measure.function, (0, 0))
-    return min(38, precision + more), scale + finer
 
 
 def _with_window(rows: pa.Table, starts: pa.ChunkedArray, length: int, time: pa.DataType) -> pa.Table:

@@ -34,6 +34,7 @@ def write(root: Path, monitor: Monitor) -> None:
             "behind": sum(status.behind.values()) if status.behind else None,  # before the first report
             "refused": status.counters[REFUSED],
             "held": sum(status.held.values()),
+            "state_rows": status.state_rows,
         }
         for name, status in monitor.statuses.items()
     }

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream_app.feeds.feed import Feed, Problem
+from stream_app.feeds.aggregates import Problem
+from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import Mistake, feeds_in, read_feeds
 from stream_app.sinks.registry import check
 from stream_app.sources import lookups

@@ -56,6 +56,8 @@ class SinkStatus:
     last_error: str
     held: int | None = None
     """Records of the topic that wait for open transactions."""
+    state_rows: int | None = None
+    """Of a dataset that any batch may change: how many keys its state holds, as the service last said."""
     lookups: tuple[LookupStatus, ...] = ()
     """Of bronze: the snapshots of reference data that its newest batch is judged by."""
     guarantee: str = ""
@@ -103,6 +105,7 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
         newest_file_age=round(now - newest[0].path.stat().st_mtime, 1) if newest else None,
         last_error=str(told.get("last_error", "")),
         held=_held(told) if running and flow.upstream is None else None,
+        state_rows=int(str(told.get("state_rows", 0))) if flow.kind.running else None,
         lookups=tuple(_lookups(flow, now)) if flow.upstream is None else (),
         guarantee=sink_of(flow).guarantee,
         complete_up_to=complete_up_to(flow),

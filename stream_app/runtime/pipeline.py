@@ -65,7 +65,7 @@ class Pipeline:
         self._writers[flow] = sink_of(flow).writer(flow, rows, tools)
         self._writers[flow].prepare(rows.columns if rows else frame.schema)
         # a query without state brings each row once, in either mode
-        is_fresh = flow.stateful is not None and not flow.is_own
+        is_fresh = flow.aggregate is not None and not flow.is_own
         writer = (
             frame.writeStream.queryName(flow.name)
             .outputMode("update" if is_fresh else "append")
@@ -98,6 +98,6 @@ class Pipeline:
             return read_topic(self._spark, flow.feed, kafka, trigger, first_offsets, fail_on_data_loss=fails), None
         splits = read_layer(self._spark, flow, self._trigger)
         rows = rows_of(flow)
-        if flow.stateful is None:  # what is done with a row, Python does alone
+        if flow.aggregate is None:  # what is done with a row, Python does alone
             return splits, rows
-        return flow.stateful.transform(rows.frame(splits), fresh=not flow.is_own), None
+        return flow.aggregate.transform(rows.frame(splits), fresh=not flow.is_own), None

@@ -1,4 +1,4 @@
-"""A PostgreSQL table: windows and sessions kept fresh, rows of records appended once.
+"""A PostgreSQL table: windows and sessions kept fresh, totals by key, rows of records appended once.
 
 Guarantee: exactly once. A batch's rows and a marker (sink, query, batch, offsets) are one transaction, so a batch that
 is run again after its commit finds its marker and changes nothing. A query that is begun anew, after a reset, begins
@@ -6,7 +6,7 @@ with an empty table; one whose marker has gone, with its database, is refused, a
 someone else's. Of two services on one database the one that began first is refused once the other has taken over. The
 connection is opened where the rows are, by the one task that a transaction can have.
 
-Windows and sessions have a query of their own over silver, whose rows are in the table before they are final.
+Windows, sessions and totals have a query of their own over silver, whose rows are in the table as they are by now.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ from stream_app.sinks.postgres_appended import AppendedRows
 from stream_app.sinks.postgres_connection import Connection, connect, connected
 from stream_app.sinks.postgres_copy import copy_table
 from stream_app.sinks.postgres_fresh import FINAL, FreshRows
+from stream_app.sinks.postgres_keyed import KeyedRows
 from stream_app.sinks.protocol import LATE, Guarantee, Report, Sink, Tools, Writer
 from stream_app.sources.split_rows import Batches, Rows
+from stream_app.storage.offsets import LayerOffset
 
 _MARKER_TABLE = "stream_app_batches"
 _BEFORE_ALL = -1
@@ -53,7 +55,7 @@ _SYSTEM = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 
 
 class PostgresSink(Sink):
-    """The dataset as a PostgreSQL table: windows and sessions fresh, rows of records once each."""
+    """The dataset as a PostgreSQL table: windows and sessions fresh, totals by key, rows of records once each."""
 
     to: Literal["postgres"]
     """The kind of sink."""
@@ -62,6 +64,7 @@ class PostgresSink(Sink):
 
     guarantee: ClassVar[Guarantee] = Guarantee.EXACTLY_ONCE
     needs_database: ClassVar[bool] = True
+    keeps_by_key: ClassVar[bool] = True
 
     def problems(self, kind: Kind) -> Iterator[tuple[str, str]]:
         """Yield a name or a column that PostgreSQL has itself, and rows that nothing tells apart."""
@@ -72,14 +75,14 @@ class PostgresSink(Sink):
         for column in kind.columns.names:
             if column in _SYSTEM:
                 yield "of", f"cannot have the column {column} of {kind.name}: PostgreSQL keeps one in each table"
-            elif column == FINAL and self.derives(kind):
+            elif column == FINAL and kind.stateful:
                 yield "of", f"has a column {FINAL} already, whether a row is final; {kind.name} has one, too: rename it"
         if not self.derives(kind) and not kind.has_places:
             yield "of", f"nothing tells the rows of {kind.name} apart"
 
     def derives(self, kind: Kind) -> bool:
-        """Return whether the dataset has open rows, which a query of the sink's own shows."""
-        return kind.stateful is not None
+        """Return whether a query of the sink's own shows rows that may change yet."""
+        return kind.aggregate is not None
 
     @property
     def claims(self) -> frozenset[str]:
@@ -90,9 +93,9 @@ class PostgresSink(Sink):
         """Return the table."""
         return f"PostgreSQL's {self.table}"
 
-    def copy_into(self, connection: duckdb.DuckDBPyConnection, flow: Flow, servers: Servers) -> None:
+    def copy_into(self, connection: duckdb.DuckDBPyConnection, flow: Flow, servers: Servers) -> LayerOffset:
         """Copy the table as it is. Raises StreamAppError, one line that says why it cannot be read."""
-        copy_table(connection, flow, self.table, servers.database_url)
+        return copy_table(connection, flow, self.table, servers.database_url)
 
     def compared(self, kind: Kind) -> tuple[str, str]:
         """Return the columns as PostgreSQL holds them: no text has a NUL."""
@@ -100,8 +103,9 @@ class PostgresSink(Sink):
 
     def changes(self, kind: Kind, columns: Sequence[str]) -> Changes:
         """Return how rows with those columns become the table's."""
-        stateful = kind.stateful
-        return FreshRows.of(self.table, columns, stateful) if stateful else AppendedRows(self.table)
+        if kind.running:
+            return KeyedRows.of(self.table, columns, kind.running)
+        return FreshRows.of(self.table, columns, kind.stateful) if kind.stateful else AppendedRows(self.table)
 
     def writer(self, flow: Flow, rows: Rows | None, tools: Tools) -> Writer:
         """Return what writes the table in one task."""
@@ -109,7 +113,7 @@ class PostgresSink(Sink):
 
 
 class Changes(Protocol):
-    """What a batch does to a table: postgres_fresh.py and postgres_appended.py have one each."""
+    """What a batch does to a table: postgres_fresh.py, postgres_keyed.py and postgres_appended.py have one each."""
 
     @property
     def reads_all(self) -> bool:

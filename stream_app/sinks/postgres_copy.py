@@ -19,6 +19,7 @@ from stream_app.feeds.sql import name, view
 from stream_app.flows.flow import Flow
 from stream_app.sinks.postgres_connection import connected
 from stream_app.sinks.postgres_identity import KEY
+from stream_app.storage.offsets import LayerOffset
 
 _ROWS_AT_ONCE = 50_000
 _COPIED = "_copied"
@@ -26,22 +27,26 @@ _COPIED = "_copied"
 _AS_TEXT = {"jsonb": "VARCHAR"}
 
 
-def copy_table(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, url: SecretStr) -> None:
-    """Copy a flow's table. Raises StreamAppError, one line that says why it cannot be read."""
+def copy_table(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, url: SecretStr) -> LayerOffset:
+    """Copy a flow's table; return how far of the layer before it has come.
+
+    Raises StreamAppError, one line that says why it cannot be read.
+    """
     if not url:
         problem = f"DATABASE_URL: is not set, and no PostgreSQL runs here; {flow.name} is a table of it"
         raise ConfigError(problem)
     try:
-        _copy(connection, flow, table, url)
+        return _copy(connection, flow, table, url)
     except psycopg.errors.UndefinedTable:
         problem = f"{flow.name}: there is no table {table} yet; the service makes it when it starts"
         raise StreamAppError(problem) from None
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, url: SecretStr) -> None:
+def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, url: SecretStr) -> LayerOffset:
     # a cursor with a name stays on the server, so that not all rows are in memory twice
     copied = view(flow.feed.name, flow.sink)
     with connected(flow, url) as database, database.cursor(flow.sink) as cursor:
+        database.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ  # the table, and how far it has come
         cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table)))
         every = cursor.description or []
         described = [column for column in every if column.name != KEY]
@@ -53,6 +58,9 @@ def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, url: Se
             connection.register(_COPIED, pa.table(columns, names=[column.name for column in described]))
             connection.execute(f"INSERT INTO {copied} FROM {_COPIED}")
             connection.unregister(_COPIED)
+        marker = "SELECT offsets FROM stream_app_batches WHERE sink = %s"
+        written = database.execute(marker, [flow.name]).fetchone()
+        return LayerOffset(**written[0]) if written else LayerOffset()
 
 
 def _column(kind: str, values: Sequence[object]) -> pa.Array:

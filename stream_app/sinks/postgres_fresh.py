@@ -10,7 +10,7 @@ import pyarrow as pa
 from psycopg import sql
 
 from stream_app.flows.batch import Batch
-from stream_app.layers.kind import Stateful
+from stream_app.layers.aggregate import Stateful
 from stream_app.sinks.postgres_connection import Connection
 from stream_app.sinks.postgres_identity import KEY, Identity, digest, listed, looks_alike, storable
 

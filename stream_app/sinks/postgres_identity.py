@@ -16,7 +16,7 @@ from typing import LiteralString
 from psycopg import sql
 
 from stream_app import logs
-from stream_app.layers.kind import Stateful
+from stream_app.layers.aggregate import Stateful
 from stream_app.sinks.postgres_connection import Connection
 
 KEY = "_key"

@@ -30,6 +30,7 @@ from stream_app.sources.split_rows import Rows
 from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.form import Form
+from stream_app.storage.offsets import LayerOffset
 
 LATE = "late"
 """Counts rows that came after their window or session was final."""
@@ -121,6 +122,8 @@ class Sink(Frozen):
 
     guarantee: ClassVar[Guarantee]
     is_divided: ClassVar[bool] = False
+    keeps_by_key: ClassVar[bool] = False
+    """Whether a row can take the place of one with the same key, as totals ask for."""
     is_queryable: ClassVar[bool] = True
     """Whether `make query` and `make show` can read it."""
     needs_database: ClassVar[bool] = False
@@ -171,8 +174,17 @@ class Sink(Frozen):
         """Return the SQL that reads those files, for DuckDB; None where it must be copied."""
         return None
 
-    def copy_into(self, connection: duckdb.DuckDBPyConnection, flow: Flow, servers: Servers) -> None:
-        """Copy what is to be read into a table of DuckDB, `<feed>.<sink>`, where no file can be."""
+    def copy_into(
+        self,
+        connection: duckdb.DuckDBPyConnection,  # noqa: ARG002 - most are read where they are
+        flow: Flow,  # noqa: ARG002
+        servers: Servers,  # noqa: ARG002
+    ) -> LayerOffset | None:
+        """Copy what is to be read into a table of DuckDB, `<feed>.<sink>`, where no file can be.
+
+        Return how far of the layer before the copy has come, where it tells.
+        """
+        return None
 
     def newest_first(self, kind: Kind) -> str:
         """Return the order in which `make show` shows it, in SQL."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from stream_app.errors import ConfigError
-from stream_app.feeds.feed import Feed, Problem
+from stream_app.feeds.aggregates import Problem
+from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds, problems_of
 from stream_app.feeds.parts import quoted
 from stream_app.feeds.sinks import SinkTable
@@ -54,6 +55,11 @@ def check(feed: Feed, others: Sequence[Feed] = ()) -> Iterator[Problem]:
     """Yield every mistake in the sinks of a feed, and what another sink has already, of the feed or of others."""
     kinds = datasets(feed)
     found = [problem for name, declared in feed.sinks.items() for problem in _problems(name, declared, kinds)]
+    kept = {one.of for one in feed.sinks.values()}
+    keeping = " or ".join(to for to, sink in SINKS.items() if sink.keeps_by_key)
+    for name, kind in kinds.items():
+        if not kind.has_folder and name not in kept:
+            found.append((f"totals.{name}", f'no sink keeps it; declare one of = "{name}" to {keeping}'))
     yield from found
     if found:
         return
@@ -77,7 +83,9 @@ def needs_database(feeds: Sequence[Feed]) -> bool:
 
 def _of_feed(feed: Feed, root: Path) -> Iterator[Flow]:
     kinds, own = datasets(feed), dict[str, Flow]()
-    planned: list[tuple[str, Kind, Sink]] = [(name, kind, OwnFolder()) for name, kind in kinds.items()]
+    planned: list[tuple[str, Kind, Sink]] = [
+        (name, kind, OwnFolder()) for name, kind in kinds.items() if kind.has_folder
+    ]
     planned += [(name, kinds[sink.of], sink) for name, sink in _sinks(feed).items()]
     for name, kind, sink in planned:
         followed = kind.upstream if sink.derives(kind) else kind.name
@@ -98,6 +106,9 @@ def _problems(name: str, declared: SinkTable, kinds: Mapping[str, Kind]) -> Iter
         yield f"{key}.of", f"{quoted(declared.of)} is none of {', '.join(kinds)}"
     if declared.to not in SINKS:
         yield f"{key}.to", f"{quoted(declared.to)} is none of {', '.join(SINKS)}"
+    elif kind and not (kind.has_folder or SINKS[declared.to].keeps_by_key):
+        keeping = " or ".join(to for to, sink in SINKS.items() if sink.keeps_by_key)
+        yield f"{key}.of", f"{kind.name} changes its rows, and {declared.to} only adds some; keep it in {keeping}"
     elif kind:
         try:
             sink = SINKS[declared.to].model_validate(declared.model_dump())

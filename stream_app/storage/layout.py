@@ -223,7 +223,7 @@ class Layout(FeedLayout):
     )
     state = Place(
         "<feed>/_chk/<sink>/state/",
-        "The state of windows, of sessions and of tables of these, in RocksDB.",
+        "The state of windows, of sessions, of tables of these and of totals, in RocksDB.",
         "Spark",
         "each batch",
         "no",

@@ -71,6 +71,16 @@ window = "1 minute"
 watermark = "2 minutes"
 measures = { warmest = "max(celsius)", readings = "count" }
 
+[totals.by_sensor]
+keys = ["sensor"]
+measures = { readings = "count", warmest = "max(celsius)" }
+top = { by = "readings", most = 2 }
+
+[sinks.busiest]
+of = "by_sensor"
+to = "postgres"
+table = "busiest"
+
 [sinks.archive]
 of = "silver"
 to = "lake"

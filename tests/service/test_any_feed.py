@@ -13,6 +13,13 @@ def test_a_feed_needs_no_line_of_code(drained: Drained) -> None:
     assert service.audit().wrong == []
 
 
+def test_totals_are_what_silver_adds_up_to(drained: Drained) -> None:
+    service = drained["readings"]
+    expected = "SELECT sensor, count(*), max(celsius) FROM silver GROUP BY ALL ORDER BY 2 DESC, 1 LIMIT 2"
+    rows = drained.database.query("SELECT sensor, readings, warmest FROM busiest ORDER BY 2 DESC, 1")
+    assert rows == service.query(expected)
+
+
 def test_reference_data_is_joined_in_every_sink_and_its_snapshot_is_shown(drained: Drained) -> None:
     """A query of PostgreSQL, whose rows a batch is pinned to."""
     service = drained["readings"]

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from pyspark.sql import DataFrame, SparkSession
 
 from stream_app.feeds.feed import Feed
+from stream_app.feeds.parts import Total
 from stream_app.feeds.sinks import SinkTable
 from stream_app.flows.flow import Flow
 from stream_app.ops import views
@@ -36,6 +37,16 @@ def _one_kind_more() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(SINKS, "jsonl", JsonLinesSink)
         yield
+
+
+TOTALS: dict[str, Any] = {
+    "by_card": {
+        "keys": ["card_id", "city"],
+        "measures": {"total": "sum(amount)", "mean": "avg(amount)", "sales": "count", "last": "max(event_time)"},
+    },
+    "best": {"keys": ["merchant"], "measures": {"total": "sum(amount)"}, "top": {"by": "total", "most": 3}},
+}
+"""Datasets that only sinks which keep rows by key can hold."""
 
 
 class Died(Exception):  # noqa: N818 - not an error: it stands for a death
@@ -102,7 +113,8 @@ def target_of(
     def target(kind: str, of: str = "silver", root: str = UNUSUAL) -> Target:
         keys = {"kafka": {"topic": topic}, "postgres": {"table": "t"}}.get(kind, {})
         sink = SinkTable.model_validate({"of": of, "to": kind, **keys})
-        own = feed.model_copy(update={"sinks": {"x": sink}})
+        totals = {of: Total.model_validate(TOTALS[of])} if of in TOTALS else {}
+        own = feed.model_copy(update={"sinks": {"x": sink}, "totals": totals})
         settings = app_settings(
             tmp_path / root,
             trigger_interval="available-now",

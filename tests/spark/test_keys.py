@@ -42,7 +42,7 @@ FEED = {
             "key": list(KEYS),
             "window": "1 minute",
             "watermark": "1 minute",
-            "measures": {"n": "count"},
+            "measures": {"began": "start", "n": "count", "total": "sum(small)"},
         },
         "by_flag": {
             "key": "flag",

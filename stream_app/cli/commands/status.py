@@ -31,6 +31,8 @@ def table(report: StatusReport) -> RenderableType:
 
 
 def _remarks(row: SinkStatus) -> Iterator[str]:
+    if row.state_rows:
+        yield f"its state holds {row.state_rows:,} keys, and grows with them"
     for one in row.lookups:
         yield f"lookups.{one.lookup} is snapshot {one.snapshot[:8]} of {one.rows:,} rows, taken {_age(one.age)} ago"
     if row.held:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flows.flow import Flow
+from stream_app.ops.audit.copies import Copies
 from stream_app.ops.audit.report import AuditReport, Check, Report, Verdict
 from stream_app.ops.audit.state import State
 from stream_app.ops.audit.steps import Audit
@@ -54,7 +55,9 @@ def reconcile(
     for _ in range(_ATTEMPTS):
         try:
             with OpenFiles() as files:
-                return Audit(State(bronze, files, sink), servers, max_files, progress).report()
+                asked = (flow for flow in bronze.with_downstream() if sink in {"", flow.sink})
+                copies = Copies.of_totals(asked, servers)
+                return Audit(State(bronze, files, sink, copies.taken), copies, max_files, progress).report()
         except (FilesChangedError, FileNotFoundError) as error:
             changed = error
     problem = (

@@ -13,7 +13,7 @@ import duckdb
 
 from stream_app.feeds.sql import name, names
 from stream_app.flows.flow import Flow
-from stream_app.layers.kind import Stateful
+from stream_app.layers.aggregate import Running, Stateful
 from stream_app.ops.audit.findings import Findings
 from stream_app.sinks.protocol import sink_of
 
@@ -40,9 +40,8 @@ class Derived:
         sink, is_copied = flow.sink, flow.form is None
         actual, due, late = (name(f"_{what}_{sink}") for what in ("actual", "due", "late"))
         expected = stateful.expected(due, late, watermark_ms)
-        if is_copied:  # keys with a NUL look like others there, and are rows of their own all the same
-            own = ", ".join(f"{stored} AS {column}" for column, stored in _as_stored(flow.kind.sql_columns))
-            expected = f"SELECT * REPLACE ({own}) FROM ({expected})" if own else expected
+        if is_copied:
+            expected = self._as_copied(flow, expected)
         else:
             twice = f"SELECT {names(stateful.identity)} FROM {actual} GROUP BY ALL HAVING count(*) > 1"
             self.findings.query(self.database, f"a {stateful.noun} of {sink} is there twice", twice)
@@ -50,6 +49,13 @@ class Derived:
         differ = stateful.differing(actual, expected, alike=is_copied)
         self.findings.query(self.database, f"{sink} is not what silver's final {stateful.noun}s are", differ)
         return unseen
+
+    def totals(self, flow: Flow, running: Running) -> None:
+        """Note totals that silver's rows do not add up to."""
+        actual, due, is_copied = name(f"_actual_{flow.sink}"), name(f"_due_{flow.sink}"), flow.form is None
+        expected = self._as_copied(flow, running.expected(due)) if is_copied else running.expected(due)
+        differ = running.differing(actual, f"({expected})", alike=is_copied)
+        self.findings.query(self.database, f"{flow.sink} is not what silver's {running.noun}s are", differ)
 
     def mirror(self, flow: Flow) -> None:
         """Note rows that are not those of the layer before, and rows of that which are not there."""
@@ -96,6 +102,11 @@ class Derived:
             self.findings.query(self.database, f"{sink} is not {of}", f"SELECT {place} {foreign}")
         self.findings.query(self.database, f"{sink} lacks rows of {of}", f"SELECT {place} {lacking}")
         return unseen
+
+    def _as_copied(self, flow: Flow, rows: str) -> str:
+        """Return rows as PostgreSQL holds them: keys with a NUL look like others there, and are rows of their own."""
+        own = ", ".join(f"{stored} AS {column}" for column, stored in _as_stored(flow.kind.sql_columns))
+        return f"SELECT * REPLACE ({own}) FROM ({rows})" if own else rows
 
     def _looked_at(self, actual: str, expected: str, start: str, final: str, gone: Gone) -> tuple[str, str, int]:
         """Both without what may lack rows, or was in a file that was pruned; and how many that leaves out.

@@ -19,7 +19,7 @@ import pyarrow as pa
 from stream_app.contract.times import microseconds
 from stream_app.feeds.sql import name
 from stream_app.flows.flow import Flow
-from stream_app.layers.kind import Stateful
+from stream_app.layers.aggregate import Stateful
 from stream_app.ops.audit.clocks import EventTimes
 from stream_app.ops.audit.findings import Findings
 from stream_app.ops.audit.places import NOWHERE, Places

@@ -5,8 +5,8 @@ Committed positions are read first and files after, for what is committed has it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,6 +56,8 @@ class State:
     files: OpenFiles
     sink: str = ""
     """The sink up to which it is read; empty for all."""
+    copied: Mapping[str, int] = field(default_factory=dict)
+    """By sink, the newest batch of silver that is in a copy of it (copies.py)."""
     flows: dict[str, Flow] = field(init=False)
     """By sink, upstream first."""
     positions: dict[str, Position] = field(init=False)
@@ -69,6 +71,8 @@ class State:
             if self.sink in {"", flow.sink} or flow.sink in JUDGED
         }
         self.positions = {sink: Position.of(flow) for sink, flow in self.flows.items()}
+        for sink, taken in self.copied.items():
+            self.positions[sink] = replace(self.positions[sink], taken=taken)
         self._standing = {sink: flow.files() for sink, flow in self.flows.items()}
         silver = self.flows[SILVER]
         columns = to_arrow_schema(schema.silver(self.bronze.feed), timezone="UTC")

@@ -11,14 +11,15 @@ import duckdb
 
 from stream_app.admission import rule_versions
 from stream_app.contract.times import microseconds
-from stream_app.errors import StreamAppError
 from stream_app.feeds.sql import name, view
 from stream_app.flows import unread
 from stream_app.flows.flow import Flow
-from stream_app.layers.kind import BRONZE, QUARANTINE, SILVER, Stateful
+from stream_app.layers.aggregate import Running, Stateful
+from stream_app.layers.kind import BRONZE, QUARANTINE, SILVER
 from stream_app.ops.audit import folders
 from stream_app.ops.audit import judge as judges
 from stream_app.ops.audit.clocks import Clocks, EventTimes, read_by_us
+from stream_app.ops.audit.copies import Copies
 from stream_app.ops.audit.derived import Derived, Gone
 from stream_app.ops.audit.judge import Judge, Judged, Share
 from stream_app.ops.audit.late import LateRows
@@ -28,8 +29,7 @@ from stream_app.ops.audit.report import Report, Step
 from stream_app.ops.audit.state import JUDGED, State
 from stream_app.ops.audit.stored import Stored
 from stream_app.ops.audit.work import judged
-from stream_app.ops.views import database, one_line
-from stream_app.settings import Servers
+from stream_app.ops.views import one_line
 from stream_app.sinks.protocol import sink_of
 
 _PLACE = ("partition", "offset")
@@ -38,17 +38,15 @@ _PLACE = ("partition", "offset")
 class Audit:
     """Audits what a state has opened."""
 
-    def __init__(
-        self, state: State, servers: Servers, max_files: int, progress: Callable[[str, int, int], None]
-    ) -> None:
+    def __init__(self, state: State, copies: Copies, max_files: int, progress: Callable[[str, int, int], None]) -> None:
         self._state = state
-        self._servers = servers
         self._max_files = max_files
         self._progress = progress
         self._done = 0
         self._feed = state.bronze.feed
         self._counts: dict[str, int] = {}
-        self._db = database()
+        self._copies = copies
+        self._db = copies.database
         self._db.execute(f"SET preserve_insertion_order = false; CREATE SCHEMA IF NOT EXISTS {name(self._feed.name)}")
         self._db.execute(f"CREATE VIEW _actual_silver AS {state.sql(state.flows[SILVER])}")
         self._derived = [flow for flow in state.flows.values() if flow.sink not in JUDGED]
@@ -94,7 +92,7 @@ class Audit:
 
     def _check_follower(self, flow: Flow, silver: Places) -> Step:
         mirrored = f"{flow.kind.name}'s rows, one for one"
-        step = Step(flow.sink, "what silver's rows add up to" if flow.stateful else mirrored)
+        step = Step(flow.sink, "what silver's rows add up to" if flow.aggregate else mirrored)
         try:
             self._follow(step, flow, silver)
         except duckdb.Error as error:
@@ -196,12 +194,16 @@ class Audit:
         if flow.stateful:
             self._counts[flow.layout.late_name] = self._number(name(f"_late_{flow.sink}"))
             self._check_derived(step, flow, flow.stateful, silver)
+        elif flow.kind.running:
+            self._check_totals(step, flow, flow.kind.running)
         else:
             self._check_mirror(step, flow)
 
     def _copied(self, flow: Flow) -> str:
         """Return the SQL for what a copied table had at the flow's committed batch; the table may be ahead of it."""
         copied, stateful = view(self._feed.name, flow.sink), flow.stateful
+        if flow.kind.running:
+            return f"SELECT * FROM {copied}"
         if stateful is None:
             due = f'(SELECT partition, "offset" FROM {name(f"_due_{flow.sink}")})'
             return f'SELECT * FROM {copied} SEMI JOIN {due} USING (partition, "offset")'
@@ -218,6 +220,13 @@ class Audit:
         watermark_ms = state.positions[flow.sink].watermark_ms
         unknown = Derived(self._db, step.findings).aggregates(flow, stateful, watermark_ms, gone)
         step.not_audited_rows(unknown, f"{stateful.noun}s of {flow.sink}, whose rows or files were pruned")
+
+    def _check_totals(self, step: Step, flow: Flow, running: Running) -> None:
+        if self._pruned(SILVER):
+            what = f"{running.noun}s of {flow.sink}, since rows that they count were pruned from silver"
+            step.not_audited_rows(step.rows, what)
+        else:
+            Derived(self._db, step.findings).totals(flow, running)
 
     def _check_mirror(self, step: Step, flow: Flow) -> None:
         derived = Derived(self._db, step.findings)
@@ -252,14 +261,11 @@ class Audit:
         return max(map(read_by_us, oldest)) + ahead if silver else 2**62
 
     def _has_copied(self, step: Step, flow: Flow) -> bool:
-        """Copy what is no file, or note why it is not audited."""
-        try:
-            sink_of(flow).copy_into(self._db, flow, self._servers)
-        except StreamAppError as error:
+        """Copy what is no file and not copied yet, or note why it is not audited."""
+        if problem := self._copies.copy(flow):
             step.holds = ""
-            step.not_audited(0, f"{flow.name}: {error}")
-            return False
-        return True
+            step.not_audited(0, f"{flow.name}: {problem}")
+        return not problem
 
     def _pruned(self, sink: str) -> bool:
         return self._state.gone[sink] >= 0

@@ -23,7 +23,8 @@ from stream_app.contract.times import microseconds
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.flows.batch import Batch
-from stream_app.layers.kind import QUARANTINE, SILVER, Stateful
+from stream_app.layers.aggregate import Running, Stateful
+from stream_app.layers.kind import QUARANTINE, SILVER
 from stream_app.layers.quarantine import invalid_records
 from stream_app.layers.registry import datasets as kinds
 from stream_app.layers.silver import CLOCK, valid_rows
@@ -38,7 +39,8 @@ from stream_app.storage.snapshots import Snapshot
 def datasets(feed: Feed) -> tuple[str, ...]:
     """Return the names of what an example has expectations of, in the order of the flow."""
     derived = [name for name, kind in kinds(feed).items() if kind.stateful]
-    return (QUARANTINE, SILVER, *derived, *(f"late_{name}" for name in derived))
+    totals = [name for name, kind in kinds(feed).items() if kind.running]
+    return (QUARANTINE, SILVER, *derived, *(f"late_{name}" for name in derived), *totals)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,15 @@ def made(
     tables = {QUARANTINE: layers.quarantine.drop_columns(["value"]), SILVER: layers.silver}
     for name, one in derived.items():
         tables |= {name: one.final(layers.silver), f"late_{name}": one.late}
+    tables |= {name: _totals(kind.running, layers.silver) for name, kind in kinds(feed).items() if kind.running}
     return Made(tables, {name: one.watermark_ms for name, one in derived.items()})
+
+
+def _totals(running: Running, silver: pa.Table) -> pa.Table:
+    """Return what silver adds up to."""
+    connection = database()
+    connection.register("_silver", silver)
+    return running.computed(connection, "_silver")
 
 
 class _Layers:
