@@ -18,7 +18,7 @@ $(if $(MISTAKE),$(error $(MISTAKE)))
 $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is given, but empty; leave it out)))
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup venv run broker postgres app api produce land up down logs ps feed-check feed-test feed-new status show query quarantine drift psql audit replay reset \
+.PHONY: help setup venv run broker postgres app api produce land etl up down logs ps feed-check feed-test feed-new status show query quarantine drift psql audit replay reset \
         test test-faults check bench soak compose-test lock
 
 help: ## list the targets
@@ -52,6 +52,9 @@ produce: setup ## the producer in the foreground; FEED=user_activity MSGS_PER_SE
 
 land: venv ## take a topic into files of the landing zone; TOPIC=user_events SECONDS=30 MAX_RECORDS= LANDING= GROUP=
 	@exec sh local/ops.sh land
+
+etl: setup ## tables of what has landed; FEEDS= SINCE=2026-11-26 UNTIL=2026-11-27 FULL=1 NAME= MASTER= LANDING= GOLD=
+	@exec sh local/ops.sh etl
 
 up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster, PROFILE=activity
 	@exec sh local/compose_up.sh
@@ -92,7 +95,7 @@ drift: ## fields of records that their feed does not declare; FEED= FORMAT=json
 psql: ## a shell on the database; SQL="..." runs a statement
 	@exec sh local/psql.sh
 
-audit: ## reconcile every output with bronze: nothing lost, nothing twice; FEED= SINK= FORMAT=json
+audit: ## reconcile every output with bronze: nothing lost, nothing twice; FEED= SINK= LANDING= GOLD= FORMAT=json
 	@exec sh local/ops.sh audit
 
 replay: ## append quarantined records that pass by now; FEED= REASON= ALLOW=late DRY_RUN=1 FORMAT=json

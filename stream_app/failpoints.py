@@ -2,7 +2,8 @@
 
     batches      before_staging  mid_staging  staged  late_renamed  renamed  before_commit
     compaction   merged  swapped  half_deleted
-    landing      staged  renamed  before_commit, and the flow is land.<topic>
+    landing      staged  renamed  committed: the flow is land.<topic>
+    ETL          judged  written  prepared  committed  shown: the flow is etl
 
 Without the variable a point costs one comparison.
 """

@@ -153,6 +153,9 @@ class Settings(KafkaSettings):
     landing_path: Annotated[FromRoot, BeforeValidator(_posix)] = Path("data/landing")
     """The folder of the landing zone, where `make land` writes what it takes from a topic. See [batch](batch.md)."""
 
+    gold_path: Annotated[FromRoot, BeforeValidator(_posix)] = Path("data/gold")
+    """The folder of the tables that `make etl` makes of what has landed."""
+
     trigger_interval: Annotated[str, AfterValidator(_interval)] = "30 seconds"
     """How often bronze reads Kafka. The other layers follow within a second or two.
     `available-now` reads what is there and exits with 0."""

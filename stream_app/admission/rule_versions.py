@@ -59,7 +59,7 @@ def inspect(bronze: Flow, begun: Collection[str] = ()) -> Iterator[Finding]:
     in `begun` are bound to new checkpoints first.
     """
     feed, halves = bronze.feed, halves_of(bronze)
-    today = _version(feed)
+    today = version_of(feed)
     noted = [() if flow.name in begun else _versions(flow) for flow in halves]
     judged = [_judged(flow) for flow in halves]
     newest = [versions[-1] for versions in noted if versions]
@@ -87,7 +87,7 @@ def reset_with(flow: Flow) -> tuple[Flow, ...]:
     All that follow it do. The other half of its verdict does, too, if it has ever judged by other rules, with all that
     follow it. Both halves must agree.
     """
-    today = _version(flow.feed)
+    today = version_of(flow.feed)
     others = halves_of(flow.upstream) if flow.upstream and flow.is_own and flow.kind.judges else []
     along = [other for other in others if other != flow and _has_judged_otherwise(other, today)]
     return tuple(each for first in (flow, *along) for each in first.with_downstream())
@@ -101,8 +101,8 @@ def judged_by_others(bronze: Flow) -> float:
     newest, feed = -1.0, bronze.feed
     for flow in halves_of(bronze):
         versions, noted = _versions(flow), flow.layout.judged_before
-        if {*versions} - {_version(feed)}:
-            is_known = versions[-1] == _version(feed) and noted.exists()
+        if {*versions} - {version_of(feed)}:
+            is_known = versions[-1] == version_of(feed) and noted.exists()
             newest = max(newest, _batch(noted) if is_known else math.inf)
     return newest
 
@@ -112,7 +112,8 @@ def halves_of(bronze: Flow) -> list[Flow]:
     return [flow for flow in bronze.downstream if flow.is_own and flow.kind.judges]
 
 
-def _version(feed: Feed) -> str:
+def version_of(feed: Feed) -> str:
+    """Return the version of a feed's rules: a digest of them, and the contract's number."""
     return f"{feed.verdict_digest()}-{CONTRACT}"
 
 

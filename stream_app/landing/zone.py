@@ -134,19 +134,3 @@ def behind(files: Iterable[LandedFile]) -> dict[int, int]:
     for file in files:
         ends[file.partition] = max(ends.get(file.partition, 0), file.last + 1)
     return ends
-
-
-Ranges = dict[int, list[tuple[int, int]]]
-"""Offsets by partition: first and last of each range, in order, with gaps between them."""
-
-
-def ranges(files: Iterable[LandedFile]) -> Ranges:
-    """Return the offsets of files; ranges that meet are one."""
-    found: Ranges = {}
-    for file in sorted(files):
-        own = found.setdefault(file.partition, [])
-        if own and file.first <= own[-1][1] + 1:
-            own[-1] = own[-1][0], max(own[-1][1], file.last)
-        else:
-            own.append((file.first, file.last))
-    return found

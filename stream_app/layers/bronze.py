@@ -38,17 +38,12 @@ class Bronze(RecordKind):
 
 
 def records(messages: Sequence[Message], topic: str) -> pa.RecordBatch:
-    """Messages of the topic -> schema.BRONZE.
-
-    The value stays as it came. A key that is not UTF-8 is shown with U+FFFD in place of what is not, because a
-    string column that held it could not be opened by Arrow or DuckDB. A time before the year 1 or after 9999
-    becomes its first or last millisecond: Kafka takes any from a client.
-    """
+    """Messages of the topic -> schema.BRONZE. The value stays as it came."""
     columns = {
-        "key": _texts([message.key() for message in messages]),
+        "key": texts_of([message.key() for message in messages]),
         "value": pa.array([message.value() for message in messages], pa.binary()),
         "headers": pa.array([_headers(message) for message in messages], _HEADERS),
-        "kafka_ts": _times([message.timestamp()[1] for message in messages]),
+        "kafka_ts": times_of([message.timestamp()[1] for message in messages]),
         "topic": pa.repeat(pa.scalar(topic, pa.string()), len(messages)),
         "partition": pa.array([message.partition() for message in messages], pa.int32()),
         "offset": pa.array([message.offset() for message in messages], pa.int64()),
@@ -56,11 +51,20 @@ def records(messages: Sequence[Message], topic: str) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, _COLUMNS)
 
 
-def _times(milliseconds: Sequence[int]) -> pa.Array:
+def times_of(milliseconds: Sequence[int]) -> pa.Array:
+    """Return Kafka's timestamps as the layers have them.
+
+    A time before the year 1 or after 9999 becomes its first or last millisecond: Kafka takes any from a client.
+    """
     return pa.array(np.clip(np.array(milliseconds, np.int64), _FIRST_MS, _LAST_MS) * 1000).view(_KAFKA_TS)
 
 
-def _texts(keys: Sequence[bytes | None]) -> pa.Array:
+def texts_of(keys: Sequence[bytes | None]) -> pa.Array:
+    """Return keys as texts.
+
+    One that is not UTF-8 is shown with U+FFFD in place of what is not, because a string column that held it could not
+    be opened by Arrow or DuckDB.
+    """
     try:
         return pa.array(keys, pa.string())
     except pa.ArrowInvalid:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from stream_app.contract.contract import Contract
+from stream_app.contract.contract import Contract, Judged
 from stream_app.contract.references import SnapshotOf
 from stream_app.feeds import schema as schemas
 from stream_app.layers.kind import BRONZE
@@ -45,14 +45,18 @@ def invalid_records(contract: Contract, schema: pa.Schema) -> Callable[[pa.Recor
     """Bronze with PLANNED -> schema.QUARANTINE: what the contract refuses, with the value as text and all reasons."""
 
     def function(batch: pa.RecordBatch) -> pa.RecordBatch:
-        rejected = judged(contract, batch).rejected
-        kept = batch.take(pa.array([place for place, _ in rejected], pa.int64()))
-        texts = [_text(value) for value in kept["value"].to_pylist()]
-        kept = kept.append_column("value_text", pa.array(texts, pa.string()))
-        reasons = pa.array([list(verdict.reasons) for _, verdict in rejected], pa.list_(pa.string()))
-        return kept.append_column("reasons", reasons).select(schema.names).cast(schema)
+        return refused(batch, judged(contract, batch), schema)
 
     return function
+
+
+def refused(batch: pa.RecordBatch, found: Judged, schema: pa.Schema) -> pa.RecordBatch:
+    """Return what the contract refuses of a judged batch of bronze, in exactly that schema."""
+    kept = batch.take(pa.array([place for place, _ in found.rejected], pa.int64()))
+    texts = [_text(value) for value in kept["value"].to_pylist()]
+    kept = kept.append_column("value_text", pa.array(texts, pa.string()))
+    reasons = pa.array([list(verdict.reasons) for _, verdict in found.rejected], pa.list_(pa.string()))
+    return kept.append_column("reasons", reasons).select(schema.names).cast(schema)
 
 
 def _text(value: bytes | None) -> str | None:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructField, StructType, TimestampType
 
-from stream_app.contract.contract import Contract
+from stream_app.contract.contract import Contract, Judged
 from stream_app.contract.references import SnapshotOf
 from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds import schema as schemas
@@ -105,13 +105,18 @@ def valid_rows(
         found = judged(contract, batch)
         if undeclared is not None:
             undeclared.merge(contract.undeclared(batch["value"], found))
-        places, columns = found.rows()
-        place_in_kafka = batch.select(COORDINATES.names).take(places)
-        names = [*contract.columns, *COORDINATES.names]
-        return with_clock(pa.RecordBatch.from_arrays([*columns, *place_in_kafka.columns], names))
+        return with_clock(rows_of(batch, contract, found))
 
     with_clock = clocked(schema, clock_us)
     return function
+
+
+def rows_of(batch: pa.RecordBatch, contract: Contract, found: Judged) -> pa.RecordBatch:
+    """Return the typed rows of a judged batch of bronze, then their coordinates."""
+    places, columns = found.rows()
+    place_in_kafka = batch.select(COORDINATES.names).take(places)
+    names = [*contract.columns, *COORDINATES.names]
+    return pa.RecordBatch.from_arrays([*columns, *place_in_kafka.columns], names)
 
 
 def clocked(schema: pa.Schema, clock_us: int) -> BatchFunction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
@@ -23,8 +24,8 @@ def is_submitted() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def become_spark_submit(spark: SparkOptions, log_format: str) -> NoReturn:
-    """Replace this process by spark-submit, which runs this program again.
+def become_spark_submit(spark: SparkOptions, log_format: str, arguments: Sequence[str] = ()) -> NoReturn:
+    """Replace this process by spark-submit, which runs this program again with those arguments.
 
     The pid stays, so whoever started it signals spark-submit itself. Raises ConfigError where Java, pyspark or the
     jars are missing.
@@ -60,6 +61,7 @@ def become_spark_submit(spark: SparkOptions, log_format: str) -> NoReturn:
         *options,
         *("--conf", f"spark.sql.shuffle.partitions={spark.shuffle_partitions}"),
         str(_PROGRAM),
+        *arguments,
     ]
     environment = os.environ | _environment(log_format, home, in_process=in_process)
     os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted

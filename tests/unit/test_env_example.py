@@ -25,6 +25,7 @@ OF_COMPOSE = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE)) - {"APP_UID", "APP_GID"}
 NOT_HANDED_ON = {name for name in SERVICE if re.match("KAFKA_(SECURITY|SASL|SSL|HTTPS|CLIENT)_", name)} | {
     "FEEDS_PATH",
     "LANDING_PATH",
+    "GOLD_PATH",
 }
 
 

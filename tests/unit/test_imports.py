@@ -17,6 +17,7 @@ ORDER = (
     "runtime",
     "ops",
     "observe",
+    "gold",
     "landing",
     "sinks",
     "sources",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from stream_app.errors import ConfigError, StreamAppError, no_room_is_expected
 from stream_app.landing.land import turns
 from stream_app.landing.lines import Writer, encoded, line_of, read
+from stream_app.landing.ranges import Ranges, joined, of_files, overlap, without
 from stream_app.landing.staged import Staged
-from stream_app.landing.zone import LandedFile, Zone, behind, overlaps, ranges
+from stream_app.landing.zone import LandedFile, Zone, behind, overlaps
 from tests.examples import examples
 from tests.unit.conftest import Cli
 
@@ -96,14 +97,30 @@ def covered(files: list[LandedFile]) -> list[tuple[int, int]]:
     return [(file.partition, offset) for file in files for offset in range(file.first, file.last + 1)]
 
 
+def offsets_of(ranges: Ranges) -> list[tuple[int, int]]:
+    return [
+        (p, offset) for p, own in sorted(ranges.items()) for first, last in own for offset in range(first, last + 1)
+    ]
+
+
+@given(one=FILES, other=FILES)
+@examples(300)
+def test_ranges_are_sets_of_offsets(one: list[LandedFile], other: list[LandedFile]) -> None:
+    first, second = of_files(one), of_files(other)
+    held, others = {*covered(one)}, {*covered(other)}
+    assert offsets_of(joined(first, second)) == sorted(held | others)
+    assert offsets_of(without(first, second)) == sorted(held - others)
+    assert offsets_of(overlap(first, second)) == sorted(held & others)
+    for own in joined(first, second).values():
+        assert all(start > end + 1 for (_, end), (start, _) in pairwise(own)), "ranges that meet are one"
+
+
 @given(files=FILES)
 @examples(300)
 def test_ranges_hold_exactly_the_offsets_of_the_files_and_a_rerun_starts_behind_them(files: list[LandedFile]) -> None:
     places = covered(files)
-    found = ranges(files)
-    held = [(p, offset) for p, own in found.items() for first, last in own for offset in range(first, last + 1)]
-    assert sorted(held) == sorted({*places})
-    assert len(held) == len({*held})
+    held = offsets_of(of_files(files))
+    assert held == sorted({*places})
     assert bool([*overlaps(sorted(files))]) == (len(places) != len({*places}))
     for partition, end in behind(files).items():
         assert end == max(offset for p, offset in places if p == partition) + 1

@@ -135,7 +135,7 @@ def judged_by_the_old_version(feed: Feed, root: Path) -> tuple[Flow, Flow]:
 def test_a_version_is_the_old_one_with_the_contract_s_number(feed: Feed) -> None:
     """Else each start after an upgrade would take the rules for changed."""
     for shipped in (feed, load_feeds(PROJECT / "conf" / "feeds", ["user_activity"])[0]):
-        assert rule_versions._version(shipped) == f"{OLD_VERSIONS[shipped.name]}-{rule_versions.CONTRACT}"
+        assert rule_versions.version_of(shipped) == f"{OLD_VERSIONS[shipped.name]}-{rule_versions.CONTRACT}"
 
 
 def test_an_old_version_is_taken_over_where_both_have_judged_as_far(feed: Feed, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_an_old_version_is_taken_over_where_both_have_judged_as_far(feed: Feed, 
     agree(flow_of(feed, "bronze", tmp_path))
     for flow in made:
         noted = (flow.checkpoint.path / "rules").read_text().split()
-        assert noted == [OLD_VERSIONS[feed.name], rule_versions._version(feed)]
+        assert noted == [OLD_VERSIONS[feed.name], rule_versions.version_of(feed)]
     judge(made[0], 1)
     agree(flow_of(feed, "bronze", tmp_path))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.box import SIMPLE
@@ -14,9 +14,13 @@ from rich.table import Table
 from stream_app.cli.chosen import chosen, of_sink
 from stream_app.cli.command import OF_FEEDS, Command, feed_option, format_option, sink_option
 from stream_app.cli.output import as_json, foreign, print_json
+from stream_app.feeds.load import feeds_in, load_feeds
+from stream_app.gold.store import Gold
 from stream_app.ops import audit as audits
 from stream_app.ops.audit import Report, Verdict
+from stream_app.ops.audit.gold import audit_gold
 from stream_app.plain import plain
+from stream_app.settings import Settings, load_settings
 
 _EXITS = {Verdict.RIGHT: 0, Verdict.WRONG: 1, Verdict.NOT_AUDITED: 3}
 
@@ -25,19 +29,49 @@ def _options(parser: argparse.ArgumentParser) -> None:
     feed_option(parser)
     sink_option(parser, "only this sink, and bronze, silver and quarantine [all]")
     format_option(parser)
+    alone = "and audit the batch path alone [both where GOLD_PATH is there]"
+    parser.add_argument(
+        "--landing", metavar="FOLDER", default="", help=f"the landing zone, instead of LANDING_PATH, {alone}"
+    )
+    parser.add_argument(
+        "--gold", metavar="FOLDER", default="", help="the folder of gold, instead of GOLD_PATH, likewise"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
-    with chosen(options) as (settings, flows), _progress() as progress:
-        feeds = {flow.feed.name for flow in of_sink(flows, options.sink)}
-        asked = [flow for flow in flows if flow.feed.name in feeds]
-        done = audits.audit(asked, settings.servers, settings.max_files_per_sink, options.sink, progress)
+    given = {"landing_path": options.landing, "gold_path": options.gold}
+    settings = load_settings(**{name: value for name, value in given.items() if value})
+    done = audits.AuditReport([*_of_streams(settings, options), *_of_gold(settings, options)])
     if options.format == "json":
         print_json([{"verdict": report.verdict, **as_json(report)} for report in done.feeds])
     else:
         for report in done.feeds:
             _print(report)
     return _EXITS[done.verdict]
+
+
+def _of_streams(settings: Settings, options: argparse.Namespace) -> Sequence[Report]:
+    """Audit what the service has written; nothing where the batch path is asked for, or is all that there is."""
+    if options.landing or options.gold or (_has_gold(settings, options) and not settings.output_path.exists()):
+        return ()
+    with chosen(options) as (_, flows), _progress() as progress:
+        feeds = {flow.feed.name for flow in of_sink(flows, options.sink)}
+        asked = [flow for flow in flows if flow.feed.name in feeds]
+        return audits.audit(asked, settings.servers, settings.max_files_per_sink, options.sink, progress).feeds
+
+
+def _of_gold(settings: Settings, options: argparse.Namespace) -> Sequence[Report]:
+    """Audit what the batch path has written, if it is asked for or there."""
+    if not (options.landing or options.gold or _has_gold(settings, options)):
+        return ()
+    names = [options.feed] if options.feed else feeds_in(settings.feeds_path)
+    with _progress() as progress:
+        feeds = load_feeds(settings.feeds_path, names)
+        return audit_gold(settings.landing_path, settings.gold_path, feeds, progress)
+
+
+def _has_gold(settings: Settings, options: argparse.Namespace) -> bool:
+    return not options.sink and Gold(settings.gold_path).newest() is not None
 
 
 def _print(report: Report) -> None:
@@ -80,7 +114,8 @@ COMMAND = Command(
         Proves from the files that nothing of bronze is lost, doubled or altered. Every record of bronze is judged
         again by the contract's definition: it is exactly silver's row of its place, exactly quarantine's with every
         reason, or repeats a row that silver kept. What follows silver is compared with silver row by row, or computed
-        again. What a layer has not taken yet is counted as pending, and is no loss.
+        again. What a layer has not taken yet is counted as pending, and is no loss. Of the batch path each landed
+        record is gold's row, or quarantine's, or repeats one of gold.
     """,
     options=_options,
     run=_run,
