@@ -85,6 +85,8 @@ class Servers:
     kafka: KafkaConnection
     database_url: SecretStr
     """Empty where no database is named."""
+    retention_hours: int
+    """For how many hours tables keep old versions."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,8 @@ class Settings(KafkaSettings):
     retention: Literal["compact", "prune", "keep"] = "compact"
     """compact merges old files and deletes no row. keep does nothing. prune deletes all but the newest
     MAX_FILES_PER_SINK files, bronze's too: at the defaults it keeps 24 minutes."""
+    retention_hours: int = Field(default=168, ge=1)
+    """For how many hours tables of delta keep old versions."""
     max_failures: int = Field(default=5, ge=1)
     """Failures of one query in a row before the process gives up. It waits longer each time.
     An absent broker is no failure. It is waited for."""
@@ -206,7 +210,7 @@ class Settings(KafkaSettings):
     @property
     def servers(self) -> Servers:
         """What outputs are written to beside files."""
-        return Servers(self.kafka, self.database_url)
+        return Servers(self.kafka, self.database_url, self.retention_hours)
 
     @property
     def trigger(self) -> Trigger:

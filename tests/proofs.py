@@ -13,7 +13,7 @@ from pathlib import Path
 from stream_app.settings import PROJECT
 
 FILES = ("bronze", "quarantine", "silver", "windows", "sessions", "csv", "lake")
-OUTPUTS = (*FILES, "topic", "postgres")
+OUTPUTS = (*FILES, "delta", "topic", "postgres")
 
 PROMISES: Mapping[str, Sequence[str]] = {
     "Nothing is lost and nothing is twice": OUTPUTS,
@@ -32,6 +32,7 @@ PROMISES: Mapping[str, Sequence[str]] = {
     "Outputs say how complete they are": ("silver", "windows", "sessions"),
     "PostgreSQL has each batch exactly once": ("postgres",),
     "A lake has each row exactly once": ("lake",),
+    "A Delta table has each batch exactly once": ("delta",),
     "Another topic has each row at least once": ("topic",),
     "Sessions are cut by event time": ("sessions",),
     "It runs in any place": OUTPUTS,

@@ -44,6 +44,7 @@ def finish(flow: Flow) -> list[str]:
         for path in (one.layout.output, *late, *ledger, one.checkpoint.path):
             if path.exists():
                 shutil.rmtree(path)
+        one.to.drop(one)
     if bronze.sink in sinks:
         _write(layout.start, start)
     layout.reset.unlink()

@@ -31,11 +31,18 @@ class Destination(Protocol):
     def needs_database(self) -> bool:
         """Whether it is in the database at DATABASE_URL."""
 
+    @property
+    def is_table(self) -> bool:
+        """Whether a log in its folder says which files hold its rows."""
+
     def derives(self, kind: Kind) -> bool:
         """Return whether its query makes the dataset's rows itself, and does not follow the dataset's files."""
 
     def form(self, kind: Kind) -> Form | None:
         """Return what its files are; None where it has none."""
+
+    def drop(self, flow: Flow) -> None:
+        """Let go of what it holds outside of the flow's folder."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,9 @@ class Flow:
 
     @property
     def data_folders(self) -> list[Path]:
-        """Where the output's files lie: in the output itself, or in folders by a value."""
+        """Where the output's batch files lie: in the output itself, or in folders by a value. A table has none."""
+        if self.to.is_table:
+            return []
         return partitions(self.layout.output) if self.is_divided else [self.layout.output]
 
     @property

@@ -16,7 +16,7 @@ from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flows.completeness import complete_up_to, newest_taken
 from stream_app.observe.answers import Answer, answering, listen
 from stream_app.observe.monitor import FlowStatus, Monitor, State
-from stream_app.sinks.protocol import LATE, LOOKUP_FAILED, REASON, REFUSED, REPEATS, UNDECLARED, WARNED
+from stream_app.sinks.protocol import COLUMNS_ADDED, LATE, LOOKUP_FAILED, REASON, REFUSED, REPEATS, UNDECLARED, WARNED
 
 _SINK = ("feed", "sink")
 _COUNTERS: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {
@@ -27,6 +27,7 @@ _COUNTERS: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {
     "restarts": ("Restarts of the query after a failure", lambda s: s.restarts),
     "repeats_dropped": ("Records dropped as repeats of one that silver holds", lambda s: s.counters[REPEATS]),
     "records_refused": ("Rows that the topic of the sink refused", lambda s: s.counters[REFUSED]),
+    "columns_added": ("Columns that a table was given because its feed grew", lambda s: s.counters[COLUMNS_ADDED]),
     "rows_dropped_by_watermark": ("Rows that came after their window was final", lambda s: s.counters[LATE]),
 }
 _GAUGES: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {

@@ -1,6 +1,6 @@
 """SQL over the outputs, by DuckDB: `<feed>.<sink>`, or `<sink>` alone for the first feed.
 
-Tables of PostgreSQL are `<feed>.postgres_<table>`.
+Tables of PostgreSQL are `<feed>.postgres_<table>`. Tables of delta are as they were by `AT (VERSION => 12)`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from stream_app.feeds.sql import name
 from stream_app.flows.flow import Flow
 from stream_app.ops import rows
 from stream_app.ops.rows import Rows
-from stream_app.ops.views import connected
+from stream_app.ops.time_travel import with_views
+from stream_app.ops.views import OpenFiles, connected
 from stream_app.settings import Servers
 from stream_app.sinks.protocol import sink_of
 
@@ -22,14 +23,15 @@ def query(servers: Servers, flows: tuple[Flow, ...], sql: str, limit: int | None
 
     Raises ConfigError, one line that lists what can be asked, where `sql` holds no statement.
     """
-    if not duckdb.extract_statements(sql):
-        names = ", ".join(_as_typed(flow) for flow in flows if sink_of(flow).is_queryable)
-        problem = f'--sql: give a query over {names}, such as: make query SQL="SELECT * FROM silver LIMIT 5"'
-        raise ConfigError(problem)
-    with connected(flows) as connection:
+    with connected(flows) as connection, OpenFiles() as files:
         for flow in flows:
             if flow.sink in sql:  # what must be copied is copied when it is asked for
                 sink_of(flow).copy_into(connection, flow, servers)
+        sql = with_views(connection, flows, sql, files.path)
+        if not duckdb.extract_statements(sql):
+            names = ", ".join(_as_typed(flow) for flow in flows if sink_of(flow).is_queryable)
+            problem = f'--sql: give a query over {names}, such as: make query SQL="SELECT * FROM silver LIMIT 5"'
+            raise ConfigError(problem)
         found = connection.sql(sql)
         return None if found is None else rows.read(connection, found, limit)
 

@@ -19,7 +19,7 @@ from stream_app.flows.completeness import complete_up_to, newest_taken
 from stream_app.flows.flow import Flow
 from stream_app.observe import status_file
 from stream_app.observe.monitor import State
-from stream_app.sinks.protocol import sink_of
+from stream_app.sinks.protocol import Holding, sink_of
 from stream_app.sources.lookups import newest_pin
 from stream_app.storage import lock, snapshots
 from stream_app.storage.pins import hashes_of
@@ -89,6 +89,13 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
     committed = flow.checkpoint.last_committed()
     now = time.time()
     behind = _records_behind(flow, told, running)
+    held = sink_of(flow).holding(flow) or Holding(
+        len(files),
+        sum(_rows(file.path) for file, _ in files),
+        sum(size for _, size in files),
+        newest[0].path.name if newest else None,
+        int(newest[0].path.stat().st_mtime * 1000) if newest else 0,
+    )
     return SinkStatus(
         feed=flow.feed.name,
         sink=flow.sink,
@@ -96,13 +103,13 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
         restarts=int(str(told.get("restarts", 0))),
         last_batch=committed.batch_id if committed else None,
         last_batch_age=round(now - committed.time_ms / 1000, 1) if committed else None,
-        files=len(files),
-        rows=sum(_rows(file.path) for file, _ in files),
-        bytes=sum(size for _, size in files),
+        files=held.files,
+        rows=held.rows,
+        bytes=held.bytes,
         behind=behind,
         refused=int(str(told.get("refused", 0))),
-        newest_file=newest[0].path.name if newest else None,
-        newest_file_age=round(now - newest[0].path.stat().st_mtime, 1) if newest else None,
+        newest_file=held.newest,
+        newest_file_age=round(now - held.newest_ms / 1000, 1) if held.newest else None,
         last_error=str(told.get("last_error", "")),
         held=_held(told) if running and flow.upstream is None else None,
         state_rows=int(str(told.get("state_rows", 0))) if flow.kind.running else None,

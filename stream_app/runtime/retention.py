@@ -20,17 +20,16 @@ from stream_app.admission.superseded import covered
 from stream_app.failpoints import reach
 from stream_app.flows import lineage
 from stream_app.flows.flow import Flow
+from stream_app.sinks.protocol import sink_of
 from stream_app.storage.batch_files import BatchFile, batch_file, batch_files, standing
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.layout import merge_staging
+from stream_app.storage.merging import bounded, dominated
 
 _INTERVAL_SECONDS = 2.0
 _PATIENCE_SECONDS = 10.0
 # How long ago a folder must have changed for its time to tell of every change: a file system's clock has ticks.
 _TICK_NS = 3_000_000_000
-_MOST_COMPACTED = 12
-# A merged file is the smallest piece that a reset reads at once: a batch of some million rows, which must end in time.
-_LARGEST_BYTES = 256 << 20
 
 
 class Retention:
@@ -45,6 +44,8 @@ class Retention:
         self._ended = threading.Event()
         self._tidy_since: dict[Path, int] = {}
         """When each folder changed last, where there was nothing to do then: a lake has hundreds."""
+        self._tables: dict[Flow, int] = {}
+        """The newest batch of each table that was looked at."""
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -60,15 +61,14 @@ class Retention:
                 self.run_once()
 
     def run_once(self) -> None:
-        """Tidy every folder. One that fails is logged, left as it is and tried again the next time."""
+        """Tidy every folder and table. One that fails is logged, left as it is and tried again the next time."""
         for flow in self._flows:
             for folder, prefix in flow.folders:
-                try:
+                with _logged(flow, folder):
                     self._tidy(flow, folder, prefix)
-                except Exception as error:  # whatever it was: the batches must go on
-                    logs.warning(
-                        f"{flow.name} retention failed", folder=folder, error=f"{type(error).__name__}: {error}"
-                    )
+            if flow.to.is_table and self._mode != "keep":
+                with _logged(flow, flow.layout.output):
+                    self._tidy_table(flow)
 
     def _loop(self) -> None:
         while not self._ended.wait(_INTERVAL_SECONDS):
@@ -99,11 +99,18 @@ class Retention:
         else:
             # not over a gap: what a merged file says of itself would no longer tell of it
             for run in lineage.unbroken(micro[: standing_micro - self._most // 2]):
-                for group in _bounded(run):
+                for group in bounded(run, _size):
                     self._merge(flow, prefix, group)
             merged = [file for file in standing(batch_files(folder, prefix)) if file.last <= free_up_to]
             *_, newest = lineage.unbroken([file for file in merged if file.is_compacted])
-            self._merge(flow, prefix, _dominated(newest))
+            self._merge(flow, prefix, dominated(newest, _size))
+
+    def _tidy_table(self, flow: Flow) -> None:
+        committed = flow.checkpoint.last_committed()
+        newest = committed.batch_id if committed else -1
+        if self._tables.get(flow, -1) != newest:
+            sink_of(flow).tidy(flow, self._hadoop, self._most)
+            self._tables[flow] = newest
 
     def _merge(self, flow: Flow, prefix: str, files: Sequence[BatchFile]) -> None:
         if len(files) < 2:
@@ -141,6 +148,14 @@ class Retention:
         form.merge(self._hadoop, parts, target)
 
 
+@contextmanager
+def _logged(flow: Flow, folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever it was: the batches must go on
+        logs.warning(f"{flow.name} retention failed", folder=folder, error=f"{type(error).__name__}: {error}")
+
+
 def _committed_by_all(flow: Flow) -> int:
     """Return the newest batch that the flow and all that follow it have committed; -1 for none."""
     own = flow.checkpoint.last_committed()
@@ -150,33 +165,5 @@ def _committed_by_all(flow: Flow) -> int:
     return min(taken)
 
 
-def _bounded(files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
-    """Yield the files in groups, each of as many bytes as a merged file may have, or of two files."""
-    group: list[BatchFile] = []
-    total = 0
-    for file in files:
-        size = file.path.stat().st_size
-        if len(group) > 1 and total + size > _LARGEST_BYTES:
-            yield group
-            group, total = [], 0
-        group.append(file)
-        total += size
-    yield group
-
-
-def _dominated(files: Sequence[BatchFile]) -> list[BatchFile]:
-    """Return the newest merged files, each no larger than all after it; none while they are few.
-
-    Each file that is left is larger than all after it, so their number is the logarithm of their size.
-    """
-    if len(files) <= _MOST_COMPACTED:
-        return []
-    taken: list[BatchFile] = []
-    total = 0
-    for file in reversed(files):
-        size = file.path.stat().st_size
-        if taken and (size > total or total + size > _LARGEST_BYTES):
-            break
-        taken.insert(0, file)
-        total += size
-    return taken
+def _size(file: BatchFile) -> int:
+    return file.path.stat().st_size

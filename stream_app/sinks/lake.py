@@ -1,9 +1,7 @@
 """A dataset as Parquet in folders `event_date=YYYY-MM-DD`, by the UTC date of its time.
 
 Guarantee: exactly once, as sinks/batch.py. There is one folder a date, but for dates that are too far from the batch's
-own time, which share one. Records choose their dates, and a folder costs more than a record. The span of dates with
-folders of their own is measured from the time at which the batch was planned, so a batch that is run again divides its
-rows the same way.
+own time, which share one (sinks/dates.py).
 """
 
 from __future__ import annotations
@@ -14,14 +12,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from stream_app.feeds.parts import Duration
 from stream_app.feeds.sql import name, text
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
+from stream_app.sinks.dates import DATE, Near
 from stream_app.sinks.files import Divided, FileSink
 from stream_app.sinks.protocol import Opened
 from stream_app.sources.split_rows import Batches
@@ -29,14 +25,11 @@ from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.parquet import Parquet
 from stream_app.storage.row_counts import read_parquet
 
-DATE = "event_date"
 # A date, so that every reader takes the folders' names for dates; pandas cannot read Hive's name for none among them.
 _OTHER = "0001-01-01"
 _FOLDER = f"{DATE}="
 SHARED = f"{_FOLDER}{_OTHER}"
 """The folder of the dates that have none of their own."""
-_DAY = timedelta(days=1)
-_MICROS = 86_400_000_000
 
 
 class LakeSink(FileSink):
@@ -60,21 +53,11 @@ class LakeSink(FileSink):
 
     def divided(self, kind: Kind, batch: Batch) -> Divided:
         """Return what divides the rows of a batch, as (folder, rows)."""
-        time, ahead = kind.time, min(kind.feed.event_time.future_tolerance, self.dates)
-        at = timedelta(milliseconds=batch.time_ms)
-        # a day more, for what a clock that was set back has let through
-        first, end = (at - self.dates) // _DAY * _MICROS, ((at + ahead) // _DAY + 2) * _MICROS
+        time, near = kind.time, Near.of(kind, batch, self.dates)
 
         def divide(batches: Batches) -> Iterator[tuple[str, Batches]]:
-            """Yield the rows of each UTC date. A batch of the stream is bounded, so a task may hold its share."""
-            held: dict[str, list[pa.RecordBatch]] = {}
-            for rows in batches:
-                micros = rows[time].cast(pa.int64())
-                is_near = pc.and_(pc.greater_equal(micros, first), pc.less(micros, end))
-                dates = pc.if_else(is_near, pc.strftime(rows[time], "%Y-%m-%d"), _OTHER)
-                for date in sorted(dates.unique().to_pylist()):
-                    held.setdefault(f"{_FOLDER}{date}", []).append(rows.filter(pc.equal(dates, date)))
-            yield from ((folder, iter(own)) for folder, own in sorted(held.items()))
+            """Yield the rows of each UTC date."""
+            yield from ((f"{_FOLDER}{date or _OTHER}", own) for date, own in near.divide(batches, time))
 
         return divide
 

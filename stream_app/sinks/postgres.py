@@ -65,6 +65,7 @@ class PostgresSink(Sink):
     guarantee: ClassVar[Guarantee] = Guarantee.EXACTLY_ONCE
     needs_database: ClassVar[bool] = True
     keeps_by_key: ClassVar[bool] = True
+    is_copied: ClassVar[bool] = True
 
     def problems(self, kind: Kind) -> Iterator[tuple[str, str]]:
         """Yield a name or a column that PostgreSQL has itself, and rows that nothing tells apart."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Protocol, cast
@@ -18,6 +19,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
 from stream_app.contract.references import Snapshots
+from stream_app.errors import ConfigError
 from stream_app.feeds.parts import ColumnName, Frozen
 from stream_app.feeds.sql import names
 from stream_app.flows.batch import Batch
@@ -46,6 +48,8 @@ UNDECLARED = "undeclared:"
 """Begins the counters of fields that are not declared, one for each path: how many records have it."""
 WARNED = "warned:"
 """Begins the counters of rules that warn, one for each: of how many rows they warned."""
+COLUMNS_ADDED = "columns_added"
+"""Counts columns that a table was given because its feed grew."""
 STATE_ROWS, STATE_BYTES = "state_rows", "state_bytes"
 """Gauges: how many rows the sink itself keeps from batch to batch, and the memory that these take."""
 
@@ -79,6 +83,28 @@ class Report:
     def file(self) -> Path | None:
         """The newest of the files."""
         return self.files[-1] if self.files else None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a table was as it is to be read: at a version, at a time, or once a batch was in; with none of them now."""
+
+    version: int | None = None
+    time: datetime | None = None
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Holding:
+    """How much a table holds that keeps no batch files."""
+
+    files: int = 0
+    rows: int = 0
+    bytes: int = 0
+    newest: str | None = None
+    """Its newest version."""
+    newest_ms: int = 0
+    """When that was made, in milliseconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +150,10 @@ class Sink(Frozen):
     is_divided: ClassVar[bool] = False
     keeps_by_key: ClassVar[bool] = False
     """Whether a row can take the place of one with the same key, as totals ask for."""
+    is_table: ClassVar[bool] = False
+    """Whether a log in its folder says which files hold its rows."""
+    is_copied: ClassVar[bool] = False
+    """Whether its rows must be copied to be read; their texts have no NUL then."""
     is_queryable: ClassVar[bool] = True
     """Whether `make query` and `make show` can read it."""
     needs_database: ClassVar[bool] = False
@@ -173,6 +203,28 @@ class Sink(Frozen):
     def select(self, flow: Flow, files: Sequence[BatchFile], opened: Opened) -> str | None:  # noqa: ARG002 - has none
         """Return the SQL that reads those files, for DuckDB; None where it must be copied."""
         return None
+
+    def select_at(self, flow: Flow, moment: Moment, opened: Opened) -> str:  # noqa: ARG002 - most have no versions
+        """Return the SQL that reads it as it was. Raises ConfigError where nothing is kept of that moment."""
+        raise ConfigError(f"{flow.name} has no versions: AT is for tables of delta")
+
+    def committed(self, flow: Flow, files: Sequence[BatchFile], batch: int, opened: Opened) -> str | None:  # noqa: ARG002
+        """Return the SQL for what the audit compares: the rows of the batches up to that one, whose files these are."""
+        return self.select(flow, files, opened)
+
+    def holding(self, flow: Flow) -> Holding | None:  # noqa: ARG002 - most have files
+        """Return how much it holds; None where the flow's files tell."""
+        return None
+
+    def flaws(self, flow: Flow) -> Iterator[str]:  # noqa: ARG002 - files have a chain of their own (flows/lineage.py)
+        """Yield a line for each file that its log names and that is not so."""
+        yield from ()
+
+    def drop(self, flow: Flow) -> None:
+        """Let go of what it holds outside of its folder, which a reset deletes."""
+
+    def tidy(self, flow: Flow, hadoop: Hadoop, most: int) -> None:
+        """Merge small files where there are more than `most`; not of those that retention knows."""
 
     def copy_into(
         self,

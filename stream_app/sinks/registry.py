@@ -17,6 +17,7 @@ from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
 from stream_app.layers.registry import datasets
 from stream_app.sinks.csv import CsvSink
+from stream_app.sinks.delta import DeltaSink
 from stream_app.sinks.kafka import KafkaSink
 from stream_app.sinks.lake import LakeSink
 from stream_app.sinks.own_folder import OwnFolder
@@ -27,6 +28,7 @@ from stream_app.sinks.protocol import Sink, sink_of
 SINKS: dict[str, type[Sink]] = {
     "csv": CsvSink,
     "lake": LakeSink,
+    "delta": DeltaSink,
     "kafka": KafkaSink,
     "postgres": PostgresSink,
 }

@@ -18,7 +18,7 @@ from stream_app.feeds.sinks import SinkTable
 from stream_app.flows.flow import Flow
 from stream_app.ops import views
 from stream_app.settings import Settings
-from stream_app.sinks import batch, kafka, late, postgres
+from stream_app.sinks import batch, kafka, late, postgres, table_writer
 from stream_app.sinks.protocol import Report, Sink, sink_of
 from stream_app.sinks.registry import SINKS, flows
 from tests.helpers import UNUSUAL, Row, app_settings, write_planned
@@ -27,7 +27,7 @@ from tests.sinks.jsonl import JsonLinesSink
 from tests.spark.session import pipeline_of
 
 KINDS = [*SINKS, "jsonl"]
-MODULES = (batch, kafka, late, postgres)
+MODULES = (batch, kafka, late, postgres, table_writer)
 """Those that have points to die at."""
 
 
@@ -110,9 +110,9 @@ def target_of(
     topic = f"out-{tmp_path.name}".replace("[", "-").replace("]", "-")[-200:]
     made: list[str] = []
 
-    def target(kind: str, of: str = "silver", root: str = UNUSUAL) -> Target:
+    def target(kind: str, of: str = "silver", root: str = UNUSUAL, **more: object) -> Target:
         keys = {"kafka": {"topic": topic}, "postgres": {"table": "t"}}.get(kind, {})
-        sink = SinkTable.model_validate({"of": of, "to": kind, **keys})
+        sink = SinkTable.model_validate({"of": of, "to": kind, **keys, **more})
         totals = {of: Total.model_validate(TOTALS[of])} if of in TOTALS else {}
         own = feed.model_copy(update={"sinks": {"x": sink}, "totals": totals})
         settings = app_settings(

@@ -137,9 +137,12 @@ def test_hostile_texts_arrive(target: Target) -> None:
     assert [key for key, text in found.items() if text not in shown[key]] == []
 
 
-def test_what_is_final_arrives_and_what_is_late_does_not_change_it(target_of: Targets, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "keys"), [*((kind, {}) for kind in KINDS), ("delta", {"fresh": True})])
+def test_what_is_final_arrives_and_what_is_late_does_not_change_it(
+    target_of: Targets, kind: str, keys: dict[str, Any]
+) -> None:
     """Windows: of a sink that follows their files, and of one with a query of its own."""
-    target = target_of(kind, "gold")
+    target = target_of(kind, "gold", **keys)
     target.write([silver_row(number, number) for number in range(3)])
     target.write([silver_row(3, 600)])  # moves the watermark
     target.write([silver_row(4, 601)])

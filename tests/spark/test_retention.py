@@ -17,7 +17,7 @@ from stream_app.runtime import retention
 from stream_app.runtime.retention import Retention
 from stream_app.sinks.csv import header
 from stream_app.sinks.registry import flows
-from stream_app.storage import checkpoint
+from stream_app.storage import checkpoint, merging
 from stream_app.storage.batch_files import batch_files
 from stream_app.storage.filesystem import Hadoop
 from tests.helpers import app_settings, commit, plan, silver_row, write_layer
@@ -83,10 +83,10 @@ def test_a_merged_file_is_no_larger_than_a_reset_can_read_at_once(
 ) -> None:
     """But where two micro-batches are larger already."""
     size = folder.silver.files()[0].path.stat().st_size
-    monkeypatch.setattr(retention, "_LARGEST_BYTES", 3 * size + size // 2)
+    monkeypatch.setattr(merging, "_LARGEST_BYTES", 3 * size + size // 2)
     folder.tidy()
     assert folder.ranges == [(0, 2), (3, 5), (6, 8), (9, 9), (10, 10)]
-    monkeypatch.setattr(retention, "_LARGEST_BYTES", 1)
+    monkeypatch.setattr(merging, "_LARGEST_BYTES", 1)
     for batch in range(BATCHES, BATCHES + 6):
         folder.add(batch)
         for flow in folder.silver.with_downstream():
@@ -224,7 +224,7 @@ def test_many_batches_leave_few_files(folder: Folder) -> None:
                 folder.committed(flow, batch)
             folder.tidy()
             assert sum(first == last for first, last in folder.ranges) <= 2 * MOST
-            assert sum(first != last for first, last in folder.ranges) <= retention._MOST_COMPACTED + 1
+            assert sum(first != last for first, last in folder.ranges) <= merging.MOST_MERGED + 1
     assert folder.rows == list(range(600))
 
 

@@ -51,7 +51,11 @@ def test_only_a_table_of_what_has_open_rows_has_a_query_of_its_own() -> None:
 
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "no such dataset": ({"of": "golden", "to": "csv"}, "sinks.x.of", '"golden" is none of bronze, quarantine, silver'),
-    "no such kind": ({"of": "silver", "to": "kafkaa"}, "sinks.x.to", '"kafkaa" is none of csv, lake, kafka, postgres'),
+    "no such kind": (
+        {"of": "silver", "to": "kafkaa"},
+        "sinks.x.to",
+        '"kafkaa" is none of csv, lake, delta, kafka, postgres',
+    ),
     "unknown key": ({"of": "silver", "to": "csv", "dates": "1 day"}, "sinks.x.dates", "unknown key"),
     "missing key": ({"of": "silver", "to": "kafka"}, "sinks.x.topic", "is missing"),
     "bad duration": ({"of": "silver", "to": "lake", "dates": "soon"}, "sinks.x.dates", "is not a duration"),

@@ -35,7 +35,7 @@ class Copies:
         """Return copies of what any batch may change among those flows."""
         found = cls(servers)
         for flow in flows:
-            if flow.kind.running and not flow.form:
+            if flow.kind.running and sink_of(flow).is_copied:
                 found.database.execute(f"CREATE SCHEMA IF NOT EXISTS {name(flow.feed.name)}")
                 found.copy(flow)
         return found

@@ -37,7 +37,7 @@ class Derived:
 
     def aggregates(self, flow: Flow, stateful: Stateful, watermark_ms: int, gone: Gone) -> int:
         """Note windows or sessions that silver's rows do not add up to; return how many could not be looked at."""
-        sink, is_copied = flow.sink, flow.form is None
+        sink, is_copied = flow.sink, sink_of(flow).is_copied
         actual, due, late = (name(f"_{what}_{sink}") for what in ("actual", "due", "late"))
         expected = stateful.expected(due, late, watermark_ms)
         if is_copied:
@@ -52,7 +52,7 @@ class Derived:
 
     def totals(self, flow: Flow, running: Running) -> None:
         """Note totals that silver's rows do not add up to."""
-        actual, due, is_copied = name(f"_actual_{flow.sink}"), name(f"_due_{flow.sink}"), flow.form is None
+        actual, due, is_copied = name(f"_actual_{flow.sink}"), name(f"_due_{flow.sink}"), sink_of(flow).is_copied
         expected = self._as_copied(flow, running.expected(due)) if is_copied else running.expected(due)
         differ = running.differing(actual, f"({expected})", alike=is_copied)
         self.findings.query(self.database, f"{flow.sink} is not what silver's {running.noun}s are", differ)

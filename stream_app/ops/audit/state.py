@@ -20,6 +20,7 @@ from stream_app.layers.kind import BRONZE, QUARANTINE, SILVER
 from stream_app.ops.audit import folders
 from stream_app.ops.audit.stored import Held, Stored, held, strange_columns
 from stream_app.ops.views import OpenFiles, database, read, read_late, up_to
+from stream_app.sinks.protocol import sink_of
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, standing
 from stream_app.storage.checkpoint import PlannedBatch
 from stream_app.storage.offsets import LayerOffset, in_layer
@@ -100,7 +101,10 @@ class State:
 
     def sql(self, flow: Flow) -> str:
         """Return the SQL for the committed rows of the flow."""
-        return read(flow, self.sound_files(flow), self.files.path)
+        files, batch = self.sound_files(flow), self.positions[flow.sink].own
+        rows = sink_of(flow).committed(flow, files, batch, self.files.path)
+        assert rows is not None  # noqa: S101 - it is read where it is
+        return rows
 
     def due_sql(self, flow: Flow) -> str:
         """Return the SQL for the rows of the layer before that the flow has taken."""
@@ -124,7 +128,8 @@ class State:
     @property
     def number_of_files(self) -> int:
         """How many data files the flows have."""
-        return sum(map(len, self._standing.values()))
+        tables = filter(None, (sink_of(flow).holding(flow) for flow in self.flows.values()))
+        return sum(map(len, self._standing.values())) + sum(table.files for table in tables)
 
     def planned_batches(self) -> list[PlannedBatch]:
         """Return the entries of silver's offset log, oldest first; Spark keeps some twenty."""
@@ -133,7 +138,8 @@ class State:
     def strange_files(self) -> list[str]:
         """Files that the flows have not written, or not so, as readers of the plain folders find them."""
         foreign = [line for flow in self.flows.values() for line in folders.strays(flow)]
-        return [*foreign, *(f"{path} {what}" for path, what in self.strange.items())]
+        logs = [line for flow in self.flows.values() for line in sink_of(flow).flaws(flow)]
+        return [*foreign, *logs, *(f"{path} {what}" for path, what in self.strange.items())]
 
     def lost_files(self) -> list[str]:
         """Files that somebody deleted, by what the others say of themselves."""

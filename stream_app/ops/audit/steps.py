@@ -185,9 +185,9 @@ class Audit:
         self._db.execute(f"CREATE VIEW {due} AS {state.due_sql(flow)}")
         if flow.stateful:
             self._db.execute(f"CREATE VIEW {name(f'_late_{flow.sink}')} AS {state.late_sql(flow)}")
-        if not flow.form and not self._has_copied(step, flow):
+        if sink.is_copied and not self._has_copied(step, flow):
             return
-        self._db.execute(f"CREATE VIEW {actual} AS {state.sql(flow) if flow.form else self._copied(flow)}")
+        self._db.execute(f"CREATE VIEW {actual} AS {self._copied(flow) if sink.is_copied else state.sql(flow)}")
         step.rows = self._counts[counted] = self._number(actual)
         if (pending := self._number(f"({state.of_layer(flow)})") - self._number(due)) > 0:
             self._counts[f"pending in {flow.sink}"] = pending

@@ -1,0 +1,88 @@
+"""The rows of a table as SQL for DuckDB: its live files, with the value of each partition, which no file has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stream_app.errors import ConfigError
+from stream_app.feeds.sql import name, text
+from stream_app.sinks.dates import DATE
+from stream_app.sinks.protocol import Holding, Moment, Opened
+from stream_app.storage.row_counts import paths
+from stream_app.storage.tables.table import File, Partition, Table
+
+
+def select(root: Path, files: Sequence[File], columns: Mapping[str, str], opened: Opened) -> str:
+    """Return the SQL for the rows of those files, in those columns of DuckDB's types. What a file lacks is null."""
+    parts = [f"SELECT {', '.join(f'NULL::{kind} AS {name(column)}' for column, kind in columns.items())} WHERE false"]
+    for partition, own in by_partition(files):
+        values = "".join(f", {_value(value, columns[column])} AS {name(column)}" for column, value in partition.items())
+        listed = paths(opened(root / file.path) for file in own)
+        parts.append(f"SELECT *{values} FROM read_parquet({listed}, hive_partitioning = false, union_by_name = true)")
+    return " UNION ALL BY NAME ".join(parts)
+
+
+def misplaced(rows: str, time: str) -> str:
+    """Return the SQL for rows whose date is not that of a time; dates that are far from their batch's have none."""
+    date = f"CAST({name(time)} AT TIME ZONE 'UTC' AS DATE)"
+    return f"SELECT {DATE}, {date} FROM ({rows}) WHERE {DATE} <> {date}"
+
+
+def by_partition(files: Sequence[File]) -> Iterator[tuple[Partition, list[File]]]:
+    """Yield the files of each partition, in order."""
+    for _, own in groupby(sorted(files, key=_key), key=_key):
+        group = list(own)
+        yield group[0].partition, group
+
+
+def version_at(table: Table, moment: Moment) -> int | None:
+    """Return the version that a table had then; None for the newest. Raises ConfigError where none was there yet."""
+    if moment.time is not None:
+        ms = moment.time.timestamp() * 1000
+        found = next((one.number for one in table.versions() if one.time_ms <= ms), None)
+        if found is None:
+            raise ConfigError(f"{table.location}: has no version of {moment.time:%Y-%m-%d %H:%M:%S} or before")
+        return found
+    if moment.batch is None:
+        return moment.version
+    newest = None
+    for version in table.versions():
+        if version.batch is not None and version.batch <= moment.batch:
+            break
+        newest = version.number - 1 if version.batch is not None else newest
+    return newest
+
+
+def holding(table: Table) -> Holding:
+    """Return how much a table holds, and its newest version."""
+    files, newest = table.live(), next(table.versions(1))
+    rows, size = sum(file.rows for file in files), sum(file.size for file in files)
+    return Holding(len(files), rows, size, f"version {newest.number}", newest.time_ms)
+
+
+def flaws(root: Path, files: Sequence[File]) -> Iterator[str]:
+    """Yield a line for each file that is not there, or not as the log says."""
+    for file in files:
+        path = root / file.path
+        try:
+            size, rows = path.stat().st_size, pq.read_metadata(path).num_rows
+        except FileNotFoundError:
+            yield f"{path} is missing, and the table's log names it"
+        except (OSError, pa.ArrowInvalid) as error:
+            yield f"{path} cannot be read: {' '.join(str(error).split())}"
+        else:
+            if (size, rows) != (file.size, file.rows):
+                yield f"{path} has {rows:,} rows in {size:,} bytes; the table's log says {file.rows:,} in {file.size:,}"
+
+
+def _key(file: File) -> list[tuple[str, bool, str]]:
+    return [(column, value is not None, value or "") for column, value in sorted(file.partition.items())]
+
+
+def _value(value: str | None, kind: str) -> str:
+    return f"CAST({'NULL' if value is None else text(value)} AS {kind})"

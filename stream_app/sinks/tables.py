@@ -1,0 +1,162 @@
+"""Sinks that are tables: what their declarations share, whatever the format (storage/tables/).
+
+Guarantee: exactly once. A batch's files and the note that it is in are one commit, so a batch that is run again changes
+nothing. Rows are appended; with `fresh` windows and sessions are kept by key, as they are by now.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import StringConstraints
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from stream_app.errors import ConfigError
+from stream_app.feeds.parts import Duration
+from stream_app.flows.flow import Flow
+from stream_app.layers.kind import Kind
+from stream_app.sinks import table_rows
+from stream_app.sinks.dates import DATE
+from stream_app.sinks.kept_by_key import FINAL
+from stream_app.sinks.partitioning import PATTERN, Partitioning
+from stream_app.sinks.protocol import Guarantee, Holding, Moment, Opened, Sink, Tools, Writer
+from stream_app.sinks.table_tidy import merge_small
+from stream_app.sinks.table_writer import Shape, TableWriter
+from stream_app.sources.split_rows import Rows
+from stream_app.storage.batch_files import BatchFile
+from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.tables.table import File, Table
+
+
+class TableSink(Sink):
+    """The dataset as a table whose log says which files are its rows."""
+
+    location: Annotated[str, StringConstraints(pattern=r"^/")] | None = None
+    """The folder of the table, from the root on; without it the sink's own, under OUTPUT_PATH."""
+    partition_by: Annotated[str, StringConstraints(pattern=PATTERN)] | None = None
+    """A column, or `date(<column>)` for the UTC date of a time, in a column event_date."""
+    fresh: bool = False
+    """Of windows and sessions: show them before they are final, kept by key, with a column `final`."""
+    dates: Duration = timedelta(days=400)
+    """With `date(...)`: how old a date may be, when its batch is written, to be a partition. Without it 400 days."""
+
+    guarantee: ClassVar[Guarantee] = Guarantee.EXACTLY_ONCE
+    is_table: ClassVar[bool] = True
+
+    @abstractmethod
+    def table(self, flow: Flow) -> Table:
+        """Return the flow's table, which may not be there yet."""
+
+    @property
+    @abstractmethod
+    def statistics(self) -> Callable[[pq.FileMetaData], str]:
+        """What makes of a footer what the table's log says of a file."""
+
+    def problems(self, kind: Kind) -> Iterator[tuple[str, str]]:
+        """Yield columns that are not there or cannot be used so, and what cannot be kept fresh."""
+        if problem := self.partitioning.problem(kind):
+            yield "partition_by", problem
+        if self.fresh and kind.stateful is None:
+            yield "fresh", f"nothing of {kind.name} is open: its rows are final when they come"
+        elif self.fresh and FINAL in kind.columns.names:
+            yield (
+                "fresh",
+                f"{kind.name} has a column {FINAL}, and so would the table, whether a row is final; rename it",
+            )
+
+    def derives(self, kind: Kind) -> bool:
+        """Return whether a query of the sink's own shows open windows or sessions."""
+        return self.fresh and kind.stateful is not None
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """The folder, where it is not the sink's own."""
+        return frozenset({f"the folder {self.location}"}) if self.location else frozenset()
+
+    @property
+    def partitioning(self) -> Partitioning:
+        """How the table is partitioned."""
+        return Partitioning(self.partition_by)
+
+    def root(self, flow: Flow) -> Path:
+        """Return the folder of the table."""
+        return Path(self.location) if self.location else flow.layout.output.absolute()
+
+    def place(self, flow: Flow) -> str:
+        """Return the folder of the table."""
+        return str(self.root(flow))
+
+    def rows_of(self, kind: Kind) -> pa.Schema:
+        """Return the columns of its rows, as a batch brings them: the dataset's, and whether a fresh one is final."""
+        final = [pa.field(FINAL, pa.bool_())] if self.derives(kind) else []
+        return pa.schema([*to_arrow_schema(kind.columns, timezone="UTC"), *final])
+
+    def sql_columns(self, kind: Kind) -> dict[str, str]:
+        """Return the columns of the table, as DuckDB's types."""
+        final = {FINAL: "BOOLEAN"} if self.derives(kind) else {}
+        return kind.sql_columns | final | ({DATE: "DATE"} if self.partitioning.time else {})
+
+    def compared(self, kind: Kind) -> tuple[str, str]:
+        """Return the dataset's columns as the table has them."""
+        columns = ", ".join(map(self.partitioning.compared, kind.columns.names))
+        return columns, columns
+
+    def writer(self, flow: Flow, rows: Rows | None, tools: Tools) -> Writer:
+        """Return what writes a part in each task, and commits them on the driver."""
+        shape = Shape(self.root(flow), self.rows_of(flow.kind), self.partitioning, self.dates, self.statistics)
+        return TableWriter(flow, self.table(flow), shape, rows, tools)
+
+    def tidy(self, flow: Flow, hadoop: Hadoop, most: int) -> None:
+        """Merge small files where a partition has more than `most`."""
+        table, root = self.table(flow), self.root(flow)
+        if table.exists():
+            merge_small(flow.name, table, root, hadoop, most, self.statistics)
+
+    def drop(self, flow: Flow) -> None:
+        """Empty a table that is not in the sink's own folder, and let go of it."""
+        table = self.table(flow)
+        if self.location and table.exists() and table.owner.get("sink") == flow.name:
+            table.create(table.columns, table.partitioned_by, {"sink": flow.name, "query": ""}, table.kept_hours or 0)
+
+    def select(self, flow: Flow, files: Sequence[BatchFile], opened: Opened) -> str:  # noqa: ARG002 - its log lists them
+        """Return the SQL that reads the table as it is."""
+        return self.select_at(flow, Moment(), opened)
+
+    def select_at(self, flow: Flow, moment: Moment, opened: Opened) -> str:
+        """Return the SQL that reads the table as it was. Raises ConfigError for a moment of which nothing is kept."""
+        files = self._files(flow, moment)
+        return table_rows.select(self.root(flow), files, self.sql_columns(flow.kind), opened)
+
+    def committed(self, flow: Flow, files: Sequence[BatchFile], batch: int, opened: Opened) -> str:  # noqa: ARG002
+        """Return the SQL for the rows that the table had once that batch was in; of a fresh one the final rows."""
+        rows = self.select_at(flow, Moment(batch=batch), opened)
+        return f"SELECT * EXCLUDE ({FINAL}) FROM ({rows}) WHERE {FINAL}" if flow.stateful else rows
+
+    def misplaced(self, flow: Flow, files: Sequence[BatchFile], opened: Opened) -> str | None:  # noqa: ARG002
+        """Return the SQL for the rows whose partition is of another date than theirs."""
+        if (time := self.partitioning.time) is None:
+            return None
+        return table_rows.misplaced(self.select(flow, (), opened), time)
+
+    def holding(self, flow: Flow) -> Holding:
+        """Return how much the table holds, and its newest version."""
+        table = self.table(flow)
+        return table_rows.holding(table) if table.exists() else Holding()
+
+    def flaws(self, flow: Flow) -> Iterator[str]:
+        """Yield each file that the log names and that is not there as the log says."""
+        yield from table_rows.flaws(self.root(flow), self._files(flow, Moment()))
+
+    def _files(self, flow: Flow, moment: Moment) -> list[File]:
+        table = self.table(flow)
+        if table.exists():
+            return table.live(table_rows.version_at(table, moment))
+        if moment.version is not None or moment.time is not None:
+            raise ConfigError(f"{flow.name}: there is no table yet, so it has no versions")
+        return []

@@ -1,0 +1,258 @@
+"""A Delta table by delta-rs, on the driver alone: it commits files that tasks have written, and rewrites no row.
+
+delta-rs takes a second commit of one application transaction as gladly as the first, and only refuses one whose handle
+is older than the first. So: refresh, ask for the newest batch, commit on that handle, and after any error ask again.
+Never use it in a process that forks: a child panics.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.transaction import AddAction, RemoveAction
+
+from stream_app.errors import ConfigError
+from stream_app.storage.batch_files import sync
+from stream_app.storage.tables import delta_log
+from stream_app.storage.tables.table import ConflictError, File, Mark, Part, Version
+
+_OWN = "stream_app."
+"""Begins the properties of a table that say who writes it, and what we say of a commit."""
+_TRIES = 5
+_LOG_KEPT = "delta.logRetentionDuration"
+_KEPT = re.compile(r"interval (\d+) hours")
+_FEW_VERSIONS = 100
+_PROTOCOL = (1, 2)
+"""What every reader can read and every writer write."""
+
+
+class Delta:
+    """A Delta table (storage/tables/table.py has what is promised)."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self._opened: DeltaTable | None = None
+
+    def exists(self) -> bool:
+        """Return whether there is a table at its location."""
+        return bool(DeltaTable.is_deltatable(self.location))
+
+    def mend(self) -> list[str]:
+        """Take away what a power cut left torn of the log; return a line for each file that went."""
+        return list(delta_log.mend(Path(self.location)))
+
+    def create(
+        self, columns: pa.Schema, partitioned_by: Sequence[str], owner: Mapping[str, str], kept_hours: int
+    ) -> None:
+        """Make an empty table of those columns. What a table there held is removed by the same commit."""
+        self._opened = DeltaTable.create(
+            self.location,
+            Schema.from_arrow(columns),
+            mode="overwrite",
+            partition_by=[*partitioned_by],
+            configuration={**_kept(kept_hours), **_named(owner)},
+            raise_if_key_not_exists=False,
+        )
+        self._flush(self.version, self.version)
+        sync(Path(self.location))
+        sync(Path(self.location).parent)
+
+    def refresh(self) -> None:
+        """Look at the newest version."""
+        self._opened = DeltaTable(self.location)
+
+    @property
+    def version(self) -> int:
+        """The number of the version that is looked at."""
+        return int(self._table.version())
+
+    @property
+    def columns(self) -> pa.Schema:
+        """Its columns, with those by which it is partitioned."""
+        return pa.schema(self._table.schema())
+
+    @property
+    def partitioned_by(self) -> tuple[str, ...]:
+        """The columns by which it is."""
+        return tuple(self._table.metadata().partition_columns)
+
+    @property
+    def owner(self) -> Mapping[str, str]:
+        """What `create` or `own` has noted of who writes it."""
+        found = self._table.metadata().configuration
+        return {key.removeprefix(_OWN): value for key, value in found.items() if key.startswith(_OWN)}
+
+    @property
+    def kept_hours(self) -> int | None:
+        """For how long its versions are kept."""
+        found = _KEPT.fullmatch(self._table.metadata().configuration.get(_LOG_KEPT, ""))
+        return int(found[1]) if found else None
+
+    def own(self, owner: Mapping[str, str], kept_hours: int) -> None:
+        """Note another owner, and how long versions are kept from now on."""
+        before = self.version
+        properties = {**_kept(kept_hours), **_named(owner)}
+        self._table.alter.set_table_properties(properties, raise_if_not_exists=False)
+        self.refresh()
+        self._flush(before + 1, self.version)
+
+    def as_stored(self, columns: pa.Schema) -> pa.Schema:
+        """Return columns in the types that Delta has for them."""
+        return pa.schema(Schema.from_arrow(columns))
+
+    def foreign_features(self) -> tuple[str, ...]:
+        """Return what the table has switched on that we do not write."""
+        protocol = self._table.protocol()
+        features = {*(protocol.reader_features or ()), *(protocol.writer_features or ())}
+        if not features and (protocol.min_reader_version, protocol.min_writer_version) > _PROTOCOL:
+            features = {f"reader version {protocol.min_reader_version}, writer version {protocol.min_writer_version}"}
+        return tuple(sorted(features))
+
+    def add_columns(self, columns: pa.Schema) -> None:
+        """Add columns, which are null in the rows that there are."""
+        before = self.version
+        self._table.alter.add_columns(Schema.from_arrow(columns).fields)
+        self.refresh()
+        self._flush(before + 1, self.version)
+
+    def written(self, query_id: str) -> int | None:
+        """Return the newest batch of a query that is in; None before the first."""
+        found = self._table.transaction_version(query_id)
+        return None if found is None else int(found)
+
+    def commit(self, mark: Mark, added: Sequence[Part], removed: Sequence[File] = ()) -> None:
+        """Bring a batch in, and take files out, at once. A batch that is in by then changes nothing.
+
+        The batch is flushed when it returns. Raises ConflictError where a file to be removed has gone.
+        """
+        transaction = Transaction(mark.query_id, mark.batch, _now())
+        says = {**mark.says, "query": mark.query_id, "batch": str(mark.batch)}
+        properties = CommitProperties(_named(says), app_transactions=[transaction])
+        for left in reversed(range(_TRIES)):
+            if self._has(mark):
+                return
+            if not self._holds(removed):
+                gone = f"{self.location}: somebody replaced files that batch {mark.batch} was to replace"
+                raise ConflictError(gone)
+            try:
+                self._write(added, removed, properties, data_change=True)
+            except Exception as error:  # whatever it was, the commit may have been made
+                self.refresh()
+                if self._has(mark):
+                    return
+                if not isinstance(error, CommitFailedError) or not left:
+                    raise
+            else:
+                return
+
+    def rewrite(self, added: Sequence[Part], removed: Sequence[File]) -> bool:
+        """Put files in the place of others that hold the same rows; return whether nobody came between."""
+        self.refresh()
+        if not self._holds(removed):
+            return False
+        try:
+            self._write(added, removed, CommitProperties(_named({"rewrites": str(len(removed))})), data_change=False)
+        except CommitFailedError:
+            self.refresh()
+            return False
+        return True
+
+    def live(self, version: int | None = None) -> list[File]:
+        """Return the files that hold the rows of a version, of the newest without one."""
+        try:
+            table = self._table if version is None else DeltaTable(self.location, version=version)
+        except DeltaError as error:
+            raise ConfigError(
+                f"{self.location}: its version {version} cannot be read: {' '.join(str(error).split())}"
+            ) from None
+        found = pa.table(table.get_add_actions()).to_pylist()
+        return [
+            File(
+                one["path"],
+                int(one["size_bytes"]),
+                int(one["num_records"] or 0),
+                {key: None if value is None else _text(value) for key, value in (one.get("partition") or {}).items()},
+            )
+            for one in found
+        ]
+
+    def versions(self, most: int | None = None) -> Iterator[Version]:
+        """Yield what the log has kept of its versions, newest first."""
+        newest = self._table.history(_FEW_VERSIONS if most is None else most)
+        yield from map(_version, newest)
+        if most is None and len(newest) == _FEW_VERSIONS:  # to read all entries of a log takes a while
+            yield from map(_version, self._table.history()[_FEW_VERSIONS:])
+
+    @property
+    def _table(self) -> DeltaTable:
+        if self._opened is None:
+            self.refresh()
+        assert self._opened is not None  # noqa: S101 - refresh has opened it
+        return self._opened
+
+    def _has(self, mark: Mark) -> bool:
+        newest = self.written(mark.query_id)
+        return newest is not None and newest >= mark.batch
+
+    def _holds(self, files: Sequence[File]) -> bool:
+        """Return whether all those files hold rows of the version that is looked at: delta-rs does not ask."""
+        return not files or {file.path for file in files} <= {file.path for file in self.live()}
+
+    def _write(
+        self, added: Sequence[Part], removed: Sequence[File], properties: CommitProperties, *, data_change: bool
+    ) -> None:
+        now, before = _now(), self.version
+        actions: list[AddAction | RemoveAction] = [
+            RemoveAction(one.path, data_change, now, one.size, dict(one.partition)) for one in removed
+        ]
+        actions += [
+            AddAction(one.path, one.size, one.partition, now, data_change, one.statistics) for one in added if one.rows
+        ]
+        partitions = [*self.partitioned_by]
+        self._table.create_write_transaction(
+            actions, "append", self._table.schema(), partition_by=partitions, commit_properties=properties
+        )
+        self.refresh()
+        self._flush(before + 1, self.version)
+
+    def _flush(self, first: int, last: int) -> None:
+        delta_log.flush(Path(self.location), first, last)
+
+
+def _kept(hours: int) -> dict[str, str]:
+    kept = f"interval {hours} hours"
+    return {
+        # entries since the last checkpoint are what a start and each commit read
+        "delta.checkpointInterval": "10",
+        _LOG_KEPT: kept,
+        "delta.deletedFileRetentionDuration": kept,
+        "delta.enableExpiredLogCleanup": "true",
+    }
+
+
+def _named(owner: Mapping[str, str]) -> dict[str, str]:
+    return {f"{_OWN}{key}": value for key, value in owner.items()}
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _text(value: object) -> str:
+    """Return a partition's value as the log spells it."""
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def _version(one: Mapping[str, Any]) -> Version:
+    says = {key.removeprefix(_OWN): str(value) for key, value in one.items() if key.startswith(_OWN)}
+    batch, query_id = says.pop("batch", None), says.pop("query", "")
+    number = None if batch is None else int(batch)
+    return Version(int(one["version"]), int(one["timestamp"]), str(one["operation"]), number, query_id, says)

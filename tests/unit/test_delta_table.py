@@ -1,0 +1,252 @@
+"""A Delta table has each batch once, whatever dies, answers late or comes between; what a power cut tears is mended."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream_app.errors import ConfigError
+from stream_app.storage.tables import delta_log
+from stream_app.storage.tables.delta import Delta
+from stream_app.storage.tables.delta_statistics import statistics
+from stream_app.storage.tables.table import ConflictError
+from tests.examples import examples
+from tests.tables import mark, new, numbered, numbers, part
+
+TYPES = pa.schema(
+    [
+        ("long", pa.int64()),
+        ("text", pa.string()),
+        ("money", pa.decimal128(18, 2)),
+        ("sum", pa.decimal128(38, 7)),
+        ("time", pa.timestamp("us", "UTC")),
+        ("day", pa.date32()),
+        ("bytes", pa.binary()),
+        ("double", pa.float64()),
+        ("texts", pa.list_(pa.string())),
+    ]
+)
+VALUES = st.fixed_dictionaries(
+    {
+        "long": st.none() | st.integers(-(2**63), 2**63 - 1),
+        "text": st.none() | st.text(max_size=40) | st.text("a\U0010ffff", min_size=30, max_size=40),
+        "money": st.none() | st.decimals(-(10**16) + 1, 10**16 - 1, places=2),
+        "sum": st.none() | st.decimals(-(10**31) + 1, 10**31 - 1, places=7),
+        "time": st.none() | st.datetimes(timezones=st.just(UTC)),
+        "day": st.none() | st.dates(),
+        "bytes": st.none() | st.binary(max_size=4),
+        "double": st.none() | st.floats(),
+        "texts": st.none() | st.lists(st.text(max_size=3), max_size=2),
+    }
+)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Delta:
+    return new(tmp_path / "100% ü's")
+
+
+def test_a_batch_that_is_committed_again_is_there_once(table: Delta) -> None:
+    stale = Delta(table.location)
+    stale.refresh()
+    table.commit(mark(0), [numbered(table, 0, 1, 2)])
+    for handle in (table, stale, Delta(table.location)):
+        handle.commit(mark(0), [numbered(table, 0, 1, 2)])
+        assert handle.written("q") == 0
+    assert numbers(table) == [1, 2]
+    assert table.version == 1
+
+
+def test_a_commit_whose_answer_is_lost_is_made_once(table: Delta, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = DeltaTable.create_write_transaction
+
+    def lost(*arguments: Any, **options: Any) -> None:
+        real(*arguments, **options)
+        raise OSError("the connection was reset")
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", lost)
+    table.commit(mark(0), [numbered(table, 0, 1)])
+    monkeypatch.undo()
+    assert (numbers(table), table.version) == ([1], 1)
+
+
+def test_an_error_that_committed_nothing_is_raised(table: Delta, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", refused)
+    with pytest.raises(OSError, match="No space"):
+        table.commit(mark(0), [numbered(table, 0, 1)])
+
+
+def test_a_commit_of_another_writer_between_look_and_commit_is_no_reason_to_fail(table: Delta) -> None:
+    table.commit(mark(0), [numbered(table, 0, 1, 2)])
+    DeltaTable(table.location).delete("number = 1")
+    table.commit(mark(1), [numbered(table, 1, 3)])
+    assert numbers(table) == [2, 3]
+
+
+def test_a_replay_after_a_merge_does_not_bring_the_rows_back(table: Delta) -> None:
+    parts = [numbered(table, batch, batch) for batch in range(3)]
+    for batch, one in enumerate(parts):
+        table.commit(mark(batch), [one])
+    merged = numbered(table, 9, 0, 1, 2)
+    assert table.rewrite([merged], table.live())
+    table.commit(mark(2), [parts[2]])
+    assert numbers(table) == [0, 1, 2]
+    assert numbers(table, version=2) == [0, 1]
+    entry = Path(table.location, "_delta_log", f"{table.version:020d}.json").read_text()
+    assert '"dataChange":true' not in entry
+
+
+def test_what_a_batch_replaces_goes_in_the_same_version_and_not_if_it_has_gone(table: Delta) -> None:
+    table.commit(mark(0), [numbered(table, 0, 1)])
+    held = table.live()
+    table.commit(mark(1), [numbered(table, 1, 2)], held)
+    assert [numbers(table, version) for version in (1, 2)] == [[1], [2]]
+    with pytest.raises(ConflictError, match="batch 2"):
+        table.commit(mark(2), [numbered(table, 2, 3)], held)
+    assert numbers(table) == [2]
+
+
+def test_a_merge_that_comes_second_changes_nothing(table: Delta) -> None:
+    table.commit(mark(0), [numbered(table, 0, 1)])
+    late = Delta(table.location)
+    held = late.live()
+    table.commit(mark(1), [numbered(table, 1, 2)], table.live())
+    assert not late.rewrite([numbered(table, 9, 1)], held)
+    assert numbers(table) == [2]
+
+
+def test_versions_tell_their_batches(table: Delta) -> None:
+    for batch in range(3):
+        table.commit(mark(batch), [numbered(table, batch, batch)])
+    found = [*table.versions()]
+    assert [(one.number, one.batch, one.query_id) for one in found] == [
+        (3, 2, "q"),
+        (2, 1, "q"),
+        (1, 0, "q"),
+        (0, None, ""),
+    ]
+    assert found[0].says["end"] == '{"batch": 2}'
+    assert [one.number for one in table.versions(1)] == [3]
+
+
+def test_a_version_that_is_not_there_is_one_line(table: Delta) -> None:
+    with pytest.raises(ConfigError, match="version 7 cannot be read"):
+        table.live(7)
+
+
+@pytest.mark.parametrize("torn", ["", '{"commitInfo":{"timest'])
+def test_a_torn_entry_is_mended_and_its_batch_runs_again(table: Delta, torn: str) -> None:
+    table.commit(mark(0), [numbered(table, 0, 1)])
+    table.commit(mark(1), [numbered(table, 1, 2)])
+    newest = Path(table.location, "_delta_log", f"{2:020d}.json")
+    newest.write_text(torn)
+    after = Delta(table.location)
+    assert [str(newest) in line for line in after.mend()] == [True]
+    assert after.written("q") == 0
+    after.commit(mark(1), [numbered(table, 1, 2)])
+    assert numbers(after) == [1, 2]
+    assert after.mend() == []
+
+
+def test_a_torn_checkpoint_is_mended(table: Delta) -> None:
+    for batch in range(10):
+        table.commit(mark(batch), [numbered(table, batch, batch)])
+    (checkpoint,) = Path(table.location, "_delta_log").glob("*.checkpoint.parquet")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    after = Delta(table.location)
+    assert [str(checkpoint) in line for line in after.mend()] == [True]
+    after.commit(mark(10), [numbered(table, 10, 10)])
+    assert numbers(after) == [*range(11)]
+
+
+def test_what_a_commit_relies_on_is_flushed_before_it_returns(table: Delta, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(delta_log, "sync", flushed.append)
+    table.commit(mark(9), [numbered(table, 9, 1)])
+    log = Path(table.location, "_delta_log")
+    assert flushed == [log / f"{1:020d}.json", log]
+    flushed.clear()
+    for batch in range(10, 20):
+        table.commit(mark(batch), [numbered(table, batch, batch)])
+    checkpoints = {*log.glob("*.checkpoint.parquet")}
+    assert checkpoints
+    assert {*checkpoints, log / "_last_checkpoint"} <= {*flushed}
+
+
+@given(st.lists(VALUES, min_size=1, max_size=6))
+@examples(200)
+def test_no_row_is_beyond_the_bounds_of_its_file(rows: list[dict[str, Any]]) -> None:
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, TYPES, store_decimal_as_integer=True) as writer:
+        writer.write_table(pa.Table.from_pylist(rows, TYPES))
+    told = json.loads(statistics(pq.read_metadata(pa.BufferReader(sink.getvalue()))), parse_float=Decimal)
+    assert told["numRecords"] == len(rows)
+    for column in TYPES.names:
+        values = [row[column] for row in rows if row[column] is not None]
+        if column != "texts":
+            assert told["nullCount"][column] == len(rows) - len(values)
+        for bounds, is_within in (("minValues", _at_least), ("maxValues", _at_most)):
+            if column in told[bounds]:
+                assert all(is_within(value, told[bounds][column]) for value in values), (column, told[bounds][column])
+    assert not {"bytes", "double", "texts"} & {*told["minValues"], *told["maxValues"]}
+
+
+def _at_least(value: Any, bound: Any) -> bool:
+    return bool(_like(value, bound) <= value)
+
+
+def _at_most(value: Any, bound: Any) -> bool:
+    return bool(_like(value, bound) >= value)
+
+
+def _like(value: Any, bound: Any) -> Any:
+    match value:
+        case datetime():
+            return datetime.fromisoformat(bound)
+        case date():
+            return date.fromisoformat(bound)
+    return bound
+
+
+def test_a_filter_on_a_decimal_beyond_doubles_finds_its_row(tmp_path: Path) -> None:
+    columns = pa.schema([("number", pa.int64()), ("money", pa.decimal128(18, 2))])
+    table, exact = new(tmp_path / "t", columns), Decimal("90071992547409.93")
+    table.commit(mark(0), [part(table, 0, [{"number": 1, "money": exact}], columns)])
+    found = DeltaTable(table.location).scan(predicate=f"money = CAST('{exact}' AS DECIMAL(18,2))")
+    assert pa.table(found.read_all()).num_rows == 1
+
+
+def test_no_process_that_forks_workers_and_no_task_imports_deltalake() -> None:
+    """A child of a process that has used it panics."""
+    code = """
+        import importlib, sys
+        from stream_app.runtime.python_daemon import _NEEDED
+        for module in (*_NEEDED, *(f"stream_app.sinks.{name}" for name in ("table_writer", "kept_by_key", "delta"))):
+            importlib.import_module(module)
+        sys.exit("deltalake" in sys.modules)
+    """
+    lines = "\n".join(line.strip() if not line.startswith(" " * 12) else line[8:] for line in code.splitlines())
+    assert subprocess.run([sys.executable, "-c", lines], check=False).returncode == 0
+
+
+def test_a_handle_that_is_older_than_another_query_s_commit_commits_all_the_same(table: Delta) -> None:
+    other = Delta(table.location)
+    other.refresh()
+    table.commit(mark(0), [numbered(table, 0, 1)])
+    other.commit(mark(0, "other"), [numbered(table, 0, 2)])
+    assert numbers(table) == [1, 2]
