@@ -19,7 +19,7 @@ $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup venv run broker postgres app api produce land etl up down logs ps feed-check feed-test feed-new status show query quarantine drift psql audit replay reset \
-        test test-faults check bench soak compose-test lock
+        test test-faults check bench soak browser-test compose-test lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ venv:
 	@sh local/setup.sh --venv-only
 
 # exec: a signal sent to make must reach the program, not a shell around it.
-run: setup ## all without Docker: broker, app, producer, a live view; SECONDS_TO_RUN=90 stops by itself
+run: setup ## all without Docker: broker, app, producer, the page, a live view; SECONDS_TO_RUN=90 stops by itself
 	@exec $(PYTHON) -m local run
 
 broker: setup ## the Kafka broker in the foreground
@@ -122,6 +122,9 @@ bench: setup ## throughput against the usual design and the machine's limit; BEN
 
 soak: setup ## many small batches, then many random kills; SOAK_BATCHES=2000 SOAK_KILLS=200
 	@exec $(PYTHON) -m tests.soak
+
+browser-test: venv ## the page in Chromium: real outputs, real clicks; needs Chromium
+	@exec $(PYTHON) -m pytest tests/browser
 
 compose-test: venv ## `make up` and `make down` tested; needs Docker
 	@exec $(PYTHON) -m pytest tests/compose

@@ -12,7 +12,7 @@ from local.setup import set_up
 from stream_app.errors import StreamAppError
 
 _COMMANDS = {
-    "run": "broker, database if a feed has tables, app and producers together, with a live view",
+    "run": "broker, database if a feed has tables, app, page and producers together, with a live view",
     "broker": "the Kafka broker alone, in the foreground",
     "postgres": "a PostgreSQL alone, in the foreground",
     "app": "the streaming service, in the foreground; with a PostgreSQL where it needs one and there is none",
@@ -24,6 +24,7 @@ _EPILOG = """Settings are environment variables or .env, as docs/settings.md lis
   KAFKA_BOOTSTRAP_SERVERS  where Kafka is, or is to be if that is a free port of this machine [localhost:9094]
   DATABASE_URL             the database of feeds with tables [a PostgreSQL that is started here]
   FEEDS                    which feeds, with commas between [transactions]
+  API_PORT                 where `run` serves the page, or next to it; 0: nowhere [5000]
   OUTPUT_PATH              the outputs' folder [data/output]
   SECONDS_TO_RUN           stop `run` that many seconds after the app is up [never]
 

@@ -39,9 +39,10 @@ def run(stack: Stack) -> int:
     broker = stack.broker_if_needed()
     address = broker.address if broker else stack.address()
     postgres = stack.postgres_if_needed()
-    app = stack.app(address, postgres.url if postgres else stack.database_url())
+    database_url = postgres.url if postgres else stack.database_url()
+    app, api = stack.app(address, database_url), stack.api_if_wanted(database_url)
     # The app starts before the producers, so that stopping, the reverse, ends the records first.
-    children = [*filter(None, [broker, postgres]), app, *stack.producers(address)]
+    children = [*filter(None, [broker, postgres]), app, *filter(None, [api]), *stack.producers(address)]
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PLAIN_WIDTH)

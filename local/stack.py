@@ -16,6 +16,7 @@ from local.process import Child, WhenDone
 from producer import events
 from producer.settings import SettingsError
 from producer.settings import load_settings as load_producer_settings
+from stream_app.api.settings import ApiSettings, load_api_settings
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
@@ -24,6 +25,7 @@ from stream_app.sinks.registry import check, needs_database, topics
 
 _LOCAL = re.compile(r"(?:localhost|127\.0\.0\.1):(\d{1,5})")
 _PRODUCER_PATIENCE_SECONDS = 30.0
+_API_PATIENCE_SECONDS = 15.0
 _APP_PATIENCE_SECONDS = 75.0  # the app promises to drain within 60
 
 
@@ -37,6 +39,7 @@ class Stack:
     topic_of_producer: str
     """KAFKA_TOPIC; empty where each feed's own topic is meant."""
     places: Places
+    api_settings: ApiSettings
 
     def broker(self) -> Broker:
         """Return the broker where KAFKA_BOOTSTRAP_SERVERS says. Raises ConfigError where it cannot be there."""
@@ -89,6 +92,20 @@ class Stack:
         argv = [sys.executable, "-m", "stream_app"]
         environment = {"KAFKA_BOOTSTRAP_SERVERS": address, "DATABASE_URL": database_url}
         return Child("app", argv, self.places, _APP_PATIENCE_SECONDS, environment, when_done)
+
+    def api_if_wanted(self, database_url: str) -> Child | None:
+        """Return the API with the page, on a free port; None with API_PORT=0."""
+        asked = self.api_settings.api_port
+        if not asked:
+            return None
+        port = ports.next_free(asked)
+        if port != asked:
+            say("page", f"port {asked} is taken by another program, so the page takes {port}")
+        say("page", f"http://{self.api_settings.api_host}:{port}/")
+        environment = {"DATABASE_URL": database_url, "API_PORT": str(port)}
+        return Child(
+            "api", [sys.executable, "-m", "stream_app", "api"], self.places, _API_PATIENCE_SECONDS, environment
+        )
 
     def app_alone(self) -> list[Child]:
         """Return the service for a terminal of its own.
@@ -163,11 +180,11 @@ def load_stack(places: Places, feed: str = "") -> Stack:
 
     Raises ConfigError, one line that names what is wrong.
     """
-    settings = load_settings()
+    settings, api_settings = load_settings(), load_api_settings()
     feeds = load_feeds(settings.feeds_path, (feed,) if feed else settings.feeds, check)
     try:
         topic = load_producer_settings().kafka_topic
     except SettingsError as error:
         raise ConfigError(str(error)) from None
     places.make()
-    return Stack(settings, feeds, topic, places)
+    return Stack(settings, feeds, topic, places, api_settings)

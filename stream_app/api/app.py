@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 
 from stream_app.api import actions, feeds, pipeline, problems
 from stream_app.api.audits import Audits
@@ -79,7 +79,7 @@ def _serve_pages(app: FastAPI, *, has_tokens: bool) -> None:
 
     @app.get("/", include_in_schema=False)
     def page() -> Response:
-        return RedirectResponse("docs")
+        return FileResponse(_PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
     @app.get(_DOCS, include_in_schema=False)
     def docs() -> Response:

@@ -359,3 +359,27 @@ def test_the_one_feed_to_produce_is_an_option_and_not_of_the_environment(
         assert command_line.main(arguments) == 2
     assert asked == ["a", "", ""]
     assert capfd.readouterr().err.count("enough") == 3
+
+
+def test_run_serves_the_page_and_says_where(
+    places: Places, taken: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ports, "is_free", lambda port: port != taken)
+    api = stack(places, monkeypatch, API_PORT=str(taken)).api_if_wanted("postgresql://running")
+    assert api is not None
+    assert api.argv[1:] == ["-m", "stream_app", "api"]
+    assert api.environment == {"DATABASE_URL": "postgresql://running", "API_PORT": str(taken + 1)}
+    printed = capsys.readouterr().out
+    assert f"port {taken} is taken by another program, so the page takes {taken + 1}" in printed
+    assert f"http://127.0.0.1:{taken + 1}/" in printed
+
+
+def test_run_serves_no_page_where_none_is_wanted(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stack(places, monkeypatch, API_PORT="0").api_if_wanted("") is None
+
+
+def test_a_page_that_would_let_others_in_is_refused_before_anything_starts(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="API_HOST: "):
+        stack(places, monkeypatch, API_HOST="0.0.0.0")  # noqa: S104

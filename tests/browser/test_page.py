@@ -1,0 +1,142 @@
+"""The page in Chromium: what people see and click, over real outputs and the API's own process."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from joserfc import jwt
+from joserfc.jwk import OctKey
+from playwright.sync_api import Page, expect
+
+from stream_app.storage.batch_files import REPLAY, batch_files
+from tests.api_process import ApiProcess
+from tests.helpers import at, value
+from tests.outputs import Output, Record
+from tests.unit.served import MINUTES
+
+Show = Callable[..., Page]
+Serve = Callable[..., ApiProcess]
+SECRET = "a secret of more than thirty-two bytes"
+HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
+
+
+def test_the_flow_has_a_box_an_output_and_moves_with_each_batch(show: Show, served: Serve, output: Output) -> None:
+    page = show(served(output.root).url)
+    boxes = page.get_by_role("list", name="Outputs of transactions").get_by_role("button")
+    assert [name.split("\n")[0] for name in boxes.all_inner_texts()] == [
+        "bronze", "quarantine", "silver", "gold", "raw_csv",
+    ]  # fmt: skip
+    figures = page.get_by_role("region", name="In short")
+    expect(figures).to_contain_text(f"{3 * MINUTES}")
+    expect(figures).to_contain_text("33.33 %")
+    expect(page.locator("#live")).to_contain_text("live")
+    bronze = page.locator("[data-sink=bronze]")
+    expect(bronze).to_contain_text(f"#{MINUTES - 1}")
+    output.take([Record(value(900, 800), at(800))], at(805))
+    expect(bronze).to_contain_text(f"#{MINUTES}")
+    expect(page.locator("[data-sink=raw_csv]")).to_contain_text(f"#{MINUTES}")
+    expect(page.locator("#throughput canvas")).to_be_visible()
+
+
+def test_a_record_in_quarantine_shows_its_text_and_reasons_as_text(show: Show, served: Serve, output: Output) -> None:
+    output.take([Record(value(900, 800, city=HOSTILE, currency="XXX", lat=900), at(800))], at(805))
+    page = show(served(output.root).url)
+    page.get_by_role("button", name=re.compile("out_of_range:lat")).click()
+    record = page.locator("#samples article")
+    expect(record).to_contain_text("onerror")
+    expect(record.locator("pre mark")).to_contain_text(['"currency": "XXX"', '"lat": 900'])
+    assert page.locator("#samples img").count() == 0
+    assert page.title() == "transactions · Kafka medallion"
+
+
+def test_a_replay_is_previewed_and_takes_what_was_shown(show: Show, served: Serve, output: Output, feeds: Path) -> None:
+    page = show(served(output.root).url)
+    page.get_by_role("button", name="Replay…").click()
+    dialog = page.get_by_role("dialog", name="Replay of transactions")
+    expect(dialog).to_contain_text("None passes by today's feed file")
+    expect(dialog.get_by_role("button", name="Replay")).to_be_disabled()
+    page.keyboard.press("Escape")
+    file = feeds / "transactions.toml"
+    file.write_text(file.read_text().replace('"ZAR"]', '"ZAR", "XXX"]'))
+    page.get_by_role("button", name="Replay…").click()
+    dialog.get_by_role("button", name=f"Take {MINUTES} records").click()
+    expect(dialog).to_contain_text(f"{MINUTES} records are in the ledger. Silver takes them with the next start.")
+    assert len(batch_files(output.flows["silver"].layout.replay, REPLAY)) == 1
+
+
+def test_an_audit_is_started_and_read(show: Show, served: Serve, output: Output) -> None:
+    page = show(served(output.root).url)
+    expect(page.locator("#audit")).to_contain_text("No audit was started here yet")
+    page.get_by_role("button", name="Audit now").click()
+    expect(page.locator("#audit")).to_contain_text("Nothing lost, nothing twice", timeout=60_000)
+    page.reload()
+    expect(page.locator("#audit")).to_contain_text("Nothing lost, nothing twice")
+
+
+def test_details_are_opened_and_closed_by_the_keyboard(show: Show, served: Serve, output: Output) -> None:
+    page = show(served(output.root).url)
+    page.locator("[data-sink=silver]").focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="transactions.silver")
+    expect(dialog).to_contain_text("exactly once")
+    expect(dialog.get_by_role("cell", name="t111", exact=True)).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    assert page.evaluate("document.activeElement.dataset.sink") == "silver"
+
+
+def test_the_contract_is_rendered_with_its_rules(show: Show, served: Serve, output: Output) -> None:
+    page = show(served(output.root).url)
+    fields = page.get_by_role("table", name="Fields")
+    expect(fields.get_by_role("row", name=re.compile("^status "))).to_contain_text("one of approved, declined, pending")
+    expect(page.get_by_role("table", name="What is derived")).to_contain_text("1 min by card_id")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_it_is_for_everyone(show: Show, served: Serve, output: Output, scheme: str, width: int) -> None:
+    """axe finds nothing serious, and nothing is wider than a telephone."""
+    page = show(served(output.root).url, viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.wait_for_selector("#refused canvas")
+    serious = [one for one in Axe().run(page).response["violations"] if one["impact"] in {"serious", "critical"}]
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in serious] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_theme_is_chosen_and_kept(show: Show, served: Serve, output: Output) -> None:
+    page = show(served(output.root).url)
+    page.get_by_role("button", name="Theme: system").click()
+    page.get_by_role("button", name="Theme: light").click()
+    page.reload()
+    expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 19, 24)"
+
+
+def test_an_empty_page_says_what_to_type(show: Show, served: Serve, tmp_path: Path) -> None:
+    page = show(served(tmp_path / "nothing").url)
+    expect(page.locator("#notice")).to_contain_text("No records yet.")
+    expect(page.locator("#notice code")).to_have_text("make run")
+    expect(page.locator("#reasons")).to_contain_text("No record breaks the contract.")
+
+
+def test_a_token_is_asked_for_where_one_is_needed(show: Show, served: Serve, output: Output) -> None:
+    claims = {"iss": "stream-app", "aud": "stream-app", "scope": "read", "exp": int(time.time()) + 600}
+    token = jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(SECRET))
+    api = served(output.root, API_JWT_SECRET=SECRET)
+    page = show(api.url, is_ready=False)
+    page.get_by_role("textbox", name="Token").fill(token)
+    page.get_by_role("button", name="Go on").click()
+    expect(page.locator("[data-sink=bronze]")).to_contain_text(f"#{MINUTES - 1}")
+    expect(page.locator("#live")).to_contain_text("live")
+
+
+def test_the_description_of_the_api_is_drawn(show: Show, served: Serve, output: Output) -> None:
+    api = served(output.root)
+    page = show(f"{api.url}/", is_ready=False)
+    page.goto(f"{api.url}/docs")
+    expect(page.get_by_text("Describe a feed")).to_be_visible()
