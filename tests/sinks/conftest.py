@@ -130,11 +130,11 @@ def target_of(
     return target
 
 
-def dies_at(point: str) -> Callable[..., None]:
-    """What takes the place of failpoints.reach, in the driver and in tasks."""
+def dies_at(point: str, batch_id: int | None = None) -> Callable[..., None]:
+    """What takes the place of failpoints.reach, in the driver and in tasks: that batch, or any, dies at that point."""
 
-    def reach(_flow: str, reached: str, _batch: int | None = None) -> None:
-        if reached == point:
+    def reach(_flow: str, reached: str, batch: int | None = None) -> None:
+        if reached == point and batch_id in {None, batch}:
             raise Died(point)
 
     return reach

@@ -85,23 +85,27 @@ def test_a_batch_that_is_run_again_changes_nothing_that_was_promised(target: Tar
     assert [row for row in before if row not in target.rows()] == []
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_death_anywhere_loses_and_doubles_nothing(
-    target: Target, point: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_death_at_each_point_loses_and_doubles_nothing(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch after batch dies at one of them, and is run again with the next one behind it."""
+    died = []
     target.write(batch(0))
     target.drain()
-    target.write(batch(3))
-    with monkeypatch.context() as patch:
-        for module in MODULES:
-            patch.setattr(module, "reach", dies_at(point))
-        try:
-            target.drain()
-        except StreamingQueryException as error:
-            assert Died.__name__ in str(error)
-    target.write(batch(6))
+    for number, point in enumerate(POINTS, 1):
+        target.write(batch(3 * number))
+        with monkeypatch.context() as patch:
+            for module in MODULES:
+                patch.setattr(module, "reach", dies_at(point, number))
+            try:
+                target.drain()
+            except StreamingQueryException as error:
+                assert Died.__name__ in str(error)
+                died.append(point)
+        found = ids(target).keys()
+        assert {f"t{row}" for row in range(3 * number)} <= found, f"what was written before a death {point}"
+    target.write(batch(3 * (len(POINTS) + 1)))
     target.drain()
-    check(target, range(9), sent_again=1)
+    check(target, range(3 * (len(POINTS) + 2)), sent_again=1)
+    assert {POINTS[0], POINTS[-1]} <= {*died}, "each sink has these"
 
 
 def test_a_sink_that_is_reset_is_written_again_from_the_start(target: Target) -> None:
