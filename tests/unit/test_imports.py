@@ -131,3 +131,9 @@ def test_only_the_sources_read_streams() -> None:
         text = path.read_text()
         assert path.parent.name == "sources" or ".readStream" not in text, path
         assert "from_json" not in text, path
+
+
+def test_how_many_examples_a_property_has_is_said_in_one_place() -> None:
+    """Or `make test` would try all of them."""
+    declares = [path for path in (PROJECT / "tests").rglob("*.py") if "max_examples=" in path.read_text()]
+    assert {*declares} == {PROJECT / "tests" / "examples.py", Path(__file__)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from stream_app import logs
@@ -21,6 +21,7 @@ from stream_app.ops import reset
 from stream_app.sinks.postgres import PostgresSink
 from stream_app.sinks.registry import flows
 from stream_app.storage.layout import Layout, Place
+from tests.examples import examples
 from tests.helpers import app_settings, plan
 from tests.unit.test_admission import OneTopic
 from tests.unit.test_ahead import FEEDS, run_all
@@ -113,7 +114,7 @@ def damaged(root: Path, data: st.DataObject) -> None:
 
 
 @given(data=st.data(), damages=st.integers(1, 3), goes_on=st.booleans())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_on_the_disk_an_inspection_returns_and_changes_nothing(
     whole: Path, data: st.DataObject, damages: int, goes_on: bool
 ) -> None:

@@ -10,10 +10,11 @@ import uuid
 import msgspec
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.contract.scalars import bytes_of, number_of, uuid_of, uuid_of_all
+from tests.examples import examples
 
 CANONICAL = "0190f0c4-7d1e-7c3a-9f00-00000000abcd"
 
@@ -58,7 +59,7 @@ def test_what_is_no_base64(text: str) -> None:
     assert bytes_of(text) is None
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(st.text("YWJjQ=-_+/ \né", max_size=12) | st.binary(max_size=9).map(lambda b: base64.b64encode(b).decode()))
 def test_msgspec_takes_the_same_base64(text: str) -> None:
     try:
@@ -68,7 +69,7 @@ def test_msgspec_takes_the_same_base64(text: str) -> None:
     assert bytes_of(text) == decoded
 
 
-@settings(max_examples=1_000)
+@examples(1_000)
 @given(st.text("0123456789+-.eE _x\n\u0663", max_size=8))
 def test_a_number_that_was_sent_as_text_is_one_that_json_has(text: str) -> None:
     expected = None

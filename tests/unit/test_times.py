@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.contract.times import (
@@ -28,6 +28,7 @@ from stream_app.contract.times import (
     midnight_of_all,
 )
 from stream_app.settings import PROJECT
+from tests.examples import examples
 
 BEGIN = datetime.fromisoformat("1990-01-01")  # without a zone, as hypothesis wants it
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -104,7 +105,7 @@ def mutated(draw: st.DrawFn) -> str:
     return text
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(st.lists(times(), max_size=6))
 def test_a_time_in_any_spelling_is_what_was_meant(written: list[Written]) -> None:
     expected = [one.time_us for one in written]
@@ -112,7 +113,7 @@ def test_a_time_in_any_spelling_is_what_was_meant(written: list[Written]) -> Non
     assert microseconds_of_all(pa.array([one.text for one in written], pa.string())).to_pylist() == expected
 
 
-@settings(max_examples=1_000)
+@examples(1_000)
 @given(st.lists(mutated() | times().map(lambda one: one.text) | st.none() | st.text(max_size=30), max_size=6))
 def test_a_column_of_any_texts_is_read_as_each_of_them(texts: list[str | None]) -> None:
     expected = [None if text is None else microseconds_of(text) for text in texts]
@@ -121,7 +122,7 @@ def test_a_column_of_any_texts_is_read_as_each_of_them(texts: list[str | None]) 
     assert microseconds_of_all(sliced).to_pylist() == expected
 
 
-@settings(max_examples=1_000)
+@examples(1_000)
 @given(mutated())
 def test_what_is_read_python_reads_alike(text: str) -> None:
     """As fromisoformat does, but for `z` and what lies outside of its years in UTC."""
@@ -155,7 +156,7 @@ def test_a_date_is_its_day_and_its_midnight(day: date, spelling: str) -> None:
 DATES = st.from_regex(r"[0-9]{4}-[0-1][0-9]-[0-3][0-9]|[0-9]{8}|[0-9]{4}-W?[0-9]{2,3}", fullmatch=True)
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(st.lists(st.none() | DATES | mutated() | st.sampled_from(["2026-11-27\n", " 2026-11-27"]), max_size=6))
 def test_a_column_of_any_dates_is_read_as_each_of_them(texts: list[str | None]) -> None:
     expected = [None if text is None else days_of(text) for text in texts]
@@ -208,7 +209,7 @@ def test_numbers_are_times_by_declaration(unit: str, text: str, expected: int | 
 NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(
     st.sampled_from([*EPOCH_UNITS]),
     st.lists(NUMBERS | st.floats(-1e12, 1e18, allow_nan=False).map(repr) | st.just("-"), max_size=6),
