@@ -27,7 +27,7 @@ def measure(records: int, folder: Path) -> list[float]:
             say(f"draining {records:,} records")
             service.start(TRIGGER_INTERVAL="available-now")
             assert service.process
-            service.process.wait()
+            assert service.process.wait() == 0, service.log.read_text()[-2000:]  # however long that takes
         finally:
             service.kill()
         seconds = []
