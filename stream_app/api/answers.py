@@ -13,6 +13,7 @@ from stream_app.api.cache import Answer, Cache
 from stream_app.api.formats import LARGEST_BYTES, Numbers, encode
 from stream_app.api.problems import Problem
 from stream_app.flows.flow import Flow
+from stream_app.sinks.protocol import sink_of
 from stream_app.storage.batch_files import BatchFile, batch_files, standing
 from stream_app.storage.row_counts import count_rows
 
@@ -20,8 +21,12 @@ JSON = "application/json"
 
 
 def version(flow: Flow) -> str:
-    """Return what changes when the rows of a dataset do: its query and what its files hold, merged or not."""
-    return f"{flow.name} {flow.checkpoint.query_id()} {_held(flow.files())} {flow.feed.model_dump_json()}"
+    """Return what changes when the rows of a dataset do: its query and what its files hold, merged or not.
+
+    Of a table it is its version.
+    """
+    held = sink_of(flow).holding(flow) or _held(flow.files())
+    return f"{flow.name} {flow.checkpoint.query_id()} {held} {flow.feed.model_dump_json()}"
 
 
 def late_version(flow: Flow) -> str:

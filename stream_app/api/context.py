@@ -16,6 +16,7 @@ from stream_app.api.settings import ApiSettings
 from stream_app.errors import ConfigError
 from stream_app.flows.flow import Flow
 from stream_app.settings import Settings
+from stream_app.sinks.protocol import sink_of
 from stream_app.sinks.registry import load_flows
 
 _Stamps = tuple[tuple[int, int], ...]
@@ -84,16 +85,21 @@ class Context:
         return tuple(found)
 
     def dataset(self, feed: str, dataset: str) -> Flow:
-        """Return the flow that makes a dataset. Raises Problem where the feed has none of that name."""
+        """Return the flow of a dataset, or of a table of one. Raises Problem where the feed has none of that name."""
         flows = self.flows(feed)
         found = next((flow for flow in flows if flow.sink == dataset), None)
         if found is None:
             raise Problem(HTTPStatus.NOT_FOUND, f"{feed} has no dataset {dataset}; it has {_listed(flows)}")
-        if not found.is_own:
+        if not _has_rows(found):
             of = f"ask /api/feeds/{feed}/{found.kind.name}" if found.kind.has_folder else "read it where they are kept"
             raise Problem(HTTPStatus.NOT_FOUND, f"{dataset} is a sink with the rows of {found.kind.name}: {of}")
         return found
 
 
 def _listed(flows: Sequence[Flow]) -> str:
-    return ", ".join(flow.sink for flow in flows if flow.is_own)
+    return ", ".join(flow.sink for flow in flows if _has_rows(flow))
+
+
+def _has_rows(flow: Flow) -> bool:
+    """Return whether rows are asked of the flow itself: a dataset, or a table, which has versions."""
+    return flow.is_own or sink_of(flow).is_table

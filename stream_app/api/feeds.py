@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -14,12 +15,12 @@ from stream_app.api.cache import Answer
 from stream_app.api.context import Context
 from stream_app.flows.flow import Flow
 from stream_app.ops.selection import Condition, Selection, columns_of, select
-from stream_app.sinks.protocol import sink_of
+from stream_app.sinks.protocol import Moment, sink_of
 
 _MOST_ROWS = 10_000
-_OWN = frozenset({"columns", "cursor", "from", "limit", "numbers", "order", "to"})
+_OWN = frozenset({"columns", "cursor", "from", "limit", "numbers", "order", "timestamp", "to", "version"})
 _CONDITIONS = """
-Rows of a dataset, the newest first.
+Rows of a dataset, the newest first, or of a Delta sink, also as it was: `version=12`, or `timestamp`, an ISO time.
 
 Any column is a condition: `status=approved`, twice for either value, or with an operator: `amount.gte=10`,
 `event_time.lt=2026-11-21T10:00:00Z`, `user_id.ne=u1`, `warnings.null=true`. `.eq` is for a column that is called as a
@@ -62,11 +63,16 @@ def routes(context: Context) -> APIRouter:
         since: Annotated[str, Query(alias="from", max_length=64, description="the earliest time, inclusive")] = "",
         until: Annotated[str, Query(alias="to", max_length=64, description="the latest time, exclusive")] = "",
         numbers: Annotated[Literal["string", "float"], Query(description="how decimals are written")] = "string",
+        at_version: Annotated[int | None, Query(alias="version", ge=0, description="of a Delta sink")] = None,
+        at_time: Annotated[
+            datetime | None, Query(alias="timestamp", description="of a Delta sink; else in UTC")
+        ] = None,
     ) -> Response:
         flow = context.dataset(feed, dataset)
         written = formats.chosen(request.headers.get("accept", ""))
+        moment = Moment(at_version, at_time and (at_time if at_time.tzinfo else at_time.replace(tzinfo=UTC)))
         shown = tuple(column for column in columns.split(",") if column)
-        selection = Selection(shown, tuple(_conditions(request)), since, until, order, limit, cursor)
+        selection = Selection(shown, tuple(_conditions(request)), since, until, order, limit, cursor, moment)
 
         def make() -> Answer:
             with context.engine.cursor() as connection:
@@ -105,7 +111,7 @@ def _dataset(flow: Flow) -> dict[str, object]:
 def _sink(flow: Flow) -> dict[str, object]:
     sink = sink_of(flow)
     upstream = flow.upstream.sink if flow.upstream else None
-    declared = flow.feed.sinks[flow.sink]
+    declared, rows = flow.feed.sinks[flow.sink], f"/api/feeds/{flow.feed.name}/{flow.sink}"
     place = sink.place(flow)
     return {
         "name": flow.sink,
@@ -114,6 +120,7 @@ def _sink(flow: Flow) -> dict[str, object]:
         "upstream": upstream,
         "place": place,
         "guarantee": sink.guarantee,
+        **({"rows": rows} if sink.is_table else {}),
     }
 
 

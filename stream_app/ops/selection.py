@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 import duckdb
+from duckdb.sqltypes import DuckDBPyType
 
 from stream_app.errors import StreamAppError
 from stream_app.feeds.sql import name
@@ -22,9 +23,11 @@ from stream_app.flows.flow import Flow
 from stream_app.ops import rows
 from stream_app.ops.rows import Rows
 from stream_app.ops.views import OpenFiles, read
+from stream_app.sinks.protocol import Moment, Opened, sink_of
 
 OPERATORS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 """What compares a column with a value; beside them there is `null`."""
+NOW = Moment()
 _ATTEMPTS = 5
 _KEY = "_key"  # begins the columns that the cursor is made of, as no column of a feed can be called
 
@@ -56,6 +59,8 @@ class Selection:
     """A column, with a - before it for the greatest first. Without one the newest are first."""
     limit: int = 100
     cursor: str = ""
+    moment: Moment = NOW
+    """Of a table: as it was then, rather than as it is."""
 
 
 @dataclass(frozen=True)
@@ -76,26 +81,37 @@ def select(connection: duckdb.DuckDBPyConnection, flow: Flow, selection: Selecti
     for _ in range(_ATTEMPTS):
         try:
             with OpenFiles() as files:
-                newest_first = flow.files()[::-1]  # whose row groups then exclude older ones by their statistics
-                return _Query(connection, flow, selection).page(read(flow, newest_first, files.path))
+                return _Query(connection, flow, selection, _source(flow, selection.moment, files.path)).page()
         except FileNotFoundError:  # a file went between the listing and the opening
             continue
     raise StreamAppError(f"the files of {flow.name} changed {_ATTEMPTS} times while they were looked up; try again")
 
 
+def _source(flow: Flow, moment: Moment, opened: Opened) -> str:
+    """Return the SQL for the rows that there are, or were. Raises ConfigError for a moment of which nothing is kept."""
+    if sink_of(flow).is_table:
+        return sink_of(flow).select_at(flow, moment, opened)
+    if moment != NOW:
+        raise SelectionError(f"version, timestamp: {flow.name} has no versions; a Delta sink of it has")
+    return read(flow, flow.files()[::-1], opened)  # row groups of newer files exclude older ones by their statistics
+
+
 class _Query:
     """The SQL of a selection, and its parameters in order."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, flow: Flow, selection: Selection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, flow: Flow, selection: Selection, source: str) -> None:
+        """`source` is the SQL for all rows."""
         self._connection = connection
         self._flow = flow
         self._selection = selection
-        self._columns = columns_of(flow)
+        self._source = source
+        known = connection.sql(f"FROM ({source}) LIMIT 0")
+        self._columns = dict(zip(known.columns, known.types, strict=True))
         self._parameters: list[str] = []
         self._order = self._ordered()
 
-    def page(self, source: str) -> Page:
-        """Return the page of the rows that the SQL `source` reads."""
+    def page(self) -> Page:
+        """Return the page."""
         asked = self._selection
         shown = asked.columns or tuple(self._columns)
         for column in shown:
@@ -104,7 +120,7 @@ class _Query:
         where = [*self._conditions(), *self._bounds(), *self._after()] or ["true"]
         order = ", ".join(f"{name(column)} {'DESC' if falls else 'ASC'} NULLS LAST" for column, falls in self._order)
         sql = (
-            f"SELECT {', '.join([*map(name, shown), *keys])} FROM ({source}) WHERE {' AND '.join(where)} "
+            f"SELECT {', '.join([*map(name, shown), *keys])} FROM ({self._source}) WHERE {' AND '.join(where)} "
             f"ORDER BY {order} LIMIT {asked.limit + 1}"
         )
         found = rows.read(self._connection, self._connection.sql(sql, params=self._parameters), asked.limit)
@@ -112,7 +128,7 @@ class _Query:
         following = None if found.is_all else self._cursor(held.slice(held.num_rows - 1).to_pylist()[0])
         return Page(Rows(held.select(list(shown)), found.is_all), following)
 
-    def _type(self, parameter: str, column: str) -> Type:
+    def _type(self, parameter: str, column: str) -> DuckDBPyType:
         if (found := self._columns.get(column)) is None:
             raise SelectionError(f"{parameter}: {self._flow.name} has no column {column}; it has {self._listed()}")
         return found
@@ -122,14 +138,18 @@ class _Query:
 
     def _ordered(self) -> list[tuple[str, bool]]:
         """Return the columns to order by, which tell all rows apart, each with whether the greatest is first."""
-        kind = self._flow.kind
-        unique = kind.stateful.identity if kind.stateful else ("kafka_ts", "partition", "offset")
-        newest = unique[0] if kind.has_places else kind.time
-        column = self._selection.order.removeprefix("-")
-        first = (column, self._selection.order.startswith("-")) if column else (newest, True)
-        if column and (self._type("order", column).is_nested or self._columns[column].duckdb == "BLOB"):
-            raise SelectionError(f"order: {column} is a {self._columns[column].name}, which has no order here")
-        return [first, *((one, first[1]) for one in unique if one != first[0])]
+        kind, column = self._flow.kind, self._selection.order.removeprefix("-")
+        usual = [("kafka_ts", True), ("partition", True), ("offset", True)]
+        if kind.running:
+            usual = [*kind.running.ranks]
+        elif kind.stateful:
+            usual = [(one, True) for one in dict.fromkeys((kind.time, *kind.stateful.identity))]
+        if not column:
+            return usual
+        if _has_no_order(self._type("order", column)):
+            raise SelectionError(f"order: {column} is a {self._columns[column]}, which has no order here")
+        asked = (column, self._selection.order.startswith("-"))
+        return [asked, *((one, falls) for one, falls in usual if one != column)]
 
     def _conditions(self) -> list[str]:
         return [self._condition(condition) for condition in self._selection.conditions]
@@ -143,21 +163,24 @@ class _Query:
         if asked.operator not in OPERATORS:
             known = ", ".join((*OPERATORS, "null"))
             raise SelectionError(f"{asked.column}.{asked.operator}: there is no such operator; there are {known}")
-        if kind.name == "array<string>" and asked.operator == "eq":
+        if str(kind) == "VARCHAR[]" and asked.operator == "eq":
             held = (f"list_contains({column}, {self._value(asked.column, 'VARCHAR', one)})" for one in asked.values)
             return f"({' OR '.join(held)})"
-        if kind.is_nested or kind.duckdb == "BLOB":
-            raise SelectionError(f"{asked.column}: is a {kind.name}, of which only .null can be asked")
+        if _has_no_order(kind):
+            raise SelectionError(f"{asked.column}: is a {kind}, of which only .null can be asked")
         compared = (
-            f"{column} {OPERATORS[asked.operator]} {self._value(asked.column, kind.duckdb, value)}"
+            f"{column} {OPERATORS[asked.operator]} {self._value(asked.column, str(kind), value)}"
             for value in asked.values
         )
         return f"({(' AND ' if asked.operator == 'ne' else ' OR ').join(compared)})"
 
     def _bounds(self) -> list[str]:
-        time, asked = name(self._flow.kind.time), self._selection
-        bounds = (("from", ">=", asked.since), ("to", "<", asked.until))
-        return [f"{time} {sign} {self._value(named, 'TIMESTAMPTZ', at)}" for named, sign, at in bounds if at]
+        asked = self._selection
+        bounds = [one for one in (("from", ">=", asked.since), ("to", "<", asked.until)) if one[2]]
+        if bounds and self._flow.kind.running:
+            raise SelectionError(f"{bounds[0][0]}: {self._flow.name} has no time")
+        time = name(self._flow.kind.time) if bounds else ""
+        return [f"{time} {sign} {self._value(named, 'TIMESTAMPTZ', at)}" for named, sign, at in bounds]
 
     def _value(self, parameter: str, kind: str, value: str) -> str:
         """Return the SQL for a value of that type, which becomes a parameter."""
@@ -178,7 +201,7 @@ class _Query:
                 continue
             column, falls = self._order[at]
             same = [self._same(i, last[i]) for i in range(at)]
-            value = self._value("cursor", self._columns[column].duckdb, str(last[at]))
+            value = self._value("cursor", str(self._columns[column]), str(last[at]))
             beyond = f"({name(column)} {'<' if falls else '>'} {value} OR {name(column)} IS NULL)"
             parts.append(f"({' AND '.join([*same, beyond])})")
         return [f"({' OR '.join(parts or ['false'])})"]
@@ -187,7 +210,7 @@ class _Query:
         column = self._order[at][0]
         if value is None:
             return f"{name(column)} IS NULL"
-        return f"{name(column)} = {self._value('cursor', self._columns[column].duckdb, value)}"
+        return f"{name(column)} = {self._value('cursor', str(self._columns[column]), value)}"
 
     def _cursor(self, row: dict[str, str | None]) -> str:
         held = [self._asked(), [row[f"{_KEY}{i}"] for i in range(len(self._order))]]
@@ -207,5 +230,9 @@ class _Query:
     def _asked(self) -> str:
         """Return a digest of what pages of one selection share."""
         asked = self._selection
-        shared = (self._flow.name, asked.conditions, asked.since, asked.until, asked.order)
+        shared = (self._flow.name, asked.conditions, asked.since, asked.until, asked.order, asked.moment)
         return blake2b(repr(shared).encode(), digest_size=8).hexdigest()
+
+
+def _has_no_order(kind: DuckDBPyType) -> bool:
+    return kind.id in {"list", "struct", "map", "blob"}

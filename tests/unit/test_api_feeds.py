@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -17,8 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.helpers import at, value
+from stream_app.settings import PROJECT
+from stream_app.sinks.registry import load_flows
+from tests.helpers import at, silver_row, value
 from tests.outputs import Output, Record
+from tests.tables import append
 from tests.unit.served import filled, rows, served
 
 SILVER = "/api/feeds/transactions/silver"
@@ -191,7 +195,7 @@ def test_a_formula_is_no_formula_in_csv(tmp_path: Path) -> None:
         (f"{SILVER}?cursor=x", 400, "cursor: is not one of"),
         (f"{SILVER}?limit=0", 422, "limit: "),
         (f"{SILVER}?limit=10001", 422, "limit: "),
-        ("/api/feeds/transactions/quarantine?order=reasons", 400, "order: reasons is a array<string>"),
+        ("/api/feeds/transactions/quarantine?order=reasons", 400, "order: reasons is a VARCHAR[]"),
         ("/api/nowhere", 404, "Not Found"),
     ],
 )
@@ -241,3 +245,26 @@ def test_the_description_lists_each_operation_by_what_it_does_and_needs_nothing_
     assert parts
     assert [part for part in parts if still.get(f"/{part}").status_code != 200] == []
     assert "//" not in "".join(parts)
+
+
+def test_a_delta_sink_is_read_as_it_is_and_as_it_was(tmp_path: Path) -> None:
+    filled(tmp_path / "out")
+    feeds = Path(shutil.copytree(PROJECT / "conf" / "feeds", tmp_path / "feeds"))
+    file = feeds / "transactions.toml"
+    file.write_text(file.read_text() + '\n[sinks.table]\nof = "silver"\nto = "delta"\n')
+    flow = next(one for one in load_flows(feeds, ["transactions"], tmp_path / "out") if one.sink == "table")
+    with served(tmp_path / "out", service={"feeds_path": feeds}) as client:
+        assert rows(client, "table") == [], "there is no table yet"
+        append(flow, 0, [silver_row(0), silver_row(1)])
+        first = client.get("/api/feeds/transactions/table?limit=1")
+        append(flow, 1, [silver_row(2), silver_row(3)])
+        assert sorted(ids(rows(client, "table", limit=1))) == ["t0", "t1", "t2", "t3"]
+        tag = {"If-None-Match": first.headers["etag"]}
+        assert client.get("/api/feeds/transactions/table?limit=1", headers=tag).status_code == 200
+        assert sorted(ids(rows(client, "table", version=1, limit=1))) == ["t0", "t1"]
+        assert sorted(ids(rows(client, "table", timestamp="2100-01-01T00:00:00", txn_id="t3"))) == ["t3"]
+        assert client.get("/api/feeds/transactions/table?version=99").status_code == 409
+        assert client.get("/api/feeds/transactions/table?timestamp=2000-01-01T00:00:00Z").status_code == 409
+        assert client.get("/api/feeds/transactions/silver?version=1").status_code == 400
+        (told,) = [one for one in client.get("/api/feeds").json()[0]["sinks"] if one["name"] == "table"]
+        assert told["rows"] == "/api/feeds/transactions/table"
