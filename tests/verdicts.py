@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from operator import itemgetter
+from unittest import mock
 
 import pyarrow as pa
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from stream_app.contract.codecs import json_codec
 from stream_app.contract.contract import Contract, Rejected, Row
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
@@ -58,4 +60,9 @@ def assert_total(
         else:
             assert len(verdict) == len(contract.columns)
     expected = [as_arrow(feed, verdict) for verdict in verdicts]
-    assert shown(judged(feed, contract, values, kafka_ts, planned)) == shown(expected)
+    batch = pa.array(values, pa.binary()), *(pa.array(each, pa.int64()) for each in (kafka_ts, planned))
+    refused = contract.check_all(*batch, rows=False).rejected
+    assert refused == [(place, one) for place, one in enumerate(verdicts) if isinstance(one, Rejected)]
+    for portion in (1_000, 2):  # a batch is decoded in portions
+        with mock.patch.object(json_codec, "_PORTION", portion):
+            assert shown(judged(feed, contract, values, kafka_ts, planned)) == shown(expected)

@@ -10,10 +10,9 @@ its column cannot hold exactly (12.345, the long 5.5) or at all (1e400) is out_o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from itertools import compress, islice
 from typing import Any
 
@@ -23,23 +22,23 @@ import pyarrow.compute as pc
 
 from stream_app.contract.codecs.codec import Codec, Decoded, Record
 from stream_app.contract.codecs.json_codec import JsonCodec
+from stream_app.contract.in_time import LATE, InTime
 from stream_app.contract.judgement import Judgement
-from stream_app.contract.node import NOWHERE, Reasons, union
+from stream_app.contract.node import Reasons, union
 from stream_app.contract.nodes import record_of
-from stream_app.contract.record import Group
 from stream_app.contract.references import References, SnapshotOf
 from stream_app.contract.rules import Rules
-from stream_app.contract.times import microseconds
 from stream_app.contract.undeclared import UNKNOWN, Undeclared, short
+from stream_app.contract.wire import Places
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import KAFKA_TIME
-from stream_app.feeds.rules import WARNINGS_TYPE
+from stream_app.feeds.rules import WARNINGS, WARNINGS_TYPE
 from stream_app.storage.pins import NOTHING
 
 Row = tuple[Any, ...]
 
-FORGIVABLE = "late"
+FORGIVABLE = LATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +47,6 @@ class Rejected:
 
     reasons: tuple[str, ...]
 
-
-# Microseconds further off than any span from any event; with either, a difference does not overflow.
-_FAR_OFF = 2**62
 
 _MOST_UNKNOWN = 20
 """How many fields that are not declared a record is told of."""
@@ -62,14 +58,11 @@ class Judged:
 
     rejected: list[tuple[int, Rejected]]
     """In the order of their places."""
-    _record: Group
     _decoded: Decoded
-    _finished: dict[int, pa.Array]
-    """The columns of what was decoded that there was more to look at."""
+    _columns: list[pa.Array]
+    """Those of what was decoded."""
     _is_row: pa.Array
     """Which of the decoded are rows indeed."""
-    _beside: list[pa.Array]
-    """What the decoded have beside the fields: columns of lookups, then the rules that warn, if any can."""
     _explained: list[tuple[int, Row]]
     """Rows that only the definition took."""
 
@@ -82,13 +75,12 @@ class Judged:
         """Return the places of the rows, in order, and their columns, those of `Contract.columns`."""
         places = pa.concat_arrays(
             [
-                pa.array(self._decoded.places, pa.int64()).filter(self._is_row),
+                pa.array(self._decoded.places).filter(self._is_row),
                 pa.array([place for place, _ in self._explained], pa.int64()),
             ]
         )
         order = pc.sort_indices(places) if self._explained else None
-        columns = [_column(self._record, i, self._decoded, self._finished) for i in range(len(self._record.nodes))]
-        columns = [values.filter(self._is_row) for values in (*columns, *self._beside)]
+        columns = [values.filter(self._is_row) for values in self._columns]
         if order is None:
             return places, columns
         explained = (pa.array([row[i] for _, row in self._explained], one.type) for i, one in enumerate(columns))
@@ -121,22 +113,25 @@ class Contract:
             skips=self._record.has_raw,
         )
         self._unknown = feed.wire.unknown
-        own = feed.event_time.field != KAFKA_TIME
-        self._clock = self.columns.index(feed.event_time.field) if own else None
-        self._lateness = math.inf if FORGIVABLE in forgive else microseconds(feed.event_time.lateness)
-        self._tolerance = microseconds(feed.event_time.future_tolerance)
+        time = feed.event_time.field
+        self._clock = None if time == KAFKA_TIME else self.columns.index(time)
+        self._in_time = InTime(feed.event_time, forgives_late=FORGIVABLE in forgive)
         types = {name: field.as_type.duckdb for name, field in feed.values.items()}
         self._rules = Rules(feed.rules, types) if feed.rules else None
         assert snapshot_of or not feed.lookups, feed.name  # noqa: S101 - who makes it knows where they are
         self._references = References(feed, snapshot_of) if snapshot_of and feed.lookups else None
+        self._read = frozenset[str]().union(*self._rules.reads.values()) if self._rules else frozenset[str]()
+        self._nodes = dict(self._record.named())
+        # of the others msgspec alone refuses what breaks them
+        looked_at = self._read.union(feed.references)
+        self._open = [name for name, node in self._nodes.items() if not node.is_final or name in looked_at]
         self._warns = [name for name, rule in feed.rules.items() if rule.severity == "warn"]
 
     def check(self, value: bytes | None, kafka_ts: int, planned: int, pin: str = NOTHING) -> Row | Rejected:
         """Judge one record by its value, its Kafka timestamp, and the time and the pin of its batch of bronze.
 
-        Times are microseconds since the epoch. `late` is measured by the Kafka timestamp, which is the client's own;
-        `future` by the earlier of both (storage/planned.py), so that no client moves the watermark ahead of our clock.
-        The pin says by which snapshots of reference data it is judged (storage/pins.py).
+        Times are microseconds since the epoch; in_time.py has what they decide. The pin says by which snapshots of
+        reference data it is judged (storage/pins.py).
         Return the row, in the order of `columns`: str, int, float, bool, bytes, Decimal of the declared scale,
         timestamps as microseconds and dates as days since the epoch, lists for arrays, lists of pairs for maps, dicts
         for structs; or Rejected. Never raises, and depends on nothing but its arguments.
@@ -175,10 +170,7 @@ class Contract:
             reasons.update(dict.fromkeys(f"{UNKNOWN}:{short(path)}" for path in found))
         invalid = self._record.invalid(record) if reasons and (self._rules or self._references) else frozenset()
         if isinstance(time := kafka_ts if self._clock is None else row[self._clock], int):
-            if time - kafka_ts < -self._lateness:
-                reasons[FORGIVABLE] = None
-            if time - min(kafka_ts, planned) > self._tolerance:
-                reasons["future"] = None
+            reasons.update(dict.fromkeys(self._in_time.reasons(time, kafka_ts, planned)))
         return Judgement(row, reasons, invalid)
 
     def _judge_by_rules(self, rules: Rules, judged: Sequence[Judgement]) -> None:
@@ -194,32 +186,44 @@ class Contract:
                 else:
                     one.reasons[f"rule:{name}"] = None
 
-    def check_all(self, binary: pa.Array, kafka_ts: pa.Array, planned: pa.Array, by: pa.Array | None = None) -> Judged:
-        """Judge records as `check` does, by values as binary, times as int64, and pins; several times as fast."""
-        decoded = self._codec.records(binary)
-        finished, doubtful = {}, NOWHERE
-        for i, (node, pick) in enumerate(zip(self._record.nodes, self._record.pickers, strict=True)):
-            if not node.is_final:
-                finished[i], unsure = node.finish(pick(decoded.records))
-                doubtful = union([doubtful, unsure])
-        placed = pa.array(decoded.places, pa.int64())
-        event_us = None if self._clock is None else finished[self._clock].cast(pa.int64())
-        is_row = self._in_time(event_us, kafka_ts.take(placed), planned.take(placed))
-        if len(doubtful):
+    def check_all(
+        self,
+        binary: pa.Array,
+        kafka_ts: pa.Array,
+        planned: pa.Array,
+        by: pa.Array | None = None,
+        *,
+        rows: bool = True,
+    ) -> Judged:
+        """Judge records as `check` does, by values as binary, times as int64, and pins; several times as fast.
+
+        Without `rows`, which the verdicts cannot be asked for then, it looks at what may be refused alone.
+        """
+        names = self._record.names if rows else self._open
+        decoded = self._codec.records(binary, partial(self._record.hold, names=names))
+        columns, unsure = dict[str, pa.Array](), list[Places]()
+        for name, held in zip(names, decoded.columns, strict=True):
+            columns[name], doubtful = self._nodes[name].finish(held)
+            unsure.append(doubtful)
+        placed = pa.array(decoded.places)
+        event_us = None if self._clock is None else columns[self.columns[self._clock]].cast(pa.int64())
+        is_row = self._in_time.all(event_us, kafka_ts.take(placed), planned.take(placed))
+        if len(doubtful := union(unsure)):
             known = np.ones(len(placed), bool)
             known[doubtful] = False
             is_row = pc.and_(is_row, pa.array(known))
-        beside: dict[str, pa.Array] = {}
         if self._references:
             by = pa.array([NOTHING] * len(binary), pa.string()) if by is None else by
-            unknown, beside = self._joined(self._references, decoded, finished, by.take(placed))
-            is_row = pc.and_not(is_row, unknown)
-        warnings = []
+            keys = {name: columns[name] for name in self._references.fields}
+            unknown, joined = self._references.join(keys, by.take(placed))
+            is_row = pc.and_not(is_row, reduce(pc.or_, unknown.values()))
+            columns |= joined
         if self._rules:
-            broken = self._broken(self._rules, decoded, finished, beside, is_row)
+            broken = self._rules.broken({name: columns[name] for name in self._read}, dict.fromkeys(self._read, is_row))
             for name, flags in broken.items():
                 is_row = is_row if name in self._warns else pc.and_not(is_row, flags)
-            warnings = [_warnings({name: broken[name] for name in self._warns}, len(placed))] if self._warns else []
+            if self._warns:
+                columns[WARNINGS] = _warnings({name: broken[name] for name in self._warns}, len(placed))
         unexplained = sorted(decoded.doubtful + placed.filter(pc.invert(is_row)).to_pylist())
         explained: list[tuple[int, Row]] = []
         rejected: list[tuple[int, Rejected]] = []
@@ -230,33 +234,7 @@ class Contract:
                 rejected.append((place, verdict))
             else:
                 explained.append((place, verdict))
-        return Judged(rejected, self._record, decoded, finished, is_row, [*beside.values(), *warnings], explained)
-
-    def _joined(
-        self, references: References, decoded: Decoded, finished: dict[int, pa.Array], by: pa.Array
-    ) -> tuple[pa.Array, dict[str, pa.Array]]:
-        """Return which rows have a key that is unknown, and the joined columns; finish the columns of the keys."""
-        keys = {}
-        for i, (name, _) in enumerate(self._record.named()):
-            if name in references.fields:
-                finished[i] = keys[name] = _column(self._record, i, decoded, finished)
-        unknown, joined = references.join(keys, by)
-        return reduce(pc.or_, unknown.values()), joined
-
-    def _broken(
-        self,
-        rules: Rules,
-        decoded: Decoded,
-        finished: dict[int, pa.Array],
-        beside: Mapping[str, pa.Array],
-        is_row: pa.Array,
-    ) -> dict[str, pa.Array]:
-        """Return for each rule which of the rows break it, and finish the columns that they read."""
-        columns = dict(beside)
-        for i, (name, _) in enumerate(self._record.named()):
-            if any(name in reads for reads in rules.reads.values()):
-                finished[i] = columns[name] = _column(self._record, i, decoded, finished)
-        return rules.broken(columns, dict.fromkeys(columns, is_row))
+        return Judged(rejected, decoded, list(columns.values()), is_row, explained)
 
     def undeclared(self, binary: pa.Array, judged: Judged) -> Undeclared:
         """Count the members that no field is declared for in the records of a batch; none where they are ignored."""
@@ -275,23 +253,6 @@ class Contract:
         self._record.undeclared(record, found)
         return found
 
-    def _in_time(self, event_us: pa.Array | None, kafka_us: pa.Array, planned_us: pa.Array) -> pa.Array:
-        """Return which records are neither late nor future; false where that is not known.
-
-        Without event times of their own they are dated by Kafka, and never late.
-        """
-        if event_us is None:
-            return pc.less_equal(kafka_us, pc.add(pc.min_element_wise(planned_us, _FAR_OFF), self._tolerance))
-        in_time = pc.less_equal(_after(event_us, pc.min_element_wise(kafka_us, planned_us)), self._tolerance)
-        if self._lateness < math.inf:
-            in_time = pc.and_(in_time, pc.greater_equal(_after(event_us, kafka_us), -self._lateness))
-        return in_time.fill_null(False)
-
-
-def _column(record: Group, i: int, decoded: Decoded, finished: Mapping[int, pa.Array]) -> pa.Array:
-    """Return a column of what was decoded."""
-    return finished[i] if i in finished else record.nodes[i].finish(record.pickers[i](decoded.records))[0]
-
 
 def _warnings(broken: Mapping[str, pa.Array], count: int) -> pa.Array:
     """Return the names of the rules that each row breaks."""
@@ -300,11 +261,3 @@ def _warnings(broken: Mapping[str, pa.Array], count: int) -> pa.Array:
         for one in compress(found, flags.to_pylist()):
             one.append(name)
     return pa.array(found, WARNINGS_TYPE.arrow)
-
-
-def _after(event_us: pa.Array, other_us: pa.Array) -> pa.Array:
-    """How much later events are than other times, which may be any: where it changes no verdict, these are cut.
-
-    Row by row: by a check of whole columns for overflow, a client's clock would decide how its neighbours are judged.
-    """
-    return pc.subtract(event_us, pc.max_element_wise(pc.min_element_wise(other_us, _FAR_OFF), -_FAR_OFF))

@@ -1,7 +1,7 @@
-"""A field in its place in a record: it decodes, judges and finishes what the field holds. Pure.
+"""A field in its place in a record: it decodes, judges, holds and finishes what the field has. Pure.
 
-`judge` is the definition, value by value; `finish` the fast path, a whole column of what msgspec has decoded. It gives
-the same values, and the places of which only `judge` can tell.
+`judge` is the definition, value by value. The fast path takes whole columns: `hold` keeps what msgspec has decoded as
+Arrow, and `finish` gives the same values as `judge`, and the places of which only that can tell.
 """
 
 from __future__ import annotations
@@ -70,9 +70,13 @@ class Node(ABC):
             reasons[f"missing:{self.path}"] = None
         return self._default
 
-    def finish(self, values: Sequence[Any]) -> Finished:
-        """Return the column of decoded values, in the type of the field."""
-        column, doubtful = self._finish(values)
+    @abstractmethod
+    def hold(self, values: Sequence[Any]) -> pa.Array:
+        """Return decoded values as Arrow, null where there is none."""
+
+    def finish(self, held: pa.Array) -> Finished:
+        """Return the column of what is held, in the type of the field."""
+        column, doubtful = self._finish(held)
         if self._default is not None:
             column = pc.fill_null(column, pa.array([self._default], self.arrow)[0])
         return column, doubtful
@@ -85,7 +89,7 @@ class Node(ABC):
     def _type_of(self, *, strict: bool) -> Any: ...
 
     @abstractmethod
-    def _finish(self, values: Sequence[Any]) -> Finished: ...
+    def _finish(self, held: pa.Array) -> Finished: ...
 
 
 def union(found: Sequence[Places]) -> Places:

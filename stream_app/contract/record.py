@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, cast
 
 import msgspec
+import pyarrow as pa
 
 from stream_app.contract.codecs.codec import Record, Shape
 from stream_app.contract.node import Node, Reasons, Undeclared
@@ -19,7 +20,6 @@ class Group:
     """The declared fields of one object, each where its path leads to.
 
     names, nodes: the fields in their order.
-    pickers: for each, the function from decoded structs to its values.
     """
 
     def __init__(self, fields: Mapping[str, Field], node_of: Callable[[Field, str], Node], prefix: str = "") -> None:
@@ -38,7 +38,8 @@ class Group:
         # most objects have no path that descends: then nothing is to be looked for, field by field
         self._plain = [(node.judge, path[0]) for node, path in zip(self.nodes, self._paths, strict=True)]
         self._descends = any(len(path) > 1 for path in self._paths)
-        self.pickers = [_picker(self._tree, path) for path in self._paths]
+        pickers = [_picker(self._tree, path) for path in self._paths]
+        self._holders = dict(zip(self.names, zip(self.nodes, pickers, strict=True), strict=True))
         self.has_raw = any(node.has_raw for node in self.nodes)
         self.shape = _shape(self._tree)
         self.empty = _empty(self._tree)
@@ -50,6 +51,11 @@ class Group:
     def struct(self, *, strict: bool) -> type[Any]:
         """Return the struct that msgspec decodes objects as; a strict one refuses members that are not declared."""
         return _struct(self._tree, strict=strict)
+
+    def hold(self, structs: Sequence[Any], names: Iterable[str]) -> list[pa.Array]:
+        """Return what was decoded of those fields as Arrow, a column each."""
+        found = (self._holders[name] for name in names)
+        return [node.hold(pick(structs)) for node, pick in found]
 
     def judge(self, record: Record, reasons: Reasons) -> list[Any]:
         """Return the values of the fields in their order, None for each that adds a reason."""

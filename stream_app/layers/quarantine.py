@@ -45,7 +45,7 @@ def invalid_records(contract: Contract, schema: pa.Schema) -> Callable[[pa.Recor
     """Bronze with PLANNED -> schema.QUARANTINE: what the contract refuses, with the value as text and all reasons."""
 
     def function(batch: pa.RecordBatch) -> pa.RecordBatch:
-        return refused(batch, judged(contract, batch), schema)
+        return refused(batch, judged(contract, batch, rows=False), schema)
 
     return function
 

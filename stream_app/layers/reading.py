@@ -14,10 +14,10 @@ from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds.schema import PINS, PLANNED
 
 
-def judged(contract: Contract, batch: pa.RecordBatch) -> Judged:
-    """Judge records of bronze with PLANNED and, where the feed has lookups, PINS."""
+def judged(contract: Contract, batch: pa.RecordBatch, *, rows: bool = True) -> Judged:
+    """Judge records of bronze with PLANNED and, where the feed has lookups, PINS; without `rows` for the refused."""
     by = batch[PINS] if PINS in batch.schema.names else None
-    return contract.check_all(batch["value"], batch["kafka_ts"].cast(pa.int64()), batch[PLANNED], by)
+    return contract.check_all(batch["value"], batch["kafka_ts"].cast(pa.int64()), batch[PLANNED], by, rows=rows)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
+
+from stream_app.contract.wire import Places
 
 Record = dict[str, Any]
 """A record as the definition judges it: dict, list, str, bool, None, Number (wire.py) and Text."""
@@ -32,20 +35,24 @@ class Shape:
         return self.here or bool(self.members) or self.each is not None
 
 
-@dataclass
+Hold = Callable[[Sequence[Any]], list[pa.Array]]
+"""Keeps structs of the kind that was asked for as Arrow, a column for each field, as they were decoded."""
+
+
+@dataclass(frozen=True)
 class Decoded:
     """What the fast path of a codec makes of a batch. Places are those of the records in it, from 0, in order.
 
     Each is in `places` or in `doubtful`.
     """
 
-    records: list[Any] = field(default_factory=list)
-    """Instances of the struct that was asked for."""
-    places: list[int] = field(default_factory=list)
+    columns: list[pa.Array]
+    """What Hold made of the decoded records."""
+    places: Places
     """The places of those."""
-    doubtful: list[int] = field(default_factory=list)
+    doubtful: list[int]
     """The places of which only the definition can tell."""
-    undeclared: list[int] = field(default_factory=list)
+    undeclared: list[int]
     """The places of records that hold more than the struct has."""
 
 
@@ -58,5 +65,5 @@ class Codec(Protocol):
     def outline(self, value: bytes) -> Record | str:
         """Return the record for its names, or the reason why there is none; its values are good as samples only."""
 
-    def records(self, values: pa.Array) -> Decoded:
+    def records(self, values: pa.Array, hold: Hold) -> Decoded:
         """Decode a batch of binary values, many times as fast, to what the definition makes of them."""
