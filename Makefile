@@ -18,7 +18,7 @@ $(if $(MISTAKE),$(error $(MISTAKE)))
 $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is given, but empty; leave it out)))
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup venv run broker postgres app api produce land etl up down logs ps feed-check feed-test feed-new status show query quarantine drift psql audit replay reset \
+.PHONY: help setup venv run broker postgres app api produce land etl airflow up down logs ps feed-check feed-test feed-new status show query quarantine drift psql audit replay reset \
         test test-faults check bench soak browser-test compose-test lock
 
 help: ## list the targets
@@ -55,6 +55,9 @@ land: venv ## take a topic into files of the landing zone; TOPIC=user_events SEC
 
 etl: setup ## tables of what has landed; FEEDS= SINCE=2026-11-26 UNTIL=2026-11-27 FULL=1 NAME= MASTER= LANDING= GOLD=
 	@exec sh local/ops.sh etl
+
+airflow: setup ## Airflow with the DAGs of the batch path in the foreground, its UI at http://127.0.0.1:8082
+	@exec $(PYTHON) -m local airflow
 
 up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster, PROFILE=activity
 	@exec sh local/compose_up.sh
@@ -114,6 +117,7 @@ test-faults: setup ## kills at each point and at random, brokers and disks that 
 
 check: venv ## linters and types
 	@$(PYTHON) -m ruff check
+	@$(PYTHON) -m ruff check --quiet --preview --select AIR dags
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m mypy
 
@@ -132,4 +136,5 @@ compose-test: venv ## `make up` and `make down` tested; needs Docker
 lock: ## pin anew what pyproject.toml asks for; needs uv
 	@command -v uv >/dev/null || { echo "lock: uv is needed; install it with: pip install uv" >&2; exit 2; }
 	@uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements.lock
+	@uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header requirements-airflow.in -o requirements-airflow.lock
 	@uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header --group dev pyproject.toml -o requirements-dev.lock

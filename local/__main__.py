@@ -17,6 +17,7 @@ _COMMANDS = {
     "postgres": "a PostgreSQL alone, in the foreground",
     "app": "the streaming service, in the foreground; with a PostgreSQL where it needs one and there is none",
     "produce": "the producers alone, in the foreground",
+    "airflow": "Airflow with the DAGs of dags/, and its UI at http://127.0.0.1:8082",
     "psql": "a shell on the database",
     "setup": "make the virtual environment and fetch the jars, where their pins changed",
 }
@@ -63,6 +64,10 @@ def _run(options: argparse.Namespace) -> int:
             return follow([stack.postgres()])
         case "app":
             return follow(stack.app_alone())
+        case "airflow":
+            from local.airflow import run_airflow  # noqa: PLC0415
+
+            return run_airflow(stack.settings, stack.places, stack.address())
         case "psql":
             from local.postgres import shell  # noqa: PLC0415
 

@@ -11,8 +11,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from local import java, lock
 from local.console import say
@@ -109,7 +110,9 @@ def _run(command: list[str], log: Path, failure: str) -> None:
         pass
 
 
-def lines(command: list[str], log: Path, failure: str) -> Iterator[str]:
+def lines(
+    command: list[str], log: Path, failure: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[str]:
     """Run a command, its output to the log and to the caller. Raises ConfigError with what it said last."""
     said = ""
     with (
@@ -122,7 +125,7 @@ def lines(command: list[str], log: Path, failure: str) -> Iterator[str]:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=os.environ | jvm.environment(),
+            env={**os.environ, **jvm.environment(), **environment},
         ) as process,
     ):
         for line in process.stdout or ():

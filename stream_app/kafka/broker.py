@@ -106,6 +106,14 @@ class Broker:
                 logs.info(f"waiting for Kafka: {error}")
                 time.sleep(2)
 
+    def nodes(self) -> int:
+        """Return how many brokers are up. Raises UnavailableError where none answers."""
+
+        def ask() -> int:
+            return len(self._admin.describe_cluster(request_timeout=self._timeout).result().nodes)
+
+        return self._patiently("", ask)
+
     def earliest_offsets(self, topic: Topic) -> dict[int, int]:
         """Return the first offset that each partition still holds."""
         return self._offsets(topic, OffsetSpec.earliest())

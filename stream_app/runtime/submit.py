@@ -27,8 +27,16 @@ def is_submitted() -> bool:
 def become_spark_submit(spark: SparkOptions, log_format: str, arguments: Sequence[str] = ()) -> NoReturn:
     """Replace this process by spark-submit, which runs this program again with those arguments.
 
-    The pid stays, so whoever started it signals spark-submit itself. Raises ConfigError where Java, pyspark or the
-    jars are missing.
+    The pid stays, so whoever started it signals spark-submit itself. Raises ConfigError as `command` does.
+    """
+    typed, environment = command(spark, log_format, arguments)
+    os.execve(typed[0], typed, environment)  # noqa: S606 - no shell is wanted
+
+
+def command(spark: SparkOptions, log_format: str, arguments: Sequence[str] = ()) -> tuple[list[str], dict[str, str]]:
+    """Return spark-submit with its options, and the environment for it.
+
+    Raises ConfigError where Java, pyspark or the jars are missing.
     """
     in_process = spark.master.partition("[")[0] == "local"
     # what the executors fetch is a list with commas, of URIs
@@ -53,7 +61,7 @@ def become_spark_submit(spark: SparkOptions, log_format: str, arguments: Sequenc
             for name, value in jvm.environment().items()
             for part in ("--conf", f"spark.executorEnv.{name}={value}")
         ]
-    command = [
+    typed = [
         str(home / "bin" / "spark-submit"),
         *("--master", spark.master),
         *("--properties-file", str(_CONF / "spark-defaults.conf")),
@@ -63,8 +71,7 @@ def become_spark_submit(spark: SparkOptions, log_format: str, arguments: Sequenc
         str(_PROGRAM),
         *arguments,
     ]
-    environment = os.environ | _environment(log_format, home, in_process=in_process)
-    os.execve(command[0], command, environment)  # noqa: S606 - no shell is wanted
+    return typed, os.environ | _environment(log_format, home, in_process=in_process)
 
 
 def _spark_home() -> Path:

@@ -1,0 +1,146 @@
+"""Airflow without Docker: an environment of its own, its database in SQLite, and three processes with the UI."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+
+from local import ports
+from local.console import say
+from local.places import ROOT, VENV, Places, shown
+from local.process import Child
+from local.setup import Stamp, lines
+from local.supervise import follow
+from stream_app.errors import ConfigError, StreamAppError
+from stream_app.settings import Settings
+
+PORT = 8082
+AIRFLOW = ROOT / ".venv-airflow"
+_REQUIREMENTS = ROOT / "requirements-airflow.lock"
+_STOP_SECONDS = 60.0
+_START_SECONDS = 180.0
+
+
+class _Ready(Child):
+    """The last of the processes: it is up when the API says that all are."""
+
+    def __init__(self, places: Places, argv: Sequence[str], environment: Mapping[str, str], url: str) -> None:
+        super().__init__("airflow-dag-processor", argv, places, _STOP_SECONDS, environment)
+        self._url = url
+
+    def start(self, stopping: Event) -> None:
+        """Start it; return when all are healthy."""
+        super().start(stopping)
+        deadline = time.monotonic() + _START_SECONDS
+        while not stopping.wait(0.5) and self.returncode is None:
+            if _is_healthy(self._url):
+                say("airflow", f"ready at {self._url}; Ctrl-C ends it")
+                return
+            if time.monotonic() > deadline:
+                problem = f"{self._url} is not healthy within {_START_SECONDS:.0f} s; see {self.log_name}"
+                raise StreamAppError(problem)
+
+
+def run_airflow(settings: Settings, places: Places, broker: str) -> int:
+    """Run Airflow until a signal; return the exit code.
+
+    Raises ConfigError where its port is taken, or its environment cannot be made.
+    """
+    if not ports.is_free(PORT):
+        raise ConfigError(f"port {PORT} is taken by another program; stop that, or the Airflow that runs already")
+    make_environment(places)
+    home, url = places.data / "airflow", f"http://127.0.0.1:{PORT}"
+    home.mkdir(parents=True, exist_ok=True)
+    environment = environment_of(home, broker) | {
+        "LANDING_PATH": str(settings.landing_path),
+        "GOLD_PATH": str(settings.gold_path),
+    }
+    _make_password(home / "passwords.json")
+    program = str(AIRFLOW / "bin" / "airflow")
+    log = places.log("airflow")
+    for _ in lines([program, "db", "migrate"], log, "Airflow's database cannot be made", environment):
+        pass
+    server = Child("airflow-api-server", [program, "api-server"], places, _STOP_SECONDS, environment)
+    scheduler = [program, "scheduler", "--skip-serve-logs"]
+    return follow(
+        [
+            server,
+            Child("airflow-scheduler", scheduler, places, _STOP_SECONDS, environment),
+            _Ready(places, [program, "dag-processor"], environment, url),
+        ]
+    )
+
+
+def make_environment(places: Places) -> None:
+    """Make .venv-airflow where it is missing or its pins changed."""
+    stamp = Stamp(AIRFLOW / ".installed", _REQUIREMENTS)
+    if stamp.is_current():
+        return
+    log = places.log("airflow")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    say("airflow", f"installing {shown(_REQUIREMENTS)} into {shown(AIRFLOW)}, the first time a minute or two")
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(AIRFLOW)],
+        [
+            *(str(AIRFLOW / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"),
+            *("--require-hashes", "-r", str(_REQUIREMENTS)),
+        ],
+    ):
+        for _ in lines(command, log, "the environment of Airflow cannot be made"):
+            pass
+    stamp.set()
+
+
+def environment_of(home: Path, broker: str) -> dict[str, str]:
+    """Return the settings of Airflow, and of the commands that its tasks call."""
+    url = f"http://127.0.0.1:{PORT}"
+    own = {
+        "CORE__DAGS_FOLDER": ROOT / "dags",
+        "CORE__LOAD_EXAMPLES": False,
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": 2,
+        "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": home / "passwords.json",
+        "API__HOST": "127.0.0.1",
+        "API__PORT": PORT,
+        "API__WORKERS": 1,
+        "API__BASE_URL": url,
+        "API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 1,
+        "DAG_PROCESSOR__REFRESH_INTERVAL": 30,
+    }
+    return {
+        "AIRFLOW_HOME": str(home),
+        "APP_HOME": str(ROOT),
+        "APP_PYTHON": str(VENV / "bin" / "python"),
+        "KAFKA_BOOTSTRAP_SERVERS": broker,
+        **{f"AIRFLOW__{name}": str(value) for name, value in own.items()},
+    }
+
+
+def _make_password(path: Path) -> None:
+    """Make a password for `admin`, once: it is in a file for its owner alone, and shown when it is made."""
+    if path.exists():
+        say("airflow", f"the password of admin is in {shown(path)}")
+        return
+    password = secrets.token_urlsafe(12)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump({"admin": password}, file)
+    say("airflow", f"log in as admin with {password}; it is kept in {shown(path)}")
+
+
+def _is_healthy(url: str) -> bool:
+    with suppress(OSError, ValueError):
+        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=2) as answer:  # noqa: S310 - our own
+            parts = json.load(answer)
+        return all(parts[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+    return False
