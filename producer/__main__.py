@@ -39,11 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(settings: Settings, feed: str) -> int:
     log = Log(settings.log_format)
     stop = _stop_on_signals()
-    topic = settings.kafka_topic or feed
     # A seed of its own for each run: with a fixed one a restarted producer would send its first records
     # again, and the app would rightly drop them as repeats.
     seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
     source = events.source(feed, seed)
+    topic = settings.kafka_topic or source.contract.topic or feed
     traffic = Traffic(source, settings.shares(source.contract.late.share), seed)
     try:
         publisher = Publisher(Producer, client_config(settings), topic, stop, log)

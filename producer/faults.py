@@ -129,7 +129,9 @@ class Recent:
 
 def spoiled(event: Event, contract: Contract, rng: Random) -> bytes | None:
     """Encode the event, broken in one of the ways of `SPOILERS`; None is a tombstone."""
-    return rng.choice(list(SPOILERS.values()))(event, contract, rng)
+    ways = list(SPOILERS.values())
+    # keys that nobody knows are a quarter of the bad records of a feed that looks keys up
+    return rng.choice([*ways, *[_unknown] * (len(ways) // 3)] if contract.unknown else ways)(event, contract, rng)
 
 
 def _with(event: Event, field: str, value: object) -> bytes:
@@ -183,6 +185,11 @@ def _bad_time(event: Event, contract: Contract, rng: Random) -> bytes:
 def _refused(event: Event, contract: Contract, rng: Random) -> bytes:
     field = rng.choice(list(contract.refused))
     return _with(event, field, rng.choice(contract.refused[field]))
+
+
+def _unknown(event: Event, contract: Contract, rng: Random) -> bytes:
+    field = rng.choice(list(contract.unknown))
+    return _with(event, field, rng.choice(contract.unknown[field]))
 
 
 Spoiler = Callable[[Event, Contract, Random], bytes | None]

@@ -65,7 +65,7 @@ class Settings(ConnectionSettings):
     )
 
     kafka_topic: Annotated[str, AfterValidator(_topic)] = Field(
-        default="", description="the topic; unset: the feed's name"
+        default="", description="the topic; unset: the feed's own"
     )
     msgs_per_sec: float = Field(
         default=5, ge=0, le=10_000_000, allow_inf_nan=False, description="messages a second; 0: as fast as it can"

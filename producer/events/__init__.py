@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
 from typing import NamedTuple, Protocol, cast
@@ -45,6 +45,8 @@ class Contract:
     future_tolerance_ms: int
     late: Late
     max_delay_ms: int  # from an event to its Kafka timestamp, for records that are neither late nor future
+    unknown: Mapping[str, tuple[object, ...]] = field(default_factory=dict)  # keys that the feed's reference data lacks
+    topic: str = ""  # where it is not called as the feed
 
 
 class EventSource(Protocol):

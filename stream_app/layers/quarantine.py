@@ -53,11 +53,12 @@ def invalid_records(contract: Contract, schema: pa.Schema) -> Callable[[pa.Recor
 def refused(batch: pa.RecordBatch, found: Judged, schema: pa.Schema) -> pa.RecordBatch:
     """Return what the contract refuses of a judged batch of bronze, in exactly that schema."""
     kept = batch.take(pa.array([place for place, _ in found.rejected], pa.int64()))
-    texts = [_text(value) for value in kept["value"].to_pylist()]
+    texts = [text_of(value) for value in kept["value"].to_pylist()]
     kept = kept.append_column("value_text", pa.array(texts, pa.string()))
     reasons = pa.array([list(verdict.reasons) for _, verdict in found.rejected], pa.list_(pa.string()))
     return kept.append_column("reasons", reasons).select(schema.names).cast(schema)
 
 
-def _text(value: bytes | None) -> str | None:
+def text_of(value: bytes | None) -> str | None:
+    """Return a value as text, with U+FFFD for what is no UTF-8, cut where no array could hold it."""
     return None if value is None else value[:_LONGEST_TEXT].decode("utf-8", "replace")

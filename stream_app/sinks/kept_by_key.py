@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stream_app.feeds.sql import name
-from stream_app.layers.aggregate import Stateful
+from stream_app.layers.aggregate import Running, Stateful
 
 FINAL = "final"
 """The column of fresh rows that says whether they change no more."""
@@ -43,6 +43,26 @@ class Kept:
             database.register("held", held)
             database.register("changed", changed)
             return database.sql(sql).to_arrow_table().select(self.columns.names).cast(self.columns)
+
+
+@dataclass(frozen=True)
+class Totalled(Kept):
+    """Totals, each by its keys, or the first of them."""
+
+    order: str = ""
+    """In SQL, by which they are the first."""
+    most: int | None = None
+    """How many these are; None for all."""
+
+    @classmethod
+    def of(cls, columns: pa.Schema, running: Running) -> Totalled:
+        """Return how rows of that dataset are kept."""
+        return cls(columns, running.keys, running.newest_first, running.most)
+
+    def merged(self, held: pa.Table, changed: pa.Table) -> pa.Table:
+        """Return the changed rows and those held whose keys none of them has, of these the first."""
+        rows = super().merged(held, changed)
+        return self._query(f"FROM changed ORDER BY {self.order} LIMIT {self.most}", held, rows) if self.most else rows
 
 
 @dataclass(frozen=True)

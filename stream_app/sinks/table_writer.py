@@ -23,7 +23,7 @@ from stream_app.failpoints import reach
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.sinks import table_admission
-from stream_app.sinks.kept_by_key import FINAL, Fresh
+from stream_app.sinks.kept_by_key import FINAL, Fresh, Totalled
 from stream_app.sinks.late import write_late
 from stream_app.sinks.partitioning import Partitioning
 from stream_app.sinks.protocol import COLUMNS_ADDED, LATE, Report, Tools
@@ -94,10 +94,11 @@ class TableWriter:
         table_admission.check_owner(flow, table)
         written = table.written(query_id)
         if written is not None and written >= batch.id:
-            if flow.stateful:  # it has state, which each batch must commit
+            if flow.aggregate:  # it has state, which each batch must commit
                 frame.write.format("noop").mode("overwrite").save()
-            return Report(batch.id, batch.rows_in, 0 if flow.stateful else batch.rows_in, counters=counters)
-        parts, replaced, rows = self._changed(batch, frame) if flow.stateful else self._appended(batch, frame)
+            return Report(batch.id, batch.rows_in, 0 if flow.aggregate else batch.rows_in, counters=counters)
+        change = self._totalled if flow.kind.running else self._changed if flow.stateful else self._appended
+        parts, replaced, rows = change(batch, frame)
         if parts:
             reach(flow.name, "mid_staging", batch.id)
         self._settle(parts)
@@ -139,7 +140,30 @@ class TableWriter:
             yield from writer.write(iter(pa.concat_tables([settled, final]).to_batches()))
             yield from writer.write(iter(still_open.to_batches()), OPEN)
 
-        told = run(frame, 1, task)
+        return self._replaced(run(frame, 1, task), live)
+
+    def _totalled(self, batch: Batch, frame: DataFrame) -> tuple[list[Part], list[File], int]:
+        """Have one task put the changed totals in place of those held: only the partitions of changed ones are read."""
+        assert self._flow.kind.running  # noqa: S101 - the caller knows
+        live, columns = self._table.live(), self._shape.rows
+        writer, kept = self._writer(batch), Totalled.of(columns, self._flow.kind.running)
+
+        def task(batches: Batches) -> Iterator[Part | _Changed]:
+            found = [rows.select(columns.names).cast(columns) for rows in batches if rows.num_rows]
+            if not found:
+                return
+            changed = pa.Table.from_batches(found, columns)
+            touched = [partition for partition, _ in writer.divide(iter(found))]
+            replaced = [file for file in live if dict(file.partition) in touched]
+            held = pa.concat_tables([columns.empty_table(), *(writer.read(file, columns) for file in replaced)])
+            yield _Changed(changed.num_rows, frozenset(file.path for file in replaced))
+            yield from writer.write(iter(kept.merged(held, changed).to_batches()))
+
+        return self._replaced(run(frame, 1, task), live)
+
+    @staticmethod
+    def _replaced(told: Sequence[Part | _Changed], live: Sequence[File]) -> tuple[list[Part], list[File], int]:
+        """Return the parts, the files whose rows are in them, and how many rows were changed."""
         gone = {path for one in told if isinstance(one, _Changed) for path in one.replaced}
         parts = [one for one in told if isinstance(one, Part)]
         rows = sum(one.rows for one in told if isinstance(one, _Changed))

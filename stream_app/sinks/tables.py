@@ -16,11 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import StringConstraints
 from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StringType, StructField, StructType
 
 from stream_app.errors import ConfigError
-from stream_app.feeds.parts import Duration
+from stream_app.feeds.parts import Duration, quoted
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
+from stream_app.layers.quarantine import text_of
+from stream_app.layers.reading import Reading
 from stream_app.sinks import table_rows
 from stream_app.sinks.dates import DATE
 from stream_app.sinks.kept_by_key import FINAL
@@ -33,6 +36,8 @@ from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.tables.table import File, Table
 
+VALUE, VALUE_TEXT = "value", "value_text"
+
 
 class TableSink(Sink):
     """The dataset as a table whose log says which files are its rows."""
@@ -43,11 +48,14 @@ class TableSink(Sink):
     """A column, or `date(<column>)` for the UTC date of a time, in a column event_date."""
     fresh: bool = False
     """Of windows and sessions: show them before they are final, kept by key, with a column `final`."""
+    text: bool = False
+    """Of bronze: have the text of `value` beside it, in a column `value_text`, with U+FFFD for what is no UTF-8."""
     dates: Duration = timedelta(days=400)
     """With `date(...)`: how old a date may be, when its batch is written, to be a partition. Without it 400 days."""
 
     guarantee: ClassVar[Guarantee] = Guarantee.EXACTLY_ONCE
     is_table: ClassVar[bool] = True
+    keeps_by_key: ClassVar[bool] = True
 
     @abstractmethod
     def table(self, flow: Flow) -> Table:
@@ -62,8 +70,15 @@ class TableSink(Sink):
         """Yield columns that are not there or cannot be used so, and what cannot be kept fresh."""
         if problem := self.partitioning.problem(kind):
             yield "partition_by", problem
+        if kind.running and self.partition_by and (problem := _unfit(kind, self.partition_by)):
+            yield "partition_by", problem
+        if kind.running and kind.running.most and self.partition_by:
+            yield "partition_by", f"the first rows of {kind.name} are few, and kept together"
+        if self.text and (VALUE not in kind.columns.names or VALUE_TEXT in kind.columns.names):
+            yield "text", f"{kind.name} has no column {VALUE} without its text; bronze has"
         if self.fresh and kind.stateful is None:
-            yield "fresh", f"nothing of {kind.name} is open: its rows are final when they come"
+            final = f"nothing of {kind.name} is open: its rows are final when they come"
+            yield "fresh", f"{kind.name} always is; leave it out" if kind.running else final
         elif self.fresh and FINAL in kind.columns.names:
             yield (
                 "fresh",
@@ -71,8 +86,26 @@ class TableSink(Sink):
             )
 
     def derives(self, kind: Kind) -> bool:
-        """Return whether a query of the sink's own shows open windows or sessions."""
+        """Return whether a query of the sink's own shows rows that may change yet."""
+        return kind.running is not None or self._shows_open(kind)
+
+    def _shows_open(self, kind: Kind) -> bool:
+        """Return whether there are windows or sessions that are not final."""
         return self.fresh and kind.stateful is not None
+
+    def taken(self, kind: Kind) -> StructType:
+        """Return the dataset's columns, and with `text` that of its values."""
+        return StructType([*kind.columns, StructField(VALUE_TEXT, StringType())]) if self.text else kind.columns
+
+    def reading(self, kind: Kind) -> Reading:
+        """Return how a task reads these."""
+        columns = to_arrow_schema(self.taken(kind), timezone="UTC")
+
+        def with_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+            texts = pa.array(map(text_of, batch[VALUE].to_pylist()), pa.string())
+            return batch.append_column(VALUE_TEXT, texts).cast(columns)
+
+        return Reading(kind.columns.names, with_text) if self.text else Reading.plain(kind.columns)
 
     @property
     def claims(self) -> frozenset[str]:
@@ -94,13 +127,13 @@ class TableSink(Sink):
 
     def rows_of(self, kind: Kind) -> pa.Schema:
         """Return the columns of its rows, as a batch brings them: the dataset's, and whether a fresh one is final."""
-        final = [pa.field(FINAL, pa.bool_())] if self.derives(kind) else []
-        return pa.schema([*to_arrow_schema(kind.columns, timezone="UTC"), *final])
+        final = [pa.field(FINAL, pa.bool_())] if self._shows_open(kind) else []
+        return pa.schema([*to_arrow_schema(self.taken(kind), timezone="UTC"), *final])
 
     def sql_columns(self, kind: Kind) -> dict[str, str]:
         """Return the columns of the table, as DuckDB's types."""
-        final = {FINAL: "BOOLEAN"} if self.derives(kind) else {}
-        return kind.sql_columns | final | ({DATE: "DATE"} if self.partitioning.time else {})
+        added = ({FINAL: "BOOLEAN"} if self._shows_open(kind) else {}) | ({VALUE_TEXT: "VARCHAR"} if self.text else {})
+        return kind.sql_columns | added | ({DATE: "DATE"} if self.partitioning.time else {})
 
     def compared(self, kind: Kind) -> tuple[str, str]:
         """Return the dataset's columns as the table has them."""
@@ -160,3 +193,13 @@ class TableSink(Sink):
         if moment.version is not None or moment.time is not None:
             raise ConfigError(f"{flow.name}: there is no table yet, so it has no versions")
         return []
+
+
+def _unfit(kind: Kind, column: str) -> str:
+    """Return why totals cannot be kept in partitions by a column; else ""."""
+    assert kind.running  # noqa: S101 - the caller knows
+    if column not in kind.running.keys:
+        return f"{quoted(column)} is not a key of {kind.name}"
+    field = kind.feed.values[column]
+    may_be_empty = field.type == "string" and not field.allowed and (field.length is None or field.length[0] < 1)
+    return f"{column} may be empty, which is null in a partition; give it a length from 1 on" if may_be_empty else ""

@@ -67,6 +67,8 @@ def reasons_of(field: Field, path: str) -> Iterator[str]:
         yield f"out_of_range:{path}"
     if field.allowed or field.pattern:
         yield f"not_allowed:{path}"
+    if field.references:
+        yield f"unknown:{path}"
     if field.element:
         yield from reasons_of(field.element, f"{path}[]")
     for name, inner in (field.fields or {}).items():

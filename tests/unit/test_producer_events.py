@@ -20,7 +20,7 @@ from tests.examples import examples
 NOW_MS = 1_795_234_830_125  # 2026-11-21T04:20:30.125Z
 FEEDS = events.feeds()
 FILES = {path.stem: tomllib.loads(path.read_text()) for path in Path("conf/feeds").glob("*.toml")}
-KINDS: dict[str, Any] = {"double": (float, int), "decimal": (float, int), "array": list}
+KINDS: dict[str, Any] = {"long": int, "double": (float, int), "decimal": (float, int), "array": list}
 DECLARED = [feed for feed in FEEDS if feed in FILES]
 
 
@@ -168,5 +168,5 @@ def test_records_survive_json(feed: str) -> None:
 
 
 def test_feeds_are_the_modules_of_the_package() -> None:
-    assert FEEDS == ["transaction_events", "transactions", "user_activity", "user_events"]
+    assert FEEDS == ["sales", "transaction_events", "transactions", "user_activity", "user_events"]
     assert isinstance(events.source("transactions", 1), Events)

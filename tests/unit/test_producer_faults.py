@@ -132,10 +132,11 @@ def is_valid(value: bytes | None, contract: Contract, good: dict[str, object]) -
     except (ValueError, TypeError, KeyError):
         return False
     texts = [record.get(name) for name in contract.required if isinstance(good[name], str)]
-    numbers = [record.get(name) for name in contract.required if isinstance(good[name], float)]
+    numbers = [record.get(name) for name in contract.required if isinstance(good[name], float | int)]
     lists = [record.get(name) for name in contract.required if isinstance(good[name], list)]
     return (
-        moment.tzinfo is not None
+        len(record[contract.time_field]) > len("2026-11-21")
+        and (moment.tzinfo is None) == (datetime.fromisoformat(str(good[contract.time_field])).tzinfo is None)
         and all(isinstance(text, str) and 0 < len(text) <= 256 for text in texts)
         and all(type(number) in {int, float} for number in numbers)
         and all(isinstance(one, list) and all(isinstance(held, dict) for held in one) for one in lists)

@@ -13,15 +13,20 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import checked
 from stream_app.flows.flow import Flow
 from stream_app.layers.registry import datasets
+from stream_app.sinks.delta import DeltaSink
+from stream_app.sinks.kept_by_key import Totalled
 from stream_app.sinks.postgres import PostgresSink
 from stream_app.sinks.registry import SINKS, check
 from stream_app.storage.offsets import LayerOffset
+from tests.examples import examples
 from tests.helpers import Row
 from tests.outputs import Output, Record
 from tests.unit.audited import at, found, lines
@@ -257,3 +262,61 @@ def test_an_example_has_totals(tmp_path: Path, cli: Cli) -> None:
     assert by_shop[4] == {
         "shop": "b", "day": "2026-11-27", "total": 2.5, "mean": 1.25, "pieces": 4, "sales": 2, "least": 0
     }  # fmt: skip
+
+
+# As a Delta table, whose tasks read what is held
+
+
+@pytest.mark.parametrize(
+    ("of", "keys", "key", "problem"),
+    [
+        ("best", {"partition_by": "shop"}, "partition_by", "the first rows of best are few"),
+        ("by_shop", {"partition_by": "shop"}, "partition_by", "shop may be empty, which is null in a partition"),
+        ("by_shop", {"partition_by": "sales"}, "partition_by", '"sales" is not a key of by_shop'),
+        ("by_shop", {"partition_by": "date(at)"}, "partition_by", "is not a time of by_shop"),
+        ("by_shop", {"fresh": True}, "fresh", "by_shop always is; leave it out"),
+        ("by_shop", {"text": True}, "text", "by_shop has no column value without its text"),
+        ("quarantine", {"text": True}, "text", "quarantine has no column value without its text"),
+        ("by_shop", {"partition_by": "day"}, "", ""),
+        ("bronze", {"text": True}, "", ""),
+    ],
+)
+def test_what_a_delta_table_cannot_be_is_named_by_its_key(
+    of: str, keys: dict[str, Any], key: str, problem: str
+) -> None:
+    found = problems(partial(_with_sinks, {"x": {"of": of, "to": "delta", **keys}}))
+    assert [one for one, text in found if problem in text] == ([f"sinks.x.{key}"] if key else []), found
+
+
+BATCHES = st.lists(st.lists(st.tuples(st.sampled_from([None, "", "a", "b", "é", "\U0001f600"]), st.integers(0, 3))))
+
+
+@examples(100)
+@given(BATCHES, st.integers(1, 4))
+def test_the_first_of_those_held_and_those_changed_are_the_first_of_all(
+    batches: list[list[tuple[str | None, int]]], most: int
+) -> None:
+    """What `top` relies on: the measure of no key ever falls."""
+    columns = pa.schema([("shop", pa.string()), ("total", pa.int64())])
+    kept = Totalled(columns, ("shop",), 'total DESC NULLS LAST, "shop" ASC NULLS LAST', most)
+    held, every = columns.empty_table(), dict[str | None, int]()
+    for batch in batches:
+        for shop, sold in batch:
+            every[shop] = every.get(shop, 0) + sold
+        changed = [{"shop": shop, "total": every[shop]} for shop in dict.fromkeys(shop for shop, _ in batch)]
+        held = kept.merged(held, pa.Table.from_pylist(changed, columns))
+        ranked = sorted(every.items(), key=lambda one: (-one[1], one[0] is None, (one[0] or "").encode()))
+        assert [(row["shop"], row["total"]) for row in held.to_pylist()] == ranked[:most]
+
+
+def test_the_text_of_a_record_is_beside_its_bytes() -> None:
+    sink = DeltaSink.model_validate({"of": "bronze", "to": "delta", "text": True})
+    bronze = datasets(Feed.model_validate(declared() | {"name": "sales"}))["bronze"]
+    values = [b'{"a": 1}', b"\xff\xc3\xa9", b"", None]
+    place = {"kafka_ts": at(0), "topic": "sales", "partition": 0}
+    rows = [{"key": "k", "value": one, "headers": None, **place, "offset": n} for n, one in enumerate(values)]
+    columns = to_arrow_schema(bronze.columns, timezone="UTC")
+    found = sink.reading(bronze).function(pa.RecordBatch.from_pylist(rows, columns))
+    assert found["value"].to_pylist() == values
+    assert found["value_text"].to_pylist() == ['{"a": 1}', "\ufffdé", "", None]
+    assert sink.rows_of(bronze).names == [*columns.names, "value_text"]
