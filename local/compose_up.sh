@@ -51,7 +51,14 @@ esac
 if [ -n "$database" ] || has "$feeds" user_activity; then
     has "$profiles" activity || profiles=${profiles:+$profiles,}activity
 fi
+if has "$feeds" sales; then
+    has "$profiles" sales || profiles=${profiles:+$profiles,}sales
+fi
 export COMPOSE_PROFILES="$profiles"
+if has "$profiles" replicated; then
+    export KAFKA_VOTERS=1@kafka:9093,2@kafka-2:9093,3@kafka-3:9093 KAFKA_VOLUME=kafka-replica-1
+    export KAFKA_BROKERS=kafka:9092,kafka-2:9092,kafka-3:9092 KAFKA_REPLICAS=3 KAFKA_REPLICAS_IN_SYNC=2
+fi
 if has "$profiles" cluster; then
     master=$(setting SPARK_MASTER)
     export SPARK_MASTER="${master:-spark://spark-master:7077}"
@@ -106,13 +113,13 @@ done
 # shellcheck disable=SC2086 # words
 docker compose up --build --detach $idle ||
     fail "not all was started; a taken port is changed by KAFKA_PORT, SPARK_UI_PORT, METRICS_PORT, POSTGRES_PORT," \
-        "SPARK_MASTER_UI_PORT"
+        "SPARK_MASTER_UI_PORT, KAFKA_SECOND_PORT, KAFKA_THIRD_PORT"
 
 # Waited for is the service alone, as all the others end or are waited for by it: kafka-init, and a producer with a
 # COUNT, may have exited by now, which --wait takes for a failure. A service that restarts fails at once.
 trouble=
 docker compose up --detach --wait --wait-timeout 600 --no-deps --no-recreate stream-app || trouble=stream-app
-for producer in producer producer-activity; do
+for producer in producer producer-activity producer-sales; do
     case $(docker compose --profile '*' ps --all --format '{{.State}} {{.ExitCode}}' "$producer") in
     restarting* | "exited "[1-9]*) trouble="$trouble $producer" ;;
     esac

@@ -91,7 +91,7 @@ def _run(feed: Feed, folder: Path, *, accept: bool) -> Case:
         problem = f"{', '.join(sorted(unknown))}: the feed has no such dataset; it has {', '.join(names)}"
         raise ConfigError(f"{folder}: {problem}")
     batches = read(folder / f"{_INPUT}.jsonl", feed)
-    tables = made(feed, batches, dict(_snapshots(feed, folder))).tables
+    tables = made(feed, batches, dict(rows_of_lookups(feed, folder))).tables
     differences = []
     for name in names:
         file, actual = folder / f"{name}.jsonl", jsonl.lines(tables[name])
@@ -102,7 +102,7 @@ def _run(feed: Feed, folder: Path, *, accept: bool) -> Case:
     return Case(feed.name, folder.name, count(batches), tuple(differences))
 
 
-def _snapshots(feed: Feed, folder: Path) -> Iterator[tuple[str, Snapshot]]:
+def rows_of_lookups(feed: Feed, folder: Path) -> Iterator[tuple[str, Snapshot]]:
     """Yield each lookup with its rows: those of the example's own `<lookup>.csv`, else of the file that is declared."""
     for name, lookup in feed.lookups.items():
         source, own = Source.of(feed, name, folder.parent.parent), folder / f"{name}.csv"

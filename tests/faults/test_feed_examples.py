@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +20,16 @@ from stream_app.flows.flow import Flow
 from stream_app.ops.examples import jsonl
 from stream_app.ops.examples.given import Given, read
 from stream_app.ops.examples.made import made
-from stream_app.ops.feed_test import cases
+from stream_app.ops.feed_test import cases, rows_of_lookups
 from stream_app.settings import PROJECT
 from stream_app.storage.batch_files import batch_files
+from stream_app.storage.snapshots import Snapshot
 from tests.service.harness import Service, wait_for
 from tests.service.servers import PARTITIONS, KafkaBroker
 
 SHIPPED = PROJECT / "conf" / "feeds"
-# What silver's rows are copied to, where nothing is computed.
-COPIES = re.compile(r"^\[(?:lakes|topics|tables|sinks)\b.*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
+# What silver's rows are copied to, where nothing is computed, and totals, which are nowhere else.
+COPIES = re.compile(r"^\[(?:lakes|topics|tables|sinks|totals)\b.*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Example:
 
     service: Service
     batches: list[list[Given]]
+    lookups: Mapping[str, Snapshot]
 
     def send(self, kafka: KafkaBroker, number: int) -> None:
         """Send the records of a batch."""
@@ -49,13 +52,13 @@ class Example:
         """Whether all layers have made all of it, to the batch in which Spark makes the last windows final."""
         if not self.service.has_read_all(kafka):
             return False
-        done = made(self.service.feed, self.batches[: number + 1]).watermarks
+        done = made(self.service.feed, self.batches[: number + 1], self.lookups).watermarks
         flows = self.service.flows
         return all(planned(flows[name]) == watermark for name, watermark in done.items())
 
     def differing(self) -> dict[str, tuple[Sequence[str], Sequence[str]]]:
         """What the service has, and what it should have, where that is not the same."""
-        expected = made(self.service.feed, self.batches).tables
+        expected = made(self.service.feed, self.batches, self.lookups).tables
         found = {name: (self.lines(self.rows(name)), self.lines(rows)) for name, rows in expected.items()}
         return {name: both for name, both in found.items() if both[0] != both[1]}
 
@@ -89,14 +92,16 @@ def paused(service: Service) -> Iterator[None]:
 
 def examples(kafka: KafkaBroker, runs: Service) -> Iterator[Example]:
     """Each case of each shipped feed; they share a folder of outputs and a process, `runs`."""
+    shutil.copytree(SHIPPED.parent / "reference", runs.feeds_path.parent / "reference")
     for file in sorted(SHIPPED.glob("*.toml")):
         for folder in cases(SHIPPED, file.stem):
             name = f"{file.stem}_{folder.name}"
             kafka.create_topic(name, PARTITIONS, **{"retention.ms": "-1"})
-            declared = COPIES.sub("", file.read_text()).replace(f'topic = "{file.stem}"', f'topic = "{name}"')
+            declared = re.sub("^topic = .*$", f'topic = "{name}"', COPIES.sub("", file.read_text()), flags=re.MULTILINE)
             (runs.feeds_path / f"{name}.toml").write_text(declared)
             service = Service(runs.root, runs.feeds_path, runs.servers, runs.environment, name)
-            yield Example(service, read(folder / "input.jsonl", service.feed))
+            lookups = dict(rows_of_lookups(service.feed, folder))
+            yield Example(service, read(folder / "input.jsonl", service.feed), lookups)
 
 
 def test_the_service_makes_of_each_example_what_feed_test_says(

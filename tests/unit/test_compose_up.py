@@ -18,7 +18,7 @@ DOCKER = """#!/bin/sh
 exec 3>&2
 case "$*" in
 "compose config --environment") env; cat .env ;;
-"compose config --profiles") printf 'activity\\ncluster\\n' ;;
+"compose config --profiles") printf 'activity\\ncluster\\nreplicated\\nsales\\n' ;;
 "compose config --services" | "compose --profile * ps --services") ;;
 "compose config") echo "name: shop" ;;
 "volume inspect shop_postgres") [ -e volume ] ;;
@@ -75,6 +75,8 @@ def told(folder: Path) -> str:
         ({"FEEDS": "user_activity", "PROFILE": "cluster"}, "user_activity", "cluster,activity", "--scale producer=0"),
         ({"PROFILE": "activity", "FEEDS": "transactions"}, "transactions", "activity", "--scale producer-activity=0"),
         ({"PROFILE": "cluster,activity"}, "transactions,user_activity", "cluster,activity", ""),
+        ({"FEEDS": "transactions,sales"}, "transactions,sales", "sales", ""),
+        ({"FEEDS": "sales", "PROFILE": "replicated"}, "sales", "replicated,sales", "--scale producer=0"),
     ],
 )
 def test_feeds_and_profiles_follow_each_other(
