@@ -21,6 +21,12 @@ _REFUSED = {"SUBQUERY": "a subquery", "WINDOW": "a window function", "STAR": "a 
 # DuckDB calls these consistent, too. They depend on the clock, on settings, or on how a column is kept in memory.
 _CLOCKS = {"current_localtime", "current_localtimestamp"}
 _UNSTEADY = _CLOCKS | {"current_setting", "getvariable", "vector_type", "version"}
+# What these make is as large as a number says. A number from a record could fill the memory of the task, and DuckDB's
+# memory_limit does not count what functions allocate (on 1.5 repeat of a billion takes 3 GB beside any limit).
+_UNBOUNDED = {"array_resize", "bitstring", "format", "generate_series", "list_resize", "lpad", "printf", "range"}
+_UNBOUNDED |= {"repeat", "rpad"}
+# They take the name of an aggregate; one is by chance, and of a size that a number says.
+_OF_ANY_AGGREGATE = {"aggregate", "array_aggr", "array_aggregate", "list_aggr", "list_aggregate"}
 
 Function = tuple[str, str | None, list[str], str | None]
 """What DuckDB knows of a function: kind, stability, and a macro's parameters and definition."""
@@ -115,6 +121,10 @@ class Conditions:
             raise ValueError(f"{name} is an aggregate, and a condition is about one record")
         if not kinds:
             raise ValueError(f"{name} is no function of one record")
+        if name in _UNBOUNDED:
+            raise ValueError(f"{name} makes as much as a number says, which no memory may hold")
+        if name in _OF_ANY_AGGREGATE and "reservoir" in json.dumps(tree["children"][1:2]).lower():
+            raise ValueError(f"{name} by a reservoir does not say the same of a record each time")
         is_of_today = name == "age" and len(tree.get("children", [])) == 1
         if (
             name in _UNSTEADY
