@@ -57,15 +57,15 @@ def test_one_feed_alone_is_compared_with_no_other(cli: Cli, tmp_path: Path) -> N
 
 
 def test_as_json_a_mistake_has_its_parts(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "orders.toml").write_text(ORDERS.replace("[dedupe]", "[dedup]"))
+    (tmp_path / "orders.toml").write_text(ORDERS.replace("[event_time]", "[event_tim]"))
     done = cli(tmp_path, "feed-check", "--format=json", FEEDS_PATH=str(tmp_path))
     path = str(tmp_path / "orders.toml")
-    line = ORDERS.splitlines().index("[dedupe]") + 1
+    line = ORDERS.splitlines().index("[event_time]") + 1
     assert json.loads(done.out) == {
         "feeds": ["orders"],
         "mistakes": [
-            {"file": path, "line": None, "key": "dedupe", "problem": "is missing"},
-            {"file": path, "line": line, "key": "dedup", "problem": "unknown key"},
+            {"file": path, "line": None, "key": "event_time", "problem": "is missing"},
+            {"file": path, "line": line, "key": "event_tim", "problem": "unknown key"},
         ],
     }
 
