@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.service.servers import KafkaBroker
 def test_a_stop_and_a_start_mid_stream_and_a_replayed_batch_change_nothing(
     service: Service, broker: KafkaBroker
 ) -> None:
+    """The second start is a bounded run, as a scheduler calls it: it reads what is there and ends with a verdict."""
     now = time.time()
     records = [transaction(i, now - 1200 + i * 0.6) for i in range(2000)]
     service.start()
@@ -29,7 +31,10 @@ def test_a_stop_and_a_start_mid_stream_and_a_replayed_batch_change_nothing(
     forgotten = {sink for sink, flow in service.flows.items() if _forget_the_last_commit(flow)}
     assert {"bronze", "silver"} <= forgotten
     broker.send(service.feed.topic, records[1000:])
-    service.drain()
+    told = service.op("drain", FORMAT="json")
+    sinks = {sink["sink"]: sink for sink in json.JSONDecoder().raw_decode(told)[0]}
+    assert {*sinks} == {*service.flows}
+    assert (sinks["bronze"]["rows"], sinks["raw_csv"]["rows"], sinks["raw_csv"]["behind"]) == (2000, 2000, 0)
     assert {path: data for path, data in _bytes(service).items() if path in before} == before
     assert Counter(map(str, service.query("SELECT txn_id FROM silver"))).most_common(1)[0][1] == 1
     assert service.count("silver") == service.count("raw_csv") == len(records)
