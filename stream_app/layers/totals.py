@@ -1,9 +1,8 @@
 """Totals: running aggregates of silver by key, without an end. They are only where rows are kept by key.
 
-Spark keeps the sum of each key in RocksDB, and brings each key that a batch has changed with all that it adds up to by
-then. So a sink takes a batch again without harm, a batch costs what its own rows cost, and a reset makes all anew. A
-sink that added to its own rows would need no state, but a copy of this arithmetic for each kind of sink; and the first
-rows alone (`top`) do not hold what the others add up to.
+Spark keeps what each key adds up to in RocksDB, and brings each key that a batch has changed with all of it
+(docs/adr/6-totals-in-sparks-state.md). So a sink takes a batch again without harm, and a batch costs what its own rows
+cost.
 
 The first rows by a measure that never falls are those of the rows held and of the rows changed: a key that is neither
 was behind all that are held, and these have not fallen (feeds/aggregates.py).
