@@ -33,7 +33,7 @@ def page() -> str:
 
 def mistakes(text: str) -> list[str]:
     """Return what the schema has against a feed file."""
-    errors = Draft7Validator(json.loads(PAGE.read_text())).iter_errors(tomllib.loads(text))
+    errors = Draft7Validator(json.loads(PAGE.read_text())).iter_errors(_read(text))
     return [f"{error.json_path}: {error.message}" for error in errors]
 
 
@@ -47,7 +47,12 @@ def keys() -> set[str]:
 def keys_in(text: str) -> set[str]:
     """Return those that a feed file has."""
     schema = json.loads(PAGE.read_text())
-    return set(_used({**schema, "name": "Feed"}, tomllib.loads(text), schema["definitions"]))
+    return set(_used({**schema, "name": "Feed"}, _read(text), schema["definitions"]))
+
+
+def _read(text: str) -> Any:
+    """Return a feed file as an editor has it, to which a date is a text."""
+    return json.loads(json.dumps(tomllib.loads(text), default=str))
 
 
 def _used(part: Any, value: Any, definitions: dict[str, Any]) -> Iterator[str]:

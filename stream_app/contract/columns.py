@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 from stream_app.contract import numbers
 from stream_app.contract.codecs.codec import Text
 from stream_app.contract.column import Column, or_reason
-from stream_app.contract.numbers import sent_as_text
+from stream_app.contract.numbers import between, sent_as_text
 from stream_app.contract.plainly import read_all
 from stream_app.contract.scalars import bytes_of, uuid_of, uuid_of_all
 from stream_app.contract.times import (
@@ -82,6 +83,10 @@ def _boolean(_: Field) -> Column:
 
 
 def _timestamp(field: Field) -> Column:
+    return _in_range(_any_timestamp(field), field.time_range)
+
+
+def _any_timestamp(field: Field) -> Column:
     if field.format is None:
         return Column(str, str, or_reason("bad_time", microseconds_of), pa.string(), microseconds_of_all)
     if field.format == "date":
@@ -93,8 +98,23 @@ def _timestamp(field: Field) -> Column:
     return Column(msgspec.Raw, Number, or_reason("bad_time", read), pa.binary(), read_all_of)
 
 
-def _date(_: Field) -> Column:
-    return Column(str, str, or_reason("bad_date", days_of), pa.string(), days_of_all)
+def _date(field: Field) -> Column:
+    column = Column(str, str, or_reason("bad_date", days_of), pa.string(), days_of_all)
+    return _in_range(column, field.time_range)
+
+
+def _in_range(column: Column, bounds: tuple[int, int] | None) -> Column:
+    """Return the column with values from the one to the other alone, both allowed."""
+    finish_all = column.finish_all
+    if bounds is None or finish_all is None:
+        return column
+    least, greatest = bounds
+
+    def judge(given: Any) -> Any:
+        value = column.judge(given)
+        return value if isinstance(value, tuple) or least <= value <= greatest else ("out_of_range",)
+
+    return replace(column, judge=judge, finish_all=lambda held: between(finish_all(held), least, greatest))
 
 
 def _uuid(_: Field) -> Column:

@@ -35,7 +35,7 @@ _FLOAT_OVERFLOW = (2 - 2**-24) * 2.0**127
 
 
 def _floating(field: Field, most: float, rounded: Callable[[float], float]) -> Column:
-    least, greatest = map(float, field.range) if field.range else (-most, most)
+    least, greatest = map(float, field.number_range) if field.number_range else (-most, most)
     least, greatest = max(least, -most), min(greatest, most)
     kind = field.as_type.arrow
 
@@ -47,7 +47,7 @@ def _floating(field: Field, most: float, rounded: Callable[[float], float]) -> C
         return pc.add(numbers.cast(kind), pa.scalar(0.0, kind))  # -0.0 + 0.0 is 0.0
 
     def by_arrow(texts: pa.Array) -> pa.Array:
-        return finish_all(_between(texts.cast(pa.float64()), least, greatest))
+        return finish_all(between(texts.cast(pa.float64()), least, greatest))
 
     if field.text:
         return sent_as_text(read, kind, [(rf"\A-?{_WHOLE_15}(?:\.[0-9]{{1,15}})?\z", by_arrow)])
@@ -58,8 +58,8 @@ def _floating(field: Field, most: float, rounded: Callable[[float], float]) -> C
 def whole(field: Field, bits: int) -> Column:
     """Return the column of whole numbers of so many bits."""
     least, greatest = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    if field.range:
-        least, greatest = max(least, math.ceil(field.range[0])), min(greatest, math.floor(field.range[1]))
+    if field.number_range:
+        least, greatest = max(least, math.ceil(field.number_range[0])), min(greatest, math.floor(field.number_range[1]))
 
     def read(text: str) -> int | None:
         number = decimal_of(text, 19, 0)
@@ -68,7 +68,7 @@ def whole(field: Field, bits: int) -> Column:
     kind = field.as_type.arrow
 
     def by_arrow(texts: pa.Array) -> pa.Array:
-        return _between(texts.cast(pa.int64()), least, greatest).cast(kind)
+        return between(texts.cast(pa.int64()), least, greatest).cast(kind)
 
     if field.text:
         return sent_as_text(read, kind, [(rf"\A-?{_WHOLE_15}\z", by_arrow)])
@@ -79,7 +79,7 @@ def whole(field: Field, bits: int) -> Column:
 _WHOLE_15 = "(?:0|[1-9][0-9]{0,14})"
 
 
-def _between(numbers: pa.Array, least: float, greatest: float) -> pa.Array:
+def between(numbers: pa.Array, least: float, greatest: float) -> pa.Array:
     """Return the numbers, null for those that are out of range."""
     fits = pc.and_(pc.greater_equal(numbers, least), pc.less_equal(numbers, greatest))
     return pc.if_else(fits, numbers, pa.nulls(len(numbers), numbers.type))
@@ -91,13 +91,13 @@ _ROOMY = Context(prec=76)
 def decimal(field: Field) -> Column:
     """Return the column of decimals, exact in any number of digits."""
     precision, scale = field.precision_scale or (0, 0)
-    least, greatest = field.range or (-math.inf, math.inf)
+    least, greatest = field.number_range or (-math.inf, math.inf)
     kind = pa.decimal128(precision, scale)
     digits = f"(?:0|[1-9][0-9]{{0,{precision - scale - 1}}})"
     fraction = rf"(?:\.[0-9]{{1,{scale}}})?" if scale else ""
     # a decimal(2,2) has no whole digits but JSON writes one, and a bound may have no room in the type: left to `read`
     limit = 10 ** (precision - scale)
-    has_room = precision > scale and -limit < least and greatest < limit if field.range else precision > scale
+    has_room = precision > scale and -limit < least and greatest < limit if field.number_range else precision > scale
 
     def read(text: str) -> Decimal | None:
         number = decimal_of(text, precision, scale)
@@ -105,7 +105,7 @@ def decimal(field: Field) -> Column:
 
     def by_arrow(wires: pa.Array) -> pa.Array:
         numbers = wires.cast(pa.string()).cast(kind)
-        return _within(numbers, *field.range) if field.range else numbers
+        return _within(numbers, *field.number_range) if field.number_range else numbers
 
     spellings: list[Spelling] = [(rf"\A-?{digits}{fraction}\z", by_arrow)] if has_room else []
     if field.text:

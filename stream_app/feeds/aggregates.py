@@ -82,7 +82,7 @@ class Columns:
             return ""
         if measure.function != "sum" or field.type in {"float", "double"}:
             return f"{total.top.by} is a measure that may fall, or is rounded; a count, a max or an exact sum does not"
-        if field.range is None or field.range[0] < 0:
+        if field.number_range is None or field.number_range[0] < 0:
             return f"{total.top.by} may fall, since {measure.field} may be negative; give that a range from 0 on"
         return ""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
+from datetime import UTC, date, datetime, timedelta
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
@@ -15,6 +15,8 @@ import pydantic
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    PlainSerializer,
+    PlainValidator,
     StringConstraints,
     WithJsonSchema,
 )
@@ -29,7 +31,7 @@ LARGEST_FLOAT = math.nextafter((2 - 2**-24) * 2.0**127, 0)
 _NUMBERS = frozenset({"int", "long", "float", "double", "decimal"})
 _FITTING = {
     "length": frozenset({"string", "binary", "array", "map"}),
-    "range": _NUMBERS,
+    "range": _NUMBERS | {"date", "timestamp"},
     "allowed": frozenset({"string"}),
     "pattern": frozenset({"string"}),
     "text": _NUMBERS | {"timestamp"},
@@ -45,6 +47,9 @@ _DEFAULTS: dict[str, tuple[type, ...]] = {
 }
 _NEWER = {"required", "default", "text", "format", "references"}
 """What version 0.1.0 could not declare."""
+_BOUNDS: dict[str, type] = {"date": date, "timestamp": datetime}
+"""What a bound of their range is; all others have numbers."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _A = {"array": "an array", "map": "a map", "struct": "a struct"}
 _ROOMY = Context(prec=1000, Emin=MIN_EMIN, Emax=MAX_EMAX)
 
@@ -62,6 +67,19 @@ def _pattern(value: str) -> str:
             cause = str(error).partition(": ")[2].removesuffix(f": {pattern}")
             raise ValueError(f"{quoted(value)} is no regular expression that RE2 takes: {cause}") from None
     return value
+
+
+def _bound(value: object) -> Decimal | date:
+    """Return a number, or a date or time, which has a type of its own in TOML."""
+    if isinstance(value, date):
+        return value
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if number.is_finite() and not isinstance(value, bool):
+        return number
+    raise ValueError("is no finite number, date or time")
 
 
 def _steps(value: object) -> object:
@@ -88,6 +106,12 @@ Path = Annotated[
     BeforeValidator(_steps),
     WithJsonSchema({"type": ["string", "array"], "items": {"type": "string"}}),
 ]
+Bound = Annotated[
+    Decimal | date,
+    PlainValidator(_bound),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema({"type": ["number", "string"]}),
+]
 Format = Literal["epoch_seconds", "epoch_millis", "epoch_micros", "date"]
 Default = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean"]})]
 
@@ -101,8 +125,8 @@ class Field(Frozen):
     """Where the record has it; without it the column's name. Dots descend. Where a name has one, an array of names."""
     length: tuple[int, int] | None = None
     """Fewest and most characters, bytes, elements or members, both allowed."""
-    range: tuple[Decimal, Decimal] | None = None
-    """Least and greatest number, both allowed."""
+    range: tuple[Bound, Bound] | None = None
+    """Least and greatest number, date or time, both allowed."""
     allowed: tuple[str, ...] | None = None
     """The only strings allowed; without `length` and `pattern`."""
     pattern: Annotated[str, AfterValidator(_pattern)] | None = None
@@ -173,6 +197,26 @@ class Field(Frozen):
         """Whether one of two values is the least, which is so for numbers, times and texts."""
         return self.is_number or self.type in {"string", "uuid", "date", "timestamp"}
 
+    @property
+    def number_range(self) -> tuple[Decimal, Decimal] | None:
+        """The range of numbers; None for every other type."""
+        least, greatest = self.range or (None, None)
+        return (least, greatest) if isinstance(least, Decimal) and isinstance(greatest, Decimal) else None
+
+    @property
+    def time_range(self) -> tuple[int, int] | None:
+        """The range of a timestamp in microseconds since the epoch, or of a date in days; None for other types."""
+        if self.range is None or self.is_number:
+            return None
+        least, greatest = map(self._as_time, self.range)
+        return least, greatest
+
+    def _as_time(self, bound: object) -> int:
+        """Return a date or time as rows have it. Without an offset a time is in UTC."""
+        if isinstance(bound, datetime):
+            return microseconds_since(bound)
+        return bound.toordinal() - _EPOCH.toordinal() if isinstance(bound, date) else 0
+
     def spelled(self) -> dict[str, object]:
         """Return the declaration for digests that are kept on disk.
 
@@ -200,7 +244,7 @@ class Field(Frozen):
         """
         if function != "sum" or self.type not in {"int", "long"}:
             return False
-        most = max(map(abs, self.range)) if self.range else 2 ** (63 if self.type == "long" else 31) - 1
+        most = max(map(abs, self.number_range)) if self.number_range else 2 ** (63 if self.type == "long" else 31) - 1
         return most >= 2**63 // records
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -209,17 +253,26 @@ class Field(Frozen):
         for rule, fitting in _FITTING.items():
             if getattr(self, rule) not in (None, False) and self.type.partition("(")[0] not in fitting:
                 yield rule, f"is not a rule for a {self.type} field"
-        for rule, bounds in (("length", self.length), ("range", self.range)):
-            if bounds and (bounds[0] > bounds[1] or (rule == "length" and bounds[0] < 0)):
-                yield rule, "is not [least, greatest]"
-        if self.range and self.range[0] <= self.range[1] and self.is_number and not self._has_a_value_in(*self.range):
-            yield "range", f"holds no {self.type}"
+        if self.length and not 0 <= self.length[0] <= self.length[1]:
+            yield "length", "is not [least, greatest]"
+        yield from self._range_problems()
         if self.allowed is not None and (not self.allowed or self.length or self.pattern):
             yield "allowed", "lists the values, at least one, and goes without length and pattern"
         if self.text and self.type == "timestamp" and not str(self.format).startswith("epoch"):
             yield "text", "is for numbers; a timestamp is one by format"
         if self.default is not None and (problem := self._default_problem()):
             yield "default", problem
+
+    def _range_problems(self) -> Iterator[tuple[str, str]]:
+        wanted = _BOUNDS.get(self.type, Decimal)
+        odd = [bound for bound in self.range or () if type(bound) is not wanted]
+        bounds = self.number_range or self.time_range
+        if odd and self.type.partition("(")[0] in _FITTING["range"]:
+            yield "range", f"{odd[0]} is no {self.type}"
+        elif bounds and bounds[0] > bounds[1]:
+            yield "range", "is not [least, greatest]"
+        elif self.is_number and self.number_range and not self._has_a_value_in(*self.number_range):
+            yield "range", f"holds no {self.type}"
 
     def _nesting_problems(self) -> Iterator[tuple[str, str]]:
         for key, kind in (("element", "array"), ("value", "map"), ("fields", "struct")):
@@ -246,9 +299,12 @@ class Field(Frozen):
             if self.pattern and fits:
                 fits = pc.match_substring_regex(pa.array([given]), anchored(self.pattern))[0].as_py()
             return None if fits else "breaks the rules of the field"
+        if isinstance(given, date) and self.time_range:
+            least_time, greatest_time = self.time_range
+            return None if least_time <= self._as_time(given) <= greatest_time else "breaks the rules of the field"
         if isinstance(given, int | Decimal) and not isinstance(given, bool):
             number = Decimal(given)
-            least, greatest = self.range or (number, number)
+            least, greatest = self.number_range or (number, number)
             if not least <= number <= greatest or not self._has_a_value_in(number, number):
                 return "breaks the rules of the field"
         return None
@@ -262,6 +318,11 @@ class Field(Frozen):
         low, high = (min(max(bound.scaleb(scale, _ROOMY), -most - 1), most + 1) for bound in (least, greatest))
         first, last = max(math.ceil(low), -most - (not precision)), min(math.floor(high), most)
         return bool(first <= last)
+
+
+def microseconds_since(time: datetime) -> int:
+    """Return a time as microseconds since the epoch; without an offset it is in UTC."""
+    return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
 
 
 def problems(fields: Mapping[str, Field]) -> Iterator[tuple[str, str]]:

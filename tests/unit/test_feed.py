@@ -168,10 +168,21 @@ MISTAKES = {
     "range on a timestamp": (
         'path = "event_ts"',
         "range = [1, 2]",
-        "fields.event_time.range: is not a rule for a timestamp",
+        "fields.event_time.range: 1 is no timestamp",
     ),
+    "range of dates of a timestamp": (
+        'path = "event_ts"',
+        "range = [2026-01-01, 2026-12-31]",
+        "fields.event_time.range: 2026-01-01 is no timestamp",
+    ),
+    "range of times upside down": (
+        'path = "event_ts"',
+        "range = [2026-01-01T02:00:00+01:00, 2026-01-01T00:59:59Z]",
+        "fields.event_time.range: is not [least, greatest]",
+    ),
+    "range of dates of a number": ("[-90, 90]", "[-90, 2026-01-01]", "fields.lat.range: 2026-01-01 is no double"),
     "range upside down": ("[-90, 90]", "[90, -90]", "fields.lat.range: is not [least, greatest]"),
-    "endless range": ("[-90, 90]", "[-90, inf]", "fields.lat.range.1: Input should be a finite number"),
+    "endless range": ("[-90, 90]", "[-90, inf]", "fields.lat.range.1: is no finite number"),
     "range of one": ("[-90, 90]", "[-90]", "fields.lat.range.1: is missing"),
     "negative length": ("length = [1, 64]", "length = [-1, 64]", "fields.txn_id.length: is not [least, greatest]"),
     "length with a fraction": ("length = [1, 64]", "length = [1, 64.5]", "fields.txn_id.length.1: Input should be"),

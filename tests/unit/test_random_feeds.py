@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from tests.examples import examples
 from tests.unit.test_any_feed import FIXED, KAFKA_TS, UUID, Declared, feed_of
 from tests.verdicts import assert_total
 
+AT, EPOCH = datetime(2026, 11, 21, 1, 20, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC)
 LENGTHS = st.sampled_from([None, [0, 2], [1, 3]])
 SCALARS = st.one_of(
     st.builds(lambda length: {"type": "string", "length": length}, LENGTHS),
@@ -36,6 +38,9 @@ SCALARS = st.one_of(
             {"type": "decimal(5,2)", "text": True, "range": [0, 100]},
             {"type": "decimal(38,10)", "range": [-1, 1e20]},
             {"type": "date"},
+            {"type": "date", "range": [date(1969, 12, 31), date(2026, 11, 21)]},
+            {"type": "timestamp", "range": [AT, AT + timedelta(seconds=30)]},
+            {"type": "timestamp", "format": "epoch_millis", "range": [EPOCH, EPOCH]},
             {"type": "timestamp"},
             {"type": "timestamp", "format": "epoch_millis"},
             {"type": "timestamp", "format": "epoch_seconds", "text": True},
