@@ -41,10 +41,10 @@ Batches = Iterator[pa.RecordBatch]
 class Judged:
     """What tasks have left of the files of a feed."""
 
-    rows: Sequence[str] = ()
-    """Paths of Parquet files with silver's columns and EVENT_DATE."""
-    quarantine: Sequence[str] = ()
-    """Paths of Parquet files with quarantine's columns and LANDED_DATE."""
+    rows: Path | None = None
+    """A folder of Parquet files with silver's columns and EVENT_DATE, if there are any."""
+    quarantine: Path | None = None
+    """A folder of Parquet files with quarantine's columns and LANDED_DATE, if there are any."""
     days: Sequence[str] = ()
     """The days of the rows, in order."""
     counts: dict[Path, dict[str, int]] = field(default_factory=dict)
@@ -69,11 +69,21 @@ def judge(spark: SparkSession, feed: Feed, files: Sequence[LandedFile], folder: 
     if problems := [one["problem"] for one in found if "problem" in one]:
         raise StreamAppError(f"{problems[0]}; restore the file, or move it out of the landing zone")
     return Judged(
-        rows=sorted(path for one in found for path in one["rows"]),
-        quarantine=sorted(path for one in found for path in one["quarantine"]),
+        rows=_kept(folder / "rows", [path for one in found for path in one["rows"]]),
+        quarantine=_kept(folder / "quarantine", [path for one in found for path in one["quarantine"]]),
         days=sorted({day for one in found for day in one["days"]}),
         counts={Path(path): counts for one in found for path, counts in one["counts"].items()},
     )
+
+
+def _kept(folder: Path, parts: Sequence[str]) -> Path | None:
+    """Move what the tasks told of to a folder: an attempt that was given up may have left files beside them."""
+    if not parts:
+        return None
+    folder.mkdir()
+    for path in map(Path, parts):
+        path.rename(folder / path.name)
+    return folder
 
 
 def shares(files: Sequence[tuple[LandedFile, int]], cores: int) -> list[list[LandedFile]]:

@@ -132,9 +132,9 @@ def link_files(source: Path, target: Path) -> None:
             shutil.copy2(path, target / path.name)
 
 
-def files_of(folders: Iterable[Path]) -> list[str]:
-    """Return the data files of partitions, in order, as Spark takes paths."""
-    return [str(path) for folder in folders for path in sorted(folder.glob("*.parquet"))]
+def files_of(folders: Iterable[Path]) -> list[Path]:
+    """Return the data files of partitions, in order."""
+    return [path for folder in folders for path in sorted(folder.glob("*.parquet"))]
 
 
 def _link(link: Path, target: Path) -> None:

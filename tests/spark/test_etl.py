@@ -29,6 +29,8 @@ from stream_app.landing.zone import Zone
 from stream_app.ops.audit.gold import audit_gold
 from stream_app.ops.audit.report import Report
 from stream_app.settings import PROJECT, load_settings
+from stream_app.storage.row_counts import literal
+from tests.helpers import UNUSUAL
 from tests.landed import START, Topic
 
 NAMES = ("user_events", "transaction_events")
@@ -55,8 +57,12 @@ class Batch:
         return {report.feed.removesuffix(" in gold"): report for report in found}
 
     def rows(self, table: str, order: str = "ALL") -> list[tuple[Any, ...]]:
-        files = f"'{self.gold}/{table}/*/*.parquet'"
-        return duckdb.sql(f"SELECT * FROM read_parquet({files}, hive_partitioning = true) ORDER BY {order}").fetchall()
+        return duckdb.sql(f"SELECT * FROM {self.files(table)} ORDER BY {order}").fetchall()
+
+    def files(self, table: str) -> str:
+        """The files of a table in SQL, as a reader of the plain folder names them."""
+        folder = literal(self.gold / table).replace("'", "''")
+        return f"read_parquet('{folder}/*/*.parquet', hive_partitioning = true)"
 
 
 def due(feed: Feed, landing: Path) -> list[tuple[int, int]]:
@@ -87,7 +93,7 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(spark: SparkSession, landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Batch:
     """Gold of one run over all that has landed; nobody changes it."""
-    made = Batch(spark, landing, tmp_path_factory.mktemp("gold") / "gold")
+    made = Batch(spark, landing, tmp_path_factory.mktemp("gold") / f"{UNUSUAL} [a]* {{b}}")
     assert made.etl() is not None
     return made
 
@@ -104,7 +110,7 @@ def copied(whole: Batch, spark: SparkSession, tmp_path: Path) -> Batch:
 
 def test_gold_has_each_valid_record_once_a_day_and_quarantine_the_others(whole: Batch) -> None:
     for name, feed in FEEDS.items():
-        rows = duckdb.sql(f"FROM read_parquet('{whole.gold}/{name}/*/*.parquet')")
+        rows = duckdb.sql(f"FROM {whole.files(name)}")
         assert sorted(rows.select("partition", '"offset"').fetchall()) == due(feed, whole.landing)
         report = whole.audit()[name]
         assert report.wrong == []
@@ -180,22 +186,22 @@ def test_what_landed_in_some_hours_is_taken_again_and_nothing_else_changes(copie
 
 
 def test_a_day_of_a_joined_table_is_what_sql_makes_of_the_feeds(whole: Batch) -> None:
-    gold = f"'{whole.gold}"
+    products = whole.files("product_daily")
     spend = f"""
-        SELECT event_date, user_id, sum(amount) FROM read_parquet({gold}/transaction_events/*/*.parquet')
+        SELECT event_date, user_id, sum(amount) FROM {whole.files("transaction_events")}
         WHERE status = 'completed' GROUP BY ALL ORDER BY ALL"""
-    daily = f"read_parquet({gold}/user_daily/*/*.parquet')"
+    daily = whole.files("user_daily")
     made = f"SELECT event_date, user_id, spend FROM {daily} WHERE spend > 0 ORDER BY ALL"
     assert duckdb.sql(made).fetchall() == duckdb.sql(spend).fetchall()
     ((rows, users),) = duckdb.sql(f"SELECT count(*), count(DISTINCT (event_date, user_id)) FROM {daily}").fetchall()
     assert rows == users > 100
     best = f"SELECT max(spend), min(rank_in_country) FROM {daily} GROUP BY event_date, country"
     assert all(rank in {1, None} for _, rank in duckdb.sql(best).fetchall())
-    shares = f"SELECT sum(share_of_day) FROM read_parquet({gold}/product_daily/*/*') GROUP BY event_date, currency"
+    shares = f"SELECT sum(share_of_day) FROM {products} GROUP BY event_date, currency"
     assert all(abs(total - 1) < 1e-3 for (total,) in duckdb.sql(shares).fetchall())
     week = f"""
-        SELECT count(*) FROM read_parquet({gold}/product_daily/*/*') p WHERE abs(revenue_7_days_average - (
-            SELECT sum(revenue) / 7 FROM read_parquet({gold}/product_daily/*/*') o
+        SELECT count(*) FROM {products} p WHERE abs(revenue_7_days_average - (
+            SELECT sum(revenue) / 7 FROM {products} o
             WHERE o.product_id = p.product_id AND o.currency = p.currency
             AND o.event_date BETWEEN p.event_date - 6 AND p.event_date)) > 0.01"""
     assert duckdb.sql(week).fetchall() == [(0,)]
@@ -294,6 +300,6 @@ def test_times_at_the_edges_have_a_day(spark: SparkSession, tmp_path: Path) -> N
         made.append(topic._message(0, b"k", base % (i, time), at))
     topic.write(made, START)
     batch.etl("user_events")
-    found = duckdb.sql(f"SELECT event_date::VARCHAR, count(*) FROM '{batch.gold}/user_events/*/*.parquet' GROUP BY 1")
+    found = duckdb.sql(f"SELECT event_date::VARCHAR, count(*) FROM {batch.files('user_events')} GROUP BY 1")
     assert sorted(found.fetchall()) == [("1969-12-31", 2), ("1970-01-01", 1)]
     assert batch.audit()["user_events"].wrong == []

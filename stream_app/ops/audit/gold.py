@@ -18,7 +18,7 @@ from stream_app.admission.rule_versions import version_of
 from stream_app.errors import ConfigError
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.sql import name, text
+from stream_app.feeds.sql import name
 from stream_app.feeds.types import of_spark
 from stream_app.gold.judge import EVENT_DATE, LANDED_DATE
 from stream_app.gold.plan import taken_of
@@ -29,6 +29,7 @@ from stream_app.landing.zone import LandedFile, Zone
 from stream_app.ops.audit.landed import FILE, expected
 from stream_app.ops.audit.report import Check, Report, Step, Verdict
 from stream_app.ops.views import database
+from stream_app.storage.row_counts import paths, read_parquet
 
 Progress = Callable[[str, int, int], None]
 """Is told the feed, how many offsets are judged, and how many there are."""
@@ -128,14 +129,14 @@ class _Audit:
         db, feed = self.db, self.feed
         own = ", ".join(map(name, schemas.silver(feed).names))
         day = f"({name(feed.event_time.field)} AT TIME ZONE 'UTC')::DATE AS {EVENT_DATE}"
-        valid = f"SELECT {own}, {day}, {FILE} FROM read_parquet({text(str(folder / 'valid-*.parquet'))})"
+        valid = f"SELECT {own}, {day}, {FILE} FROM {read_parquet(sorted(folder.glob('valid-*')))}"
         given = f"SELECT t.*, -1 AS {FILE} FROM _all_gold t WHERE NOT {_JUDGED}"
         keys = ", ".join([EVENT_DATE, *map(name, feed.dedupe.keys)] if feed.dedupe else ["partition", '"offset"'])
         first = f'row_number() OVER (PARTITION BY {keys} ORDER BY kafka_ts, partition, "offset") = 1'
         rows = f"{valid} UNION ALL BY NAME {given}"
         db.execute(f"CREATE TABLE _candidates AS SELECT *, {first} AS _is_first FROM ({rows})")
         db.execute(f"CREATE VIEW _due AS SELECT * FROM _candidates WHERE _is_first AND {FILE} >= 0")
-        refused = f"read_parquet({text(str(folder / 'refused-*.parquet'))})"
+        refused = read_parquet(sorted(folder.glob("refused-*")))
         dated = f"SELECT r.*, f.landed_date FROM {refused} r JOIN _files f ON f.number = r.{FILE}"
         db.execute(f"CREATE VIEW _refused AS {dated}")
 
@@ -146,9 +147,10 @@ class _Audit:
 
     def _view(self, view: str, table: Path, by: str, columns: StructType) -> None:
         """Make a view of a table of gold, which may have no file."""
-        if paths := files_of(sorted(table.glob(f"{by}=*"))):
-            listed, shown = ", ".join(map(text, paths)), ", ".join([*map(name, columns.names), by])
-            rows = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{{by}: DATE}})"
+        if files := files_of(sorted(table.glob(f"{by}=*"))):
+            day = f"regexp_extract(filename, '{by}=([0-9-]+)/[^/]*$', 1)::DATE AS {by}"
+            shown = ", ".join([*map(name, columns.names), day])
+            rows = f"read_parquet({paths(files)}, hive_partitioning = false, filename = true)"
             self.db.execute(f"CREATE VIEW {view} AS SELECT {shown} FROM {rows}")
         else:
             kinds = {one.name: of_spark(one.dataType.jsonValue()).duckdb for one in columns} | {by: "DATE"}
