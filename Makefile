@@ -18,7 +18,7 @@ $(if $(MISTAKE),$(error $(MISTAKE)))
 $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is given, but empty; leave it out)))
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup venv run broker postgres app api produce land etl airflow up down logs ps feed-check feed-test feed-new status show query quarantine drift psql audit replay reset \
+.PHONY: help setup venv run broker postgres app api produce land etl airflow up down logs ps feed-check feed-test feed-new status show query quarantine drift psql history optimize vacuum restore audit replay reset \
         test test-faults check bench soak browser-test compose-test lock
 
 help: ## list the targets
@@ -97,6 +97,18 @@ drift: ## fields of records that their feed does not declare; FEED= FORMAT=json
 
 psql: ## a shell on the database; SQL="..." runs a statement
 	@exec sh local/psql.sh
+
+history: ## the versions of Delta tables, with batch and offsets; FEED= SINK= MOST=20 FORMAT=json
+	@exec sh local/ops.sh history
+
+optimize: ## small files of Delta tables become large ones, sorted by cluster_by; FEED= SINK= FORMAT=json
+	@exec sh local/ops.sh optimize
+
+vacuum: ## delete what no version of a Delta table needs; FEED= SINK= YES=1 FORMAT=json
+	@exec sh local/ops.sh vacuum
+
+restore: ## a lost checkpoint is made again from its Delta table; FEED= SINK= YES=1 FORMAT=json
+	@exec sh local/ops.sh restore
 
 audit: ## reconcile every output with bronze: nothing lost, nothing twice; FEED= SINK= LANDING= GOLD= FORMAT=json
 	@exec sh local/ops.sh audit

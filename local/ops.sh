@@ -4,7 +4,7 @@
 #
 # On this machine, unless the service is run by Compose and either there is no virtual environment here (then Docker
 # is all that is needed) or the command writes: then in the service's image, as the user who owns the outputs.
-# YES=1 lets a reset stop the service for as long as it takes.
+# YES=1 lets a reset or a restore stop the service for as long as it takes.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 name=$1
@@ -44,9 +44,9 @@ on_this_machine() {
 
 case "$name $state" in
 feed-* | "api "*) on_this_machine "$@" ;; # feed files: the image has a copy, which nobody edits
-"reset running" | "reset restarting")
+"reset running" | "reset restarting" | "restore running" | "restore restarting")
     if [ "${YES:-}" != 1 ]; then
-        echo "reset: the service is run by Docker Compose; YES=1 stops it, resets and starts it again" >&2
+        echo "$name: the service is run by Docker Compose; YES=1 stops it, does it and starts it again" >&2
         exit 2
     fi
     trap 'docker compose start stream-app' EXIT
@@ -55,6 +55,7 @@ feed-* | "api "*) on_this_machine "$@" ;; # feed files: the image has a copy, wh
     docker compose stop stream-app && in_image "$@"
     ;;
 "replay running" | "replay restarting") in_image "$@" ;;
+"optimize "?* | "vacuum "?*) in_image "$@" ;; # they write
 *" ") on_this_machine "$@" ;;
 *) if [ -x .venv/bin/python ]; then on_this_machine "$@"; else in_image "$@"; fi ;;
 esac

@@ -54,7 +54,7 @@ def numbers(table: Delta, version: int | None = None) -> list[int]:
     return sorted(found["number"].to_pylist())
 
 
-def append(flow: Flow, batch: int, rows: Sequence[Mapping[str, Any]], query_id: str = "q") -> None:
+def append(flow: Flow, batch: int, rows: Sequence[Mapping[str, Any]], query_id: str = "q", upstream: str = "") -> None:
     """Bring a batch of rows into a flow's table, as its query does."""
     sink = sink_of(flow)
     assert isinstance(sink, TableSink)
@@ -68,4 +68,6 @@ def append(flow: Flow, batch: int, rows: Sequence[Mapping[str, Any]], query_id: 
     writer = PartWriter(sink.root(flow), query_id, batch, in_files, statistics, divide)
     parts = [*writer.write(iter(pa.Table.from_pylist([*rows], columns).to_batches()))]
     table.refresh()
-    table.commit(Mark(query_id, batch, {"start": f'{{"batch": {batch - 1}}}', "end": f'{{"batch": {batch}}}'}), parts)
+    offsets = {"start": f'{{"batch": {batch - 1}}}', "end": f'{{"batch": {batch}}}', "upstream": upstream}
+    times = {"time_ms": str(START_MS + batch * 1000), "watermark_ms": "0", "rows": str(len(rows))}
+    table.commit(Mark(query_id, batch, {**offsets, **times}), parts)

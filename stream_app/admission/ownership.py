@@ -16,7 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stream_app.admission.verdict import Code, Finding, Refusal, Repair, overlap, stranger, to_reset
+from stream_app.admission.verdict import (
+    Code,
+    Finding,
+    Refusal,
+    Repair,
+    overlap,
+    reset_command,
+    restore_command,
+    stranger,
+    to_reset,
+)
 from stream_app.flows import lineage
 from stream_app.flows.flow import Flow
 from stream_app.storage import key_runs
@@ -114,6 +124,9 @@ def checkpoint_lost(flow: Flow) -> Refusal | None:
         problem = f"{flow.name} had begun, but its checkpoint {path} is missing"
     else:
         return None
+    if flow.to.is_table and not flow.aggregate:
+        problem = f"{problem}; make it again from the table with: {restore_command(flow)}, or"
+        return Refusal(flow.name, Code.CHECKPOINT_LOST, f"{problem} reset it with: {reset_command(flow)}")
     return to_reset(flow, Code.CHECKPOINT_LOST, problem)
 
 

@@ -137,6 +137,11 @@ def reset_command(flow: Flow) -> str:
     return f"make reset FEED={flow.feed.name} SINK={flow.sink}"
 
 
+def restore_command(flow: Flow) -> str:
+    """Return what a person types to make a checkpoint again from the flow's table."""
+    return f"make restore FEED={flow.feed.name} SINK={flow.sink}"
+
+
 def to_reset(flow: Flow, code: Code, problem: str) -> Refusal:
     """Refuse what a reset of the flow mends."""
     command = reset_command(flow)

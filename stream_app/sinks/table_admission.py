@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from stream_app import logs
-from stream_app.admission.verdict import reset_command
+from stream_app.admission.verdict import reset_command, restore_command
 from stream_app.errors import ConfigError
 from stream_app.flows.flow import Flow
 from stream_app.sinks.partitioning import Partitioning
@@ -64,7 +64,8 @@ def check_owner(flow: Flow, table: Table) -> None:
         raise ConfigError(f"{table.location} is the table of {owner['sink']}; name another location for {flow.name}")
     if owner["query"] != flow.checkpoint.query_id():
         problem = f"the table {table.location} is written by another query of {flow.name}, of another checkpoint"
-        raise ConfigError(f"{problem}; if no other service runs, empty it with: {reset_command(flow)}")
+        go_on = "" if flow.aggregate else f"take it over with: {restore_command(flow)}, or "
+        raise ConfigError(f"{problem}; if no other service runs, {go_on}empty it with: {reset_command(flow)}")
 
 
 def _check_batches(flow: Flow, table: Table, written: int | None) -> None:
@@ -75,7 +76,8 @@ def _check_batches(flow: Flow, table: Table, written: int | None) -> None:
         raise ConfigError(f"{problem}; put it back, or reset it with: {reset_command(flow)}")
     if written is not None and written > (planned.batch_id if planned else _BEFORE_ALL):
         problem = f"the table {table.location} has batches of {flow.name} that its checkpoint lacks"
-        raise ConfigError(f"{problem}; reset it with: {reset_command(flow)}")
+        go_on = "" if flow.aggregate else f"go on from what it has with: {restore_command(flow)}, or "
+        raise ConfigError(f"{problem}; {go_on}reset it with: {reset_command(flow)}")
 
 
 def _differences(table: Table, columns: pa.Schema, partitioning: Partitioning) -> Iterator[str]:

@@ -52,8 +52,12 @@ class PartWriter:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{prefix}-{self.batch:010d}-{self.query_id}-{secrets.token_hex(6)}.parquet"
             rows = (batch.select(self.columns.names).cast(self.columns) for batch in own if batch.num_rows)
-            parquet.write(rows, self.columns, path)
-            sync(path)
+            try:
+                parquet.write(rows, self.columns, path)
+                sync(path)
+            except BaseException:  # a disk that is full must not be filled by attempts
+                path.unlink(missing_ok=True)
+                raise
             yield part_of(self.root, path, partition, self.statistics)
 
     def read(self, file: File, columns: pa.Schema) -> pa.Table:

@@ -34,9 +34,9 @@ def misplaced(rows: str, time: str) -> str:
 
 
 def by_partition(files: Sequence[File]) -> Iterator[tuple[Partition, list[File]]]:
-    """Yield the files of each partition, in order."""
+    """Yield the files of each partition, in order, and these in the order of their batches."""
     for _, own in groupby(sorted(files, key=_key), key=_key):
-        group = list(own)
+        group = sorted(own, key=lambda file: Path(file.path).name)
         yield group[0].partition, group
 
 

@@ -22,6 +22,9 @@ from stream_app.storage.batch_files import sync
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.tables.table import File, Table
 
+_MANY_EXPIRED = 100
+"""Each vacuum is two versions, so one is made for so many files at once."""
+
 
 def merge_small(
     name: str, table: Table, root: Path, hadoop: Hadoop, most: int, statistics: Callable[[pq.FileMetaData], str]
@@ -33,6 +36,15 @@ def merge_small(
         for group in (*groups, merging.dominated(merged, _size)):
             for same in _of_one_width(root, group):
                 _merge(name, table, root, hadoop, same, statistics)
+
+
+def take_expired(name: str, table: Table) -> None:
+    """Delete replaced files once they are many, and no version needs them that is kept."""
+    hours = table.kept_hours
+    table.refresh()
+    if hours is not None and len(found := table.expired(hours, orphans=False)) >= _MANY_EXPIRED:
+        table.vacuum(hours, orphans=False)
+        logs.info(f"{name} deleted files that no version of the last {hours} hours needs", files=len(found))
 
 
 def _merge(

@@ -22,12 +22,13 @@ from stream_app.errors import StreamAppError
 from stream_app.failpoints import reach
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
+from stream_app.layers.aggregate import Aggregate
 from stream_app.sinks import table_admission
-from stream_app.sinks.kept_by_key import FINAL, Fresh, Totalled
 from stream_app.sinks.late import write_late
 from stream_app.sinks.partitioning import Partitioning
 from stream_app.sinks.protocol import COLUMNS_ADDED, LATE, Report, Tools
-from stream_app.sinks.table_parts import MERGED, OPEN, PART, PartWriter, run
+from stream_app.sinks.table_changes import Changed, Told, changes
+from stream_app.sinks.table_parts import PartWriter, run
 from stream_app.sources.split_rows import Batches, Rows
 from stream_app.storage.batch_files import sync
 from stream_app.storage.tables.table import File, Mark, Part, Table
@@ -55,15 +56,6 @@ class Shape:
         return pa.schema([field for field in self.rows if field.name not in self.partitioning.columns])
 
 
-@dataclass(frozen=True)
-class _Changed:
-    """What a task of a fresh batch did beside the parts that it wrote."""
-
-    rows: int
-    replaced: frozenset[str]
-    """The paths of the files whose rows are in the parts, as far as they still stand."""
-
-
 class TableWriter:
     """Writes the batches of one query (sinks/protocol.py)."""
 
@@ -88,28 +80,39 @@ class TableWriter:
     def write(self, batch: Batch, frame: DataFrame) -> Report:
         """Commit the batch, unless it is in, after its late rows are kept."""
         flow, table, query_id = self._flow, self._table, self._flow.checkpoint.query_id() or ""
+        kind = flow.aggregate
         counters = {LATE: write_late(flow, self._tools.hadoop, batch)} if flow.stateful else {}
         reach(flow.name, "before_staging", batch.id)
         table.refresh()
         table_admission.check_owner(flow, table)
         written = table.written(query_id)
         if written is not None and written >= batch.id:
-            if flow.aggregate:  # it has state, which each batch must commit
+            if kind:  # it has state, which each batch must commit
                 frame.write.format("noop").mode("overwrite").save()
-            return Report(batch.id, batch.rows_in, 0 if flow.aggregate else batch.rows_in, counters=counters)
-        change = self._totalled if flow.kind.running else self._changed if flow.stateful else self._appended
-        parts, replaced, rows = change(batch, frame)
+            return Report(batch.id, batch.rows_in, 0 if kind else batch.rows_in, counters=counters)
+        parts, replaced, rows = self._changed(kind, batch, frame) if kind else self._appended(batch, frame)
         if parts:
             reach(flow.name, "mid_staging", batch.id)
         self._settle(parts)
         self._tools.before_publish()
         reach(flow.name, "staged", batch.id)
-        table.commit(Mark(query_id, batch.id, _says(batch, rows)), parts, replaced)
+        self._commit(Mark(query_id, batch.id, _says(flow, batch, rows)), parts, replaced)
         reach(flow.name, "renamed", batch.id)
         reach(flow.name, "before_commit", batch.id)
         counters |= {COLUMNS_ADDED: self._columns_added}
         self._columns_added = 0
         return Report(batch.id, batch.rows_in, rows, bytes=sum(part.size for part in parts), counters=counters)
+
+    def _commit(self, mark: Mark, parts: Sequence[Part], replaced: Sequence[File]) -> None:
+        try:
+            self._table.commit(mark, parts, replaced)
+        except Exception:
+            self._table.refresh()  # where it cannot be asked, the parts stay: it may have the batch
+            newest = self._table.written(mark.query_id)
+            if newest is None or newest < mark.batch:  # a disk that is full must not be filled by attempts
+                for part in parts:
+                    (self._shape.root / part.path).unlink(missing_ok=True)
+            raise
 
     def _appended(self, batch: Batch, frame: DataFrame) -> tuple[list[Part], list[File], int]:
         """Have the tasks write what they read."""
@@ -121,53 +124,19 @@ class TableWriter:
         parts = run(frame, frame.sparkSession.sparkContext.defaultParallelism, task)
         return parts, [], sum(part.rows for part in parts)
 
-    def _changed(self, batch: Batch, frame: DataFrame) -> tuple[list[Part], list[File], int]:
-        """Have one task bring what was open up to date: only files with open rows are read and replaced."""
-        assert self._flow.stateful  # noqa: S101 - the caller knows
-        live, columns = self._table.live(), self._shape.rows
-        writer, fresh = self._writer(batch), Fresh.of(columns, self._flow.stateful)
-        watermark_ms = batch.watermark_ms
+    def _changed(self, kind: Aggregate, batch: Batch, frame: DataFrame) -> tuple[list[Part], list[File], int]:
+        """Have one task bring up to date what the batch may change (sinks/table_changes.py)."""
+        live, writer, watermark_ms = self._table.live(), self._writer(batch), batch.watermark_ms
+        change = changes(kind, self._shape.rows)
 
-        def task(batches: Batches) -> Iterator[Part | _Changed]:
-            changed = _with_final(batches, columns)
-            replaced = [file for file in live if _is_open(writer.root, file)]
-            held = pa.concat_tables([columns.empty_table(), *(writer.read(file, columns) for file in replaced)])
-            settled = held.filter(held[FINAL])  # of a file that somebody else has written anew
-            final, still_open = fresh.as_of(held.filter(pa.compute.invert(held[FINAL])), changed, watermark_ms)
-            if not (changed.num_rows or final.num_rows or settled.num_rows):
-                return
-            yield _Changed(changed.num_rows, frozenset(file.path for file in replaced))
-            yield from writer.write(iter(pa.concat_tables([settled, final]).to_batches()))
-            yield from writer.write(iter(still_open.to_batches()), OPEN)
+        def task(batches: Batches) -> Told:
+            yield from change.apply(writer, live, batches, watermark_ms)
 
-        return self._replaced(run(frame, 1, task), live)
-
-    def _totalled(self, batch: Batch, frame: DataFrame) -> tuple[list[Part], list[File], int]:
-        """Have one task put the changed totals in place of those held: only the partitions of changed ones are read."""
-        assert self._flow.kind.running  # noqa: S101 - the caller knows
-        live, columns = self._table.live(), self._shape.rows
-        writer, kept = self._writer(batch), Totalled.of(columns, self._flow.kind.running)
-
-        def task(batches: Batches) -> Iterator[Part | _Changed]:
-            found = [rows.select(columns.names).cast(columns) for rows in batches if rows.num_rows]
-            if not found:
-                return
-            changed = pa.Table.from_batches(found, columns)
-            touched = [partition for partition, _ in writer.divide(iter(found))]
-            replaced = [file for file in live if dict(file.partition) in touched]
-            held = pa.concat_tables([columns.empty_table(), *(writer.read(file, columns) for file in replaced)])
-            yield _Changed(changed.num_rows, frozenset(file.path for file in replaced))
-            yield from writer.write(iter(kept.merged(held, changed).to_batches()))
-
-        return self._replaced(run(frame, 1, task), live)
-
-    @staticmethod
-    def _replaced(told: Sequence[Part | _Changed], live: Sequence[File]) -> tuple[list[Part], list[File], int]:
-        """Return the parts, the files whose rows are in them, and how many rows were changed."""
-        gone = {path for one in told if isinstance(one, _Changed) for path in one.replaced}
+        told = run(frame, 1, task)
+        done = [one for one in told if isinstance(one, Changed)]
+        gone = {path for one in done for path in one.replaced}
         parts = [one for one in told if isinstance(one, Part)]
-        rows = sum(one.rows for one in told if isinstance(one, _Changed))
-        return parts, [file for file in live if file.path in gone], rows
+        return parts, [file for file in live if file.path in gone], sum(one.rows for one in done)
 
     def _writer(self, batch: Batch) -> PartWriter:
         shape, query_id = self._shape, self._flow.checkpoint.query_id() or ""
@@ -185,28 +154,9 @@ class TableWriter:
             sync(folder)
 
 
-def _with_final(batches: Batches, columns: pa.Schema) -> pa.Table:
-    """Return the rows of batches in those columns, of which `final` may not have come."""
-    found = [
-        batch if FINAL in batch.schema.names else batch.append_column(FINAL, pa.repeat(False, batch.num_rows))
-        for batch in batches
-    ]
-    return pa.Table.from_batches([batch.select(columns.names).cast(columns) for batch in found], columns)
-
-
-def _is_open(root: Path, file: File) -> bool:
-    """Return whether rows of a file may change yet: by its name, or of a file that is not ours by its footer."""
-    kind = Path(file.path).name.partition("-")[0]
-    if kind in {OPEN, PART, MERGED}:
-        return kind == OPEN
-    footer = pq.read_metadata(root / file.path)
-    column = footer.schema.to_arrow_schema().get_field_index(FINAL)
-    found = [footer.row_group(group).column(column).statistics for group in range(footer.num_row_groups)]
-    return not all(one is not None and one.has_min_max and one.min for one in found)
-
-
-def _says(batch: Batch, rows: int) -> dict[str, str]:
-    """Return what a version says of its batch: enough to make its checkpoint again."""
+def _says(flow: Flow, batch: Batch, rows: int) -> dict[str, str]:
+    """Return what a version says of its batch: enough to make its checkpoint again (ops/restore.py)."""
+    upstream = (flow.upstream.checkpoint.query_id() if flow.upstream else None) or ""
     offsets = {"start": json.dumps(batch.start.as_json()), "end": json.dumps(batch.end.as_json())}
     times = {"time_ms": batch.time_ms, "watermark_ms": batch.watermark_ms, "rows": rows}
-    return {**offsets, **{key: str(value) for key, value in times.items()}}
+    return {**offsets, "upstream": upstream, **{key: str(value) for key, value in times.items()}}

@@ -19,7 +19,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StringType, StructField, StructType
 
 from stream_app.errors import ConfigError
-from stream_app.feeds.parts import Duration, quoted
+from stream_app.feeds.parts import ColumnName, Duration, quoted
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
 from stream_app.layers.quarantine import text_of
@@ -29,7 +29,7 @@ from stream_app.sinks.dates import DATE
 from stream_app.sinks.kept_by_key import FINAL
 from stream_app.sinks.partitioning import PATTERN, Partitioning
 from stream_app.sinks.protocol import Guarantee, Holding, Moment, Opened, Sink, Tools, Writer
-from stream_app.sinks.table_tidy import merge_small
+from stream_app.sinks.table_tidy import merge_small, take_expired
 from stream_app.sinks.table_writer import Shape, TableWriter
 from stream_app.sources.split_rows import Rows
 from stream_app.storage.batch_files import BatchFile
@@ -46,6 +46,8 @@ class TableSink(Sink):
     """The folder of the table, from the root on; without it the sink's own, under OUTPUT_PATH."""
     partition_by: Annotated[str, StringConstraints(pattern=PATTERN)] | None = None
     """A column, or `date(<column>)` for the UTC date of a time, in a column event_date."""
+    cluster_by: tuple[ColumnName, ...] = ()
+    """The columns by which `make optimize` puts rows that are near each other into one file."""
     fresh: bool = False
     """Of windows and sessions: show them before they are final, kept by key, with a column `final`."""
     text: bool = False
@@ -76,6 +78,9 @@ class TableSink(Sink):
             yield "partition_by", f"the first rows of {kind.name} are few, and kept together"
         if self.text and (VALUE not in kind.columns.names or VALUE_TEXT in kind.columns.names):
             yield "text", f"{kind.name} has no column {VALUE} without its text; bronze has"
+        for column in self.cluster_by:
+            if column not in kind.columns.names or column == self.partition_by:
+                yield "cluster_by", f"{quoted(column)} is not a column in the files of {kind.name}"
         if self.fresh and kind.stateful is None:
             final = f"nothing of {kind.name} is open: its rows are final when they come"
             yield "fresh", f"{kind.name} always is; leave it out" if kind.running else final
@@ -146,10 +151,11 @@ class TableSink(Sink):
         return TableWriter(flow, self.table(flow), shape, rows, tools)
 
     def tidy(self, flow: Flow, hadoop: Hadoop, most: int) -> None:
-        """Merge small files where a partition has more than `most`."""
+        """Merge small files where a partition has more than `most`, and delete what no version needs that is kept."""
         table, root = self.table(flow), self.root(flow)
         if table.exists():
             merge_small(flow.name, table, root, hadoop, most, self.statistics)
+            take_expired(flow.name, table)
 
     def drop(self, flow: Flow) -> None:
         """Empty a table that is not in the sink's own folder, and let go of it."""

@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
-from tests.service.activity import check_topic, event
+from tests.service.activity import DELTA_TABLES, check_topic, event
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import Database, KafkaBroker
 
@@ -101,11 +101,15 @@ def test_random_kills_with_tables_a_topic_a_lake_and_sessions(
     broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
 ) -> None:
     service = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
+    with (service.feeds_path / "user_activity.toml").open("a") as file:
+        file.write(DELTA_TABLES)
     kills = KILLS // 3
     acknowledged = _killed_at_random(broker, service, ACTIVITY, kills, longest=20)
     check_oracle(service, broker.records(service.feed.topic), acknowledged, kills)
     check_topic(service, broker)
     assert database.query("SELECT count(*) FROM user_sessions WHERE final") > [(0,)]
+    silver = service.contents("silver")
+    assert service.query("SELECT * EXCLUDE (event_date) FROM activity_table ORDER BY ALL") == silver != []
 
 
 def _killed_at_random(

@@ -13,6 +13,24 @@ from stream_app.sinks.protocol import sink_of
 from tests.service.harness import Service
 from tests.service.servers import KafkaBroker
 
+DELTA_TABLES = """
+[sinks.activity_table]
+of = "silver"
+to = "delta"
+partition_by = "date(event_time)"
+
+[sinks.views_now]
+of = "page_view_counts"
+to = "delta"
+fresh = true
+
+[sinks.sessions_now]
+of = "user_sessions"
+to = "delta"
+fresh = true
+"""
+"""Sinks for the feed file beside those that it has."""
+
 
 def event(number: int, at: float, user: int, session: str, event_type: str, page: int | str) -> tuple[str, bytes, int]:
     """A valid record that happened at `at` (seconds since the epoch), as KafkaBroker.send takes it."""

@@ -81,6 +81,20 @@ of = "by_sensor"
 to = "postgres"
 table = "busiest"
 
+[sinks.readings_delta]
+of = "silver"
+to = "delta"
+partition_by = "date(kafka_ts)"
+
+[sinks.warmest_now]
+of = "warmest"
+to = "delta"
+fresh = true
+
+[sinks.busiest_delta]
+of = "by_sensor"
+to = "delta"
+
 [sinks.archive]
 of = "silver"
 to = "lake"

@@ -59,6 +59,20 @@ def test_rows_of_records_are_in_a_table_once_each(service: Service, drained: Dra
     assert len(rows) == 600 - BAD
 
 
+def test_delta_tables_have_rows_open_windows_and_totals(service: Service, drained: Drained) -> None:
+    silver = service.query('SELECT id, celsius, partition, "offset" FROM silver ORDER BY ALL')
+    assert service.query('SELECT id, celsius, partition, "offset" FROM readings_delta ORDER BY ALL') == silver
+    final = "SELECT * EXCLUDE (final) FROM warmest_now WHERE final ORDER BY ALL"
+    assert service.query(final) == service.contents("warmest")
+    assert service.count("warmest_now") > service.count("warmest"), "no window is open"
+    totals = "SELECT sensor, readings, warmest FROM busiest_delta ORDER BY 1"
+    assert service.query(totals) == drained.database.query("SELECT sensor, readings, warmest FROM busiest ORDER BY 1")
+    told = json.loads(service.op("history", SINK="readings_delta", FORMAT="json"))
+    committed = service.flows["readings_delta"].checkpoint.last_committed()
+    assert committed
+    assert told[0]["versions"][0]["batch"] == committed.batch_id
+
+
 @pytest.mark.parametrize("sink", ["archive", "all_records", "records_csv", "warmest_csv", "refused_table"])
 def test_what_they_hold_is_counted_and_audited(service: Service, sink: str) -> None:
     of = {"archive": "silver", "warmest_csv": "warmest", "refused_table": "quarantine"}.get(sink, "bronze")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from deltalake import DeltaTable
 from pyspark.errors import StreamingQueryException
 
 from stream_app.errors import ConfigError
+from stream_app.ops import restore
 from stream_app.sinks import table_writer
 from tests.helpers import silver_row
 from tests.sinks.conftest import Died, Target, dies_at
@@ -72,6 +74,23 @@ def test_an_entry_of_the_log_that_a_power_cut_tore_is_mended(target_of: Targets)
     target.write(batch(3))
     target.drain()
     check(target, range(6))
+
+
+@pytest.mark.proves("A Delta table has each batch exactly once", "delta")
+def test_a_query_goes_on_from_a_checkpoint_that_its_table_made_again(target_of: Targets) -> None:
+    target = target_of("delta")
+    for first in (0, 3):
+        target.write(batch(first))
+        target.drain()
+    shutil.rmtree(target.flow.checkpoint.path)
+    target.write(batch(6))
+    with pytest.raises(ConfigError, match="make restore FEED=transactions SINK=x"):
+        target.drain()
+    with restore.planned([target.flow], "x") as (plan,):
+        restore.apply(plan)
+    (report,) = target.drain()
+    assert (report.batch_id, report.rows_in) == (2, 3)
+    check(target, range(9))
 
 
 def test_a_table_of_dates_is_whole_by_every_reader(target_of: Targets) -> None:

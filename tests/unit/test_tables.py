@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from stream_app.sinks.kept_by_key import Fresh, Kept
 from stream_app.sinks.protocol import sink_of
 from stream_app.sinks.registry import check, flows
 from stream_app.sinks.table_tidy import merge_small
+from stream_app.sinks.table_writer import TableWriter
 from stream_app.sinks.tables import TableSink
 from stream_app.storage.tables.delta_statistics import statistics
 from tests.helpers import app_settings, at, commit, plan, silver_row
@@ -63,6 +65,7 @@ def rows(flow: Flow, sql: str = "SELECT txn_id FROM x ORDER BY 1") -> list[Any]:
         ({"partition_by": "nothing"}, 'sinks.x.partition_by: "nothing" is not a column of silver'),
         ({"partition_by": "lat"}, 'sinks.x.partition_by: "lat" is not of a type to partition by of silver'),
         ({"partition_by": "date(city)"}, 'sinks.x.partition_by: "city" is not a time of silver'),
+        ({"cluster_by": ["nothing"]}, 'sinks.x.cluster_by: "nothing" is not a column in the files of silver'),
         ({"fresh": True}, "sinks.x.fresh: nothing of silver is open: its rows are final when they come"),
         ({"location": "here"}, "sinks.x.location: String should match pattern '^/'"),
     ],
@@ -301,3 +304,28 @@ def test_a_merge_takes_files_of_one_width_and_none_that_may_change(tmp_path: Pat
     kinds = Counter(Path(file.path).name.partition("-")[0] for file in table.live())
     assert kinds == {"merged": 2, "part": 1, "open": 1}
     assert numbers(table) == [*range(9)]
+
+
+def test_parts_of_a_commit_that_failed_go_once_the_table_says_that_it_has_them_not(
+    tmp_path: Path, flow_to: MakeFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is full must not be filled by attempts; where the table cannot be asked, they stay."""
+    table, shape = new(tmp_path / "t"), cast(Any, SimpleNamespace(root=tmp_path / "t"))
+    writer = TableWriter(flow_to(), table, shape, None, cast(Any, None))
+    parts = [numbered(table, 0, 1)]
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    def away(*_: Any, **__: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(table, "_write", full)
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "refresh", away)
+        with pytest.raises(OSError, match="Input/output"):
+            writer._commit(mark(0), parts, [])
+    assert (tmp_path / "t" / parts[0].path).exists()
+    with pytest.raises(OSError, match="No space"):
+        writer._commit(mark(0), parts, [])
+    assert not (tmp_path / "t" / parts[0].path).exists()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from rich.console import Console
 from rich.table import Table
 
+from stream_app.cli.agreed import agreed
 from stream_app.cli.chosen import chosen
 from stream_app.cli.command import OF_FEEDS, Command, feed_option, flag, format_option, sink_option
 from stream_app.cli.output import print_json
-from stream_app.errors import ConfigError
 from stream_app.ops.reset import Files, ResetPlan, apply, planned
 
 _REFUSED = 1
@@ -34,7 +33,7 @@ def _run(options: argparse.Namespace) -> int:
     ):
         if not is_json:
             _print(plan)
-        is_agreed = not plan.sinks or options.yes or (not is_json and _agreed())
+        is_agreed = not plan.sinks or options.yes or (not is_json and agreed("delete them?"))
         if is_agreed:
             apply(plan)
     if is_json:
@@ -64,12 +63,6 @@ def _print(plan: ResetPlan) -> None:
 
 def _sizes(held: Files) -> tuple[str, str, str]:
     return f"{held.files:,}", f"{held.rows:,}", f"{held.bytes / 1e6:,.2f}"
-
-
-def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        raise ConfigError("--yes: there is no terminal to ask at; add it, or YES=1 to make, to go ahead")
-    return input("delete them? [y/N] ").strip().lower() in {"y", "yes"}
 
 
 COMMAND = Command(

@@ -238,7 +238,7 @@ class Audit:
         if not layer and not own:
             derived.mirror(flow)
             return
-        if flow.is_divided and flow.kind.has_places:
+        if (flow.is_divided or flow.to.is_table) and flow.kind.has_places:
             unknown = derived.pruned_by_place(flow, layer=layer, own=own)
         else:
             unknown = derived.pruned_in_order(flow)

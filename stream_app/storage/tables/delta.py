@@ -30,6 +30,8 @@ _TRIES = 5
 _LOG_KEPT = "delta.logRetentionDuration"
 _KEPT = re.compile(r"interval (\d+) hours")
 _FEW_VERSIONS = 100
+_REOPENED = 100
+"""A handle keeps what it has read; so often it is made anew, which costs three times a look at what is new."""
 _PROTOCOL = (1, 2)
 """What every reader can read and every writer write."""
 
@@ -40,6 +42,7 @@ class Delta:
     def __init__(self, location: str) -> None:
         self.location = location
         self._opened: DeltaTable | None = None
+        self._refreshed = 0
 
     def exists(self) -> bool:
         """Return whether there is a table at its location."""
@@ -67,7 +70,11 @@ class Delta:
 
     def refresh(self) -> None:
         """Look at the newest version."""
-        self._opened = DeltaTable(self.location)
+        self._refreshed += 1
+        if self._opened is None or self._refreshed % _REOPENED == 0:
+            self._opened = DeltaTable(self.location)
+        elif not delta_log.is_newest(Path(self.location), self.version):  # delta-rs would list the whole log
+            self._opened.update_incremental()
 
     @property
     def version(self) -> int:
@@ -147,6 +154,7 @@ class Delta:
             except Exception as error:  # whatever it was, the commit may have been made
                 self.refresh()
                 if self._has(mark):
+                    self._flush(self.version, self.version)
                     return
                 if not isinstance(error, CommitFailedError) or not left:
                     raise
@@ -190,6 +198,17 @@ class Delta:
         yield from map(_version, newest)
         if most is None and len(newest) == _FEW_VERSIONS:  # to read all entries of a log takes a while
             yield from map(_version, self._table.history()[_FEW_VERSIONS:])
+
+    def expired(self, hours: int, *, orphans: bool) -> list[str]:
+        """Return the paths of files that no version of the last hours needs, or with `orphans` has ever named."""
+        return list(self._table.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=orphans))
+
+    def vacuum(self, hours: int, *, orphans: bool) -> None:
+        """Delete what is `expired`. Versions that needed it can no longer be read."""
+        before = self.version
+        self._table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=orphans)
+        self.refresh()
+        self._flush(before + 1, self.version)
 
     @property
     def _table(self) -> DeltaTable:

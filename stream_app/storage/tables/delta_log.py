@@ -26,6 +26,13 @@ def log_of(root: Path) -> Path:
     return root / "_delta_log"
 
 
+def is_newest(root: Path, version: int) -> bool:
+    """Return whether a version is the newest one, by two looks at the disk."""
+    log = log_of(root)
+    # where its own entry was cleaned up, that of the next one may have been, too
+    return (log / f"{version:020d}.json").exists() and not (log / f"{version + 1:020d}.json").exists()
+
+
 def flush(root: Path, first: int, last: int) -> None:
     """Have the entries of those versions on the disk, and the checkpoints that came with them."""
     log = log_of(root)

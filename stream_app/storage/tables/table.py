@@ -134,3 +134,12 @@ class Table(Protocol):
 
     def versions(self, most: int | None = None) -> Iterator[Version]:
         """Yield what the log has kept of its versions, newest first."""
+
+    def expired(self, hours: int, *, orphans: bool) -> list[str]:
+        """Return the paths of files that no version of the last hours needs, from the table's folder on.
+
+        With `orphans` also those that no version has named, as what died has left, if they are that old.
+        """
+
+    def vacuum(self, hours: int, *, orphans: bool) -> None:
+        """Delete what is `expired`. Versions that needed it can no longer be read."""

@@ -1,0 +1,131 @@
+"""Files of a table are written anew as large ones: in the order of its rows, or so that near rows are in one file.
+
+Near by several columns means by a z-order: the ranks of a row's values, bit by bit in turn. The statistics of a file
+then leave most files out of a query on any of the columns. Rows stay the same, which the one commit of each partition
+says. Files whose rows may change yet are left to their batches. DuckDB sorts, on disk where memory does not do.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stream_app.feeds.sql import name
+from stream_app.sinks.table_parts import OPEN, PartWriter
+from stream_app.sinks.table_rows import by_partition
+from stream_app.storage.row_counts import paths
+from stream_app.storage.tables.table import File, Part, Partition, Table
+
+CLUSTERED = "clustered"
+"""Begins the names of files that are in order."""
+_LARGE_BYTES = 128 << 20
+_TARGET_BYTES = 256 << 20
+_RANKS, _BITS = 1024, 10
+_ROWS_AT_ONCE = 50_000
+
+
+@dataclass(frozen=True)
+class Work:
+    """The files of one partition that are to be written anew."""
+
+    partition: Partition
+    files: tuple[File, ...]
+
+    @property
+    def bytes(self) -> int:
+        """How large they are."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def rows(self) -> int:
+        """How many rows they hold."""
+        return sum(file.rows for file in self.files)
+
+
+def planned(table: Table, cluster_by: Sequence[str]) -> list[Work]:
+    """Return what there is to do: small files, or with `cluster_by` all of a partition where some are not in order."""
+    found = []
+    for partition, files in by_partition(table.live()):
+        settled = [file for file in files if not _begins(file, OPEN)]
+        if cluster_by:
+            work = settled if not all(_begins(file, CLUSTERED) for file in settled) else []
+        else:
+            work = [file for file in settled if file.size < _LARGE_BYTES]
+        if work and (cluster_by or len(work) > 1):
+            found.append(Work(partition, tuple(work)))
+    return found
+
+
+def carry_out(
+    table: Table,
+    root: Path,
+    columns: pa.Schema,
+    work: Work,
+    cluster_by: Sequence[str],
+    statistics: Callable[[pq.FileMetaData], str],
+) -> int | None:
+    """Write the files anew; return how many there are now, or None where the table changed meanwhile."""
+    writer = PartWriter(root, "", 0, columns, statistics, lambda batches: [(work.partition, batches)])
+    with tempfile.TemporaryDirectory() as spill, duckdb.connect(config={"temp_directory": spill}) as database:
+        database.execute("SET TimeZone = 'UTC'")
+        parts = list(_written(writer, database, root, work, cluster_by))
+    if table.rewrite(parts, work.files):
+        return len(parts)
+    for part in parts:
+        (root / part.path).unlink()
+    return None
+
+
+def _written(
+    writer: PartWriter, database: duckdb.DuckDBPyConnection, root: Path, work: Work, cluster_by: Sequence[str]
+) -> Iterator[Part]:
+    listed = paths(root / file.path for file in work.files)
+    rows = f"FROM read_parquet({listed}, hive_partitioning = false, union_by_name = true)"
+    reader = database.sql(_ordered(rows, cluster_by) if cluster_by else rows).to_arrow_reader(_ROWS_AT_ONCE)
+    rows_a_file = max(1, work.rows * _TARGET_BYTES // max(work.bytes, 1))
+    prefix = f"{CLUSTERED if cluster_by else 'merged'}-{secrets.token_hex(4)}"
+    held: list[pa.RecordBatch] = []
+    for batch in (_whole(one, writer.columns) for one in reader):
+        held.append(batch)
+        if sum(one.num_rows for one in held) >= rows_a_file:
+            yield from writer.write(iter(held), prefix)
+            held = []
+    if held:
+        yield from writer.write(iter(held), prefix)
+
+
+def _ordered(rows: str, cluster_by: Sequence[str]) -> str:
+    """Return the SQL for rows in a z-order of columns; nulls are first."""
+    columns = [name(column) for column in cluster_by]
+    if len(columns) == 1:
+        return f"{rows} ORDER BY {columns[0]} NULLS FIRST"
+    ranks = ", ".join(
+        f"ntile({_RANKS}) OVER (ORDER BY {column} NULLS FIRST) - 1 AS _rank{number}"
+        for number, column in enumerate(columns)
+    )
+    bits = (
+        f"(((_rank{number}::HUGEINT >> {bit}) & 1) << {bit * len(columns) + number})"
+        for bit in range(_BITS)
+        for number in range(len(columns))
+    )
+    excluded = ", ".join(f"_rank{number}" for number in range(len(columns)))
+    return f"SELECT * EXCLUDE ({excluded}) FROM (SELECT *, {ranks} {rows}) ORDER BY {' + '.join(bits)}"
+
+
+def _whole(batch: pa.RecordBatch, columns: pa.Schema) -> pa.RecordBatch:
+    """Return a batch in all columns; what older files lack is null."""
+    names = batch.schema.names
+    nulls = (pa.nulls(batch.num_rows, field.type) if field.name not in names else None for field in columns)
+    arrays = [batch[field.name] if own is None else own for field, own in zip(columns, nulls, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, columns.names)
+
+
+def _begins(file: File, kind: str) -> bool:
+    return Path(file.path).name.startswith(f"{kind}-")
