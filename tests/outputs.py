@@ -7,6 +7,7 @@ where these need no Spark; windows are added up here.
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from stream_app.admission import ownership
 from stream_app.contract.contract import Contract
 from stream_app.contract.references import Snapshots
 from stream_app.contract.times import microseconds
@@ -37,7 +39,7 @@ from stream_app.storage import began, pins
 from stream_app.storage.batch_files import BatchFile, batch_file
 from stream_app.storage.lines import LINE
 from stream_app.storage.planned import Planned, pinned
-from tests.helpers import Row, agree, commit, plan
+from tests.helpers import Row, agree, claim, commit, plan
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = 1_000_000
@@ -137,6 +139,25 @@ class Output:
         other = copy.deepcopy(self)
         other.root, other.flows = root, {flow.sink: flow for flow in flows([self.feed], root)}
         return other
+
+    def grow(self, feed: Feed) -> None:
+        """Have the feed file changed, as a start of the service takes it; ConfigError where that refuses it."""
+        self.declare()
+        self.feed, self.flows = feed, {flow.sink: flow for flow in flows([feed], self.root)}
+        for flow in self.flows.values():
+            claim(flow)
+        agree(self.flows["bronze"])
+
+    def declare(self) -> None:
+        """Note what the outputs are declared as, as the start that made them."""
+        for flow in self.flows.values():
+            if not flow.layout.owner.exists():
+                upstream = flow.upstream.checkpoint.query_id() if flow.upstream else None
+                flow.layout.output.mkdir(parents=True, exist_ok=True)
+                owner = ownership.owner(flow, None, flow.checkpoint.query_id() or "", upstream)
+                flow.layout.owner.write_text(json.dumps(owner))
+            if flow.is_own and flow.kind.drops_repeats:
+                flow.layout.seen.mkdir(exist_ok=True)
 
     def paths(self, sink: str) -> list[Path]:
         """The files of a flow."""

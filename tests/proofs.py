@@ -28,6 +28,7 @@ PROMISES: Mapping[str, Sequence[str]] = {
     "Repeats are dropped": ("silver",),
     "Silver and quarantine judge by the same rules": ("silver", "quarantine"),
     "A batch is judged by its own reference data": ("bronze", "quarantine", "silver"),
+    "Outputs grow in place": ("silver", "windows", "sessions", "csv", "lake", "delta", "topic", "postgres"),
     "Late rows are kept": ("windows", "sessions"),
     "Outputs say how complete they are": ("silver", "windows", "sessions"),
     "PostgreSQL has each batch exactly once": ("postgres",),

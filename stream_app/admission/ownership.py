@@ -1,13 +1,12 @@
 """Output belongs to its checkpoint: how the two are bound, and what is looked at before a query goes on.
 
 `_owner.json` in each output folder names the feed, the layer, the query id in Spark's checkpoint, for bronze the
-topic's id, for the others the query id of the layer they follow, and the declarations that the query's state depends
-on. Anything that does not match is refused, because to go on would skip records or repeat them.
+topic's id, for the others the query id of the layer they follow, and what was declared of it (declared.py). Anything
+that does not match is refused, because to go on would skip records or repeat them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import uuid
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stream_app.admission import declared
 from stream_app.admission.verdict import (
     Code,
     Finding,
@@ -38,7 +38,7 @@ from stream_app.storage.offsets import in_layer
 class Bind(Repair):
     """Bind a new output to a new checkpoint."""
 
-    owner: Mapping[str, str | None]
+    owner: Mapping[str, Any]
 
     @property
     def query_id(self) -> str:
@@ -153,22 +153,10 @@ def strays(flow: Flow) -> Iterator[Refusal]:
             yield overlap(flow, other, path)
 
 
-def owner(flow: Flow, topic_id: str | None, query_id: str, upstream_id: str | None) -> dict[str, str | None]:
-    """Return what `_owner.json` says of an output."""
-    return {
-        "feed": flow.feed.name,
-        "layer": flow.sink,
-        "query_id": query_id,
-        "upstream": upstream_id,
-        "topic_id": topic_id,
-        "state": state_digest(flow),
-    }
-
-
-def state_digest(flow: Flow) -> str:
-    """Return a digest of the declarations that the flow's state and columns depend on."""
-    declared = flow.kind.depends_on if flow.derives else flow.kind.shape
-    return hashlib.sha256(json.dumps(declared).encode()).hexdigest()[:16]
+def owner(flow: Flow, topic_id: str | None, query_id: str, upstream_id: str | None) -> dict[str, Any]:
+    """Return what `_owner.json` says of an output that begins."""
+    known = {"feed": flow.feed.name, "layer": flow.sink, "query_id": query_id}
+    return {**known, "upstream": upstream_id, "topic_id": topic_id, **declared.noted(flow)}
 
 
 def _is_bound(flow: Flow, topic_id: str | None, upstream_id: str | None) -> bool:
@@ -180,7 +168,7 @@ def _is_bound(flow: Flow, topic_id: str | None, upstream_id: str | None) -> bool
     return query_id is not None and _noted_owner(flow) == owner(flow, topic_id, query_id, upstream_id)
 
 
-def _mismatches(flow: Flow, topic_id: str | None) -> Iterator[Refusal]:
+def _mismatches(flow: Flow, topic_id: str | None) -> Iterator[Finding]:
     query_id, found = flow.checkpoint.query_id(), _noted_owner(flow)
     if query_id is None:
         problem = f"{flow.checkpoint.path}/metadata is missing, so the checkpoint cannot be read"
@@ -190,13 +178,11 @@ def _mismatches(flow: Flow, topic_id: str | None) -> Iterator[Refusal]:
         yield to_reset(flow, Code.OUTPUT_LOST, problem)
     elif found.get("topic_id") != topic_id:
         yield topic_was_recreated(flow)
-    elif found.get("state") != state_digest(flow):
-        problem = f"the feed file, or a new version, changed what {flow.name} keeps in its state or its columns"
-        yield to_reset(flow, Code.STATE_CHANGED, problem)
-    elif found != owner(flow, topic_id, query_id, found.get("upstream")):
+    elif [found.get(key) for key in ("feed", "layer", "query_id")] != [flow.feed.name, flow.sink, query_id]:
         other = f"{found.get('feed')}.{found.get('layer')}"
         yield to_reset(flow, Code.OUTPUT_FOREIGN, f"{flow.layout.output} belongs to {other} of another checkpoint")
     else:
+        yield from declared.inspect(flow, found)
         yield from strays(flow)
         yield from _lost_beside(flow)
 

@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from stream_app.feeds import lookups
 from stream_app.feeds.aggregates import Columns, Problem, repeated
 from stream_app.feeds.conditions import Conditions
-from stream_app.feeds.fields import Field, problems
+from stream_app.feeds.fields import Field, problems, required_in
 from stream_app.feeds.lookups import Lookup
 from stream_app.feeds.parts import (
     KAFKA_TIME,
@@ -121,6 +121,11 @@ class Feed(Frozen):
         columns = {name: field.as_type for name, field in self.values.items()}
         is_warned = any(rule.severity == "warn" for rule in self.rules.values())
         return columns | {WARNINGS: WARNINGS_TYPE} if is_warned else columns
+
+    @property
+    def required(self) -> frozenset[str]:
+        """The paths of silver's columns, and of members of structs, that no record lacks: `items[].price`."""
+        return frozenset(required_in(self.fields))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -325,6 +325,17 @@ def microseconds_since(time: datetime) -> int:
     return ((time if time.tzinfo else time.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
 
 
+def required_in(fields: Mapping[str, Field], prefix: str = "") -> Iterator[str]:
+    """Yield the paths of fields that no record lacks, nested ones too."""
+    for name, field in fields.items():
+        path = f"{prefix}{name}"
+        if not field.is_optional:
+            yield path
+        for part, inner in (("[]", field.element), ("{}", field.value)):
+            yield from required_in({part: inner}, path) if inner else ()
+        yield from required_in(field.fields or {}, f"{path}.")
+
+
 def problems(fields: Mapping[str, Field]) -> Iterator[tuple[str, str]]:
     """Yield (key, what is wrong with it) for the fields of one object: each alone, and their paths together."""
     taken: dict[tuple[str, ...], str] = {}

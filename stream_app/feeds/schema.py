@@ -44,6 +44,10 @@ BRONZE = StructType(
     ]
 )
 
+VALUES = StructType([BRONZE["value"], *COORDINATES])
+"""What of bronze tells whether a record is valid."""
+KEYED_VALUES = StructType([BRONZE["key"], *VALUES])
+
 QUARANTINE = StructType(
     [
         StructField("key", StringType()),

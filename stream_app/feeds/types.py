@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ Json = str | dict[str, Any]
 """A type as Spark's JSON schemas have it: a name, or an object for what is nested."""
 Cell = Literal["plain", "text", "double", "time", "base64", "json"]
 
+_HEAD = re.compile(r"[a-z]+(\([0-9]{1,2},[0-9]{1,2}\))?")
 _DECIMAL = re.compile(r"decimal\(([0-9]{1,2}),([0-9]{1,2})\)")
 
 
@@ -28,7 +29,8 @@ class Type:
     arrow: in memory and in Parquet. Times are UTC, in microseconds.
     spark: in Spark's JSON schemas.
     duckdb, postgres: in SQL. PostgreSQL keeps nested values as jsonb.
-    csv: how a cell is written (layers/raw_csv.py).
+    csv: how a cell is written (sinks/csv.py).
+    parts: what is in it: the elements of an array as `[]`, the values of a map as `{}`, the members of a struct.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Type:
     duckdb: str
     postgres: str
     csv: Cell
+    parts: Mapping[str, Type] = field(default_factory=dict)
 
     @property
     def is_nested(self) -> bool:
@@ -88,14 +91,15 @@ def array(element: Type) -> Type:
     """Return the row of arrays of that type."""
     spark: Json = {"type": "array", "elementType": element.spark, "containsNull": True}
     arrow = pa.list_(pa.field("element", element.arrow))
-    return Type(f"array<{element.name}>", "array", arrow, spark, f"{element.duckdb}[]", "jsonb", "json")
+    name, parts = f"array<{element.name}>", {"[]": element}
+    return Type(name, "array", arrow, spark, f"{element.duckdb}[]", "jsonb", "json", parts)
 
 
 def mapping(value: Type) -> Type:
     """Return the row of maps from texts to that type."""
     spark: Json = {"type": "map", "keyType": "string", "valueType": value.spark, "valueContainsNull": True}
     arrow, duckdb = pa.map_(pa.string(), value.arrow), f"MAP(VARCHAR, {value.duckdb})"
-    return Type(f"map<{value.name}>", "object", arrow, spark, duckdb, "jsonb", "json")
+    return Type(f"map<{value.name}>", "object", arrow, spark, duckdb, "jsonb", "json", {"{}": value})
 
 
 def struct(fields: Mapping[str, Type]) -> Type:
@@ -107,7 +111,35 @@ def struct(fields: Mapping[str, Type]) -> Type:
     arrow = pa.struct([(name, one.arrow) for name, one in fields.items()])
     inner = ",".join(f"{name}:{one.name}" for name, one in fields.items())
     columns = ", ".join(f'"{name}" {one.duckdb}' for name, one in fields.items())
-    return Type(f"struct<{inner}>", "object", arrow, spark, f"STRUCT({columns})", "jsonb", "json")
+    return Type(f"struct<{inner}>", "object", arrow, spark, f"STRUCT({columns})", "jsonb", "json", fields)
+
+
+def of_name(name: str) -> Type:
+    """Return the row of a type by its own name, as files on disk keep it. Raises ValueError for one that is none."""
+    try:
+        found, rest = _read(name)
+    except LookupError:
+        raise ValueError(name) from None
+    if found.name != name or rest:
+        raise ValueError(name)
+    return found
+
+
+def _read(text: str) -> tuple[Type, str]:
+    """Return the row of the type that a text begins with, and the rest of the text."""
+    head = _HEAD.match(text)
+    kind = head[0] if head else ""
+    rest = text[len(kind) :]
+    if kind in {"array", "map"}:
+        inner, rest = _read(rest[1:])
+        return (array if kind == "array" else mapping)(inner), rest[1:]
+    if kind != "struct":
+        return scalar(kind), rest
+    members: dict[str, Type] = {}
+    while rest[0] in "<,":
+        member, _, rest = rest[1:].partition(":")
+        members[member], rest = _read(rest)
+    return struct(members), rest[1:]
 
 
 def of_spark(spark: Json) -> Type:
@@ -119,6 +151,13 @@ def of_spark(spark: Json) -> Type:
     if spark["type"] == "map":
         return mapping(of_spark(spark["valueType"]))
     return struct({field["name"]: of_spark(field["type"]) for field in spark["fields"]})
+
+
+def of_arrow(kind: pa.DataType) -> Type | None:
+    """Return the row of a column that holds one value, as Parquet has it; texts are strings. None for a nested one."""
+    if pa.types.is_decimal(kind):
+        return decimal(kind.precision, kind.scale)
+    return next((row for row in SCALARS.values() if row.arrow == kind), None)
 
 
 _OF_SPARK = {row.spark: row for row in reversed([*SCALARS.values()]) if isinstance(row.spark, str)}

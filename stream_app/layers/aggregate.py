@@ -12,12 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from duckdb import DuckDBPyConnection
 from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from stream_app.contract.references import SnapshotOf
 from stream_app.feeds.parts import Session, Total, Window
 from stream_app.feeds.schema import silver
 from stream_app.feeds.sql import name
+from stream_app.feeds.types import of_spark
 from stream_app.layers.kind import Kind
 from stream_app.layers.reading import Reading
 
@@ -43,6 +45,12 @@ class Aggregate(Kind):
     def keys(self) -> tuple[str, ...]:
         """The columns that its rows are counted by."""
         return self.declared.keys
+
+    @property
+    def state(self) -> Mapping[str, object]:
+        """The declaration, the event time, and the types of the columns that it reads."""
+        reads = {field.name: of_spark(field.dataType.jsonValue()).name for field in self.taken}
+        return {**self.declared.model_dump(mode="json"), "event_time": self.feed.event_time.field, "fields": reads}
 
     @property
     def shape(self) -> list[object]:
@@ -145,6 +153,11 @@ class Stateful(Aggregate):
     def newest_first(self) -> str:
         """By that time, then by the keys."""
         return ", ".join((f"{self.opened} DESC", *map(name, self.keys)))
+
+    @property
+    def late_rows(self) -> pa.Schema:
+        """What late rows have of the record: silver's columns."""
+        return to_arrow_schema(silver(self.feed), timezone="UTC")
 
     @abstractmethod
     def missed(self, file: pq.ParquetFile, watermark_ms: int) -> pa.Table:

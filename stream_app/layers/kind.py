@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,7 +11,7 @@ from pyspark.sql.types import StructType
 
 from stream_app.contract.references import SnapshotOf
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.types import of_spark
+from stream_app.feeds.types import Type, of_spark
 from stream_app.layers.reading import Reading
 
 if TYPE_CHECKING:  # they are kinds
@@ -58,9 +59,19 @@ class Kind(ABC):
         return None
 
     @property
+    def types(self) -> dict[str, Type]:
+        """The columns with their types, as a feed file calls these."""
+        return {field.name: of_spark(field.dataType.jsonValue()) for field in self.columns}
+
+    @property
+    def required(self) -> frozenset[str]:
+        """The paths of columns, and of members of structs, that no row lacks which was made since they are declared."""
+        return frozenset()
+
+    @property
     def sql_columns(self) -> dict[str, str]:
-        """The same as DuckDB's types."""
-        return {field.name: of_spark(field.dataType.jsonValue()).duckdb for field in self.columns}
+        """The columns with DuckDB's types."""
+        return {column: one.duckdb for column, one in self.types.items()}
 
     @property
     def text_columns(self) -> StructType:
@@ -79,12 +90,17 @@ class Kind(ABC):
 
     @property
     @abstractmethod
+    def state(self) -> Mapping[str, object]:
+        """What of the declaration the state of its own query depends on, beside its columns: keys of the feed file."""
+
+    @property
+    @abstractmethod
     def shape(self) -> list[object]:
-        """What of the declaration its columns depend on, and so every output of it."""
+        """What versions up to 0.1 kept a digest of for every output of it, in place of its columns."""
 
     @property
     def depends_on(self) -> list[object]:
-        """What of the declaration the state of its own query depends on, beside its columns."""
+        """What they kept one of for its own query, in place of its state."""
         return self.shape
 
     @property

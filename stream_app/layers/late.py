@@ -6,9 +6,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from stream_app.feeds.growth import lifted
 
-def old_rows(file: pq.ParquetFile, event_time: str, before: int) -> pa.Table:
-    """Return the rows of a file whose event time is before that one, in microseconds; close the file."""
+
+def old_rows(file: pq.ParquetFile, columns: pa.Schema, event_time: str, before: int) -> pa.Table:
+    """Return the rows of a file in those columns, whose event time is before that one, in microseconds.
+
+    It closes the file.
+    """
     with file:
         column = file.schema_arrow.get_field_index(event_time)
         groups = [file.metadata.row_group(i).column(column).statistics for i in range(file.num_row_groups)]
@@ -16,8 +21,8 @@ def old_rows(file: pq.ParquetFile, event_time: str, before: int) -> pa.Table:
         at = pa.scalar(before, pa.int64()).cast(time)
         # the statistics spare reading the file, which nearly always holds nothing late
         old = [i for i, s in enumerate(groups) if s is None or not s.has_min_max or s.min_raw < before]
-        rows = file.read_row_groups(old) if old else file.schema_arrow.empty_table()
-    return rows.filter(pc.less(rows[event_time], at)).replace_schema_metadata(None)
+        rows = lifted(file.read_row_groups(old), columns) if old else columns.empty_table()
+    return rows.filter(pc.less(rows[event_time], at))
 
 
 def rounded_down(times: pa.ChunkedArray, step: int) -> pa.ChunkedArray:

@@ -38,7 +38,7 @@ class Quarantine(RecordKind):
     def reading(self, clock: int, snapshot_of: SnapshotOf | None, *, replayed: bool) -> Reading:  # noqa: ARG002
         """Bronze's records, of which those stay that the contract refuses."""
         function = invalid_records(Contract(self.feed, snapshot_of), to_arrow_schema(self.columns, timezone="UTC"))
-        return Reading(["key", "value", *schemas.COORDINATES.names], function, judges=True)
+        return Reading(schemas.KEYED_VALUES, function, judges=True)
 
 
 def invalid_records(contract: Contract, schema: pa.Schema) -> Callable[[pa.RecordBatch], pa.RecordBatch]:

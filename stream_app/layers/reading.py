@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
-from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from stream_app.contract.contract import Contract, Judged
@@ -24,10 +23,10 @@ def judged(contract: Contract, batch: pa.RecordBatch, *, rows: bool = True) -> J
 class Reading:
     """What a task does with the files that it is given."""
 
-    columns: Sequence[str]
-    """Which of their columns it reads."""
+    columns: StructType
+    """Which of their columns it reads. Older files may be narrower: they are read as if they were not."""
     function: Callable[[pa.RecordBatch], pa.RecordBatch]
-    """What it makes of each batch of them."""
+    """What it makes of each batch of them, which has exactly those columns."""
     judges: bool = False
     """Whether it takes PLANNED and PINS beside the columns, by which each record is judged (`judged`)."""
     undeclared: Undeclared | None = None
@@ -36,5 +35,4 @@ class Reading:
     @classmethod
     def plain(cls, columns: StructType) -> Reading:
         """Return how those columns are read as they are, in exactly their types."""
-        arrow = to_arrow_schema(columns, timezone="UTC")
-        return cls(arrow.names, lambda batch: batch.cast(arrow))
+        return cls(columns, lambda batch: batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,6 +24,11 @@ class RecordKind(Kind):
     def newest_first(self) -> str:
         """By Kafka's timestamp."""
         return 'kafka_ts DESC, partition, "offset" DESC'
+
+    @property
+    def state(self) -> Mapping[str, object]:
+        """The topic."""
+        return {"topic": self.feed.topic}
 
     @property
     def shape(self) -> list[object]:

@@ -63,7 +63,7 @@ class Sessions(Stateful):
 
     def missed(self, file: pq.ParquetFile, watermark_ms: int) -> pa.Table:
         """Return the late rows: which session each would belong to, rows to come decide."""
-        return old_rows(file, self.feed.event_time.field, watermark_ms * 1000 + 1)
+        return old_rows(file, self.late_rows, self.feed.event_time.field, watermark_ms * 1000 + 1)
 
     def expected(self, rows: str, late: str, watermark_ms: int) -> str:
         """Return the SQL for the sessions that are final."""

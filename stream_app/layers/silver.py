@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.rules import WARNINGS
 from stream_app.feeds.schema import COORDINATES
+from stream_app.feeds.types import Type, of_spark
 from stream_app.layers.kind import BRONZE
 from stream_app.layers.reading import Reading, judged
 from stream_app.layers.record_kind import RecordKind
@@ -32,6 +34,8 @@ no record is ever behind. It is derived from the offsets alone (sources/layer_re
 
 BatchFunction = Callable[[pa.RecordBatch], pa.RecordBatch]
 
+# By type of a dedupe key, another one that spells every value of it the same: what is kept is a digest of that.
+_SPELLED_AS = {"int": "long"}
 # Where repeats were found once; it is in digests that stand on users' disks.
 _STATE = "sinks/seen.py"
 
@@ -50,6 +54,17 @@ class Silver(RecordKind):
     def columns(self) -> StructType:
         """What the contract makes of each record, then where the record was in Kafka."""
         return schemas.silver(self.feed)
+
+    @property
+    def types(self) -> dict[str, Type]:
+        """The same, as the feed file calls them."""
+        places = {field.name: of_spark(field.dataType.jsonValue()) for field in COORDINATES}
+        return {**self.feed.columns, **places}
+
+    @property
+    def required(self) -> frozenset[str]:
+        """What the feed requires."""
+        return self.feed.required
 
     @property
     def text_columns(self) -> StructType:
@@ -72,6 +87,17 @@ class Silver(RecordKind):
         return self.feed.event_time.field
 
     @property
+    def state(self) -> Mapping[str, object]:
+        """[dedupe], how the columns of its key are spelled, and the event time."""
+        dedupe, types = self.feed.dedupe, self.types
+        kinds = {column: types[column].name for column in (dedupe.keys if dedupe else ())}
+        return {
+            "dedupe": json.loads(dedupe.spelled()) if dedupe else None,
+            "event_time": self.feed.event_time.field,
+            "fields": {column: _SPELLED_AS.get(kind, kind) for column, kind in kinds.items()},
+        }
+
+    @property
     def shape(self) -> list[object]:
         """The columns that the contract makes, and their types."""
         return [list(self.feed.columns), [kind.name for kind in self.feed.columns.values()]]
@@ -86,10 +112,10 @@ class Silver(RecordKind):
         """Bronze's records, of which those stay that the contract takes; what was replayed passed it then."""
         columns = to_arrow_schema(self.taken, timezone="UTC")
         if replayed:
-            return Reading(self.columns.names, clocked(columns, clock))
+            return Reading(self.columns, clocked(columns, clock))
         undeclared = Undeclared()
         function = valid_rows(Contract(self.feed, snapshot_of), columns, clock, undeclared)
-        return Reading(["value", *COORDINATES.names], function, judges=True, undeclared=undeclared)
+        return Reading(schemas.VALUES, function, judges=True, undeclared=undeclared)
 
 
 def valid_rows(

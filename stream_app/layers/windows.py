@@ -76,7 +76,7 @@ class Windows(Stateful):
         declared, event_time = self.declared, self.feed.event_time.field
         length, every = microseconds(declared.window), microseconds(declared.every)
         ends_by = watermark_ms * 1000 // every * every  # the newest window end that is not after the watermark
-        rows = self.timed(old_rows(file, event_time, ends_by))
+        rows = self.timed(old_rows(file, self.late_rows, event_time, ends_by))
         time = rows[event_time].type
         newest = rounded_down(rows[event_time].cast(pa.int64()), every)
         missed = [_with_window(rows, pc.subtract(newest, back), length, time) for back in range(0, length, every)]

@@ -28,6 +28,7 @@ from stream_app.errors import ConfigError
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.sql import name, view
+from stream_app.flows import columns
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import QUARANTINE, SILVER
 from stream_app.ops.plans import PLANNED, with_plans
@@ -99,8 +100,17 @@ def replay(
     if not root.is_dir():
         raise ConfigError(f"OUTPUT_PATH: there is no folder {root}")
     silvers = [flow for flow in flows if flow.is_own and flow.kind.takes_replayed]
+    for silver in silvers:
+        _check_columns(silver)
     asked = _Asked(reason, allow_late, is_dry, token, pin_of)
     return tuple(_replay(flows, silver, asked) for silver in silvers)
+
+
+def _check_columns(silver: Flow) -> None:
+    """Raise ConfigError where silver has other columns than the feed file: the service may still write those."""
+    if columns.versions(silver)[-1].as_json()["columns"] != columns.first(silver).as_json()["columns"]:
+        problem = f"the feed file of {silver.feed.name} has changed silver's columns since the service was started"
+        raise ConfigError(f"{problem}; start it again, then replay")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import duckdb
 from stream_app.errors import StreamAppError
 from stream_app.feeds.sql import name, text, view
 from stream_app.flows.flow import Flow
+from stream_app.sinks.files import no_rows
 from stream_app.sinks.protocol import Opened, sink_of
 from stream_app.storage.batch_files import BatchFile, batch_files, standing
 from stream_app.storage.row_counts import read_parquet
@@ -144,8 +145,8 @@ def read(flow: Flow, files: Sequence[BatchFile], opened: Opened = Path) -> str:
 
 def read_late(flow: Flow, files: Sequence[BatchFile], opened: Opened = Path) -> str:
     """Return the same for files of the rows that came after their window or session was final."""
-    if files:
-        return f"SELECT * FROM {read_parquet(opened(file.path) for file in files)}"
     assert flow.stateful and flow.upstream  # noqa: S101 - rows can come too late for it
-    columns = dict(flow.stateful.late_columns) | flow.upstream.kind.sql_columns
-    return f"SELECT {', '.join(f'NULL::{kind} AS {name(column)}' for column, kind in columns.items())} WHERE false"
+    none = no_rows(dict(flow.stateful.late_columns) | flow.upstream.kind.sql_columns)
+    if not files:
+        return none
+    return f"{none} UNION ALL BY NAME FROM {read_parquet(opened(file.path) for file in files)}"

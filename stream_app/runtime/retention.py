@@ -18,7 +18,7 @@ from pathlib import Path
 from stream_app import logs
 from stream_app.admission.superseded import covered
 from stream_app.failpoints import reach
-from stream_app.flows import lineage
+from stream_app.flows import columns, lineage
 from stream_app.flows.flow import Flow
 from stream_app.sinks.protocol import sink_of
 from stream_app.storage.batch_files import BatchFile, batch_file, batch_files, standing
@@ -98,12 +98,12 @@ class Retention:
             self._prune(flow, free[: len(kept) - self._most], prefix)
         else:
             # not over a gap: what a merged file says of itself would no longer tell of it
-            for run in lineage.unbroken(micro[: standing_micro - self._most // 2]):
+            for run in _mergeable(flow, prefix, micro[: standing_micro - self._most // 2]):
                 for group in bounded(run, _size):
                     self._merge(flow, prefix, group)
             merged = [file for file in standing(batch_files(folder, prefix)) if file.last <= free_up_to]
-            *_, newest = lineage.unbroken([file for file in merged if file.is_compacted])
-            self._merge(flow, prefix, dominated(newest, _size))
+            for newest in list(_mergeable(flow, prefix, [file for file in merged if file.is_compacted]))[-1:]:
+                self._merge(flow, prefix, dominated(newest, _size))
 
     def _tidy_table(self, flow: Flow) -> None:
         committed = flow.checkpoint.last_committed()
@@ -146,6 +146,16 @@ class Retention:
         form = flow.form_of(prefix)
         assert form is not None  # noqa: S101 - there are files
         form.merge(self._hadoop, parts, target)
+
+
+def _mergeable(flow: Flow, prefix: str, files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
+    """Yield the files in runs that may be merged: without a gap, and of text those of one version of its columns."""
+    form = flow.form_of(prefix)
+    for run in lineage.unbroken(files):
+        if form and form.lifts:
+            yield run
+        else:
+            yield from (own for _, own in columns.divided(flow, run))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StringType, StructField, StructType
 
+from stream_app.feeds.growth import Columns
 from stream_app.feeds.sql import name, text
 from stream_app.feeds.types import Type, of_spark
 from stream_app.layers.kind import Kind
@@ -49,18 +50,18 @@ class CsvSink(FileSink):
     def reading(self, kind: Kind) -> Reading:
         """Make a line of each row."""
         columns = _types(kind)
-        return Reading(list(columns), lambda batch: lines(batch, columns))
+        return Reading(kind.text_columns, lambda batch: lines(batch, columns))
 
-    def read(self, kind: Kind, files: Sequence[Path]) -> str:
+    def read(self, kind: Kind, columns: Columns, files: Sequence[Path]) -> str:
         """Return the SQL for the records, typed; binary and nested values are texts."""
-        typed = ", ".join(f"{text(column)}: {text(one)}" for column, one in self.sql_columns(kind).items())
+        shown = {column: one for column, one in columns.items() if column in kind.text_columns.names}
+        typed = ", ".join(f"{text(column)}: {text(one)}" for column, one in _in_sql(shown).items())
         given = f"hive_partitioning = false, columns = {{{typed}}}, {csv_dialect(files)}"
         return f"SELECT * FROM read_csv({paths(files)}, {given})"
 
     def sql_columns(self, kind: Kind) -> dict[str, str]:
         """Return the columns that its files have, as DuckDB's types."""
-        types = _types(kind).items()
-        return {column: "VARCHAR" if one.csv in _TEXTS else one.duckdb for column, one in types}
+        return _in_sql(_types(kind))
 
     def newest_first(self, kind: Kind) -> str:
         """By the dataset's time, which is among the columns."""
@@ -93,6 +94,10 @@ def lines(batch: pa.RecordBatch, columns: Mapping[str, Type]) -> pa.RecordBatch:
     cells[-1] = pc.binary_join_element_wise(_present(cells[-1]), LINE_SEPARATOR, "")
     joined = pc.binary_join_element_wise(*map(_present, cells), ",")
     return pa.RecordBatch.from_arrays([joined], [LINE])
+
+
+def _in_sql(columns: Columns) -> dict[str, str]:
+    return {column: "VARCHAR" if one.csv in _TEXTS else one.duckdb for column, one in columns.items()}
 
 
 def _types(kind: Kind) -> dict[str, Type]:

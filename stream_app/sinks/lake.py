@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from stream_app.feeds.growth import Columns
 from stream_app.feeds.parts import Duration
 from stream_app.feeds.sql import name, text
 from stream_app.flows.batch import Batch
@@ -61,14 +62,14 @@ class LakeSink(FileSink):
 
         return divide
 
-    def read(self, kind: Kind, files: Sequence[Path]) -> str:
+    def read(self, kind: Kind, columns: Columns, files: Sequence[Path]) -> str:  # noqa: ARG002 - of every dataset
+        """Return the SQL for the rows."""
+        return f"FROM {read_parquet(files)}"
+
+    def select(self, flow: Flow, files: Sequence[BatchFile], opened: Opened) -> str:
         """Return the SQL for the rows and their date."""
         # the folders' names say it too, but DuckDB would take every `name=value` on the way to them for a column
-        return f"SELECT *, {_date(kind)} AS {DATE} FROM {read_parquet(files)}"
-
-    def sql_columns(self, kind: Kind) -> dict[str, str]:
-        """Return the dataset's columns, and the date."""
-        return kind.sql_columns | {DATE: "DATE"}
+        return f"SELECT *, {_date(flow.kind)} AS {DATE} FROM ({super().select(flow, files, opened)})"
 
     def misplaced(self, flow: Flow, files: Sequence[BatchFile], opened: Opened) -> str:
         """Return the SQL for the rows in the folder of another date: the folder's name, and their date.

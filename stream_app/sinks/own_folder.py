@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame
 
 from stream_app import logs
 from stream_app.admission import topic_epochs
+from stream_app.feeds.growth import Columns
 from stream_app.flows import unread
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
@@ -49,7 +50,7 @@ class OwnFolder(FileSink):
         """Return Parquet."""
         return _FORM
 
-    def read(self, kind: Kind, files: Sequence[Path]) -> str:  # noqa: ARG002 - of every dataset
+    def read(self, kind: Kind, columns: Columns, files: Sequence[Path]) -> str:  # noqa: ARG002 - of every dataset
         """Return the SQL that reads files."""
         return f"SELECT * FROM {read_parquet(files)}"
 

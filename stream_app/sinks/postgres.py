@@ -27,7 +27,6 @@ from stream_app.admission.verdict import reset_command
 from stream_app.errors import ConfigError
 from stream_app.failpoints import reach
 from stream_app.feeds.parts import ColumnName
-from stream_app.feeds.types import of_spark
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
@@ -38,6 +37,7 @@ from stream_app.sinks.postgres_appended import AppendedRows
 from stream_app.sinks.postgres_connection import Connection, connect, connected
 from stream_app.sinks.postgres_copy import copy_table
 from stream_app.sinks.postgres_fresh import FINAL, FreshRows
+from stream_app.sinks.postgres_growth import grow, kinds_of
 from stream_app.sinks.postgres_keyed import KeyedRows
 from stream_app.sinks.protocol import LATE, Guarantee, Report, Sink, Tools, Writer
 from stream_app.sources.split_rows import Batches, Rows
@@ -172,7 +172,7 @@ class _TableWriter:
         self._tools = tools
 
     def prepare(self, columns: StructType) -> None:
-        """Create the table for a query that begins, or check that it is that of one that goes on.
+        """Create the table for a query that begins, or check that it is that of one that goes on, and let it grow.
 
         Raises UnavailableError where no database answers, or someone holds the table for long; ConfigError where it
         and the checkpoint have not the same batches, or a table of that name is not ours.
@@ -192,6 +192,7 @@ class _TableWriter:
             connection.execute(_LOCK_TIMEOUT)
             if own:
                 changes.migrate(connection, flow.name)
+                grow(connection, flow.name, table, columns)
                 return
             if exists and not marker:
                 problem = f"the database at DATABASE_URL has a table {table} that {flow.name} has not made"
@@ -225,8 +226,7 @@ class _TableWriter:
 
 def _check(flow: Flow, written: int | None) -> None:
     """Raise ConfigError where the table, written up to that batch, and the checkpoint have not the same batches."""
-    committed, planned = flow.checkpoint.last_committed(), flow.checkpoint.last_planned()
-    problem = ""
+    committed, planned, problem = flow.checkpoint.last_committed(), flow.checkpoint.last_planned(), ""
     if committed and (written is None or written < committed.batch_id):
         problem = f"the database at DATABASE_URL lacks batches of {flow.name} that its checkpoint has"
     elif written is not None and written > (planned.batch_id if planned else _BEFORE_ALL):
@@ -236,10 +236,8 @@ def _check(flow: Flow, written: int | None) -> None:
 
 
 def _create(connection: Connection, table: str, columns: StructType, changes: Changes) -> None:
-    kinds = {
-        column.name: of_spark(column.dataType.jsonValue()).postgres for column in columns
-    } | changes.added_columns()
-    declared = [sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in kinds.items()]
+    kinds = (kinds_of(columns) | changes.added_columns()).items()
+    declared = [sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in kinds]
     connection.execute(sql.SQL("CREATE TABLE {} ({})").format(sql.Identifier(table), sql.SQL(", ").join(declared)))
     for index in changes.indexes():
         connection.execute(index)

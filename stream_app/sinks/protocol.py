@@ -127,7 +127,9 @@ class Writer(Protocol):
     def prepare(self, columns: StructType) -> None:
         """Make ready for rows of those columns, or check that the destination is that of this query.
 
-        Called before each start. A query that is begun anew finds an empty destination after it. Raises ConfigError
+        Called before each start. A query that is begun anew finds an empty destination after it. One that goes on may
+        have grown: then there are more columns than the destination has, or wider ones (feeds/growth.py), which it gets
+        here, however often it is tried. Raises ConfigError
         where to go on would skip or repeat rows, UnavailableError where the destination is away for now.
         """
 
@@ -148,6 +150,8 @@ class Sink(Frozen):
 
     guarantee: ClassVar[Guarantee]
     is_divided: ClassVar[bool] = False
+    widens: ClassVar[bool] = True
+    """Whether what it has of a column may become of a wider type; if not, new columns are all that it grows by."""
     keeps_by_key: ClassVar[bool] = False
     """Whether a row can take the place of one with the same key, as totals ask for."""
     is_table: ClassVar[bool] = False

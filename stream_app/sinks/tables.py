@@ -58,6 +58,7 @@ class TableSink(Sink):
     guarantee: ClassVar[Guarantee] = Guarantee.EXACTLY_ONCE
     is_table: ClassVar[bool] = True
     keeps_by_key: ClassVar[bool] = True
+    widens: ClassVar[bool] = False
 
     @abstractmethod
     def table(self, flow: Flow) -> Table:
@@ -110,7 +111,7 @@ class TableSink(Sink):
             texts = pa.array(map(text_of, batch[VALUE].to_pylist()), pa.string())
             return batch.append_column(VALUE_TEXT, texts).cast(columns)
 
-        return Reading(kind.columns.names, with_text) if self.text else Reading.plain(kind.columns)
+        return Reading(kind.columns, with_text) if self.text else Reading.plain(kind.columns)
 
     @property
     def claims(self) -> frozenset[str]:

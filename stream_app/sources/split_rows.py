@@ -9,10 +9,12 @@ from itertools import accumulate
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from stream_app.contract.references import SnapshotOf
 from stream_app.contract.undeclared import Undeclared
+from stream_app.feeds.growth import lifted
 from stream_app.feeds.schema import PINS, PLANNED
 from stream_app.layers.kind import Kind
 from stream_app.layers.reading import Reading
@@ -50,23 +52,25 @@ class Rows:
         """
         for split in decoded(splits):
             reading = self.reading(split)
+            columns = to_arrow_schema(reading.columns, timezone="UTC")
             for path, groups in split.row_groups:
                 with pq.ParquetFile(path) as file:
-                    found = map(reading.function, _batches(file, groups, reading.columns, judged=reading.judges))
+                    found = map(reading.function, _batches(file, groups, columns, judged=reading.judges))
                     yield from (rows for rows in found if rows.num_rows)
             if undeclared is not None and reading.undeclared is not None:
                 undeclared.merge(reading.undeclared)
 
 
-def _batches(file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str], *, judged: bool) -> Batches:
-    """Return those columns of row groups, and of records to be judged PLANNED and PINS."""
+def _batches(file: pq.ParquetFile, groups: Sequence[int], columns: pa.Schema, *, judged: bool) -> Batches:
+    """Return row groups in those columns, and of records to be judged PLANNED and PINS."""
     planned, pins = Planned.of(file.metadata), Pins(file.metadata)
     firsts = [0, *accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))]
     for group in groups:  # one by one, since a batch would span them: they bound the memory (storage/parquet.py)
         first = firsts[group]
-        for batch in file.iter_batches(_ARROW_BATCH_ROWS, [group], columns, use_threads=False):
+        for held in file.iter_batches(_ARROW_BATCH_ROWS, [group], columns.names, use_threads=False):
+            batch = lifted(held, columns)
             if judged:
-                batch = batch.append_column(PLANNED, planned.of_rows(first, batch.num_rows))  # noqa: PLW2901
-                batch = batch.append_column(PINS, pins.of_rows(first, batch.num_rows))  # noqa: PLW2901
+                batch = batch.append_column(PLANNED, planned.of_rows(first, batch.num_rows))
+                batch = batch.append_column(PINS, pins.of_rows(first, batch.num_rows))
             yield batch
             first += batch.num_rows

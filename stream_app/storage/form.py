@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,8 +22,8 @@ class Form(Protocol):
         """What their names end with."""
 
     @property
-    def says_columns(self) -> bool:
-        """Whether a file says itself which columns it has."""
+    def lifts(self) -> bool:
+        """Whether files from before and after their output has grown may be merged."""
 
     def part_writer(self, columns: pa.Schema) -> WritePart:
         """Return what a task writes its part of a batch with, which no reader sees."""
@@ -37,8 +37,8 @@ class Form(Protocol):
     def holds(self, merged: Path, files: Sequence[Path]) -> bool:
         """Return whether a merged file may be trusted to have taken the place of those, the last that it holds."""
 
-    def flaw(self, path: Path) -> str:
-        """Return why a file is none of this form, as far as its beginning tells; else ""."""
+    def flaw(self, path: Path, columns: Collection[str]) -> str:
+        """Return why a file is none of this form with those columns, as far as it tells without its rows; else ""."""
 
     def rows(self, path: Path) -> int:
         """Return how many rows a file holds; files never change, so it may be remembered."""

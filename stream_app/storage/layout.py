@@ -150,9 +150,9 @@ class Layout(FeedLayout):
     )
     owner = Place(
         "<feed>/<sink>/_owner.json",
-        "Which query the output belongs to. See [below](#_ownerjson).",
-        "admission/ownership.py",
-        "at the first start",
+        "Which query the output belongs to, and how it is declared. See [below](#_ownerjson).",
+        "admission/",
+        "at the first start, and at one that finds the feed grown",
         "yes",
         "Refused, if the query has run.",
     )

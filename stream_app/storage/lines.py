@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,8 @@ class Lines:
 
     extension: str
     header: bytes = b""
-    """With its line separator."""
-    says_columns: bool = False
+    """That of a new file, with its line separator; older ones may have fewer columns in theirs."""
+    lifts: bool = False
 
     def part_writer(self, columns: pa.Schema) -> WritePart:  # noqa: ARG002 - they have one, LINE
         """Return what writes one record a row, without the header."""
@@ -33,16 +33,17 @@ class Lines:
 
     def join(self, hadoop: Hadoop, parts: Sequence[Path], target: Path) -> Path:  # noqa: ARG002 - no Parquet
         """Write the header, then the records of all parts."""
-        self._concat(parts, target, 0)
+        _concat(parts, target, self.header, 0)
         return target
 
     def merge(self, hadoop: Hadoop, files: Sequence[Path], target: Path) -> None:  # noqa: ARG002 - no Parquet
-        """Write one header, then the records of all files."""
-        self._concat(files, target, len(self.header))
+        """Write the header, which all of them have, then the records of all files."""
+        header = self._header_of(files[0])
+        _concat(files, target, header, len(header))
 
     def holds(self, merged: Path, files: Sequence[Path]) -> bool:
         """Return whether the last records of a merged file are those of the files, in order."""
-        size = len(self.header)
+        size = len(self._header_of(merged))
         sizes = [file.stat().st_size - size for file in files]
         with merged.open("rb") as whole:
             whole.seek(max(size, merged.stat().st_size - sum(sizes)))
@@ -54,10 +55,9 @@ class Lines:
                             return False
         return True
 
-    def flaw(self, path: Path) -> str:
-        """Return whether a file lacks the header."""
-        with path.open("rb") as file:
-            return "" if file.read(len(self.header)) == self.header else "does not begin with its header"
+    def flaw(self, path: Path, columns: Collection[str]) -> str:  # noqa: ARG002 - a line says them itself
+        """Return nothing: there is no header."""
+        return ""
 
     def rows(self, path: Path) -> int:
         """Return how many lines a file has beside the header."""
@@ -65,13 +65,12 @@ class Lines:
             lines = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK), b""))
         return lines - self.header.count(b"\n")
 
-    def _concat(self, files: Sequence[Path], target: Path, skipped: int) -> None:
-        with target.open("wb") as out:
-            out.write(self.header)
-            for file in files:
-                with file.open("rb") as source:
-                    source.seek(skipped)
-                    shutil.copyfileobj(source, out, _CHUNK)
+    def _header_of(self, path: Path) -> bytes:
+        """Return a file's header; no name of a column has a line break."""
+        if not self.header:
+            return b""
+        with path.open("rb") as file:
+            return file.readline()
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,12 @@ class Csv(Lines):
     """RFC 4180: a record may have line breaks, in quotes."""
 
     extension: str = "csv"
+
+    def flaw(self, path: Path, columns: Collection[str]) -> str:
+        """Return whether a file lacks the header with those of the columns that a CSV of today has."""
+        shown = self.header.decode().rstrip().split(",")
+        header = ",".join(column for column in columns if column in shown) + "\r\n"
+        return "" if self._header_of(path) == header.encode() else "does not begin with its header"
 
     def rows(self, path: Path) -> int:
         """Return how many records a file has beside the header."""
@@ -92,6 +97,15 @@ def _write(batches: Iterable[pa.RecordBatch], target: Path) -> int:
             file.write(_text(batch[LINE]))
             rows += batch.num_rows
     return rows
+
+
+def _concat(files: Sequence[Path], target: Path, header: bytes, skipped: int) -> None:
+    with target.open("wb") as out:
+        out.write(header)
+        for file in files:
+            with file.open("rb") as source:
+                source.seek(skipped)
+                shutil.copyfileobj(source, out, _CHUNK)
 
 
 def _text(lines: pa.StringArray) -> memoryview:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stream_app.feeds.growth import lifted
 from stream_app.storage import began, pins
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.form import WritePart
@@ -31,7 +32,7 @@ class Parquet:
     """The form of Parquet files; storage/form.py has what it is asked for."""
 
     extension: str = "parquet"
-    says_columns: bool = True
+    lifts: bool = True
 
     def part_writer(self, columns: pa.Schema) -> WritePart:
         """Return what writes rows in exactly those columns, with their metadata."""
@@ -52,9 +53,16 @@ class Parquet:
         """Return whether one query wrote all of them, as far as they tell."""
         return all(is_of_one_query(merged, file) for file in files)
 
-    def flaw(self, path: Path) -> str:  # noqa: ARG002 - whoever reads its columns says what is wrong
-        """Return nothing: a file's end tells, not its beginning."""
-        return ""
+    def flaw(self, path: Path, columns: Collection[str]) -> str:
+        """Return why a file cannot be read, or which columns it lacks."""
+        try:
+            held = pq.read_schema(path).names
+        except FileNotFoundError:  # retention took it
+            raise
+        except (OSError, pa.ArrowInvalid) as error:
+            return f"cannot be read: {' '.join(str(error).split())}"
+        lacking = ", ".join(column for column in columns if column not in held)
+        return f"lacks {lacking}" if lacking else ""
 
     def rows(self, path: Path) -> int:
         """Return how many rows a file's footer tells of."""
@@ -96,20 +104,26 @@ def _writer(target: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 def merge(hadoop: Hadoop, parts: Sequence[Path], target: Path) -> None:
-    """All rows of the parts in one file, in order: large row groups are copied as they are, small ones written anew."""
+    """All rows of the parts in one file, in order: large row groups are copied as they are, small ones written anew.
+
+    An output only grows, so the last part has all columns, and the widest types: the others are lifted to it.
+    """
     found = [pq.read_metadata(part) for part in parts]
     says = {**merged(found), **began.merged(found), **pins.merged(found)}
     if _row_groups_can_be_copied(found):
         hadoop.concat_parquet(parts, target, says)
     else:
-        write(_batches(parts), pq.read_schema(parts[0]).with_metadata(says), target)
+        columns = pq.read_schema(parts[-1]).with_metadata(says)
+        write(_batches(parts, columns), columns, target)
 
 
-def _batches(parts: Sequence[Path]) -> Iterable[pa.RecordBatch]:
+def _batches(parts: Sequence[Path], columns: pa.Schema) -> Iterable[pa.RecordBatch]:
     for part in parts:
         with pq.ParquetFile(part) as file:
+            if more := {*file.schema_arrow.names} - {*columns.names}:
+                raise ValueError(f"{part} has columns that {parts[-1]} lacks: {', '.join(sorted(more))}")
             for group in range(file.num_row_groups):  # a batch would span them
-                yield from file.iter_batches(_ROW_GROUP_ROWS, [group])
+                yield from (lifted(rows, columns) for rows in file.iter_batches(_ROW_GROUP_ROWS, [group]))
 
 
 def _row_groups_can_be_copied(found: Sequence[pq.FileMetaData]) -> bool:

@@ -44,8 +44,11 @@ def paths(files: Iterable[Path]) -> str:
 
 
 def read_parquet(files: Iterable[Path]) -> str:
-    """Return the SQL for the rows of those files, whatever the folders above them are: `env=prod` is no column."""
-    return f"read_parquet({paths(files)}, hive_partitioning = false)"
+    """Return the SQL for the rows of those files, whatever the folders above them are: `env=prod` is no column.
+
+    It has the columns of all files, by name: older ones may lack some, or have narrower types.
+    """
+    return f"read_parquet({paths(files)}, hive_partitioning = false, union_by_name = true)"
 
 
 @lru_cache(maxsize=10_000)  # each batch asks, for months

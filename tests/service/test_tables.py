@@ -8,7 +8,7 @@ from typing import LiteralString
 import psycopg
 import pytest
 from pydantic import SecretStr
-from pyspark.sql.types import LongType, StructType, TimestampType
+from pyspark.sql.types import IntegerType, LongType, StringType, StructType, TimestampType
 
 from stream_app.errors import ConfigError, UnavailableError
 from stream_app.feeds.load import load_feeds
@@ -65,6 +65,27 @@ def test_a_table_goes_on_and_one_that_is_begun_anew_is_empty(settings: Settings,
     (settings.output_path / "user_activity").rename(settings.output_path / "gone")  # as a reset of all
     prepare(bound(settings.output_path), settings, COLUMNS)
     assert database.query("SELECT count(*) FROM active_users") == [(0,)]
+
+
+def test_a_wider_column_that_a_view_uses_is_refused_until_the_view_has_gone(
+    settings: Settings, database: Database
+) -> None:
+    flow, narrow = bound(settings.output_path), StructType([*COLUMNS.fields[:2]]).add("active_users", IntegerType())
+    prepare(flow, settings, narrow)
+    committed(flow, database)
+    database.change(ROW)
+    database.change("CREATE VIEW most AS SELECT max(active_users) FROM active_users")
+    grown = StructType([*COLUMNS.fields]).add("device", StringType())
+    with pytest.raises(
+        ConfigError, match=r"cannot make active_users.active_users bigint: .*; drop what uses the column"
+    ):
+        prepare(flow, settings, grown)
+    database.change("DROP VIEW most")
+    for _ in range(2):
+        prepare(flow, settings, grown)
+        assert database.query("SELECT active_users, pg_typeof(active_users)::text, device FROM active_users") == [
+            (7, "bigint", None)
+        ]
 
 
 @pytest.mark.parametrize("lost", ["active_users", "stream_app_batches"])

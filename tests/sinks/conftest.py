@@ -17,10 +17,12 @@ from stream_app.feeds.parts import Total
 from stream_app.feeds.sinks import SinkTable
 from stream_app.flows.flow import Flow
 from stream_app.ops import views
+from stream_app.runtime.retention import Retention
 from stream_app.settings import Settings
 from stream_app.sinks import batch, kafka, late, postgres, table_writer
 from stream_app.sinks.protocol import Report, Sink, sink_of
 from stream_app.sinks.registry import SINKS, flows
+from stream_app.storage.filesystem import Hadoop
 from tests.helpers import UNUSUAL, Row, app_settings, write_planned
 from tests.service.servers import Database, KafkaBroker
 from tests.sinks.jsonl import JsonLinesSink
@@ -76,6 +78,26 @@ class Target:
         """A batch of a dataset, as its own query would write it."""
         write_planned(self.flows[sink], self.batches, rows)
         self.batches += 1
+
+    def declare(self, feed: Feed) -> None:
+        """Have the feed file changed; the next drain is the start that finds it so."""
+        changed = feed.model_copy(update={"sinks": self.flow.feed.sinks})
+        self.flows = {flow.sink: flow for flow in flows([changed], self.settings.output_path)}
+
+    def compact(self) -> None:
+        """Have the files of the sink merged."""
+        Retention([self.flow], Hadoop(self.spark), "compact", 2).run_once()
+
+    def unlike_its_dataset(self) -> list[Any]:
+        """What the audit finds to differ between the sink and its dataset."""
+        of, compared = self.flows[self.flow.kind.name], self.sink.compared(self.flow.kind)
+        if compared is None:
+            return []
+        with views.connected([of, self.flow]) as database:
+            self.sink.copy_into(database, self.flow, self.settings.servers)
+            one, other = f"(SELECT {compared[0]} FROM {of.sink})", f"(SELECT {compared[1]} FROM x)"
+            differ = f"({one} EXCEPT ALL {other}) UNION ALL ({other} EXCEPT ALL {one})"
+            return list(database.sql(differ).fetchall())
 
     def drain(self, sink: str = "x") -> list[Report]:
         """Run a flow until it has taken everything that is there."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql.types import StringType, StructField, StructType
 
+from stream_app.feeds.growth import Columns
 from stream_app.feeds.sql import text
 from stream_app.layers.kind import Kind
 from stream_app.layers.reading import Reading
@@ -35,14 +36,14 @@ class JsonLinesSink(FileSink):
         return StructType([StructField(LINE, StringType())])
 
     def reading(self, kind: Kind) -> Reading:
-        return Reading(kind.columns.names, lambda rows: pa.RecordBatch.from_arrays([_lines(rows)], [LINE]))
+        return Reading(kind.columns, lambda rows: pa.RecordBatch.from_arrays([_lines(rows)], [LINE]))
 
-    def read(self, kind: Kind, files: Sequence[Path]) -> str:
-        columns = ", ".join(
-            f"{text(name)}: {text(one.replace('BLOB', 'VARCHAR'))}"
-            for name, one in kind.sql_columns.items()  # base64
+    def read(self, kind: Kind, columns: Columns, files: Sequence[Path]) -> str:  # noqa: ARG002
+        typed = ", ".join(
+            f"{text(name)}: {text(one.duckdb.replace('BLOB', 'VARCHAR'))}"
+            for name, one in columns.items()  # base64
         )
-        return f"SELECT * FROM read_json({paths(files)}, format = 'newline_delimited', columns = {{{columns}}})"
+        return f"SELECT * FROM read_json({paths(files)}, format = 'newline_delimited', columns = {{{typed}}})"
 
 
 def _lines(rows: pa.RecordBatch) -> pa.Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from pyspark.sql import SparkSession
 
 from stream_app.admission import reset_journal
 from stream_app.errors import ConfigError
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.fields import Field
 from stream_app.flows.batch import Batch
 from stream_app.sinks.protocol import Guarantee, Tools, rows_of
 from stream_app.sources.split import SPLIT
@@ -115,6 +118,71 @@ def test_a_sink_that_is_reset_is_written_again_from_the_start(target: Target) ->
     assert reset_journal.finish(target.flow) == ["x"]
     target.drain()
     check(target, range(3), sent_again=1)
+
+
+@pytest.mark.proves("Outputs grow in place", "csv", "lake", "delta", "topic", "postgres")
+def test_a_dataset_that_has_grown_goes_on_where_it_was(target: Target, feed: Feed) -> None:
+    """Rows of before have null in new columns, and the same values in wider ones, also once files are merged."""
+    target.declare(narrow(feed))
+    for number in range(4):
+        target.write([silver_row(number, number, visits=7)])
+        target.drain()
+    target.write([silver_row(4, 4, visits=7)])  # is planned and taken by the start that finds the feed grown
+    if not target.sink.widens:
+        target.declare(wider(feed))
+        with pytest.raises(ConfigError, match=r"lat was float and is double.*make reset FEED=transactions SINK=x"):
+            target.drain()
+    target.declare(grown(feed) if target.sink.widens else added(narrow(feed)))
+    more: Row = {"note": "new", "parts": [{"n": 1}, None]}
+    more |= {"visits": 2**40, "amount": Decimal("1.2345")} if target.sink.widens else {"visits": 8}
+    for number in range(5, 9):
+        target.write([silver_row(number, number, **more)])
+        target.drain()
+    for _ in range(2):
+        check(target, range(9))
+        found = {row["txn_id"]: row for row in target.rows()}
+        for number in range(9):
+            row, is_old = found[f"t{number}"], number < 5
+            assert row.get("note") == (None if is_old else "new")
+            assert bool(row.get("parts")) is not is_old
+            assert row["visits"] == (7 if is_old else more["visits"])
+            assert Decimal(str(row["amount"])) == (Decimal("12.5") if is_old else more.get("amount", Decimal("12.5")))
+            narrow_too = is_old or not target.sink.widens
+            assert float(row["lat"]) in ({50.9, 50.900001525878906} if narrow_too else {50.9})
+        assert target.unlike_its_dataset() == []
+        target.compact()
+    if target.flow.form:
+        assert len(target.flow.files()) < 9
+
+
+def narrow(feed: Feed) -> Feed:
+    """The feed with types that hold less."""
+    return declared(feed, {"lat": {"type": "float"}, "visits": {"type": "int", "required": False}})
+
+
+def added(feed: Feed) -> Feed:
+    """The same with fields that records may lack, before and after the others."""
+    note: dict[str, object] = {"type": "string", "required": False}
+    items = {"type": "struct", "required": False, "fields": {"n": {"type": "int"}}}
+    parts: dict[str, object] = {"type": "array", "required": False, "element": items}
+    first = declared(feed.model_copy(update={"fields": {}}), {"note": note})
+    return declared(feed.model_copy(update={"fields": first.fields | feed.fields}), {"parts": parts})
+
+
+def wider(feed: Feed) -> Feed:
+    """The same with types that hold more."""
+    visits: dict[str, object] = {"type": "long", "required": False}
+    return declared(feed, {"lat": {"type": "double"}, "visits": visits, "amount": {"type": "decimal(20,4)"}})
+
+
+def grown(feed: Feed) -> Feed:
+    """The same with both."""
+    return wider(added(feed))
+
+
+def declared(feed: Feed, fields: dict[str, dict[str, object]]) -> Feed:
+    """The feed with those fields, in their places or at the end."""
+    return feed.model_copy(update={"fields": feed.fields | {n: Field.model_validate(f) for n, f in fields.items()}})
 
 
 def test_a_batch_without_rows_writes_nothing(target: Target, spark: SparkSession) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stream_app.admission import ownership
+from stream_app.admission import declared, ownership
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.fields import Field
@@ -306,7 +306,7 @@ def test_a_declaration_that_state_or_columns_depend_on_changed(
 ) -> None:
     ran(flow_of(feed, layer, tmp_path), topic_id)
     refused(
-        flow_of(redeclared(tmp_path, old, new), layer, tmp_path), topic_id, "the feed file, or a new version, changed"
+        flow_of(redeclared(tmp_path, old, new), layer, tmp_path), topic_id, "the feed file changed what transactions."
     )
 
 
@@ -330,7 +330,7 @@ OLD_STATES = {
 
 def test_what_an_older_version_wrote_is_taken_over(tmp_path: Path) -> None:
     shipped = load_feeds(PROJECT / "conf" / "feeds", ["transactions", "user_activity"])
-    found = {flow.name: ownership.state_digest(flow) for flow in flows(shipped, tmp_path)}
+    found = {flow.name: declared.first_digest(flow) for flow in flows(shipped, tmp_path)}
     assert {name: found[name] for name in OLD_STATES} == OLD_STATES
 
 
@@ -340,7 +340,7 @@ def test_a_sum_that_became_a_decimal_is_another_state(feed: Feed, tmp_path: Path
     def state(**amount: object) -> str:
         field = Field.model_validate({"type": "long", **amount})
         changed = feed.model_copy(update={"fields": feed.fields | {"amount": field}})
-        return ownership.state_digest(flow_of(changed, "gold", tmp_path))
+        return declared.first_digest(flow_of(changed, "gold", tmp_path))
 
     assert state(range=[0, 10]) == state(range=[0, 2**31 - 1])
     assert state(range=[0, 2**31]) == state() != state(range=[0, 10])

@@ -48,8 +48,9 @@ class Findings:
 
 
 def _order(example: Example) -> tuple[tuple[bool, object], ...]:
-    # what is null goes last, and is not compared with what is not
-    return tuple((part is None, "" if part is None else part) for part in example)
+    # what is null goes last, and is not compared with what is not; structs have no order
+    shown = (repr(part) if isinstance(part, dict | list) else part for part in example)
+    return tuple((part is None, "" if part is None else part) for part in shown)
 
 
 def _shown(example: Example) -> str:

@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-import duckdb
-
 from stream_app.admission import ownership
+from stream_app.flows import columns
 from stream_app.flows.flow import Flow
-from stream_app.ops import views
 from stream_app.sinks.protocol import Opened
 from stream_app.storage.batch_files import BatchFile
 
@@ -36,29 +34,20 @@ def uncommitted(flow: Flow) -> str:
     return f"{flow.sink}: its checkpoint has no commit of batches {first} to {last}" if first <= last else ""
 
 
-def strange(
-    database: duckdb.DuckDBPyConnection, flow: Flow, files: Sequence[BatchFile], opened: Opened, *, late: bool
-) -> dict[Path, str]:
-    """Return what is wrong with files of what follows silver, or of its late rows; any database will do.
+def strange(flow: Flow, files: Sequence[BatchFile], opened: Opened, *, late: bool) -> dict[Path, str]:
+    """Return what is wrong with files of what follows silver, or of its late rows.
 
-    Only what a file says of its columns is looked at, none of its rows.
+    Only what a file says of its columns is looked at, none of its rows. Of late rows, which are of any version of
+    silver, each has the columns of the first.
     """
     form = flow.form_of(flow.layout.late_name if late else flow.sink)
-    found = {file.path: flaw for file in files if form and (flaw := form.flaw(opened(file.path)))}
-    if form is None or not form.says_columns:
-        return found
-    read = views.read_late if late else views.read
-    expected = _columns(database, read(flow, [], opened))
-    for file in files:
-        try:
-            actual = _columns(database, read(flow, [file], opened))
-        except duckdb.Error as error:
-            found[file.path] = f"cannot be read: {views.one_line(error)}"
-        else:
-            if lacking := [column for column in expected if column not in actual]:
-                found[file.path] = f"lacks {', '.join(lacking)}"
-    return found
-
-
-def _columns(database: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
-    return [str(row[0]) for row in database.sql(f"DESCRIBE {sql}").fetchall()]
+    if form is None:
+        return {}
+    if late:
+        assert flow.stateful and flow.upstream  # noqa: S101 - rows can come too late for it
+        first = columns.versions(flow.upstream)[0].columns
+        groups = [([*flow.stateful.late_columns, *first], files)]
+    else:
+        groups = [([*version.columns], own) for version, own in columns.divided(flow, files)]
+    flaws = ((file.path, form.flaw(opened(file.path), expected)) for expected, own in groups for file in own)
+    return {path: flaw for path, flaw in flaws if flaw}

@@ -19,7 +19,9 @@ import pyarrow.compute as pc
 from stream_app.contract.contract import FORGIVABLE, Contract, Rejected, Row
 from stream_app.contract.references import Snapshots
 from stream_app.feeds.feed import Feed
+from stream_app.feeds.growth import Columns
 from stream_app.ops.audit.findings import Findings
+from stream_app.ops.audit.grown import others, was_kept
 from stream_app.ops.audit.places import NOWHERE, Flags, Numbers, Places
 from stream_app.ops.audit.stored import Held, Stored, opened
 from stream_app.storage.pins import Pins
@@ -81,9 +83,15 @@ class Judged:
 class Judge:
     """Judges shares of one feed, in any process."""
 
-    def __init__(self, feed: Feed, root: Path, silver: Layer, quarantine: Layer, ledger: Layer) -> None:
-        """Judge by the snapshots of reference data under `root`, OUTPUT_PATH."""
+    def __init__(
+        self, feed: Feed, root: Path, versions: Sequence[Columns], silver: Layer, quarantine: Layer, ledger: Layer
+    ) -> None:
+        """Judge by the snapshots of reference data under `root`, OUTPUT_PATH.
+
+        `versions` are what silver's columns were.
+        """
         self._feed = feed
+        self._versions = versions
         snapshot_of = Snapshots.of(feed, root, PlainSnapshot)
         self._contract = Contract(feed, snapshot_of)
         self._forgiving = Contract(feed, snapshot_of, forgive=frozenset({FORGIVABLE}))
@@ -99,7 +107,7 @@ class Judge:
         in_silver, in_quarantine, replayed = (found != NOWHERE for found in rows.values())
         valid = np.array([not isinstance(verdict, Rejected) for verdict in verdicts], bool)
         judged = Judged()
-        compared = _Compared(share, records, judged)
+        compared = _Compared(share, records, judged, self._versions if share.earlier else ())
         compared.wrong("in silver and in quarantine", in_silver & in_quarantine & ~replayed)
         if share.silver:
             compared.by_rules("in silver, though the contract refuses it", in_silver & ~valid & ~replayed)
@@ -180,6 +188,8 @@ class _Compared:
     share: Share
     records: pa.Table
     judged: Judged
+    versions: Sequence[Columns]
+    """Of silver, by which its rows may have been made."""
 
     def wrong(self, what: str, which: Flags) -> None:
         """Note records that are wrong whatever the rules."""
@@ -203,8 +213,10 @@ class _Compared:
         differ: dict[int, list[str]] = {}
         for name in actual.column_names:
             if not expected[name].equals(actual[name]):
+                narrower = others(name, actual[name].type, self.versions)
                 for row in np.flatnonzero(_differing(expected[name], actual[name])).tolist():
-                    differ.setdefault(row, []).append(name)
+                    if not was_kept(expected[name][row], actual[name][row], narrower):
+                        differ.setdefault(row, []).append(name)
         places = list(self._places(which)) if differ else []
         self.judged.findings.note(what, ((*places[row], " ".join(names)) for row, names in differ.items()))
 

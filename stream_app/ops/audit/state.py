@@ -9,17 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import pyarrow as pa
-from duckdb import DuckDBPyConnection
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app.feeds import schema
-from stream_app.flows import lineage
+from stream_app.flows import columns, lineage
+from stream_app.flows.columns import Version
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import BRONZE, QUARANTINE, SILVER
 from stream_app.ops.audit import folders
 from stream_app.ops.audit.stored import Held, Stored, held, strange_columns
-from stream_app.ops.views import OpenFiles, database, read, read_late, up_to
+from stream_app.ops.views import OpenFiles, read, read_late, up_to
 from stream_app.sinks.protocol import sink_of
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, standing
 from stream_app.storage.checkpoint import PlannedBatch
@@ -62,6 +60,8 @@ class State:
     flows: dict[str, Flow] = field(init=False)
     """By sink, upstream first."""
     positions: dict[str, Position] = field(init=False)
+    versions: list[Version] = field(init=False)
+    """What silver's columns were, oldest first."""
     strange: dict[Path, str] = field(default_factory=dict)
     """Files that are left out, and what is wrong with each: they have not the columns of their layer, say."""
 
@@ -76,26 +76,24 @@ class State:
             self.positions[sink] = replace(self.positions[sink], taken=taken)
         self._standing = {sink: flow.files() for sink, flow in self.flows.items()}
         silver = self.flows[SILVER]
-        columns = to_arrow_schema(schema.silver(self.bronze.feed), timezone="UTC")
-        quarantine = to_arrow_schema(schema.QUARANTINE, timezone="UTC")
+        self.versions = columns.versions(silver)
         taken = min(self.positions[layer].taken for layer in (SILVER, QUARANTINE))
         for layer in (SILVER, QUARANTINE):  # a file that was merged across what one has taken
             up_to(self._standing[BRONZE], self.positions[layer].taken)
         self.pending = [file for file in self._standing[BRONZE] if file.last > taken]
-        self.records = self._stored(self._standing[BRONZE], to_arrow_schema(schema.BRONZE, timezone="UTC"))
-        self.silver = self._stored(self._files_of(silver), columns)
-        self.quarantine = self._stored(self._files_of(self.flows[QUARANTINE]), quarantine)
+        self.records = self._stored(self.bronze, self._standing[BRONZE])
+        self.silver = self._stored(silver, self._files_of(silver))
+        self.quarantine = self._stored(self.flows[QUARANTINE], self._files_of(self.flows[QUARANTINE]))
         ledger = batch_files(silver.layout.replay, REPLAY, up_to=self.positions[SILVER].replayed)
-        self.ledger = self._stored(ledger, columns)
-        with database() as one:  # to make one costs more than what a file is asked
-            self._late = {
-                sink: self._opened(one, flow, self._late_of(flow), late=True)
-                for sink, flow in self.flows.items()
-                if flow.stateful
-            }
-            for flow in self.flows.values():
-                if flow.form and flow.sink not in JUDGED:
-                    self._opened(one, flow, self._files_of(flow))
+        self.ledger = self._stored(silver, ledger, any_version=True)
+        self._late = {
+            sink: self._opened(flow, self._late_of(flow), late=True)
+            for sink, flow in self.flows.items()
+            if flow.stateful
+        }
+        for flow in self.flows.values():
+            if flow.form and flow.sink not in JUDGED:
+                self._opened(flow, self._files_of(flow))
         # after the files, since it is written before one is deleted
         self.gone = {sink: lineage.gone(flow) for sink, flow in self.flows.items()}
 
@@ -164,24 +162,25 @@ class State:
     def _sound(self, files: Sequence[BatchFile]) -> list[BatchFile]:
         return [file for file in files if file.path not in self.strange]
 
-    def _stored(self, files: Sequence[BatchFile], columns: pa.Schema) -> Stored:
-        found: list[Held] = []
+    def _stored(self, flow: Flow, files: Sequence[BatchFile], *, any_version: bool = False) -> Stored:
+        """Return the rows of files of a layer; those that have not its columns, as they were then, are strange."""
+        found, versions = list[Held](), columns.versions(flow)
         for file in files:
             one = held(file, self.files.path(file.path))
-            if strange := strange_columns(one, columns):
-                self.strange[file.path] = f"lacks, or has of another type: {strange}"
+            allowed = versions if any_version else [columns.of_file(versions, file)]
+            strange = [strange_columns(one, version.columns) for version in allowed]
+            if all(strange):
+                self.strange[file.path] = f"lacks, or has of another type: {strange[-1]}"
             else:
                 found.append(one)
-        return Stored(found, columns)
+        return Stored(found, to_arrow_schema(flow.kind.columns, timezone="UTC"))
 
     def _late_of(self, flow: Flow) -> list[BatchFile]:
         return up_to(standing(batch_files(flow.layout.late, flow.layout.late_name)), self.positions[flow.sink].own)
 
-    def _opened(
-        self, one: DuckDBPyConnection, flow: Flow, files: list[BatchFile], *, late: bool = False
-    ) -> list[BatchFile]:
+    def _opened(self, flow: Flow, files: list[BatchFile], *, late: bool = False) -> list[BatchFile]:
         for file in files:
             self.files.path(file.path)
-        found = folders.strange(one, flow, files, self.files.path, late=late)
+        found = folders.strange(flow, files, self.files.path, late=late)
         self.strange |= {path: self.files.named(what) for path, what in found.items()}
         return files

@@ -152,7 +152,9 @@ class Audit:
                 places[layer].save(saved)
                 since = self._since(layer, own) if own is not None else 0
                 layers.append(judges.Layer(stored, saved, since))
-            return judged(partial(Judge, self._feed, state.bronze.root, *layers), shares, self._advance)
+            versions = [version.columns for version in state.versions]
+            judge = partial(Judge, self._feed, state.bronze.root, versions, *layers)
+            return judged(judge, shares, self._advance)
 
     def _advance(self, records: int) -> None:
         self._done += records

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream_app.errors import StreamAppError
+from stream_app.feeds.growth import Columns, lifted
 from stream_app.ops.audit.places import Numbers
 from stream_app.storage import began, pins
 from stream_app.storage.batch_files import BatchFile
@@ -105,7 +106,7 @@ class Stored:
             held, index = self._groups[group]
             with opened(held) as file:
                 table = file.read_row_group(index, columns=self.columns.names, use_threads=False)
-            self._read[group] = table.select(self.columns.names).cast(self.columns)
+            self._read[group] = lifted(table, self.columns)
             if len(self._read) > _KEPT_GROUPS:
                 self._read.popitem(last=False)
         self._read.move_to_end(group)
@@ -138,9 +139,8 @@ def held(file: BatchFile, path: object) -> Held:
     return replace(found, groups=groups, batches=tuple(batches))
 
 
-def strange_columns(held: Held, columns: pa.Schema) -> str:
+def strange_columns(held: Held, columns: Columns) -> str:
     """Return which columns a file lacks, or has of another type."""
     with opened(held) as parquet:
-        own = parquet.schema_arrow
-    wrong = (one.name for one in columns if own.get_field_index(one.name) < 0 or own.field(one.name).type != one.type)
-    return ", ".join(wrong)
+        own = {one.name: one.type for one in parquet.schema_arrow}
+    return ", ".join(name for name, one in columns.items() if own.get(name) != one.arrow)

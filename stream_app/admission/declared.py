@@ -1,0 +1,139 @@
+"""What a feed file declares of an output, and what the output was made by: the same, grown, or another one.
+
+`_owner.json` keeps both: `depends_on` has what the state of the query depends on, `columns` what its files have
+(flows/columns.py). What has grown takes effect with the start, after the newest batch that is written. All else is
+refused, because files, tables and Spark's state would be of two declarations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from stream_app.admission.verdict import Code, Finding, Repair, to_reset
+from stream_app.feeds.fields import Field
+from stream_app.feeds.growth import Change, Columns, changes
+from stream_app.feeds.schema import COORDINATES
+from stream_app.feeds.types import of_arrow
+from stream_app.flows import columns
+from stream_app.flows.columns import Version
+from stream_app.flows.flow import Flow
+from stream_app.storage.batch_files import replace_text
+from stream_app.storage.checkpoint import damaged
+
+Owner = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Note(Repair):
+    """Note how an output is declared from now on."""
+
+    owner: Owner
+    said: str
+
+    @property
+    def sentence(self) -> str:
+        """Say what is new."""
+        return self.said
+
+    def carry_out(self) -> None:
+        """Write it, in one piece."""
+        replace_text(self.flow.layout.owner, json.dumps(self.owner, indent=1))
+
+
+def noted(flow: Flow) -> dict[str, Any]:
+    """Return what `_owner.json` says of the declaration of a new output."""
+    return {"depends_on": _depends_on(flow), "columns": [columns.first(flow).as_json()]}
+
+
+def inspect(flow: Flow, owner: Owner) -> Iterator[Finding]:
+    """Yield what to note of the flow's declaration beside what its `_owner.json` says, or why it is refused."""
+    if "columns" not in owner:
+        yield from _taken_over(flow, owner)
+        return
+    try:
+        versions = columns.parsed(owner)
+        old, new = versions[-1].columns, flow.kind.types
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise damaged(flow.layout.owner) from None
+    found = list(changes(old, new, flow.kind.required))
+    problems = [*_differences("", owner.get("depends_on"), _depends_on(flow))]
+    problems += [change.sentence for change in found if not _takes(flow, change, old, new)]
+    if problems:
+        problem = f"the feed file changed what {flow.name} keeps: {', and '.join(problems)}"
+        yield to_reset(flow, Code.STATE_CHANGED, problem)
+    elif [(name, one.name) for name, one in old.items()] != [(name, one.name) for name, one in new.items()]:
+        written = _written(flow)
+        kept = [version for version in versions if version.after < written]  # no file is of another one
+        grown = [one.as_json() for one in (*kept, Version(written, new))]
+        what = ", ".join(change.sentence for change in found) or "its fields are in another order"
+        yield Note(flow, {**owner, "columns": grown}, f"{flow.name} has grown after batch {written}: {what}")
+
+
+def first_digest(flow: Flow) -> str:
+    """Return what versions up to 0.1 noted of such a declaration."""
+    declared = flow.kind.depends_on if flow.derives else flow.kind.shape
+    return hashlib.sha256(json.dumps(declared).encode()).hexdigest()[:16]
+
+
+def _taken_over(flow: Flow, owner: Owner) -> Iterator[Finding]:
+    """Yield how an output of such a version is taken over, be the feed file as it was or grown since."""
+    was = next((one for one in _as_it_was(flow) if owner.get("state") == first_digest(one)), None)
+    if was is None:
+        problem = f"the feed file, or a new version, changed what {flow.name} keeps in its state or its columns"
+        yield to_reset(flow, Code.STATE_CHANGED, problem)
+        return
+    others = {key: value for key, value in owner.items() if key != "state"}
+    known = {**others, **noted(was)}
+    changed = list(inspect(flow, known))
+    yield from changed or [Note(flow, known, f"{flow.name} notes its columns, to grow in place from now on")]
+
+
+def _as_it_was(flow: Flow) -> Iterator[Flow]:
+    """Yield the flow, and as it was with the fields that silver's newest file has: a digest tells which is right."""
+    yield flow
+    silver = next(one for one in flow.of_feed() if one.is_own and one.kind.takes_replayed)
+    for file in silver.files()[-1:]:
+        held = {one.name: of_arrow(one.type) for one in pq.read_schema(file.path) if one.name not in COORDINATES.names}
+        fields = {
+            name: flow.feed.fields.get(name, Field(type=one.name)).model_copy(update={"type": one.name})
+            for name, one in held.items()
+            if one
+        }
+        feed = flow.feed.model_copy(update={"fields": fields, "rules": {}, "lookups": {}})
+        yield replace(flow, feed=feed, kind=replace(flow.kind, feed=feed))
+
+
+def _depends_on(flow: Flow) -> dict[str, Any]:
+    """Return what the query of the flow depends on, beside the columns; a follower on what a lake divides rows by."""
+    declared = flow.kind.state if flow.derives else {"time": flow.kind.time}
+    found: dict[str, Any] = json.loads(json.dumps(declared))
+    return found
+
+
+def _takes(flow: Flow, change: Change, old: Columns, new: Columns) -> bool:
+    """Return whether the output takes a change as it is."""
+    is_column = change.path in new.keys() - old.keys()
+    return change.is_growth and (is_column or flow.to.widens)
+
+
+def _differences(path: str, old: object, new: object) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _differences(f"{path}.{key}" if path else key, old.get(key), new.get(key))
+    elif old != new:
+        was, now = ("nothing" if one is None else str(one) for one in (old, new))
+        yield f"{path} was {was} and is {now}"
+
+
+def _written(flow: Flow) -> int:
+    """Return the newest batch of the flow that is written, -1 for none: a later one has the columns of today."""
+    planned, committed = flow.checkpoint.last_planned(), flow.checkpoint.last_committed()
+    if planned and flow.files_of(planned.batch_id):
+        return planned.batch_id
+    return committed.batch_id if committed else -1

@@ -1,0 +1,67 @@
+"""Which columns the files of an output have. One that has grown has others from a batch on (feeds/growth.py).
+
+`_owner.json` keeps them as `columns`: a list, oldest first, of {"after": 41, "columns": {"amount": "decimal(18,2)"}}.
+Batch 41 was the newest one that had been written by then, so each file is of one version. Versions up to 0.1 kept none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from stream_app.feeds.growth import Columns
+from stream_app.feeds.types import of_name
+from stream_app.flows.flow import Flow
+from stream_app.storage.batch_files import BatchFile
+from stream_app.storage.checkpoint import damaged
+
+
+@dataclass(frozen=True)
+class Version:
+    """What the columns were from a batch on."""
+
+    after: int
+    """The newest batch that was written before; -1 for the first version."""
+    columns: Columns
+
+    def as_json(self) -> dict[str, object]:
+        """Return what `_owner.json` has of it."""
+        return {"after": self.after, "columns": {name: one.name for name, one in self.columns.items()}}
+
+
+def first(flow: Flow) -> Version:
+    """Return the version of an output that has no file yet: as it is declared."""
+    return Version(-1, flow.kind.types)
+
+
+def versions(flow: Flow) -> list[Version]:
+    """Return what is noted, oldest first; what is declared, where nothing is. Raises StreamAppError for garbage."""
+    try:
+        owner = json.loads(flow.layout.owner.read_text())
+        return parsed(owner) or [first(flow)]
+    except FileNotFoundError:
+        return [first(flow)]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise damaged(flow.layout.owner) from None
+
+
+def parsed(owner: Mapping[str, object]) -> list[Version]:
+    """Return what an `_owner.json` says, nothing of an older version's."""
+    noted = owner.get("columns", [])
+    if not isinstance(noted, list):
+        raise TypeError(noted)
+    return [Version(int(one["after"]), {n: of_name(kind) for n, kind in one["columns"].items()}) for one in noted]
+
+
+def of_file(found: Sequence[Version], file: BatchFile) -> Version:
+    """Return the version that a file is of."""
+    return [one for one in found if one.after < file.last][-1]
+
+
+def divided(flow: Flow, files: Sequence[BatchFile]) -> Iterator[tuple[Version, list[BatchFile]]]:
+    """Yield files in their order, those of one version together."""
+    found = versions(flow)
+    for version, own in groupby(files, lambda file: of_file(found, file)):
+        yield version, list(own)
