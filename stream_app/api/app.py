@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from stream_app.api import actions, feeds, pipeline, problems
+from stream_app.api import actions, feeds, pipeline, problems, sales
 from stream_app.api.audits import Audits
 from stream_app.api.context import Context
 from stream_app.api.middleware import BrowserHeaders, Measured, Measures, SmallBodies
@@ -32,7 +32,9 @@ def application(settings: Settings, own: ApiSettings) -> FastAPI:
     """Return the API over the outputs of those settings, and the page at /. Raises ConfigError for their feed files."""
     context = Context(settings, own)
     context.flows()
-    watcher, audits = Watcher(context), Audits(settings)
+    measures = Measures()
+    watcher = Watcher(context)
+    audits = Audits(settings, lambda feed, is_wrong: measures.note_audit(feed, is_wrong=is_wrong))
 
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:
@@ -52,13 +54,15 @@ def application(settings: Settings, own: ApiSettings) -> FastAPI:
     problems.install(app)
     for router in (
         feeds.routes(context),
+        sales.routes(context),
         pipeline.routes(context, watcher),
         actions.routes(context, audits),
         actions.reading(context, audits),
     ):
         _summarize(router)
         app.include_router(router)
-    _serve_pages(app, has_tokens=own.has_tokens)
+    _serve_pages(app, measures, has_tokens=own.has_tokens)
+    app.add_middleware(Measured, measures=measures)
     app.add_middleware(SmallBodies)
     app.add_middleware(BrowserHeaders, inline_styles=_DOCS)
     return app
@@ -72,10 +76,8 @@ def _summarize(router: APIRouter) -> None:
             route.summary = first.replace("\n", " ")
 
 
-def _serve_pages(app: FastAPI, *, has_tokens: bool) -> None:
+def _serve_pages(app: FastAPI, measures: Measures, *, has_tokens: bool) -> None:
     """Serve what is for everyone: the page, which asks for a token where one is needed, and what it consists of."""
-    measures = Measures()
-    app.add_middleware(Measured, measures=measures)
 
     @app.get("/", include_in_schema=False)
     def page() -> Response:

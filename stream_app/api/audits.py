@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -13,7 +14,7 @@ from typing import Literal
 from uuid import uuid4
 
 from stream_app.errors import StreamAppError
-from stream_app.ops.audit import Report, audit
+from stream_app.ops.audit import Report, Verdict, audit
 from stream_app.settings import Settings
 from stream_app.sinks.registry import load_flows
 
@@ -47,6 +48,8 @@ class Audits:
     """Those of this process, the newest last; one of a feed at a time."""
 
     settings: Settings
+    told: Callable[[str, bool], None]
+    """Is told the feed of each audit that has a verdict, and whether something is wrong."""
     _runs: dict[str, AuditRun] = field(default_factory=dict)
     _processes: dict[str, SpawnProcess] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -105,6 +108,8 @@ class Audits:
         except (EOFError, OSError):
             pass
         verdict = str(report.verdict) if report else None
+        if report:
+            self.told(run.feed, report.verdict is Verdict.WRONG)
         with self._lock:
             self._note(
                 replace(run, state=state, finished=datetime.now(UTC), verdict=verdict, report=report, error=error)

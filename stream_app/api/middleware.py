@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from http import HTTPStatus
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -89,6 +89,13 @@ class Measures:
         self.seconds = Histogram(
             "stream_app_api_seconds", "Until the answer began", ("route",), registry=self._registry, buckets=_BUCKETS
         )
+        self._audits = Gauge(
+            "stream_app_api_audit_wrong", "1 if the last audit by the API was wrong", ("feed",), registry=self._registry
+        )
+
+    def note_audit(self, feed: str, *, is_wrong: bool) -> None:
+        """Note what the last audit of a feed has found."""
+        self._audits.labels(feed).set(is_wrong)
 
     def text(self) -> bytes:
         """Return them for Prometheus."""

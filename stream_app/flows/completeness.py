@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from stream_app.contract.times import EPOCH
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import BatchFile
-from stream_app.storage.offsets import by_partition, in_layer
+from stream_app.storage.offsets import Offset, by_partition, in_layer
 
 
 def complete_up_to(flow: Flow) -> datetime | None:
@@ -26,15 +26,20 @@ def complete_up_to(flow: Flow) -> datetime | None:
     It is the watermark of the newest committed batch, in UTC. It is None for other flows, before the first watermark,
     and where the logs no longer tell. Raises StreamAppError for a damaged checkpoint.
     """
+    committed = flow.checkpoint.last_committed() if flow.kind.stateful else None
+    return final_with(flow, committed.watermark_ms, committed.end) if committed else None
+
+
+def final_with(flow: Flow, watermark_ms: int, end: Offset) -> datetime | None:
+    """Return the same once a batch is in that was planned with that watermark and takes the flow to that offset."""
     if flow.kind.stateful is None:
         return None
-    committed = flow.checkpoint.last_committed()
-    if committed and flow.stateful is None and flow.upstream:  # it follows the dataset's files
+    if flow.stateful is None and flow.upstream:  # it follows the dataset's files
         try:
-            committed = flow.upstream.checkpoint.planned(in_layer(committed.end).batch)
+            watermark_ms = flow.upstream.checkpoint.planned(in_layer(end).batch).watermark_ms
         except FileNotFoundError:  # nothing taken yet, or so far behind that the entry was purged
             return None
-    return _time(committed.watermark_ms * 1000) if committed and committed.watermark_ms else None
+    return _time(watermark_ms * 1000) if watermark_ms else None
 
 
 def newest_taken(flow: Flow) -> Mapping[int, datetime]:

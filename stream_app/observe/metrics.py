@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -62,6 +63,7 @@ class _Statuses(Collector):
         yield from self._behind()
         yield from self._watermarks()
         yield from self._completeness()
+        yield from self._disk()
         yield self._by_name("quarantined", "Quarantined records by reason; one may have several", "reason", REASON)
         yield self._by_name("undeclared_fields", "Records with a field that is not declared", "path", UNDECLARED)
         text = "Readings of a lookup that failed while the last snapshot was used"
@@ -117,6 +119,13 @@ class _Statuses(Collector):
                 for partition, newest in newest_taken(status.flow).items():
                     taken.add_metric([*_labels(status), str(partition)], newest.timestamp())
         yield from (final, taken)
+
+    def _disk(self) -> Iterator[Metric]:
+        free = GaugeMetricFamily("stream_app_disk_free_bytes", "Room on the disk of OUTPUT_PATH")
+        for root in {status.flow.root for status in self._statuses}:
+            with suppress(OSError):  # it is not there yet, or not reached
+                free.add_metric([], shutil.disk_usage(root).free)
+        yield free
 
     def _by_name(self, name: str, text: str, label: str, prefix: str) -> Metric:
         """Return the counters that begin so, each with the rest of its name as a label."""

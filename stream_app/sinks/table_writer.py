@@ -21,6 +21,7 @@ from pyspark.sql.types import StructType
 from stream_app.errors import StreamAppError
 from stream_app.failpoints import reach
 from stream_app.flows.batch import Batch
+from stream_app.flows.completeness import final_with
 from stream_app.flows.flow import Flow
 from stream_app.layers.aggregate import Aggregate
 from stream_app.sinks import table_admission
@@ -155,8 +156,13 @@ class TableWriter:
 
 
 def _says(flow: Flow, batch: Batch, rows: int) -> dict[str, str]:
-    """Return what a version says of its batch: enough to make its checkpoint again (ops/restore.py)."""
+    """Return what a version says of its batch: enough to make its checkpoint again (ops/restore.py).
+
+    That of windows and sessions says up to when they are final, too.
+    """
+    final = final_with(flow, batch.watermark_ms, batch.end)
     upstream = (flow.upstream.checkpoint.query_id() if flow.upstream else None) or ""
     offsets = {"start": json.dumps(batch.start.as_json()), "end": json.dumps(batch.end.as_json())}
     times = {"time_ms": batch.time_ms, "watermark_ms": batch.watermark_ms, "rows": rows}
-    return {**offsets, "upstream": upstream, **{key: str(value) for key, value in times.items()}}
+    complete = {"complete_up_to": final.isoformat()} if final else {}
+    return {**offsets, "upstream": upstream, **{key: str(value) for key, value in times.items()}, **complete}

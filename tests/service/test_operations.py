@@ -174,7 +174,7 @@ def _metrics(port: int) -> dict[tuple[str, str], float]:
     found: dict[tuple[str, str], float] = defaultdict(float)
     for family in text_string_to_metric_families(get(port, "metrics")[1]):
         for sample in family.samples:
-            found[sample.name, sample.labels["sink"]] += sample.value
+            found[sample.name, sample.labels.get("sink", "")] += sample.value
     return found
 
 

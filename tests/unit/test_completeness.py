@@ -14,11 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
 from stream_app.feeds.sinks import SinkTable
+from stream_app.flows.batch import planned
 from stream_app.flows.completeness import complete_up_to, newest_taken
 from stream_app.flows.flow import Flow
 from stream_app.observe.metrics import Metrics
 from stream_app.observe.monitor import Monitor
 from stream_app.settings import PROJECT
+from stream_app.sinks import table_writer
 from stream_app.sinks.registry import check, flows
 from tests.helpers import START, at, bronze_row, commit, flow_of, plan, value, write_layer
 from tests.outputs import Output, Record
@@ -71,6 +73,9 @@ def test_what_follows_windows_is_as_complete_as_the_batch_that_it_took(feed: Fee
     plan(made["copy"], 0, {"batch": 1})
     commit(made["copy"], 0)
     assert (complete_up_to(made["gold"]), complete_up_to(made["copy"])) == (at(120), at(60))
+    said = table_writer._says(made["copy"], planned(made["copy"], 0), 3)
+    assert said["complete_up_to"] == at(60).isoformat(), "a table's commit says so, too"
+    assert "complete_up_to" not in table_writer._says(made["silver"], planned(made["copy"], 0), 3)
     (made["gold"].checkpoint.path / "offsets" / "1").unlink()
     assert complete_up_to(made["copy"]) is None, "the logs no longer tell"
     assert complete_up_to(made["silver"]) is None, "rows of silver are never final"
@@ -103,9 +108,8 @@ def test_status_and_metrics_say_so_and_a_damaged_file_ends_neither(feed: Feed, t
 
     metrics = Metrics(Monitor(tuple(output.flows.values())), 10)
     families = text_string_to_metric_families(metrics._metrics()[2].decode())
-    found = {
-        (one.name, one.labels["sink"], one.labels.get("partition")): one.value for f in families for one in f.samples
-    }
+    samples = [one for family in families for one in family.samples]
+    found = {(one.name, one.labels.get("sink"), one.labels.get("partition")): one.value for one in samples}
     assert found["stream_app_complete_up_to_seconds", "gold", None] == gold.timestamp()
     assert found["stream_app_newest_taken_seconds", "silver", "0"] == at(420).timestamp()
 

@@ -180,14 +180,17 @@ export function contract(feed) {
   const derived = [
     ...Object.entries(declared.windows ?? {}).map(([name, one]) => [el("code", {}, name), "window", `${iso(one.window)}${one.slide ? ` every ${iso(one.slide)}` : ""}${one.key ? ` by ${[one.key].flat().join(", ")}` : ""}`, `watermark ${iso(one.watermark)}`]),
     ...Object.entries(declared.sessions ?? {}).map(([name, one]) => [el("code", {}, name), "session", `by ${one.keys.join(", ")}, to a pause of ${iso(one.gap)}`, `watermark ${iso(one.watermark)}`]),
+    ...Object.entries(declared.totals ?? {}).map(([name, one]) => [el("code", {}, name), "total", `by ${one.keys.join(", ")}${one.top ? `, the first ${one.top.most} by ${one.top.by}` : ""}`, "running"]),
     ...feed.sinks.map((one) => [el("code", {}, one.name), one.to, `of ${one.of}`, one.guarantee]),
   ];
   const dedupe = declared.dedupe ? `, repeats by ${[declared.dedupe.key].flat().join(", ")} within ${iso(declared.dedupe.within)}` : "";
   byId("contract-hint").textContent = `topic ${feed.topic}, event time ${declared.event_time.field}, up to ${iso(declared.event_time.lateness)} late${dedupe}`;
   const across = Object.entries(declared.rules ?? {}).map(([name, rule]) => [el("code", {}, name), el("code", {}, rule.check), rule.severity ?? "quarantine"]);
+  const lookups = Object.entries(declared.lookups ?? {}).map(([name, one]) => [el("code", {}, name), one.file ?? "PostgreSQL", `by ${one.key}`, (one.columns ? Object.keys(one.columns) : []).join(", ")]);
   fill(byId("contract"),
     table("Fields", ["column", "type", "in the record", "", "rules"], fields),
     across.length ? table("Rules across fields", ["rule", "check", "breaks"], across) : null,
+    lookups.length ? table("Lookups", ["lookup", "from", "key", "columns"], lookups) : null,
     derived.length ? table("What is derived", ["name", "kind", "how", ""], derived) : null);
 }
 

@@ -1,0 +1,73 @@
+"""The alerts: each is of metrics that there are, fires and resolves by promtool, and has a heading of the docs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from stream_app.api.app import application
+from stream_app.observe.metrics import Metrics
+from stream_app.observe.monitor import Monitor
+from stream_app.settings import PROJECT
+from tests.helpers import app_settings
+from tests.unit.served import HERE, filled, own
+
+FOLDER = PROJECT / "deploy" / "prometheus"
+GROUPS = yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"]
+RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
+ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
+TESTS = yaml.safe_load((FOLDER / "rules_test.yml").read_text())["tests"]
+
+
+def promtool(*arguments: str) -> None:
+    tool = shutil.which("promtool")
+    if tool is None:
+        pytest.fail("make deploy-test: promtool is needed; install it, on Debian with: apt-get install prometheus")
+    done = subprocess.run([tool, *arguments], cwd=FOLDER, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_rules_are_in_order_and_each_fires_and_resolves() -> None:
+    promtool("check", "config", "prometheus.yml")
+    promtool("test", "rules", "rules_test.yml")
+
+
+def test_each_alert_is_tested_to_fire_and_to_resolve() -> None:
+    for alert in ALERTS:
+        (test,) = [test for test in TESTS if test["name"] == alert]
+        fires, resolves = (one["exp_alerts"] for one in test["alert_rule_test"])
+        assert fires, alert
+        assert not resolves, alert
+
+
+def test_each_alert_says_what_to_type_and_leads_to_a_heading() -> None:
+    headings = set(re.findall(r"^### (\w+)$", (PROJECT / "docs" / "operations.md").read_text(), re.MULTILINE))
+    for alert, rule in ALERTS.items():
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["runbook"] == f"docs/operations.md#{alert.lower()}"
+    assert [alert for alert in ALERTS if alert not in headings] == []
+
+
+def test_each_metric_is_one_that_the_service_or_the_api_has(tmp_path: Path) -> None:
+    output = filled(tmp_path)
+    texts = [Metrics(Monitor(tuple(output.flows.values())), 10)._metrics()[2].decode()]
+    with TestClient(application(app_settings(tmp_path), own()), base_url=HERE) as client:
+        client.get("/api/status")
+        texts.append(client.get("/metrics").text)
+    known = {"up", *(rule["record"] for rule in RULES if "record" in rule)}
+    for text in texts:
+        for family in text_string_to_metric_families(text):
+            known |= {family.name, *(sample.name for sample in family.samples)}
+            known |= {f"{family.name}_total"} if family.type == "counter" else set()
+    asked = {name for rule in RULES for name in re.findall(r"\b(?:[a-z_]+:)?stream_app\w+(?::\w+)?", rule["expr"])}
+    assert asked
+    assert asked - known == set()

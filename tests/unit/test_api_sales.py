@@ -1,0 +1,132 @@
+"""The three reports of the sales system's clients: from the feed's tables, or from silver where these do not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from stream_app.feeds.load import load_feeds
+from stream_app.settings import PROJECT
+from stream_app.sinks.registry import check, flows
+from tests.helpers import write_layer
+from tests.tables import append
+from tests.unit.served import served
+
+SALES = [  # product, country, amount, quantity, hour
+    ("Souris", "France", "10.10", 1, 10),
+    ("Souris", "Spain", "20.20", 2, 10),
+    ("Clavier", "France", "75.00", 1, 11),
+    ("Clavier", "France", "75.00", 1, 12),
+]
+
+
+def hour(number: int, minute: int = 0) -> datetime:
+    return datetime(2025, 12, 22, number, minute, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    root = tmp_path_factory.mktemp("sales")
+    feed = load_feeds(PROJECT / "conf" / "feeds", ["sales"], check)[0]
+    made = {flow.sink: flow for flow in flows([feed], root)}
+    silver = [
+        {"vente_id": n, "produit_nom": product, "pays": country, "montant": Decimal(amount), "quantite": quantity,
+         "timestamp": hour(at, 30), "kafka_ts": hour(at, 30), "topic": "v", "partition": 0, "offset": n}
+        for n, (product, country, amount, quantity, at) in enumerate(SALES)
+    ]  # fmt: skip
+    write_layer(made["silver"], 0, silver)
+    _append(made["ventes_aggreges"], _summed(("produit_nom", "pays"), silver))
+    _append(made["top_produits"], _summed(("produit_nom",), silver))
+    hours = [{**row, "timestamp": hour(sale[4])} for row, sale in zip(silver, SALES, strict=True)]
+    by_hour = _summed(("timestamp",), hours)
+    for row in by_hour:
+        start = row.pop("timestamp")
+        row |= {"window_start": start, "window_end": start, "heure": start, "final": True}
+    _append(made["hourly_sales"], by_hour)
+    with served(root, service={"feeds": ("sales",)}) as client:
+        yield client
+
+
+def _append(flow: Any, rows: list[dict[str, Any]]) -> None:
+    append(flow, 0, rows)
+
+
+def _summed(keys: tuple[str, ...], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = tuple(row[one] for one in keys)
+        none = {"total_montant": Decimal(0), "total_quantite": 0, "nombre_ventes": 0}
+        total = found.setdefault(key, {**dict(zip(keys, key, strict=True)), **none})
+        total["total_montant"] += row["montant"]
+        total["total_quantite"] += row["quantite"]
+        total["nombre_ventes"] += 1
+    return [*found.values()]
+
+
+def get(client: TestClient, path: str, **parameters: Any) -> list[dict[str, Any]]:
+    answer = client.get(f"/api/{path}", params=parameters)
+    assert answer.status_code == 200, answer.text
+    return list(answer.json())
+
+
+def test_sales_by_product_and_country(client: TestClient) -> None:
+    assert get(client, "aggregated_sales") == [
+        {"produit_nom": "Clavier", "pays": "France", "total_montant": "150.00", "total_quantite": 2},
+        {"produit_nom": "Souris", "pays": "Spain", "total_montant": "20.20", "total_quantite": 2},
+        {"produit_nom": "Souris", "pays": "France", "total_montant": "10.10", "total_quantite": 1},
+    ]
+    assert [row["produit_nom"] for row in get(client, "aggregated_sales", pays="Spain")] == ["Souris"]
+    assert get(client, "aggregated_sales", limit=1, numbers="float")[0]["total_montant"] == 150.0
+
+
+def test_the_best_products(client: TestClient) -> None:
+    assert get(client, "top_products") == [
+        {"produit_nom": "Clavier", "total_montant": "150.00"},
+        {"produit_nom": "Souris", "total_montant": "30.30"},
+    ]
+    assert get(client, "top_products", pays="Spain") == [{"produit_nom": "Souris", "total_montant": "20.20"}]
+    assert get(client, "top_products", limit=1)[0]["produit_nom"] == "Clavier"
+
+
+def test_sales_by_hour(client: TestClient) -> None:
+    assert get(client, "hourly_sales") == [
+        {"heure": "2025-12-22 12:00:00", "total_montant": "75.00", "total_quantite": 1},
+        {"heure": "2025-12-22 11:00:00", "total_montant": "75.00", "total_quantite": 1},
+        {"heure": "2025-12-22 10:00:00", "total_montant": "30.30", "total_quantite": 3},
+    ]
+    span = {"from": "2025-12-22T10:00:00", "to": "2025-12-22 12:00:00"}
+    assert [row["heure"][11:13] for row in get(client, "hourly_sales", **span)] == ["11", "10"]
+
+
+@pytest.mark.parametrize("report", ["aggregated_sales", "top_products", "hourly_sales"])
+def test_silver_tells_the_same_where_a_span_holds_all(client: TestClient, report: str) -> None:
+    assert get(client, report, **{"from": "2000-01-01T00:00:00Z"}) == get(client, report)
+
+
+def test_a_span_and_a_country_choose_the_sales_themselves(client: TestClient) -> None:
+    span = {"from": "2025-12-22T12:00:00Z"}
+    assert [row["total_montant"] for row in get(client, "aggregated_sales", **span)] == ["75.00"]
+    assert get(client, "top_products", pays="Spain", **span) == []
+    assert get(client, "hourly_sales", pays="Spain") == [
+        {"heure": "2025-12-22 10:00:00", "total_montant": "20.20", "total_quantite": 2}
+    ]
+
+
+def test_values_are_no_sql_and_a_mistake_is_named(client: TestClient) -> None:
+    assert get(client, "aggregated_sales", pays="x' OR true --") == []
+    answer = client.get("/api/hourly_sales?from=yesterday")
+    assert (answer.status_code, "from, to: 'yesterday'" in answer.json()["detail"]) == (400, True)
+    tag = client.get("/api/top_products").headers["etag"]
+    assert client.get("/api/top_products", headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_without_the_feed_it_is_not_there(tmp_path: Path) -> None:
+    with served(tmp_path) as client:
+        answer = client.get("/api/top_products")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "there is no feed sales; there are transactions")
