@@ -56,13 +56,16 @@ def _string(field: Field) -> Column:
     def one_fits(text: str) -> bool:
         return short_one_fits(text) if len(text) <= _SHORT else bool(fits(pa.array([text]))[0].as_py())
 
+    allowed = None if field.allowed is None else frozenset(field.allowed)
+
     def judge(text: str) -> str | tuple[str, ...]:
         if not text.isascii() and SURROGATE.search(text):
             return ("bad_type",)
-        reasons: tuple[str, ...] = () if shortest <= len(text) <= longest else ("out_of_range",)
-        if (field.allowed is not None and text not in field.allowed) or (pattern and not one_fits(text)):
-            reasons += ("not_allowed",)
-        return reasons or text
+        has_room = shortest <= len(text) <= longest
+        is_allowed = (allowed is None or text in allowed) and (pattern is None or one_fits(text))
+        if has_room and is_allowed:
+            return text
+        return ("out_of_range",) * (not has_room) + ("not_allowed",) * (not is_allowed)
 
     def finish_all(texts: pa.Array) -> pa.Array:
         return pc.if_else(fits(texts), texts, pa.nulls(len(texts), pa.string()))
