@@ -34,7 +34,8 @@ from stream_app.contract.times import (
     midnight_of_all,
 )
 from stream_app.contract.wire import Number
-from stream_app.feeds.fields import Field, anchored
+from stream_app.feeds.field_keys import anchored
+from stream_app.feeds.fields import Field
 
 
 def column_of(field: Field) -> Column:

@@ -10,7 +10,8 @@ from typing import Annotated
 import pydantic
 from pydantic import BeforeValidator, StringConstraints
 
-from stream_app.feeds.fields import Field, TypeName
+from stream_app.feeds.field_keys import TypeName
+from stream_app.feeds.fields import Field
 from stream_app.feeds.parts import ColumnName, Duration, Frozen, quoted
 
 _Source = Annotated[str, StringConstraints(min_length=1)]

@@ -40,6 +40,7 @@ WITHOUT_SPARK = [
     "settings",
     "feeds.parts",
     "feeds.types",
+    "feeds.field_keys",
     "feeds.fields",
     "feeds.conditions",
     "feeds.feed",
