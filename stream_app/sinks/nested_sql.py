@@ -29,6 +29,8 @@ def plain(value: str, kind: pa.DataType) -> str:
     if pa.types.is_struct(kind):
         members = (f"{text(part.name)}: {plain(f'{value}.{name(part.name)}', part.type)}" for part in kind)
         return f"CASE WHEN {value} IS NOT NULL THEN {{{', '.join(members)}}} END"
+    if pa.types.is_decimal(kind):  # its text may have fewer zeros, and DuckDB reads a number in JSON as a double
+        return f"{value}::DOUBLE"
     return value
 
 
@@ -54,4 +56,8 @@ def _structure(kind: pa.DataType) -> object:
         return {part.name: _structure(part.type) for part in kind}
     if pa.types.is_integer(kind):
         return "BIGINT"
+    if pa.types.is_decimal(kind):
+        return "DOUBLE"
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMPTZ"
     return "BOOLEAN" if pa.types.is_boolean(kind) else "VARCHAR"

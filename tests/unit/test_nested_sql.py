@@ -1,0 +1,35 @@
+"""What is nested is the same in a dataset and in the JSON text that a file or a table has of it."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from stream_app.sinks import json_text, nested_sql
+
+AT = pa.timestamp("us", "UTC")
+VALUES: dict[str, tuple[pa.DataType, Any, Any]] = {
+    "decimal": (pa.struct([("x", pa.decimal128(18, 2))]), {"x": Decimal("12.50")}, {"x": Decimal("12.51")}),
+    "whole decimal": (pa.list_(pa.decimal128(18, 2)), [Decimal("20.00")], [Decimal("20.01")]),
+    "time": (
+        pa.struct([("x", AT)]),
+        {"x": datetime(2026, 1, 1, tzinfo=UTC)},
+        {"x": datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_decimals_and_times_in_a_struct_are_compared_by_value(name: str) -> None:
+    kind, value, other = VALUES[name]
+    held = pa.array([value, value, None], kind)
+    texts = json_text.values(pa.array([value, other, None], kind))
+    with duckdb.connect() as database:
+        database.execute("SET TimeZone = 'UTC'")
+        database.register("rows", pa.table({"held": held, "text": texts}))
+        left, right = nested_sql.plain("held", kind), nested_sql.read_back("text", kind)
+        found = database.sql(f"SELECT {left} IS NOT DISTINCT FROM {right} FROM rows").fetchall()
+    assert found == [(True,), (False,), (True,)]
