@@ -50,13 +50,16 @@ def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, url: Se
         cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table)))
         every = cursor.description or []
         described = [column for column in every if column.name != KEY]
-        typed = ", ".join(f"{name(one.name)} {_AS_TEXT.get(one.type_display, one.type_display)}" for one in described)
+        kinds = {one.name: _AS_TEXT.get(one.type_display, one.type_display) for one in described}
+        # the table lacks what its dataset has grown by until the next start of its query
+        lacking = {one: "VARCHAR" if kind.is_nested else kind.duckdb for one, kind in flow.kind.types.items()}
+        typed = ", ".join(f"{name(one)} {kind}" for one, kind in (kinds | lacking | kinds).items())
         connection.execute(f"CREATE TABLE {copied} ({typed})")
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             found = zip(every, zip(*rows, strict=True), strict=True)
             columns = [_column(column.type_display, values) for column, values in found if column.name != KEY]
             connection.register(_COPIED, pa.table(columns, names=[column.name for column in described]))
-            connection.execute(f"INSERT INTO {copied} FROM {_COPIED}")
+            connection.execute(f"INSERT INTO {copied} BY NAME FROM {_COPIED}")
             connection.unregister(_COPIED)
         marker = "SELECT offsets FROM stream_app_batches WHERE sink = %s"
         written = database.execute(marker, [flow.name]).fetchone()
