@@ -26,6 +26,7 @@ from stream_app.errors import ConfigError
 from stream_app.failpoints import reach
 from stream_app.landing.ranges import Ranges
 from stream_app.storage.batch_files import replace_text, sync
+from stream_app.storage.layout import staging
 
 FLOW = "etl"
 """What fail points call a run."""
@@ -72,7 +73,7 @@ class Gold:
     @property
     def staging(self) -> Path:
         """What a run is about to make."""
-        return self.root / "_staging"
+        return staging(self.root)
 
     def version(self, run: int) -> Path:
         """Return the folder of all tables as that run left them."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from stream_app.errors import ConfigError
 from stream_app.storage.batch_files import replace_text
+from stream_app.storage.layout import staging
 
 _FOLDER = re.compile(r"date=(\d{4}-\d\d-\d\d)/hour=(\d\d)")
 _NAME = re.compile(r"_p(\d{1,10})_(\d{1,19})-(\d{1,19})\.jsonl\.zst")
@@ -60,7 +61,7 @@ class Zone:
     @property
     def staging(self) -> Path:
         """The folder of files in the making; a run that dies leaves them there, and the next one deletes them."""
-        return self.folder / "_staging"
+        return staging(self.folder)
 
     @property
     def about(self) -> Path:

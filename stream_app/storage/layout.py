@@ -307,6 +307,11 @@ PLACES = tuple(
 """All of them, outermost first."""
 
 
+def staging(folder: Path) -> Path:
+    """Return where files wait that are not whole yet, hidden from the readers of the folder."""
+    return folder / _STAGING
+
+
 def merge_staging(folder: Path) -> Path:
     """Return where files of a folder of data files are merged."""
-    return folder / _STAGING / "merge"
+    return staging(folder) / "merge"
