@@ -73,6 +73,8 @@ def _newest_of(path: Path) -> Mapping[int, int]:
     """Return the newest kafka_ts of each partition in a file of bronze, in microseconds since the epoch."""
     newest: dict[int, int] = {}
     with pq.ParquetFile(path) as file:
+        if not {"partition", "kafka_ts"} <= {*file.schema_arrow.names}:
+            return newest  # somebody else's file of such a name: the audit tells of it
         for group in range(file.num_row_groups):
             rows = file.read_row_group(group, columns=["partition", "kafka_ts"], use_threads=False)
             times = rows["kafka_ts"].cast(pa.int64())

@@ -32,7 +32,7 @@ def all_flows(feed: Feed, tmp_path: Path) -> tuple[Flow, ...]:
     for flow in made:
         claim(flow, "topic-1" if flow.sink == "bronze" else None)
         write_file(flow, 0)
-        plan(flow, 0, {"batch": 0})
+        plan(flow, 0, {"batch": 0} if flow.upstream else {feed.topic: {"0": 1}})
         commit(flow, 0)
     return made
 
