@@ -62,9 +62,10 @@ SCALARS: Mapping[str, Type] = _rows(
     Type("date", "string", pa.date32(), "date", "DATE", "date", "plain"),
     Type("timestamp", "string", pa.timestamp("us", "UTC"), "timestamp", "TIMESTAMPTZ", "timestamptz", "time"),
     Type("binary", "string", pa.binary(), "binary", "BLOB", "bytea", "base64"),
-    # Spark, pandas and Parquet's readers have no type for these two that all of them share.
-    Type("uuid", "string", pa.string(), "string", "VARCHAR", "uuid", "plain"),
-    Type("json", "any", pa.string(), "string", "VARCHAR", "jsonb", "text"),
+    # Spark, pandas and Parquet's readers have no type for these two that all of them share. A jsonb would not keep the
+    # text as it came.
+    Type("uuid", "string", pa.string(), "string", "VARCHAR", "text", "plain"),
+    Type("json", "any", pa.string(), "string", "VARCHAR", "text", "text"),
 )
 """All that hold one value, but decimals, whose row depends on their digits."""
 
