@@ -39,11 +39,16 @@ class JsonLinesSink(FileSink):
         return Reading(kind.columns, lambda rows: pa.RecordBatch.from_arrays([_lines(rows)], [LINE]))
 
     def read(self, kind: Kind, columns: Columns, files: Sequence[Path]) -> str:  # noqa: ARG002
-        typed = ", ".join(
-            f"{text(name)}: {text(one.duckdb.replace('BLOB', 'VARCHAR'))}"
-            for name, one in columns.items()  # base64
-        )
+        typed = ", ".join(f"{text(name)}: {text(_as_text(one.duckdb))}" for name, one in columns.items())
         return f"SELECT * FROM read_json({paths(files)}, format = 'newline_delimited', columns = {{{typed}}})"
+
+    def sql_columns(self, kind: Kind) -> dict[str, str]:
+        return {name: _as_text(one) for name, one in kind.sql_columns.items()}
+
+
+def _as_text(kind: str) -> str:
+    """Return the type in DuckDB; binary values are base64 in JSON."""
+    return kind.replace("BLOB", "VARCHAR")
 
 
 def _lines(rows: pa.RecordBatch) -> pa.Array:
