@@ -167,7 +167,8 @@ ROWS = """
 CREATE TABLE page_view_counts AS SELECT
     timestamptz '2026-11-21 01:00:00+00' + n * interval '1 minute' AS window_start, '/é' AS page_url, n AS page_views,
     (n / 4.0)::numeric(18,2) AS share, n = 1 AS final, NULL::text AS nothing
-FROM generate_series(1::bigint, 60000) n
+FROM generate_series(1::bigint, 60000) n;
+CREATE TABLE stream_app_batches (sink text, offsets jsonb)
 """
 
 

@@ -234,6 +234,6 @@ def test_other_sessions_need_another_state(flow: Flow, tmp_path: Path) -> None:
     plan(new, 0, {"batch": 0})
     longer = flow.feed.sessions[flow.kind.name].model_copy(update={"gap": flow.feed.sessions[flow.kind.name].gap * 2})
     feed = flow.feed.model_copy(update={"sessions": {flow.sink: longer}})
-    problem = r"the feed file, or a new version, changed what user_activity\.user_sessions keeps"
+    problem = r"the feed file changed what user_activity\.user_sessions keeps: gap was PT15M and is PT30M"
     with pytest.raises(ConfigError, match=problem):
         claim(flow_of(feed, "user_sessions", new.root))
