@@ -29,8 +29,14 @@ def feed(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def contract(feed: str) -> Contract:
+    return contract_of(feed)
+
+
+def contract_of(feed: str) -> Contract:
+    """The contract of a feed that is shipped; each of its lookups is read once."""
     (declared,) = load_feeds(FOLDER, [feed])
-    return Contract(declared, lambda lookup, _pin: Snapshot(Source.of(declared, lookup, FOLDER).read()))
+    read = {name: Snapshot(Source.of(declared, name, FOLDER).read()) for name in declared.lookups}
+    return Contract(declared, lambda lookup, _pin: read[lookup])
 
 
 @pytest.fixture
@@ -91,8 +97,7 @@ def test_every_way_to_spoil_a_record_has_its_reason(
 
 def test_some_sales_name_what_the_reference_data_lacks_and_some_have_a_wrong_amount() -> None:
     """At the shares that the producer has by itself, a minute of 100 a second has of each."""
-    (declared,) = load_feeds(FOLDER, ["sales"])
-    contract = Contract(declared, lambda lookup, _pin: Snapshot(Source.of(declared, lookup, FOLDER).read()))
+    contract = contract_of("sales")
     traffic = Traffic(source("sales", 9), Shares(bad=0.01), 9)
     found: Counter[str] = Counter()
     for number in range(6_000):
