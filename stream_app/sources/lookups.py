@@ -1,4 +1,4 @@
-"""The snapshots of reference data that a feed's batches of bronze are pinned to; the driver takes them.
+"""The snapshots of reference data that a feed's batches of bronze, and its replays, are pinned to.
 
 A snapshot is taken when a batch is planned and the lookup's interval has passed. What has changed is a new file under
 `_lookups/`, what has not is the same one. While the service runs, a source that cannot be read leaves the last one.
@@ -80,6 +80,10 @@ class Lookups:
                 self.bronze.layout.lookups, {*_named(self.bronze), *self._hashes.values()}, time.time() - _YOUNG_SECONDS
             ):
                 logs.info(f"{self.bronze.feed.name} deleted a snapshot that no batch names", file=path.name)
+        return self.newest()
+
+    def newest(self) -> str:
+        """Return the pin of the snapshots that were taken last."""
         return pins.pin(self._by_identity())
 
     def _take(self, name: str) -> None:
@@ -106,10 +110,13 @@ class Lookups:
 
 
 def pin_of_now(bronze: Flow, folder: Path, database_url: SecretStr) -> str:
-    """Return the pin of reference data that is taken now. Raises as `Lookups.begin`."""
+    """Return the pin of reference data that is taken now. Raises as `Lookups.begin`.
+
+    It deletes no snapshot: the service, which may run beside, holds some that nothing on disk names yet.
+    """
     lookups = Lookups(bronze, folder, database_url)
     lookups.begin()
-    return lookups.pin()
+    return lookups.newest()
 
 
 def problems(feed: Feed, folder: Path) -> Iterator[tuple[str, str]]:
