@@ -21,12 +21,10 @@ from stream_app.kafka.connection import KafkaConnection
 from stream_app.layers.kind import BRONZE
 from stream_app.ops.status import status
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files
-from stream_app.storage.lock import sole_user
+from stream_app.storage.lock import LOOK_SECONDS, sole_user
 from stream_app.storage.row_counts import count_rows
 
 _BROKER_SECONDS = 5.0
-_LOOK_SECONDS = 1.0
-"""Longer than others hold the lock who only look whether a service runs."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def planned(
     if first not in (known := [*dict.fromkeys(flow.sink for flow in flows)]):
         raise ConfigError(f'--sink: "{sink}" is none of {", ".join(known)}')
     start = _start(to, first)
-    with sole_user(flows[0].root, _LOOK_SECONDS):
+    with sole_user(flows[0].root, LOOK_SECONDS):
         finished = tuple(f"{flow.feed.name}.{name}" for flow in flows for name in reset_journal.finish(flow))
         if finished and not sink and not to:
             yield ResetPlan(finished, (), (), start)

@@ -18,7 +18,7 @@ from stream_app.errors import ConfigError
 from stream_app.flows.flow import Flow
 from stream_app.ops.tables import opened
 from stream_app.storage.batch_files import replace_text
-from stream_app.storage.lock import sole_user
+from stream_app.storage.lock import LOOK_SECONDS, sole_user
 from stream_app.storage.tables.table import Version
 
 
@@ -47,7 +47,7 @@ def planned(flows: Sequence[Flow], sink: str) -> Iterator[tuple[RestorePlan, ...
     """
     if not sink:
         raise ConfigError("--sink: name the table whose checkpoint is to be made again")
-    with sole_user(flows[0].root, patience_seconds=0):
+    with sole_user(flows[0].root, LOOK_SECONDS):
         yield tuple(_plan(flow) for flow in flows)
 
 

@@ -14,6 +14,8 @@ from stream_app.storage.layout import OutputLayout
 
 LOCK_PATIENCE_SECONDS = 10.0
 """How long a service that starts waits for one that was just killed."""
+LOOK_SECONDS = 1.0
+"""How long a command waits for the lock: longer than others hold it who only look whether a service runs."""
 _POLL_SECONDS = 0.2
 
 
