@@ -7,7 +7,7 @@ import argparse
 from rich.console import Console
 
 from stream_app.cli.chosen import chosen, of_sink
-from stream_app.cli.command import Command, feed_option, format_option, sink_option
+from stream_app.cli.command import Command, feed_option, format_option, number, sink_option
 from stream_app.cli.output import foreign, print_json, table
 from stream_app.ops.tables import History, history
 
@@ -17,7 +17,9 @@ _NEWEST = 20
 def _options(parser: argparse.ArgumentParser) -> None:
     feed_option(parser)
     sink_option(parser, "the one table to show [all]")
-    parser.add_argument("--most", metavar="N", type=int, default=_NEWEST, help="how many versions to show [20]")
+    parser.add_argument(
+        "--most", metavar="N", type=number, default=_NEWEST, help=f"how many versions to show [{_NEWEST}]"
+    )
     format_option(parser)
 
 

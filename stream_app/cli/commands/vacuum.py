@@ -31,7 +31,7 @@ def _run(options: argparse.Namespace) -> int:
         if not is_json:
             _print(found, hours)
         is_agreed = not any(one.files for one in found) or options.yes or (not is_json and agreed("delete them?"))
-        if is_agreed:
+        if is_agreed and any(one.files for one in found):
             vacuum(tables, hours)
     if is_json:
         print_json({"tables": found, "is_done": is_agreed})
