@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -20,23 +21,29 @@ from stream_app.ops.drift import DriftReport, drift
 from stream_app.ops.events import KINDS
 from stream_app.ops.late import LateReport, late
 from stream_app.ops.quarantine import QuarantineHistory, QuarantineReport
-from stream_app.ops.status import StatusReport, status
-from stream_app.storage import lock
+from stream_app.ops.status import SinkStatus, status
 
 _RETRY_MS = 2000
 Feed = Annotated[str, Query(description="only this feed", max_length=63)]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How the flows are, and whether a service runs."""
+
+    is_running: bool
+    sinks: tuple[SinkStatus, ...]
 
 
 def routes(context: Context, watcher: Watcher) -> APIRouter:
     """Return the operations."""
     router = APIRouter(prefix="/api", tags=["pipeline"], dependencies=[context.guard.needs("read")])
 
-    @router.get("/status", response_model=StatusReport)
+    @router.get("/status", response_model=Status)
     def get_status(request: Request, feed: Feed = "") -> Response:
         """Tell how each flow is: its state, newest batch, rows, lag, and how complete it is."""
-        root = context.settings.output_path
-        report = watcher.report() if not feed else status(root, context.flows(feed))
-        return told(request, {"is_running": lock.is_held(root), "sinks": report.sinks})
+        report = watcher.report() if not feed else status(context.settings.output_path, context.flows(feed))
+        return told(request, Status(report.is_running, report.sinks))
 
     @router.get("/history")
     def history(request: Request) -> Response:

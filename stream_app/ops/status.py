@@ -73,6 +73,8 @@ class StatusReport:
     """The status of every sink that was asked for."""
 
     root: Path
+    is_running: bool
+    """Whether a service runs on it."""
     sinks: tuple[SinkStatus, ...]
 
 
@@ -80,7 +82,8 @@ def status(root: Path, flows: Sequence[Flow]) -> StatusReport:
     """Return the status of every flow, from the files under `root` and the service's last word."""
     snap = status_file.read(root)
     running = lock.is_held(root)
-    return StatusReport(root, tuple(_status(flow, snap["flows"].get(flow.name, {}), running) for flow in flows))
+    sinks = tuple(_status(flow, snap["flows"].get(flow.name, {}), running) for flow in flows)
+    return StatusReport(root, running, sinks)
 
 
 def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
