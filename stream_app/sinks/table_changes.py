@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from stream_app.layers.aggregate import Aggregate
 from stream_app.sinks.kept_by_key import FINAL, Fresh, Totalled
-from stream_app.sinks.table_parts import MERGED, OPEN, PART, PartWriter
+from stream_app.sinks.table_parts import OPEN, PartWriter, kind_of
 from stream_app.sources.split_rows import Batches
 from stream_app.storage.tables.table import File, Part
 
@@ -97,9 +97,8 @@ def _table(batches: Batches, columns: pa.Schema) -> pa.Table:
 
 
 def _is_open(root: Path, file: File) -> bool:
-    """Return whether rows of a file may change yet: by its name, or of a file that is not ours by its footer."""
-    kind = Path(file.path).name.partition("-")[0]
-    if kind in {OPEN, PART, MERGED}:
+    """Return whether rows of a file may change yet: by its name, or by its footer where no batch has named it."""
+    if kind := kind_of(file):
         return kind == OPEN
     footer = pq.read_metadata(root / file.path)
     column = footer.schema.to_arrow_schema().get_field_index(FINAL)

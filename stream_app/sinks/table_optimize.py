@@ -17,14 +17,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stream_app.feeds.growth import lifted
 from stream_app.feeds.sql import name
-from stream_app.sinks.table_parts import OPEN, PartWriter
+from stream_app.sinks.table_parts import OPEN, PartWriter, kind_of
 from stream_app.sinks.table_rows import by_partition
-from stream_app.storage.row_counts import paths
+from stream_app.storage.row_counts import read_parquet
 from stream_app.storage.tables.table import File, Part, Partition, Table
 
-CLUSTERED = "clustered"
-"""Begins the names of files that are in order."""
+CLUSTERED, OPTIMIZED = "clustered", "optimized"
+"""Begin the names of files that are in the order of `cluster_by`, and of others that were written anew."""
 _LARGE_BYTES = 128 << 20
 _TARGET_BYTES = 256 << 20
 _RANKS, _BITS = 1024, 10
@@ -53,9 +54,9 @@ def planned(table: Table, cluster_by: Sequence[str]) -> list[Work]:
     """Return what there is to do: small files, or with `cluster_by` all of a partition where some are not in order."""
     found = []
     for partition, files in by_partition(table.live()):
-        settled = [file for file in files if not _begins(file, OPEN)]
+        settled = [file for file in files if kind_of(file) != OPEN]
         if cluster_by:
-            work = settled if not all(_begins(file, CLUSTERED) for file in settled) else []
+            work = settled if not all(_is_clustered(file) for file in settled) else []
         else:
             work = [file for file in settled if file.size < _LARGE_BYTES]
         if work and (cluster_by or len(work) > 1):
@@ -86,17 +87,17 @@ def carry_out(
 def _written(
     writer: PartWriter, database: duckdb.DuckDBPyConnection, root: Path, work: Work, cluster_by: Sequence[str]
 ) -> Iterator[Part]:
-    listed = paths(root / file.path for file in work.files)
-    rows = f"FROM read_parquet({listed}, hive_partitioning = false, union_by_name = true)"
+    rows = f"FROM {read_parquet(root / file.path for file in work.files)}"
     reader = database.sql(_ordered(rows, cluster_by) if cluster_by else rows).to_arrow_reader(_ROWS_AT_ONCE)
     rows_a_file = max(1, work.rows * _TARGET_BYTES // max(work.bytes, 1))
-    prefix = f"{CLUSTERED if cluster_by else 'merged'}-{secrets.token_hex(4)}"
-    held: list[pa.RecordBatch] = []
-    for batch in (_whole(one, writer.columns) for one in reader):
-        held.append(batch)
-        if sum(one.num_rows for one in held) >= rows_a_file:
+    prefix = f"{CLUSTERED if cluster_by else OPTIMIZED}-{secrets.token_hex(4)}"
+    held, rows_held = list[pa.RecordBatch](), 0
+    for batch in reader:
+        held.append(lifted(batch, writer.columns))
+        rows_held += batch.num_rows
+        if rows_held >= rows_a_file:
             yield from writer.write(iter(held), prefix)
-            held = []
+            held, rows_held = [], 0
     if held:
         yield from writer.write(iter(held), prefix)
 
@@ -119,13 +120,5 @@ def _ordered(rows: str, cluster_by: Sequence[str]) -> str:
     return f"SELECT * EXCLUDE ({excluded}) FROM (SELECT *, {ranks} {rows}) ORDER BY {' + '.join(bits)}"
 
 
-def _whole(batch: pa.RecordBatch, columns: pa.Schema) -> pa.RecordBatch:
-    """Return a batch in all columns; what older files lack is null."""
-    names = batch.schema.names
-    nulls = (pa.nulls(batch.num_rows, field.type) if field.name not in names else None for field in columns)
-    arrays = [batch[field.name] if own is None else own for field, own in zip(columns, nulls, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, columns.names)
-
-
-def _begins(file: File, kind: str) -> bool:
-    return Path(file.path).name.startswith(f"{kind}-")
+def _is_clustered(file: File) -> bool:
+    return Path(file.path).name.startswith(f"{CLUSTERED}-")

@@ -29,6 +29,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,99}")
 
 PART, MERGED, OPEN = "part", "merged", "open"
 """Begin the names of files: of a batch, of several, and of rows that may change yet."""
+_OURS = re.compile(rf"({PART}|{MERGED}|{OPEN})-\d{{10}}-.+")
 Divide = Callable[[Batches], Iterable[tuple[Partition, Batches]]]
 """Divides rows into the partitions that they are for."""
 
@@ -72,6 +73,15 @@ def part_of(root: Path, path: Path, partition: Partition, statistics: Callable[[
     """Return what is to be told of a file that is written."""
     footer = pq.read_metadata(path)
     return Part(str(path.relative_to(root)), path.stat().st_size, footer.num_rows, partition, statistics(footer))
+
+
+def kind_of(file: File) -> str:
+    """Return PART, MERGED or OPEN, as a batch or a merge beside it has named the file; "" for every other file.
+
+    Spark and delta-rs begin names with `part-`, too, but no batch's number follows.
+    """
+    found = _OURS.fullmatch(Path(file.path).name)
+    return found[1] if found else ""
 
 
 def folder_of(partition: Partition) -> str:

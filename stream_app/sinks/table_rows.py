@@ -12,18 +12,18 @@ import pyarrow.parquet as pq
 from stream_app.errors import ConfigError
 from stream_app.feeds.sql import name, text
 from stream_app.sinks.dates import DATE
+from stream_app.sinks.files import no_rows
 from stream_app.sinks.protocol import Holding, Moment, Opened
-from stream_app.storage.row_counts import paths
+from stream_app.storage.row_counts import read_parquet
 from stream_app.storage.tables.table import File, Partition, Table
 
 
 def select(root: Path, files: Sequence[File], columns: Mapping[str, str], opened: Opened) -> str:
     """Return the SQL for the rows of those files, in those columns of DuckDB's types. What a file lacks is null."""
-    parts = [f"SELECT {', '.join(f'NULL::{kind} AS {name(column)}' for column, kind in columns.items())} WHERE false"]
+    parts = [no_rows(columns)]
     for partition, own in by_partition(files):
         values = "".join(f", {_value(value, columns[column])} AS {name(column)}" for column, value in partition.items())
-        listed = paths(opened(root / file.path) for file in own)
-        parts.append(f"SELECT *{values} FROM read_parquet({listed}, hive_partitioning = false, union_by_name = true)")
+        parts.append(f"SELECT *{values} FROM {read_parquet(opened(root / file.path) for file in own)}")
     return " UNION ALL BY NAME ".join(parts)
 
 
@@ -34,7 +34,7 @@ def misplaced(rows: str, time: str) -> str:
 
 
 def by_partition(files: Sequence[File]) -> Iterator[tuple[Partition, list[File]]]:
-    """Yield the files of each partition, in order, and these in the order of their batches."""
+    """Yield the files of each partition, in order, and these by name: files of one kind are in the order of batches."""
     for _, own in groupby(sorted(files, key=_key), key=_key):
         group = sorted(own, key=lambda file: Path(file.path).name)
         yield group[0].partition, group

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from stream_app import logs
 from stream_app.failpoints import reach
-from stream_app.sinks.table_parts import MERGED, PART, folder_of, part_of
+from stream_app.sinks.table_parts import MERGED, PART, folder_of, kind_of, part_of
 from stream_app.sinks.table_rows import by_partition
 from stream_app.storage import merging, parquet
 from stream_app.storage.batch_files import sync
@@ -31,7 +31,7 @@ def merge_small(
 ) -> None:
     """Merge the files of batches where a partition has more than `most`, and merged ones where they became many."""
     for _, files in by_partition(table.live()):
-        small, merged = _of_kind(files, PART), _of_kind(files, MERGED)
+        small, merged = ([file for file in files if kind_of(file) == kind] for kind in (PART, MERGED))
         groups = merging.bounded(small[: len(small) - most // 2], _size) if len(small) > most else iter(())
         for group in (*groups, merging.dominated(merged, _size)):
             for same in _of_one_width(root, group):
@@ -70,12 +70,6 @@ def _merge(
         logs.info(f"{name} compacted", files=len(files), file=target.name, bytes=part.size, version=table.version)
     else:  # somebody else changed the table; the next look finds what there is to do
         target.unlink()
-
-
-def _of_kind(files: Sequence[File], prefix: str) -> list[File]:
-    """Return the files of a kind, in the order of their batches."""
-    own = [file for file in files if Path(file.path).name.startswith(f"{prefix}-")]
-    return sorted(own, key=lambda file: Path(file.path).name)
 
 
 def _of_one_width(root: Path, files: Sequence[File]) -> Iterator[list[File]]:

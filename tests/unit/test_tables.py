@@ -12,7 +12,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
@@ -24,10 +26,13 @@ from stream_app.sinks import table_admission
 from stream_app.sinks.kept_by_key import Fresh, Kept
 from stream_app.sinks.protocol import sink_of
 from stream_app.sinks.registry import check, flows
+from stream_app.sinks.table_changes import Changed, changes
+from stream_app.sinks.table_parts import PartWriter, kind_of, whole
 from stream_app.sinks.table_tidy import merge_small
 from stream_app.sinks.table_writer import TableWriter
 from stream_app.sinks.tables import TableSink
 from stream_app.storage.tables.delta_statistics import statistics
+from stream_app.storage.tables.table import Part
 from tests.helpers import app_settings, at, commit, plan, silver_row
 from tests.tables import COLUMNS, append, mark, new, numbered, numbers, part
 
@@ -289,6 +294,32 @@ def test_windows_are_final_once_the_watermark_has_passed_them(flow_to: MakeFlow)
     told = [sorted((row["window_start"], row["txn_count"]) for row in one.to_pylist()) for one in (final, still_open)]
     assert told == [[(at(0), 1), (at(60), 2)], [(at(120), 1), (at(180), 1)]]
     assert [one[-1].unique().to_pylist() for one in (final, still_open)] == [[True], [False]]
+
+
+def test_open_windows_that_somebody_else_compacted_are_brought_up_to_date_all_the_same(flow_to: MakeFlow) -> None:
+    """delta-rs and Spark call their files `part-…`, too, which says nothing of the rows in them."""
+    flow = flow_to("gold", fresh=True)
+    assert flow.aggregate
+    sink = cast(TableSink, sink_of(flow))
+    columns, root = sink.rows_of(flow.kind), sink.root(flow)
+
+    def window(minute: int, final: bool) -> dict[str, Any]:
+        times = {"window_start": at(minute * 60), "window_end": at(minute * 60 + 60)}
+        return {**times, "card_id": "c", "txn_count": 1, "final": final}
+
+    for batch, minutes in enumerate(((0, True), (1, False), (2, False))):
+        append(flow, batch, [window(*minutes)])
+    DeltaTable(str(root)).optimize.compact()
+    table = sink.table(flow)
+    (compacted,) = table.live()
+    assert (Path(compacted.path).name[:5], kind_of(compacted)) == ("part-", "")
+    writer = PartWriter(root, "q", 3, columns, statistics, whole)
+    told = changes(flow.aggregate, columns).apply(writer, table.live(), iter(()), int(at(120).timestamp() * 1000))
+    (changed, *parts) = told
+    assert isinstance(changed, Changed)
+    assert changed.replaced == {compacted.path}
+    found = [pq.read_table(root / one.path)["final"].to_pylist() for one in parts if isinstance(one, Part)]
+    assert found == [[True, True], [False]]
 
 
 def test_a_merge_takes_files_of_one_width_and_none_that_may_change(tmp_path: Path) -> None:

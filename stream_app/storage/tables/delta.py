@@ -181,7 +181,8 @@ class Delta:
             raise ConfigError(
                 f"{self.location}: its version {version} cannot be read: {' '.join(str(error).split())}"
             ) from None
-        found = pa.table(table.get_add_actions()).to_pylist()
+        found = pa.table(table.get_add_actions())
+        asked = [one for one in ("path", "size_bytes", "num_records", "partition") if one in found.column_names]
         return [
             File(
                 one["path"],
@@ -189,7 +190,7 @@ class Delta:
                 int(one["num_records"] or 0),
                 {key: None if value is None else _text(value) for key, value in (one.get("partition") or {}).items()},
             )
-            for one in found
+            for one in found.select(asked).to_pylist()  # not the statistics of each column
         ]
 
     def versions(self, most: int | None = None) -> Iterator[Version]:
