@@ -43,11 +43,11 @@ class Events:
         rng = self._rng
         user = any_user(rng)
         chosen = {any_product(rng) for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 4)))}
-        items = [
-            {"product_id": one.product_id, "quantity": rng.choice(QUANTITIES), "unit_price": one.price}
-            for one in sorted(chosen)
-        ]
-        cents = sum(int(str(item["quantity"])) * round(float(str(item["unit_price"])) * 100) for item in items)
+        items, cents = list[dict[str, object]](), 0
+        for one in sorted(chosen):
+            quantity = rng.choice(QUANTITIES)
+            cents += quantity * round(one.price * 100)
+            items.append({"product_id": one.product_id, "quantity": quantity, "unit_price": one.price})
         fields: dict[str, object] = {
             "transaction_id": f"txn_{rng.getrandbits(96):024x}",
             "user_id": user.user_id,

@@ -107,13 +107,14 @@ class References:
         """
         unknown: dict[str, pa.Array] = {}
         joined = {name: pa.nulls(len(by), kind.arrow) for name, kind in self._types.items()}
+        by_pin = list(_by_pin(by))
+        rows = [own for _, own in by_pin]
         for field, lookup in self.fields.items():
-            parts = [(rows, *self._part(lookup, keys[field].take(rows), pin)) for pin, rows in _by_pin(by)]
-            found = _together([rows for rows, _, _ in parts], [known for _, known, _ in parts], pa.bool_())
+            parts = [self._part(lookup, keys[field].take(own), pin) for pin, own in by_pin]
+            found = _together(rows, [known for known, _ in parts], pa.bool_())
             unknown[field] = pc.and_(keys[field].is_valid(), pc.invert(found))
             for i, column in enumerate(self._columns[lookup]):
-                values = [columns[i] for _, _, columns in parts]
-                joined[column] = _together([rows for rows, _, _ in parts], values, self._types[column].arrow)
+                joined[column] = _together(rows, [columns[i] for _, columns in parts], self._types[column].arrow)
         return unknown, joined
 
     def _part(self, lookup: str, keys: pa.Array, pin: str) -> tuple[pa.Array, list[pa.Array]]:

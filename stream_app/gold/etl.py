@@ -25,6 +25,7 @@ from stream_app.gold.store import FLOW, Gold, Manifest, Taken, link_files
 from stream_app.gold.tables import QUARANTINE, Table
 from stream_app.landing.ranges import Ranges
 from stream_app.settings import Settings, SparkOptions
+from stream_app.storage.batch_files import partitions
 from stream_app.storage.lock import LOCK_PATIENCE_SECONDS, sole_user
 
 SETTING = "GOLD_PATH"
@@ -52,8 +53,7 @@ def planned(settings: Settings, job: Job) -> Iterator[Plan]:
     """
     gold = Gold(settings.gold_path)
     with no_room_is_expected(gold.root, SETTING), sole_user(gold.root, LOCK_PATIENCE_SECONDS, SETTING):
-        gold.recover()
-        yield plan(settings, job.feeds, gold.newest(), job.selection)
+        yield plan(settings, job.feeds, gold.recover(), job.selection)
 
 
 def run(settings: Settings, job: Job, connect: Callable[[], SparkSession]) -> Manifest | None:
@@ -185,7 +185,7 @@ class _Making:
         staged = self.gold.staging / "written" / table
         if days:
             rows.write.partitionBy(by).parquet(str(staged))
-        for folder in sorted(staged.glob(f"{by}=*")):
+        for folder in partitions(staged):
             target = self.version / table / folder.name
             target.mkdir(parents=True)
             for number, path in enumerate(sorted(folder.glob("*.parquet"))):
@@ -196,7 +196,7 @@ class _Making:
     def _carry_over(self, table: str) -> None:
         (self.version / table).mkdir(parents=True, exist_ok=True)
         changed = {day.isoformat() for day in self.changed.get(table, [])}
-        for folder in sorted((self.before / table).glob("*=*")):
+        for folder in partitions(self.before / table):
             if folder.name.partition("=")[2] not in changed:
                 link_files(folder, self.version / table / folder.name)
 
@@ -236,7 +236,7 @@ def session(spark: SparkOptions, name: str) -> SparkSession:
 
 
 def _days_of(table: Path) -> list[date]:
-    return sorted(date.fromisoformat(path.name.partition("=")[2]) for path in table.glob("*=*"))
+    return [date.fromisoformat(path.name.partition("=")[2]) for path in partitions(table)]
 
 
 def _in(ranges: Ranges) -> Column:

@@ -99,11 +99,14 @@ def shape_of(feed: Feed) -> str:
 
 def _of_feed(feed: Feed, files: Sequence[LandedFile], before: Manifest | None, selection: Selection) -> FeedPlan:
     taken = taken_of(before, feed.topic)
+    fresh: list[LandedFile] = []
     for file in files:
-        held = overlap(of_files([file]), taken)
-        if held and held != of_files([file]):
+        own = of_files([file])
+        held = overlap(own, taken)
+        if not held:
+            fresh.append(file)
+        elif held != own:
             raise ConfigError(f"{file.path}: a part of its offsets was taken from another file; move it away")
-    fresh = [file for file in files if not overlap(of_files([file]), taken)]
     chosen = [file for file in files if selection.covers(file.hour)] if selection.takes_again else fresh
     if selection.full:
         if gone := without(taken, of_files(files)):

@@ -17,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,24 +85,29 @@ class Gold:
         found = sorted(path for path in runs.glob("*.json") if _RUN.fullmatch(path.stem)) if runs.is_dir() else []
         return _loaded(found[-1]) if found else None
 
-    def recover(self) -> None:
-        """Complete the newest run, where it was committed and died, and clear away what was never committed."""
+    def recover(self) -> Manifest | None:
+        """Complete the newest run, where it was committed and died, and clear away what was never committed.
+
+        Return its manifest; None before the first run.
+        """
         newest = self.newest()
         shutil.rmtree(self.staging, ignore_errors=True)
         if newest is None:
             shutil.rmtree(self.root / "_versions", ignore_errors=True)
-            return
+            return None
         if not self.version(newest.run).is_dir():
             raise ConfigError(f"{self.version(newest.run)}: is missing, and run {newest.run} is committed; restore it")
         self._show(newest.run)
         for folder in (self.root / "_versions").iterdir():
             if _RUN.fullmatch(folder.name) and not newest.run - _KEPT_VERSIONS < int(folder.name) <= newest.run:
                 shutil.rmtree(folder)
+        return newest
 
     def commit(self, manifest: Manifest, version: Path) -> None:
         """Make a prepared version the one that readers see, with its manifest. A power cut does not take it back."""
         for path in sorted(version.rglob("*"), reverse=True):
-            sync(path)
+            if path.is_dir() or path.stat().st_nlink == 1:  # a linked file was flushed by the run that wrote it
+                sync(path)
         sync(version)
         final = self.version(manifest.run)
         final.parent.mkdir(exist_ok=True)
@@ -131,11 +136,6 @@ def link_files(source: Path, target: Path) -> None:
             os.link(path, target / path.name)
         except OSError:
             shutil.copy2(path, target / path.name)
-
-
-def files_of(folders: Iterable[Path]) -> list[Path]:
-    """Return the data files of partitions, in order."""
-    return [path for folder in folders for path in sorted(folder.glob("*.parquet"))]
 
 
 def _link(link: Path, target: Path) -> None:

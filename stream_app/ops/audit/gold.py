@@ -22,13 +22,14 @@ from stream_app.feeds.sql import name
 from stream_app.feeds.types import of_spark
 from stream_app.gold.judge import EVENT_DATE, LANDED_DATE
 from stream_app.gold.plan import taken_of
-from stream_app.gold.store import Gold, Manifest, files_of
+from stream_app.gold.store import Gold, Manifest
 from stream_app.gold.tables import QUARANTINE
 from stream_app.landing.ranges import Ranges, of_files, overlap, without
 from stream_app.landing.zone import LandedFile, Zone
 from stream_app.ops.audit.landed import FILE, expected
 from stream_app.ops.audit.report import Check, Report, Step, Verdict
 from stream_app.ops.views import database
+from stream_app.storage.batch_files import partitions
 from stream_app.storage.row_counts import paths, read_parquet
 
 Progress = Callable[[str, int, int], None]
@@ -109,12 +110,14 @@ class _Audit:
     def _load(self, files: Sequence[LandedFile], folder: Path) -> None:
         """Make views of what gold has of the judged records: _gold and _quarantine."""
         db, feed = self.db, self.feed
-        db.execute("CREATE TABLE _ranges (partition INTEGER, first BIGINT, last BIGINT)")
-        db.execute("CREATE TABLE _files (number BIGINT, landed_date DATE)")
+        db.execute(
+            "CREATE TABLE _files (number BIGINT, landed_date DATE, partition INTEGER, first BIGINT, last BIGINT)"
+        )
         for partition, own in of_files(files).items():
             db.executemany("INSERT INTO _ranges VALUES (?, ?, ?)", [(partition, *one) for one in own])
         for number, file in enumerate(files):
-            db.execute("INSERT INTO _files VALUES (?, ?)", (number, file.hour.date()))
+            values = (number, file.hour.date(), file.partition, file.first, file.last)
+            db.execute("INSERT INTO _files VALUES (?, ?, ?, ?, ?)", values)
         self._view("_all_gold", self._version / feed.name, EVENT_DATE, schemas.silver(feed))
         self._view("_all_quarantine", self._version / QUARANTINE / feed.name, LANDED_DATE, schemas.QUARANTINE)
         for view in ("gold", "quarantine"):
@@ -147,7 +150,7 @@ class _Audit:
 
     def _view(self, view: str, table: Path, by: str, columns: StructType) -> None:
         """Make a view of a table of gold, which may have no file."""
-        if files := files_of(sorted(table.glob(f"{by}=*"))):
+        if files := [path for folder in partitions(table) for path in sorted(folder.glob("*.parquet"))]:
             day = f"regexp_extract(filename, '{by}=([0-9-]+)/[^/]*$', 1)::DATE AS {by}"
             shown = ", ".join([*map(name, columns.names), day])
             rows = f"read_parquet({paths(files)}, hive_partitioning = false, filename = true)"
@@ -175,12 +178,18 @@ class _Audit:
         found = self.db.sql(f"SELECT {FILE}, count(*) FROM _candidates WHERE NOT _is_first GROUP BY 1").fetchall()
         repeats = {number: count for number, count in found if number >= 0}
         self.counts["repeats"] = sum(repeats.values())
+        gold, refused = self._by_file("_all_gold"), self._by_file("_all_quarantine")
         for number, file in enumerate(files):
-            inside = f'WHERE partition = {file.partition} AND "offset" BETWEEN {file.first} AND {file.last}'
-            gold, refused = (self._number(f"{view} {inside}") for view in ("_all_gold", "_all_quarantine"))
-            if self._records[number] != gold + refused + repeats.get(number, 0):
-                came_to = f"{gold:,} in gold, {refused:,} in quarantine, {repeats.get(number, 0):,} repeats"
+            own = gold.get(number, 0), refused.get(number, 0), repeats.get(number, 0)
+            if self._records[number] != sum(own):
+                came_to = "{:,} in gold, {:,} in quarantine, {:,} repeats".format(*own)
                 step.wrong.append(f"{file.path.name}: {self._records[number]:,} landed, {came_to}")
+
+    def _by_file(self, view: str) -> dict[int, int]:
+        """Return how many rows of a view each landed file has, by its number."""
+        inside = 'r.partition = f.partition AND r."offset" BETWEEN f.first AND f.last'
+        counted = f"SELECT f.number, count(*) FROM {view} r JOIN _files f ON {inside} GROUP BY ALL"
+        return dict(self.db.sql(counted).fetchall())
 
     def _number(self, rows: str) -> int:
         return int(self.db.sql(f"SELECT count(*) FROM {rows}").fetchall()[0][0])
