@@ -13,12 +13,10 @@ from stream_app.api.answers import JSON, cached, version
 from stream_app.api.cache import Answer
 from stream_app.api.context import Context
 from stream_app.api.formats import Numbers, encode
-from stream_app.errors import StreamAppError
 from stream_app.ops import sales
 from stream_app.ops.sales import SalesAsked, SalesQuery
 from stream_app.ops.selection import SelectionError
 
-_ATTEMPTS = 5
 _MOST_ROWS = 10_000
 From = Annotated[str, Query(alias="from", max_length=64, description="the earliest time, inclusive; UTC")]
 To = Annotated[str, Query(alias="to", max_length=64, description="the latest time, exclusive; UTC")]
@@ -62,15 +60,11 @@ def routes(context: Context) -> APIRouter:
         flow = context.dataset(sales.FEED, query.source)
 
         def make() -> Answer:
-            for _ in range(_ATTEMPTS):
-                try:
-                    with context.engine.cursor() as connection:
-                        return Answer(encode(query.run(connection, flow, asked), numbers), JSON, {})
-                except FileNotFoundError:  # it was merged a moment ago
-                    continue
-                except duckdb.ConversionException:
-                    raise SelectionError(f"from, to: {asked.since!r}, {asked.until!r}: one is no time") from None
-            raise StreamAppError(f"the files of {flow.name} changed {_ATTEMPTS} times while they were looked up")
+            try:
+                with context.engine.cursor() as connection:
+                    return Answer(encode(query.run(connection, flow, asked), numbers), JSON, {})
+            except duckdb.ConversionException:
+                raise SelectionError(f"from, to: {asked.since!r}, {asked.until!r}: one is no time") from None
 
         return cached(request, context.cache, [version(flow)], JSON, make)
 

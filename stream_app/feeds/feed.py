@@ -105,6 +105,11 @@ class Feed(Frozen):
         return {name: field.references for name, field in self.fields.items() if field.references}
 
     @property
+    def dedupe_keys(self) -> tuple[str, ...]:
+        """The columns that tell records apart; none where each is kept."""
+        return self.dedupe.keys if self.dedupe else ()
+
+    @property
     def pinned(self) -> dict[str, str]:
         """Each lookup, with what its snapshots are pinned by (feeds/lookups.py)."""
         keys = {lookup: self.fields[field].type for field, lookup in self.references.items()}

@@ -6,6 +6,7 @@ Both come from the checkpoints and the files alone, so they are the same beside 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stream_app.contract.times import EPOCH
+from stream_app.errors import StreamAppError
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.offsets import Offset, by_partition, in_layer
@@ -52,7 +54,11 @@ def newest_taken(flow: Flow) -> Mapping[int, datetime]:
     if not (flow.is_own and flow.kind.drops_repeats and bronze):
         return {}
     read = bronze.checkpoint.last_committed()
-    wanted = {partition for partition, end in by_partition(read.end).items() if end} if read else set[int]()
+    first: Mapping[int, int] = {}
+    with suppress(StreamAppError):  # how far back is looked depends on it, not what is found
+        first = bronze.checkpoint.first_offsets().partitions
+    ends = by_partition(read.end) if read else {}
+    wanted = {partition for partition, end in ends.items() if end > first.get(partition, 0)}
     found: dict[int, int] = {}
     for file in reversed(bronze.files(up_to=flow.taken_up_to())):
         found = {**_newest(file), **found}

@@ -90,7 +90,7 @@ class Silver(RecordKind):
     def state(self) -> Mapping[str, object]:
         """[dedupe], how the columns of its key are spelled, and the event time."""
         dedupe, types = self.feed.dedupe, self.types
-        kinds = {column: types[column].name for column in (dedupe.keys if dedupe else ())}
+        kinds = {column: types[column].name for column in self.feed.dedupe_keys}
         return {
             "dedupe": json.loads(dedupe.spelled()) if dedupe else None,
             "event_time": self.feed.event_time.field,

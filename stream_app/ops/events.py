@@ -17,6 +17,7 @@ from typing import Literal
 
 from stream_app.flows.flow import Flow
 from stream_app.ops.status import SinkStatus
+from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.row_counts import count_rows
 
 _OLDEST = 1_000
@@ -138,20 +139,22 @@ def trouble(status: SinkStatus) -> str:
 
 
 def _batches(flow: Flow, after: int, newest: int) -> Iterator[BatchEvent]:
-    for number in range(max(after + 1, newest - _OLDEST), newest + 1):
+    first = max(after + 1, newest - _OLDEST + 1)
+    files = flow.files(first - 1, newest) if first <= newest else []
+    for number in range(first, newest + 1):
         try:
             plan = flow.checkpoint.planned(number)
         except FileNotFoundError:  # so long ago that Spark has purged it
             continue
-        yield BatchEvent(flow.feed.name, flow.sink, number, _time(plan.time_ms), _rows(flow, number))
+        yield BatchEvent(flow.feed.name, flow.sink, number, _time(plan.time_ms), _rows(flow, files, number))
 
 
-def _rows(flow: Flow, batch: int) -> int | None:
-    files = flow.files_of(batch)
-    if any(file.is_compacted for file in files) or not flow.form:
+def _rows(flow: Flow, files: Sequence[BatchFile], batch: int) -> int | None:
+    own = [file for file in files if file.first <= batch <= file.last]
+    if any(file.is_compacted for file in own) or not flow.form:
         return None
     try:
-        return sum(count_rows(file.path) for file in files)
+        return sum(count_rows(file.path) for file in own)
     except FileNotFoundError:  # merged a moment ago
         return None
 

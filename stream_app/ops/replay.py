@@ -172,7 +172,7 @@ def _judge(flows: Sequence[Flow], silver: Flow, verdicts_on: VerdictsOn, reason:
     """Judge what is in quarantine and not in the ledger; of two with one dedupe key the first passes."""
     verdicts = _Verdicts()
     columns = list(silver.feed.columns)
-    keys = [columns.index(key) for key in _keys(silver.feed)]
+    keys = [columns.index(key) for key in silver.feed.dedupe_keys]
     database = connect([flow for flow in flows if flow.feed is silver.feed])
     held: set[tuple[object, ...]] = set()
     try:
@@ -233,15 +233,11 @@ def _waiting(database: duckdb.DuckDBPyConnection, silver: Flow, up_to: int) -> s
     return f"({with_plans(database, silver.upstream, up_to)}){done}"
 
 
-def _keys(feed: Feed) -> tuple[str, ...]:
-    return feed.dedupe.keys if feed.dedupe else ()
-
-
 def _held(
     database: duckdb.DuckDBPyConnection, feed: Feed, wanted: Sequence[tuple[object, ...]]
 ) -> set[tuple[object, ...]]:
     """Return the keys of rows of silver that are among the wanted ones; of several columns, some others, too."""
-    columns = [name(key) for key in _keys(feed)]
+    columns = [name(key) for key in feed.dedupe_keys]
     if not wanted or not columns:
         return set()
     among = " AND ".join(f"list_contains(${number}, {column})" for number, column in enumerate(columns, 1))

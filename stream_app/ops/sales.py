@@ -12,8 +12,8 @@ from typing import Any
 import duckdb
 
 from stream_app.flows.flow import Flow
-from stream_app.ops.views import OpenFiles
-from stream_app.sinks.protocol import sink_of
+from stream_app.ops.views import select, steadily
+from stream_app.sinks.protocol import Opened
 
 FEED = "sales"
 SILVER, BY_COUNTRY, TOP, BY_HOUR = "silver", "ventes_aggreges", "top_produits", "hourly_sales"
@@ -46,19 +46,21 @@ class SalesQuery:
     """The column of the time, where a span may be asked for."""
 
     def run(self, connection: duckdb.DuckDBPyConnection, flow: Flow, asked: SalesAsked) -> list[dict[str, Any]]:
-        """Return the rows. Raises duckdb.Error for bounds that are no time, FileNotFoundError where a file went."""
+        """Return the rows. Raises duckdb.Error for bounds that are no time."""
         conditions = {
             f"{self.time} >= CAST(? AS TIMESTAMPTZ)": asked.since,
             f"{self.time} < CAST(? AS TIMESTAMPTZ)": asked.until,
             "pays = ?": asked.pays,
         }
         given = {condition: value for condition, value in conditions.items() if value}
-        with OpenFiles() as files:
-            rows = sink_of(flow).select(flow, flow.files(), files.path)
-            sql = self.sql.format(rows=f"({rows})", where=" AND ".join(["true", *given]))
+
+        def rows(opened: Opened) -> list[dict[str, Any]]:
+            sql = self.sql.format(rows=f"({select(flow, opened)})", where=" AND ".join(["true", *given]))
             found = connection.execute(f"{sql} LIMIT {asked.limit}", [*given.values()])
             columns = [column for column, *_ in found.description]
             return [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
+
+        return steadily(flow, rows)
 
 
 def by_product_and_country(asked: SalesAsked) -> SalesQuery:

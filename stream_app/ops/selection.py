@@ -22,13 +22,12 @@ from stream_app.feeds.types import Type, of_spark
 from stream_app.flows.flow import Flow
 from stream_app.ops import rows
 from stream_app.ops.rows import Rows
-from stream_app.ops.views import OpenFiles, read
+from stream_app.ops.views import read, steadily
 from stream_app.sinks.protocol import Moment, Opened, sink_of
 
 OPERATORS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 """What compares a column with a value; beside them there is `null`."""
 NOW = Moment()
-_ATTEMPTS = 5
 _KEY = "_key"  # begins the columns that the cursor is made of, as no column of a feed can be called
 
 
@@ -78,13 +77,11 @@ def columns_of(flow: Flow) -> dict[str, Type]:
 
 def select(connection: duckdb.DuckDBPyConnection, flow: Flow, selection: Selection) -> Page:
     """Return a page of a dataset. Raises SelectionError, duckdb.InterruptException where the connection was told so."""
-    for _ in range(_ATTEMPTS):
-        try:
-            with OpenFiles() as files:
-                return _Query(connection, flow, selection, _source(flow, selection.moment, files.path)).page()
-        except FileNotFoundError:  # a file went between the listing and the opening
-            continue
-    raise StreamAppError(f"the files of {flow.name} changed {_ATTEMPTS} times while they were looked up; try again")
+
+    def page(opened: Opened) -> Page:
+        return _Query(connection, flow, selection, _source(flow, selection.moment, opened)).page()
+
+    return steadily(flow, page)
 
 
 def _source(flow: Flow, moment: Moment, opened: Opened) -> str:

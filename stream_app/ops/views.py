@@ -6,11 +6,12 @@ import math
 import os
 import resource
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
@@ -24,6 +25,7 @@ from stream_app.storage.row_counts import read_parquet
 
 _DESCRIPTORS = Path("/proc/self/fd")
 _ATTEMPTS = 5
+T = TypeVar("T")
 
 
 class FilesChangedError(Exception):
@@ -103,6 +105,17 @@ class OpenFiles(ExitStack):
         for path, opened in sorted(self._opened.items(), key=lambda item: len(str(item[1])), reverse=True):
             error = error.replace(str(opened), str(path))
         return error
+
+
+def steadily(flow: Flow, ask: Callable[[Opened], T]) -> T:
+    """Return what is asked of a flow's files, which stay open meanwhile; again where one went while it was opened.
+
+    Raises StreamAppError where they change too often.
+    """
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError), OpenFiles() as files:
+            return ask(files.path)
+    raise StreamAppError(f"the files of {flow.name} changed {_ATTEMPTS} times while they were looked up; try again")
 
 
 def one_line(error: duckdb.Error) -> str:

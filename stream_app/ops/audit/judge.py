@@ -37,7 +37,7 @@ _TAKEN = ["key", "value", "kafka_ts", "topic", *_PLACE]
 
 def key_type(feed: Feed, silver: pa.Schema) -> pa.DataType:
     """Return the type of a dedupe key as one value: its columns in a struct, without any where the feed has none."""
-    return pa.struct([silver.field(name) for name in (feed.dedupe.keys if feed.dedupe else ())])
+    return pa.struct([silver.field(name) for name in feed.dedupe_keys])
 
 
 @dataclass(frozen=True)

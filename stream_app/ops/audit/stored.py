@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
@@ -81,11 +82,15 @@ class Stored:
         """Return the place in `batches` of each row's."""
         return np.searchsorted(self.batch_firsts, rows, side="right") - 1
 
+    @cached_property
+    def _pins(self) -> list[str]:
+        return [next(pins.named(pq.read_metadata(held.path))) for held in self.files]
+
     def pins(self, rows: Numbers) -> list[str]:
         """Return the pin of each row's file, "" for a number that is of none. A file of the ledger has one."""
         if not self.files:
             return [NOTHING] * len(rows)
-        of = [next(pins.named(pq.read_metadata(held.path))) for held in self.files]
+        of = self._pins
         return [of[number] if 0 <= number < len(of) else NOTHING for number in self.file_of(rows).tolist()]
 
     def take(self, rows: Numbers) -> pa.Table:

@@ -86,7 +86,7 @@ class _Layers:
 
     def __init__(self, feed: Feed, folder: Path, lookups: Mapping[str, Snapshot]) -> None:
         self._feed = feed
-        self._keys = feed.dedupe.keys if feed.dedupe else ()
+        self._keys = feed.dedupe_keys
         self._seen = Seen(folder, feed.dedupe.within if feed.dedupe else None)
         self._clock = 0
         self._contract = Contract(feed, lambda lookup, _pin: lookups[lookup])

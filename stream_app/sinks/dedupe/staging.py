@@ -38,7 +38,7 @@ class KeptRows:
         self._flow = flow
         self._rows = rows
         dedupe = flow.feed.dedupe
-        self._keys = dedupe.keys if dedupe else ()
+        self._keys = flow.feed.dedupe_keys
         self._seen = Seen(flow.layout.seen, dedupe.within if dedupe else None)
 
     def write(self, splits: DataFrame, batch: Batch, folder: Path) -> Parts:
