@@ -95,6 +95,21 @@ def test_silver_says_the_newest_kafka_timestamp_of_each_partition(feed: Feed, tm
     assert newest_taken(bronze) == {}
 
 
+def test_a_partition_that_had_no_record_since_the_service_began_is_looked_for_in_no_file(
+    feed: Feed, tmp_path: Path
+) -> None:
+    """Each scrape of the metrics would read all that bronze holds."""
+    bronze, silver = (flow_of(feed, sink, tmp_path) for sink in ("bronze", "silver"))
+    first = bronze.checkpoint.path / "sources" / "0" / "0"
+    first.parent.mkdir(parents=True)
+    first.write_text('v1\n{"transactions": {"0": 0, "1": 7}}')
+    for batch in range(2):
+        write_layer(bronze, batch, [bronze_row(batch, b"", 10 * batch)])
+        taken(bronze, silver, batch, {0: batch + 1, 1: 7})
+    bronze.files()[0].path.write_bytes(b"would raise where it is read")
+    assert newest_taken(silver) == {0: at(10)}
+
+
 def test_status_and_metrics_say_so_and_a_damaged_file_ends_neither(feed: Feed, tmp_path: Path, cli: Cli) -> None:
     output = Output(feed, tmp_path)
     for minute in range(8):
