@@ -38,7 +38,7 @@ run: setup ## all without Docker: broker, app, producer, the page, a live view; 
 broker: setup ## the Kafka broker in the foreground
 	@exec $(PYTHON) -m local broker
 
-postgres: venv ## a PostgreSQL in the foreground, for feeds with tables; DATABASE_URL names another
+postgres: venv ## a PostgreSQL in the foreground, for feeds with tables in it; DATABASE_URL names another
 	@exec $(PYTHON) -m local postgres
 
 app: setup ## the streaming service in the foreground

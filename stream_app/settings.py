@@ -142,7 +142,7 @@ class Settings(KafkaSettings):
     model_config = SOURCES
 
     database_url: Annotated[SecretStr, AfterValidator(_database)] = SecretStr("")
-    """PostgreSQL 12 or later with encoding UTF8, for feeds with tables: postgresql://user:password@host:5432/db.
+    """PostgreSQL 12 or later with encoding UTF8, for feeds that need one: postgresql://user:password@host:5432/db.
     Never logged. `make run` and `make app` start one where this is unset. The containers have the stack's own."""
 
     feeds: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ("transactions",)

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any
 
 from rich.box import SIMPLE
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -61,3 +62,8 @@ def _text(value: Any) -> str | None:
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def print_wide(shown: RenderableType, narrowest: int) -> None:
+    """Print a table; where the output is no terminal, or a narrow one, lines are longer rather than texts folded."""
+    Console(width=max(Console().width, narrowest)).print(shown)

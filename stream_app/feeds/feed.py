@@ -78,7 +78,7 @@ class Feed(Frozen):
     wire: Wire = pydantic.Field(default_factory=Wire)
     """How the records are written, and what becomes of fields that are not declared."""
     windows: dict[ColumnName, Window] = pydantic.Field(default_factory=dict)
-    """Sink of gold -> its declaration."""
+    """Dataset -> its declaration."""
     sessions: dict[ColumnName, Session] = pydantic.Field(default_factory=dict)
     """Dataset -> its declaration: what the records of a key add up to."""
     totals: dict[ColumnName, Total] = pydantic.Field(default_factory=dict)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Measure
 
-# What an average of decimals has more than they have (layers/windows.py), and room for the longest.
+# What an average of decimals has more than they have (layers/measures.py), and room for the longest.
 _AVERAGE_DECIMALS = 4
 _ROOMY = Context(prec=80)
 # Spark and DuckDB add doubles in orders of their own.

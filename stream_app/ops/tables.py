@@ -1,4 +1,4 @@
-"""What people do to tables beside the service: their history, their files, and checkpoints that were lost."""
+"""What people do to tables beside the service: look at their history, and tidy their files."""
 
 from __future__ import annotations
 

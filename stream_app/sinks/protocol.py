@@ -127,10 +127,9 @@ class Writer(Protocol):
     def prepare(self, columns: StructType) -> None:
         """Make ready for rows of those columns, or check that the destination is that of this query.
 
-        Called before each start. A query that is begun anew finds an empty destination after it. One that goes on may
-        have grown: then there are more columns than the destination has, or wider ones (feeds/growth.py), which it gets
-        here, however often it is tried. Raises ConfigError
-        where to go on would skip or repeat rows, UnavailableError where the destination is away for now.
+        Called before each start. A query that was reset finds an empty destination after it. One that goes on may have
+        grown: the destination gets its new and wider columns here (feeds/growth.py), however often it is tried. Raises
+        ConfigError where to go on would skip or repeat rows, UnavailableError where the destination is away for now.
         """
 
     def write(self, batch: Batch, frame: DataFrame) -> Report:
@@ -144,7 +143,7 @@ class Sink(Frozen):
     """A destination as a feed file declares it."""
 
     of: ColumnName
-    """The dataset: bronze, quarantine, silver, a window or a session."""
+    """The dataset: bronze, quarantine, silver, a window, a session or a total."""
     to: str
     """The kind of sink."""
 

@@ -142,7 +142,8 @@ class Layout(FeedLayout):
 
     output = Place(
         "<feed>/<sink>/",
-        "The output: [data files](#data-files). A lake's are in `event_date=…/`, a table or a topic has none.",
+        "The output: [data files](#data-files). A lake's are in `event_date=…/`. A Delta table has its parts and "
+        "`_delta_log/`, here or at `location`. A table of PostgreSQL, or a topic, has none.",
         "sinks/",
         "each batch with rows",
         "yes",

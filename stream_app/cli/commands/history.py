@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
-
 from stream_app.cli.chosen import chosen, of_sink
 from stream_app.cli.command import Command, feed_option, format_option, number, sink_option
-from stream_app.cli.output import foreign, print_json, table
+from stream_app.cli.output import foreign, print_json, print_wide, table
 from stream_app.ops.tables import History, history
 
 _NEWEST = 20
+_NARROWEST = 150
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +39,7 @@ def _print(of: History) -> None:
     for one in of.versions:
         numbers = ("" if value is None else f"{value:,}" for value in (one.version, one.batch, one.rows))
         shown.add_row(f"{one.time:%Y-%m-%d %H:%M:%S}", foreign(one.what), foreign(one.offsets), *numbers)
-    Console().print(shown)
+    print_wide(shown, _NARROWEST)
 
 
 COMMAND = Command(

@@ -6,15 +6,14 @@ import argparse
 from collections.abc import Callable, Iterator
 
 from rich.box import SIMPLE
-from rich.console import Console, Group, OverflowMethod, RenderableType
+from rich.console import Group, OverflowMethod, RenderableType
 from rich.table import Table
 
 from stream_app.cli.chosen import chosen, of_sink
 from stream_app.cli.command import Command, feed_option, format_option, sink_option
-from stream_app.cli.output import foreign, print_json
+from stream_app.cli.output import foreign, print_json, print_wide
 from stream_app.ops.status import SinkStatus, StatusReport, status
 
-# Where the output is no terminal, or a narrow one, lines are longer rather than names folded.
 _NARROWEST = 186
 
 
@@ -85,7 +84,7 @@ def show(report: StatusReport, kind: str) -> None:
     if kind == "json":
         print_json(report.sinks)
     else:
-        Console(width=max(Console().width, _NARROWEST)).print(table(report))
+        print_wide(table(report), _NARROWEST)
 
 
 def _run(options: argparse.Namespace) -> int:
