@@ -110,7 +110,7 @@ vacuum: ## delete what no version of a Delta table needs; FEED= SINK= YES=1 FORM
 restore: ## a lost checkpoint is made again from its Delta table; FEED= SINK= YES=1 FORMAT=json
 	@exec sh local/ops.sh restore
 
-audit: ## reconcile every output with bronze: nothing lost, nothing twice; FEED= SINK= LANDING= GOLD= FORMAT=json
+audit: ## reconcile every output with bronze: nothing lost, nothing twice; FEED= SINK= BATCH=1 LANDING= GOLD= FORMAT=json
 	@exec sh local/ops.sh audit
 
 replay: ## append quarantined records that pass by now; FEED= REASON= ALLOW=late DRY_RUN=1 FORMAT=json

@@ -17,8 +17,8 @@ for option in $(sh local/options.sh "$name"); do
     [ -n "$value" ] || continue
     typed=--$(echo "$option" | tr A-Z_ a-z-)
     case $option=$value in
-    YES=0 | DRY_RUN=0 | ACCEPT=0 | FULL=0) ;;
-    YES=1 | DRY_RUN=1 | ACCEPT=1 | FULL=1) set -- "$@" "$typed" ;;
+    YES=0 | DRY_RUN=0 | ACCEPT=0 | FULL=0 | BATCH=0) ;;
+    YES=1 | DRY_RUN=1 | ACCEPT=1 | FULL=1 | BATCH=1) set -- "$@" "$typed" ;;
     *) set -- "$@" "$typed=$value" ;;
     esac
 done

@@ -295,10 +295,14 @@ def test_what_is_refused_is_one_line(cli: Cli, tmp_path: Path, arguments: list[s
     assert re.search(problem, done.err)
 
 
-def test_an_audit_of_the_batch_path_needs_a_run(cli: Cli, tmp_path: Path) -> None:
-    done = cli(tmp_path, "audit", f"--gold={tmp_path / 'gold'}", FEEDS_PATH=str(PROJECT / "conf" / "feeds"))
+@pytest.mark.parametrize("arguments", [["--gold={}"], ["--batch"]])
+def test_an_audit_of_the_batch_path_needs_a_run(cli: Cli, tmp_path: Path, arguments: list[str]) -> None:
+    """It is of the folder that GOLD_PATH names, as the ETL's is, wherever that is set."""
+    gold = str(tmp_path / "gold")
+    given = [argument.format(gold) for argument in arguments]
+    done = cli(tmp_path, "audit", *given, FEEDS_PATH=str(PROJECT / "conf" / "feeds"), GOLD_PATH=gold)
     assert (done.code, done.out) == (2, "")
-    assert "has no run that ended; make one with: make etl" in done.err
+    assert f"{gold} has no run that ended; make one with: make etl" in done.err
 
 
 def test_a_feed_with_lookups_is_for_the_stream(cli: Cli, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from stream_app.cli.chosen import chosen, of_sink
-from stream_app.cli.command import OF_FEEDS, Command, feed_option, format_option, sink_option
+from stream_app.cli.command import OF_FEEDS, Command, feed_option, flag, format_option, sink_option
 from stream_app.cli.output import as_json, foreign, print_json
 from stream_app.feeds.load import feeds_in, load_feeds
 from stream_app.gold.store import Gold
@@ -29,6 +29,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     feed_option(parser)
     sink_option(parser, "only this sink, and bronze, silver and quarantine [all]")
     format_option(parser)
+    flag(parser, "--batch", "audit the batch path alone")
     alone = "and audit the batch path alone [both where GOLD_PATH is there]"
     parser.add_argument(
         "--landing", metavar="FOLDER", default="", help=f"the landing zone, instead of LANDING_PATH, {alone}"
@@ -52,7 +53,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _of_streams(settings: Settings, options: argparse.Namespace) -> Sequence[Report]:
     """Audit what the service has written; nothing where the batch path is asked for, or is all that there is."""
-    if options.landing or options.gold or (_has_gold(settings, options) and not settings.output_path.exists()):
+    if _is_for_batches(options) or (_has_gold(settings, options) and not settings.output_path.exists()):
         return ()
     with chosen(options) as (_, flows), _progress() as progress:
         feeds = {flow.feed.name for flow in of_sink(flows, options.sink)}
@@ -62,12 +63,16 @@ def _of_streams(settings: Settings, options: argparse.Namespace) -> Sequence[Rep
 
 def _of_gold(settings: Settings, options: argparse.Namespace) -> Sequence[Report]:
     """Audit what the batch path has written, if it is asked for or there."""
-    if not (options.landing or options.gold or _has_gold(settings, options)):
+    if not (_is_for_batches(options) or _has_gold(settings, options)):
         return ()
     names = [options.feed] if options.feed else feeds_in(settings.feeds_path)
     with _progress() as progress:
         feeds = load_feeds(settings.feeds_path, names)
         return audit_gold(settings.landing_path, settings.gold_path, feeds, progress)
+
+
+def _is_for_batches(options: argparse.Namespace) -> bool:
+    return bool(options.batch or options.landing or options.gold)
 
 
 def _has_gold(settings: Settings, options: argparse.Namespace) -> bool:
