@@ -110,9 +110,8 @@ class _Audit:
     def _load(self, files: Sequence[LandedFile], folder: Path) -> None:
         """Make views of what gold has of the judged records: _gold and _quarantine."""
         db, feed = self.db, self.feed
-        db.execute(
-            "CREATE TABLE _files (number BIGINT, landed_date DATE, partition INTEGER, first BIGINT, last BIGINT)"
-        )
+        places = "partition INTEGER, first BIGINT, last BIGINT"
+        db.execute(f"CREATE TABLE _ranges ({places}); CREATE TABLE _files (number BIGINT, landed_date DATE, {places})")
         for partition, own in of_files(files).items():
             db.executemany("INSERT INTO _ranges VALUES (?, ?, ?)", [(partition, *one) for one in own])
         for number, file in enumerate(files):
