@@ -18,6 +18,8 @@ from stream_app.settings import PROJECT
 
 _MARK = "TESTS_PROCESS"
 _LISTENS = "0A"
+# What `make airflow` sets up once and keeps, as .venv is kept: a test may be the first that asks for it.
+_KEPT = {".venv-airflow"}
 # What ends as soon as its parent has noticed.
 _PATIENCE_SECONDS = 20.0
 
@@ -53,7 +55,8 @@ def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def _names(folder: Path) -> set[str]:
-    return {str(path) for path in folder.iterdir() if not (path.name.endswith("_cache") or path.name == ".hypothesis")}
+    kept = {".hypothesis", *_KEPT}
+    return {str(path) for path in folder.iterdir() if not (path.name.endswith("_cache") or path.name in kept)}
 
 
 def _programs(mark: str) -> dict[int, str]:
