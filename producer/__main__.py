@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import KafkaException, Producer
 
 from producer import events
+from producer.client_options import blamed
 from producer.faults import Traffic
 from producer.log import Log
 from producer.publisher import Publisher, PublishError, Stop, client_config
@@ -48,7 +49,8 @@ def _run(settings: Settings, feed: str) -> int:
     try:
         publisher = Publisher(Producer, client_config(settings), topic, stop, log)
     except KafkaException as error:
-        problem = f"KAFKA_*: the client refuses these settings: {error.args[0].str()}"
+        said = " ".join(error.args[0].str().split())
+        problem = f"{blamed(said, settings.kafka_client)}: the client refuses these settings: {said}"
         raise SettingsError(problem) from None
     log(
         "starting",

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
+
+from producer import client_options
 
 _BROKERS = re.compile(r"[^\s,:/]+:\d{1,5}(,[^\s,:/]+:\d{1,5})*|(\[[0-9A-Fa-f:]+\]:\d{1,5},?)+")
 _PASSWORD = ("kafka_sasl_username", "kafka_sasl_password")
@@ -33,6 +35,13 @@ _File = Annotated[Path, AfterValidator(Path.expanduser)] | None
 def _brokers(value: str) -> str:
     if not _BROKERS.fullmatch(value):
         problem = "expected host:port, or several with commas between"
+        raise ValueError(problem)
+    return value
+
+
+def _no_text(value: object) -> object:
+    if isinstance(value, str):
+        problem = "is no setting by itself; KAFKA_CLIENT_REQUEST_TIMEOUT_MS is one of the many"
         raise ValueError(problem)
     return value
 
@@ -76,9 +85,27 @@ class ConnectionSettings(BaseSettings):
         default=None, description="PEM file of the authorities to trust for the OAuth server; unset: system's"
     )
 
+    kafka_client: Annotated[dict[str, str], NoDecode, BeforeValidator(_no_text)] = Field(
+        default={}, description="further options of the client, KAFKA_CLIENT_<OPTION> each, with _ for its dots"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read KAFKA_CLIENT_* where the other settings are read, and with the same precedence."""
+        usual = init_settings, env_settings, dotenv_settings, file_secret_settings
+        return *usual, client_options.ClientOptions(settings_cls, usual)
+
     @model_validator(mode="after")
     def _connection_is_whole(self) -> Self:
-        if problems := [*self._missing(), *self._without_a_file()]:
+        unfit = client_options.problems(self.kafka_client)
+        if problems := [*self._missing(), *self._without_a_file(), *unfit]:
             raise ValueError("; ".join(problems))
         return self
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException
 
+from producer.client_options import for_librdkafka
 from producer.faults import Kind, Message
 from producer.log import Log
 from producer.settings import Settings
@@ -74,11 +75,12 @@ def client_config(settings: Settings) -> dict[str, Any]:
     return {
         **settings.connection_config(),
         "client.id": "producer",
-        "enable.idempotence": True,
-        "compression.type": settings.kafka_compression,
         "linger.ms": 50,
         "reconnect.backoff.max.ms": 2000,  # come back soon after the broker does
         "log_level": 0,  # what librdkafka has to say comes through error_cb, as lines of our own log
+        **for_librdkafka(settings.kafka_client),
+        "enable.idempotence": True,
+        "compression.type": settings.kafka_compression,
     }
 
 

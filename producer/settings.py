@@ -133,9 +133,10 @@ def _mistake(mistake: Any) -> str:
 
 def describe_settings() -> str:
     """List the settings with their defaults, a line each, for --help."""
-    width = max(map(len, Settings.model_fields))
+    shown = {name: name.upper() + ("_*" if name == "kafka_client" else "") for name in Settings.model_fields}
+    width = max(map(len, shown.values()))
     return "\n".join(
-        f"  {name.upper():{width}}  {field.description}{_default(field.default)}"
+        f"  {shown[name]:{width}}  {field.description}{_default(field.default)}"
         for name, field in Settings.model_fields.items()
     )
 

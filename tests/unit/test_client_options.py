@@ -31,7 +31,7 @@ def _load(monkeypatch: pytest.MonkeyPatch, **given: str) -> Settings:
     return load_settings()
 
 
-def _of_librdkafka(folder: Path) -> set[str]:
+def of_librdkafka(folder: Path) -> set[str]:
     """Every option that the library lists itself."""
     libraries = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
     library, c = ctypes.CDLL(str(next(libraries.glob("librdkafka*")))), ctypes.CDLL(None)
@@ -43,8 +43,8 @@ def _of_librdkafka(folder: Path) -> set[str]:
     return set(re.findall(r"^([a-z][\w.]+) +\|", listed.read_text(), re.MULTILINE))
 
 
-def test_each_option_of_librdkafka_is_handed_on_or_refused(tmp_path: Path) -> None:
-    known = _of_librdkafka(tmp_path)
+def test_each_optionof_librdkafka_is_handed_on_or_refused(tmp_path: Path) -> None:
+    known = of_librdkafka(tmp_path)
     assert {"acks", "socket.timeout.ms"} < known
     assert known >= options.LIBRDKAFKA
     undecided = {name for name in known - options.LIBRDKAFKA if not list(options.problems({name: ""}))}

@@ -18,7 +18,7 @@ COMPOSE = (PROJECT / "compose.yaml").read_text()
 # A setting for each option of Kafka's clients: one stands for them.
 SERVICE = {name.upper() for name in Settings.model_fields} - {"KAFKA_CLIENT"} | {"KAFKA_CLIENT_REQUEST_TIMEOUT_MS"}
 API = {name.upper() for name in ApiSettings.model_fields}
-PRODUCER = {name.upper() for name in ProducerSettings.model_fields}
+PRODUCER = {name.upper() for name in ProducerSettings.model_fields} - {"KAFKA_CLIENT"}
 # What local/compose_up.sh tells compose.yaml: the build's user, and how many brokers there are.
 OF_COMPOSE_UP = {"APP_UID", "APP_GID"} | set(
     re.findall(r"\$\{(KAFKA_(?:VO|BRO|REPLICAS)[A-Z_]+|KAFKA_REPLICAS)", COMPOSE)

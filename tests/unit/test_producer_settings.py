@@ -1,17 +1,22 @@
 """Wrong settings are one line that names them, exit code 2, and never show a secret."""
 
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaException, Producer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from producer import client_options
 from producer.__main__ import _given, _options, main
 from producer.events import feeds
 from producer.faults import Shares
 from producer.publisher import client_config
 from producer.settings import Settings, SettingsError, describe_settings, load_settings
+from stream_app.kafka import options
+from tests.unit.test_client_options import of_librdkafka
 
 HIDDEN = "hunter2-never-shown"
 
@@ -207,3 +212,63 @@ def test_a_wrong_option_is_named(option: str, value: str, told: str, capsys: pyt
         code = int(str(ended.code))
     assert code == 2
     assert told in capsys.readouterr().err
+
+
+def test_client_options_are_handed_on_from_everywhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_text("KAFKA_CLIENT_CLIENT_RACK=of .env\nKAFKA_CLIENT_LOG_LEVEL=7\nKAFKA_CLIENT_DEBUG=\n")
+    monkeypatch.setenv("KAFKA_CLIENT_CLIENT_RACK", "eu-1a")
+    monkeypatch.setenv("KAFKA_CLIENT_CLIENT_ID", "mine")
+    monkeypatch.setenv("KAFKA_CLIENT_DEFAULT_API_TIMEOUT_MS", "5000")  # the service's Java client has it
+    config = client_config(load_settings())
+    assert (config["client.rack"], config["client.id"], config["log_level"]) == ("eu-1a", "mine", "7")
+    assert not {"debug", "default.api.timeout.ms", "log.level"} & config.keys()
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "KAFKA_CLIENT_*" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("BOOTSTRAP_SERVERS", "a:1", "use KAFKA_BOOTSTRAP_SERVERS"),
+        ("ENABLE_IDEMPOTENCE", "false", "none twice"),
+        ("ACKS", "0", "all replicas"),
+        ("TRANSACTIONAL_ID", "a", "none twice"),
+        ("COMPRESSION_TYPE", "lz4", "use KAFKA_COMPRESSION"),
+        ("SASL_PASSWORD", HIDDEN, "use KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"),
+        ("SSL_KEY_PEM", HIDDEN, "use KAFKA_SSL_KEY_LOCATION"),
+        ("SASL_OAUTHBEARER_METHOD", "default", "use KAFKA_SASL_OAUTHBEARER_*"),
+        ("VALUE_SERIALIZER", "a.b.C", "loads code"),
+        ("PARTITIONER", "random", "a key keeps its partition"),
+        ("ERROR_CB", "x", "sets it itself"),
+        ("DELIVERY_REPORT_ONLY_ERROR", "true", "sets it itself"),
+        ("LINGRE_MS", "5", 'the client refuses these settings: No such configuration property: "lingre.ms"'),
+        ("SOCKET_TIMEOUT_MS", "soon", "the client refuses these settings: Invalid value"),
+        ("SOCKET_TIMEOUT_MS", "0", "outside allowed range 10..300000"),
+        ("DELIVERY_TIMEOUT_MS", "3", "must be greater than `linger.ms`"),
+    ],
+)
+def test_a_client_option_that_is_not_handed_on_is_one_line_that_names_the_setting(
+    option: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"KAFKA_CLIENT_{option}", value)
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"producer: KAFKA_CLIENT_{option}: ")
+    assert told in said
+    assert said.count("\n") == 1
+    assert HIDDEN not in said
+
+
+def test_no_option_of_librdkafka_stops_the_client_but_by_a_line(tmp_path: Path) -> None:
+    """What is not refused can be told as a text: confluent_kafka wants some as functions or objects."""
+    for option in map(client_options.option_of, of_librdkafka(tmp_path)):
+        if not client_options.problems([option]):
+            with suppress(KafkaException):
+                Producer({"bootstrap.servers": "localhost:1", "log_level": 0, option: "?"})
+
+
+def test_what_the_service_alone_takes_is_passed_over() -> None:
+    assert options.JAVA.keys() - options.LIBRDKAFKA == client_options.FOR_THE_SERVICE
