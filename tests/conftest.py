@@ -1,7 +1,9 @@
 """Fixtures that every kind of test uses."""
 
+import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +43,12 @@ def _own_ports() -> Iterator[None]:
         patch.setattr(postgres, "_PORT", free_port())
         patch.setattr(ports, "any_free", free_port)
         yield
+
+
+@pytest.fixture
+def feeds(tmp_path: Path) -> Path:
+    """A folder of feed files that a test may change."""
+    return Path(shutil.copytree(PROJECT / "conf" / "feeds", tmp_path / "feeds"))
 
 
 @pytest.fixture(scope="session")

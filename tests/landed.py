@@ -13,11 +13,21 @@ from confluent_kafka import Message
 
 from producer.events import source
 from producer.faults import Shares, Traffic
-from stream_app.landing.lines import Writer, encoded
+from stream_app.landing.lines import Writer, encoded, read
 from stream_app.landing.zone import LandedFile, Zone
 
 START = datetime(2026, 11, 20, 22, 0, tzinfo=UTC)
 SHARES = Shares(bad=0.05, late=0.02, future=0.02, repeated=0.1)
+
+
+def landed(zone: Zone) -> dict[tuple[int, int], bytes | None]:
+    """The value of every record that has landed; a place that is there twice fails."""
+    found: dict[tuple[int, int], bytes | None] = {}
+    for file in zone.files():
+        for line in (line for lines in read(file) for line in lines):
+            assert (line.partition, line.offset) not in found
+            found[line.partition, line.offset] = line.value_bytes
+    return found
 
 
 @dataclass

@@ -23,6 +23,9 @@ from stream_app.feeds.types import of_spark
 from stream_app.layers.kind import Kind
 from stream_app.layers.reading import Reading
 
+FINAL = "final"
+"""The column of fresh rows that says whether they change no more."""
+
 
 @dataclass(frozen=True)
 class Aggregate(Kind):

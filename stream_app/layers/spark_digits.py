@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 
 import pyarrow as pa
@@ -32,7 +32,13 @@ def exact(feed: Feed, declared: Mapping[str, Measure]) -> dict[str, Measure]:
     return measures
 
 
-def measured(feed: Feed, name: str, measure: Measure, table: pa.Table) -> pa.ChunkedArray | pa.Array:
+def shown(feed: Feed, keys: Sequence[str], measures: Mapping[str, Measure], table: pa.Table) -> pa.Table:
+    """Return rows of keys and of `exact` measures with the digits that Spark has."""
+    made = {name: _measured(feed, name, measure, table) for name, measure in measures.items()}
+    return pa.table({key: table[key] for key in keys} | made)
+
+
+def _measured(feed: Feed, name: str, measure: Measure, table: pa.Table) -> pa.ChunkedArray | pa.Array:
     """Return a measure as Spark has it."""
     if _is_exact(feed, measure):
         _, scale = feed.values[measure.field or ""].precision_scale or (0, 0)

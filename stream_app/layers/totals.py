@@ -91,9 +91,7 @@ class Totals(Running):
         exact = self.declared.model_copy(update={"measures": spark_digits.exact(self.feed, measures)})
         found = f"SELECT * FROM ({self._first(recompute.totals(exact, rows))}) ORDER BY {self.newest_first}"
         table = database.sql(found).to_arrow_table()
-        arrays = {key: table[key] for key in self.keys}
-        arrays |= {one: spark_digits.measured(self.feed, one, each, table) for one, each in measures.items()}
-        return pa.table(arrays)
+        return spark_digits.shown(self.feed, self.keys, measures, table)
 
     def differing(self, actual: str, expected: str, *, alike: bool) -> str:
         """Return the SQL for totals that differ; sums of doubles may, by rounding."""

@@ -98,10 +98,7 @@ class Windows(Stateful):
         exact = self.declared.model_copy(update={"measures": spark_digits.exact(self.feed, self.declared.measures)})
         found = recompute.windows(exact, self.feed.event_time.field, rows, late, watermark_ms / 1000)
         table = database.sql(f"SELECT * FROM ({found}) ORDER BY ALL").to_arrow_table()
-        arrays = {column: table[column] for column in self.identity}
-        measures = self.declared.measures
-        arrays |= {one: spark_digits.measured(self.feed, one, measure, table) for one, measure in measures.items()}
-        return pa.table(arrays)
+        return spark_digits.shown(self.feed, self.identity, self.declared.measures, table)
 
     def differing(self, actual: str, expected: str, *, alike: bool) -> str:
         """Return the SQL for windows that differ; sums of doubles may, by rounding."""

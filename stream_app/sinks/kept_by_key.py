@@ -13,10 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stream_app.feeds.sql import name
-from stream_app.layers.aggregate import Running, Stateful
-
-FINAL = "final"
-"""The column of fresh rows that says whether they change no more."""
+from stream_app.layers.aggregate import FINAL, Running, Stateful
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from stream_app.failpoints import reach
 from stream_app.feeds.parts import ColumnName
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
+from stream_app.layers.aggregate import FINAL
 from stream_app.layers.kind import Kind
 from stream_app.settings import Servers
 from stream_app.sinks import nested_sql
@@ -36,7 +37,7 @@ from stream_app.sinks.late import write_late
 from stream_app.sinks.postgres_appended import AppendedRows
 from stream_app.sinks.postgres_connection import Connection, connect, connected
 from stream_app.sinks.postgres_copy import copy_table
-from stream_app.sinks.postgres_fresh import FINAL, FreshRows
+from stream_app.sinks.postgres_fresh import FreshRows
 from stream_app.sinks.postgres_growth import grow, kinds_of
 from stream_app.sinks.postgres_keyed import KeyedRows
 from stream_app.sinks.protocol import LATE, Guarantee, Report, Sink, Tools, Writer

@@ -10,11 +10,9 @@ import pyarrow as pa
 from psycopg import sql
 
 from stream_app.flows.batch import Batch
-from stream_app.layers.aggregate import Stateful
+from stream_app.layers.aggregate import FINAL, Stateful
 from stream_app.sinks.postgres_connection import Connection
-from stream_app.sinks.postgres_identity import KEY, Identity, digest, listed, looks_alike, storable
-
-FINAL = "final"
+from stream_app.sinks.postgres_identity import KEY, Identity, digest, listed, looks_alike, make_incoming, storable
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,7 @@ class FreshRows:
     def upsert(self, connection: Connection, rows: Iterable[Sequence[object]], watermark_ms: int) -> None:
         """Bring the table up to date with those rows, as of a watermark."""
         table, columns = sql.Identifier(self.table), listed((*self.columns, KEY))
-        # a name that no table of a feed has, which would be hidden by it
-        incoming = "CREATE TEMP TABLE _incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
-        connection.execute(sql.SQL(incoming).format(columns, table))
+        make_incoming(connection, self.table, (*self.columns, KEY))
         if self._copy(connection, rows, columns):
             opened = () if self.is_replaced else (self.identity.opened,)
             self._make_way(connection, (*opened, *self.identity.keys), "t.{} IS NULL")

@@ -16,7 +16,7 @@ from typing import LiteralString
 from psycopg import sql
 
 from stream_app import logs
-from stream_app.layers.aggregate import Stateful
+from stream_app.layers.aggregate import FINAL, Stateful
 from stream_app.sinks.postgres_connection import Connection
 
 KEY = "_key"
@@ -110,7 +110,7 @@ class Identity:
             [sql.SQL("false"), *(sql.SQL("strpos({}, {}) > 0").format(key, sql.Literal(REPLACEMENT)) for key in keys)]
         )
         whole = "CASE WHEN NOT {} AND ({}) THEN NULL ELSE sha256({}) END"
-        return sql.SQL(whole).format(sql.Identifier("final"), alike, parts)
+        return sql.SQL(whole).format(sql.Identifier(FINAL), alike, parts)
 
     def _by_md5(self, connection: Connection) -> list[str]:
         """Return the parts of the old index, as PostgreSQL shows them."""
@@ -121,6 +121,13 @@ class Identity:
         ).fetchone()
         md5 = list(digests[0]) if digests else []
         return [self.opened, *md5] if self.unique[0] == self.opened else [*md5, self.opened]
+
+
+def make_incoming(connection: Connection, table: str, columns: Sequence[str]) -> None:
+    """Make the table _incoming, for rows of a batch with those columns; it goes with the transaction."""
+    # a name that no table of a feed has, which would be hidden by it
+    incoming = "CREATE TEMP TABLE _incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
+    connection.execute(sql.SQL(incoming).format(listed(columns), sql.Identifier(table)))
 
 
 def listed(names: Sequence[str]) -> sql.Composed:

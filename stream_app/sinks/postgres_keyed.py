@@ -12,7 +12,7 @@ from psycopg import sql
 from stream_app.flows.batch import Batch
 from stream_app.layers.aggregate import Running
 from stream_app.sinks.postgres_connection import Connection
-from stream_app.sinks.postgres_identity import KEY, digest, listed, storable
+from stream_app.sinks.postgres_identity import KEY, digest, listed, make_incoming, storable
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ class KeyedRows:
     def apply(self, connection: Connection, batches: Iterator[pa.RecordBatch], batch: Batch) -> int:  # noqa: ARG002
         """Have the rows of a batch take the place of those with their keys; return how many these are."""
         table, columns = sql.Identifier(self.table), listed((*self.columns, KEY))
-        # a name that no table of a feed has, which would be hidden by it
-        incoming = "CREATE TEMP TABLE _incoming ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
-        connection.execute(sql.SQL(incoming).format(columns, table))
+        make_incoming(connection, self.table, (*self.columns, KEY))
         rows = self._copy(connection, batches, columns)
         updates = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(c)) for c in self.columns)
         # the alias is for a table that is called excluded

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stream_app.layers.aggregate import Aggregate
-from stream_app.sinks.kept_by_key import FINAL, Fresh, Totalled
+from stream_app.layers.aggregate import FINAL, Aggregate
+from stream_app.sinks.kept_by_key import Fresh, Totalled
 from stream_app.sinks.table_parts import OPEN, PartWriter, kind_of
 from stream_app.sources.split_rows import Batches
 from stream_app.storage.tables.table import File, Part

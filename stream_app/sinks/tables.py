@@ -21,12 +21,12 @@ from pyspark.sql.types import StringType, StructField, StructType
 from stream_app.errors import ConfigError
 from stream_app.feeds.parts import ColumnName, Duration, quoted
 from stream_app.flows.flow import Flow
+from stream_app.layers.aggregate import FINAL
 from stream_app.layers.kind import Kind
 from stream_app.layers.quarantine import text_of
 from stream_app.layers.reading import Reading
 from stream_app.sinks import table_rows
 from stream_app.sinks.dates import DATE
-from stream_app.sinks.kept_by_key import FINAL
 from stream_app.sinks.partitioning import PATTERN, Partitioning
 from stream_app.sinks.protocol import Guarantee, Holding, Moment, Opened, Sink, Tools, Writer
 from stream_app.sinks.table_tidy import merge_small, take_expired

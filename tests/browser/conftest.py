@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from stream_app.settings import PROJECT
 from tests.api_process import ApiProcess
 from tests.outputs import Output
 from tests.unit.served import filled
@@ -32,12 +31,6 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def output(tmp_path: Path) -> Output:
     return filled(tmp_path / "out")
-
-
-@pytest.fixture
-def feeds(tmp_path: Path) -> Path:
-    """A folder of feed files that a test may change."""
-    return Path(shutil.copytree(PROJECT / "conf" / "feeds", tmp_path / "feeds"))
 
 
 @pytest.fixture

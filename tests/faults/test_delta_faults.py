@@ -9,7 +9,7 @@ import pytest
 from deltalake import DeltaTable
 
 from tests.faults.test_activity_faults import KILLED, _events, _midnight
-from tests.service.activity import DELTA_TABLES
+from tests.service.activity import with_delta_tables
 from tests.service.harness import Service
 from tests.service.servers import Database, KafkaBroker
 
@@ -33,9 +33,7 @@ TABLES = ("activity_table", "views_now", "sessions_now")
 def test_death_at_the_points_of_delta_tables_loses_and_doubles_nothing(
     broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
 ) -> None:
-    service = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
-    with (service.feeds_path / "user_activity.toml").open("a") as file:
-        file.write(DELTA_TABLES)
+    service = with_delta_tables(new_service, broker, database)
     first = _midnight()
     for step, (sink, point, most) in enumerate(STEPS):
         broker.send(service.feed.topic, _events(step, first))

@@ -15,9 +15,9 @@ import pytest
 
 from stream_app.kafka.broker import Broker
 from stream_app.kafka.client import group
-from stream_app.landing import lines
 from stream_app.landing.zone import Zone, behind
 from stream_app.settings import PROJECT, load_settings
+from tests.landed import landed
 from tests.service.servers import KafkaBroker
 
 KILLS = int(os.environ.get("RANDOM_KILLS", "15"))
@@ -55,14 +55,10 @@ class Runs:
         return process.returncode
 
     def check(self, *, all_of_it: bool) -> None:
-        """Names tell the contents (`lines.read` sees to that), no place is twice, and each value is the topic's."""
-        files = Zone(self._root, self._topic).files()  # refuses files that share an offset
-        found = {
-            (line.partition, line.offset): line.value_bytes
-            for file in files
-            for read in lines.read(file)
-            for line in read
-        }
+        """Names tell the contents (reading sees to that), no place is twice, and each value is the topic's."""
+        zone = Zone(self._root, self._topic)
+        files = zone.files()  # refuses files that share an offset
+        found = landed(zone)
         held = self._broker.records(self._topic)
         assert found.items() <= held.items()
         ends = behind(files)

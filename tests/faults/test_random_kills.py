@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
-from tests.service.activity import DELTA_TABLES, check_topic, event
+from tests.service.activity import check_topic, event, with_delta_tables
 from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import Database, KafkaBroker
 
@@ -100,9 +100,7 @@ def test_random_kills_lose_and_double_nothing(broker: KafkaBroker, service: Serv
 def test_random_kills_with_tables_a_topic_a_lake_and_sessions(
     broker: KafkaBroker, database: Database, new_service: Callable[..., Service]
 ) -> None:
-    service = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
-    with (service.feeds_path / "user_activity.toml").open("a") as file:
-        file.write(DELTA_TABLES)
+    service = with_delta_tables(new_service, broker, database)
     kills = KILLS // 3
     acknowledged = _killed_at_random(broker, service, ACTIVITY, kills, longest=20)
     check_oracle(service, broker.records(service.feed.topic), acknowledged, kills)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from confluent_kafka import Consumer
 
 from stream_app.sinks.protocol import sink_of
 from tests.service.harness import Service
-from tests.service.servers import KafkaBroker
+from tests.service.servers import Database, KafkaBroker
 
 DELTA_TABLES = """
 [sinks.activity_table]
@@ -29,6 +30,16 @@ of = "user_sessions"
 to = "delta"
 fresh = true
 """
+
+
+def with_delta_tables(new_service: Callable[..., Service], broker: KafkaBroker, database: Database) -> Service:
+    """A service of user_activity whose feed file has Delta tables, too."""
+    service = new_service(broker, feed="user_activity", DATABASE_URL=database.url)
+    with (service.feeds_path / "user_activity.toml").open("a") as file:
+        file.write(DELTA_TABLES)
+    return service
+
+
 """Sinks for the feed file beside those that it has."""
 
 

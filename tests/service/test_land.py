@@ -12,10 +12,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.kafka.broker import Broker
 from stream_app.kafka.client import group
-from stream_app.landing import lines
 from stream_app.landing.land import Landed, Request, land
 from stream_app.landing.zone import Zone
 from stream_app.settings import Settings, load_settings
+from tests.landed import landed
 from tests.service.harness import wait_for
 from tests.service.servers import KafkaBroker
 
@@ -35,16 +35,6 @@ def records(count: int, first: int = 0) -> list[tuple[str, bytes | None, int]]:
     return [(f"k{i % 7}", f'{{"n": {i}}}'.encode(), TIME_MS + i) for i in range(first, first + count)]
 
 
-def landed(settings: Settings, topic: str) -> dict[tuple[int, int], bytes | None]:
-    """The value of every record that has landed; a place that is there twice fails."""
-    found: dict[tuple[int, int], bytes | None] = {}
-    for file in Zone(settings.landing_path, topic).files():
-        for line in (line for read in lines.read(file) for line in read):
-            assert (line.partition, line.offset) not in found
-            found[line.partition, line.offset] = line.value_bytes
-    return found
-
-
 def test_each_run_goes_on_where_the_last_one_ended(broker: KafkaBroker, settings: Settings) -> None:
     topic = "._Land-1." + "x" * 240  # the longest name that Kafka takes
     broker.create_topic(topic)
@@ -52,11 +42,15 @@ def test_each_run_goes_on_where_the_last_one_ended(broker: KafkaBroker, settings
     first = run(settings, topic)
     assert (first.records, first.behind, first.skipped) == (503, 0, 0)
     assert first.files == len(first.offsets) == 3
-    assert {place: value or b"" for place, value in landed(settings, topic).items()} == broker.records(topic)
+    assert {
+        place: value or b"" for place, value in landed(Zone(settings.landing_path, topic)).items()
+    } == broker.records(topic)
     assert run(settings, topic).files == 0, "nothing is new"
     broker.send(topic, records(100, 500))
     assert run(settings, topic).records == 100
-    assert {place: value or b"" for place, value in landed(settings, topic).items()} == broker.records(topic)
+    assert {
+        place: value or b"" for place, value in landed(Zone(settings.landing_path, topic)).items()
+    } == broker.records(topic)
 
 
 def test_it_ends_at_its_limits_and_no_partition_waits_for_the_others(broker: KafkaBroker, settings: Settings) -> None:
@@ -67,7 +61,9 @@ def test_it_ends_at_its_limits_and_no_partition_waits_for_the_others(broker: Kaf
     assert run(settings, "limits", seconds=1e-9).records == 0
     rest = run(settings, "limits")
     assert (rest.records, rest.behind) == (190, 0)
-    assert {place: value or b"" for place, value in landed(settings, "limits").items()} == broker.records("limits")
+    assert {
+        place: value or b"" for place, value in landed(Zone(settings.landing_path, "limits")).items()
+    } == broker.records("limits")
 
 
 def test_aborted_transactions_leave_gaps_and_open_ones_are_left_for_later(
@@ -86,7 +82,7 @@ def test_aborted_transactions_leave_gaps_and_open_ones_are_left_for_later(
             assert run(settings, "gaps").records == 1, "what is open is not decided"
         end(30)
     assert run(settings, "gaps").records == 1
-    assert sorted(filter(None, landed(settings, "gaps").values())) == [b"0", b"2"]
+    assert sorted(filter(None, landed(Zone(settings.landing_path, "gaps")).values())) == [b"0", b"2"]
     assert run(settings, "gaps").files == 0, "a marker behind the last record is nothing new"
 
 
@@ -100,7 +96,7 @@ def test_a_run_that_died_before_its_commit_is_continued_by_the_names_of_its_file
     admin.delete_consumer_groups([group("land-uncommitted")])[group("land-uncommitted")].result()
     broker.send("uncommitted", records(50, 100))
     assert run(settings, "uncommitted").records == 50
-    assert len(landed(settings, "uncommitted")) == 150
+    assert len(landed(Zone(settings.landing_path, "uncommitted"))) == 150
     for file in Zone(settings.landing_path, "uncommitted").files():
         file.path.unlink()
     assert run(settings, "uncommitted").records == 0, "where the files were moved away, the group's offsets count"

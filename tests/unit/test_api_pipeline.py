@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from fastapi.testclient import TestClient
 from stream_app.api import cache
 from stream_app.api.cache import Answer, Cache, Shared
 from stream_app.api.engine import Engine
-from stream_app.settings import PROJECT
 from stream_app.storage import lock
 from tests.helpers import Deadline, at, tree, value, wait_until
 from tests.outputs import Output, Record
@@ -26,12 +24,6 @@ from tests.unit.served import MINUTES, filled, served
 @pytest.fixture
 def output(tmp_path: Path) -> Output:
     return filled(tmp_path / "out")
-
-
-@pytest.fixture
-def feeds(tmp_path: Path) -> Path:
-    """A folder of feed files that a test may change."""
-    return Path(shutil.copytree(PROJECT / "conf" / "feeds", tmp_path / "feeds"))
 
 
 @pytest.fixture
