@@ -145,7 +145,7 @@ browser-test: venv ## the page in Chromium: real outputs, real clicks; needs Chr
 deploy-test: venv ## the alerts, each of which fires and resolves, and nginx before the API; needs promtool and nginx
 	@exec $(PYTHON) -m pytest tests/deploy
 
-prometheus: ## Prometheus with our rules on 9090, beside `make run METRICS_PORT=9108`; needs prometheus
+prometheus: ## Prometheus with our rules on 9090, beside `make run METRICS_PORT=9108 BROKER_METRICS_PORT=5556`; needs prometheus
 	@command -v prometheus >/dev/null || { echo "prometheus: is not installed; on Debian: apt-get install prometheus" >&2; exit 2; }
 	@exec prometheus --config.file=deploy/prometheus/prometheus.yml --storage.tsdb.path=data/prometheus --web.listen-address=127.0.0.1:9090
 

@@ -14,7 +14,7 @@ from threading import Event
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from local import java, lock, ports
+from local import agent, java, lock, ports
 from local.console import say
 from local.places import JARS, ROOT, Places, shown
 from local.process import Child, lock_path
@@ -40,12 +40,14 @@ _ANSWER_SECONDS = 5.0
 class Broker(Child):
     """A broker at localhost:<port>. It is up when it answers and holds the topics."""
 
-    def __init__(self, places: Places, port: int, topics: Sequence[str]) -> None:
+    def __init__(self, places: Places, port: int, topics: Sequence[str], metrics_port: int = 0) -> None:
+        """`metrics_port` is where it serves metrics for Prometheus; 0: nowhere."""
         self.address = f"localhost:{port}"
         self._port = port
         self._topics = topics
         self._properties = places.run / "kafka.properties"
-        super().__init__(NAME, _command("kafka.Kafka", str(self._properties)), places, _STOP_SECONDS, jvm.environment())
+        command = _command(*agent.options(metrics_port), "kafka.Kafka", str(self._properties))
+        super().__init__(NAME, command, places, _STOP_SECONDS, jvm.environment())
 
     def claim(self) -> None:
         """Take the folder, and tell others the address."""
@@ -139,11 +141,12 @@ def _address_file(places: Places) -> Path:
     return places.run / f"{NAME}.json"
 
 
-def _command(main: str, *arguments: str) -> list[str]:
+def _command(*arguments: str) -> list[str]:
+    """Return the command for that main class of Kafka and what it is told, behind more options of Java."""
     if not any((JARS / "kafka").glob("kafka_*.jar")):
         problem = f"there are no jars in {shown(JARS / 'kafka')}; fetch them with: make setup"
         raise ConfigError(problem)
-    return [java.find(), *_JVM, jvm.log_option(_LOG4J), "-cp", _CLASS_PATH, main, *arguments]
+    return [java.find(), *_JVM, jvm.log_option(_LOG4J), "-cp", _CLASS_PATH, *arguments]
 
 
 def _storage_tool(*arguments: str) -> str:

@@ -77,7 +77,7 @@ def _fetch_jars(log: Path) -> None:
     ivy = next(VENV.glob("lib/python3*/site-packages/pyspark/jars/ivy-*.jar"))
     fresh = JARS.with_name(".jars.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    command = [program, "-jar", str(ivy), "-ivy", str(_IVY), "-confs", "spark", "kafka"]
+    command = [program, "-jar", str(ivy), "-ivy", str(_IVY), "-confs", "spark", "kafka", "monitor"]
     # relative to where Ivy runs: in a pattern, brackets have a meaning
     command += ["-retrieve", f"{fresh.relative_to(ROOT)}/[conf]/[artifact]-[revision].[ext]"]
     for line in lines(command, log, "fetching the jars failed"):

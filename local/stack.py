@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from local import broker, ports, postgres
+from local import agent, broker, ports, postgres
 from local.broker import Broker
 from local.console import say
 from local.places import Places
@@ -40,6 +40,7 @@ class Stack:
     """KAFKA_TOPIC; empty where each feed's own topic is meant."""
     places: Places
     api_settings: ApiSettings
+    broker_metrics_port: int
 
     def broker(self) -> Broker:
         """Return the broker where KAFKA_BOOTSTRAP_SERVERS says. Raises ConfigError where it cannot be there."""
@@ -172,7 +173,7 @@ class Stack:
         return sorted(topics(self.feeds) | {self.topic_of_producer} - {""})
 
     def _broker_at(self, port: int) -> Broker:
-        return Broker(self.places, port, self._topics)
+        return Broker(self.places, port, self._topics, self.broker_metrics_port)
 
 
 def load_stack(places: Places, feed: str = "") -> Stack:
@@ -187,4 +188,4 @@ def load_stack(places: Places, feed: str = "") -> Stack:
     except SettingsError as error:
         raise ConfigError(str(error)) from None
     places.make()
-    return Stack(settings, feeds, topic, places, api_settings)
+    return Stack(settings, feeds, topic, places, api_settings, agent.load_metrics_port())

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
+from local.agent import BrokerSettings
 from producer.settings import Settings as ProducerSettings
 from stream_app.api.settings import ApiSettings
 from stream_app.cli import main
@@ -33,7 +34,7 @@ _EXITS = re.compile(r"(<!-- Made by `python -m tests\.docs` from stream_app/cli/
 _PROOFS = "<!-- Made by `python -m tests.docs` from the marks of the tests (tests/proofs.py) -->\n"
 
 _HEAD = """\
-<!-- Made by `python -m tests.docs` from .env.example and the settings.py of stream_app, stream_app/api, producer. -->
+<!-- Made by `python -m tests.docs` from .env.example, local/agent.py and each settings.py. -->
 
 # Settings
 
@@ -54,11 +55,12 @@ _API = """
 
 """
 
-_RUN = """
+_STACK = """
 ## The local stack
 
-| setting | default | meaning |
-| --- | --- | --- |
+"""
+
+_RUN = """\
 | SECONDS_TO_RUN | | `make run` stops by itself, that many seconds after the app is up. |
 | SPARK_SUBMIT_OPTS | | Options of the JVM, not read from `.env`: [faster starts](operations.md#faster-starts). |
 """
@@ -91,6 +93,8 @@ transactions and 0.05 for user_activity.
             "\n## The producer\n",
             shared,
             *producer,
+            _STACK,
+            *_table(BrokerSettings, set()),
             _RUN,
             _COMPOSE,
             *_compose(),

@@ -26,15 +26,15 @@ PARTITIONS = 3
 class KafkaBroker:
     """A real broker, in a JVM of its own."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self._folder, self._port = folder, port
+    def __init__(self, folder: Path, port: int, metrics_port: int = 0) -> None:
+        self._folder, self._port, self._metrics_port = folder, port, metrics_port
         self.address = f"localhost:{port}"
         self._broker: Broker | None = None
 
     def start(self) -> None:
         places = Places(self._folder)
         places.make()
-        self._broker = Broker(places, self._port, [])
+        self._broker = Broker(places, self._port, [], self._metrics_port)
         self._broker.claim()
         self._broker.start(Event())
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from dotenv import dotenv_values
 
+from local.agent import BrokerSettings
 from producer.settings import Settings as ProducerSettings
 from stream_app.api.settings import ApiSettings
 from stream_app.settings import PROJECT, Settings
@@ -19,6 +20,7 @@ COMPOSE = (PROJECT / "compose.yaml").read_text()
 SERVICE = {name.upper() for name in Settings.model_fields} - {"KAFKA_CLIENT"} | {"KAFKA_CLIENT_REQUEST_TIMEOUT_MS"}
 API = {name.upper() for name in ApiSettings.model_fields}
 PRODUCER = {name.upper() for name in ProducerSettings.model_fields} - {"KAFKA_CLIENT"}
+BROKER = {name.upper() for name in BrokerSettings.model_fields}
 # What local/compose_up.sh tells compose.yaml: the build's user, and how many brokers there are.
 OF_COMPOSE_UP = {"APP_UID", "APP_GID"} | set(
     re.findall(r"\$\{(KAFKA_(?:VO|BRO|REPLICAS)[A-Z_]+|KAFKA_REPLICAS)", COMPOSE)
@@ -39,13 +41,13 @@ def test_nothing_is_set_by_copying_it() -> None:
 def test_each_setting_is_named_once_with_its_meaning() -> None:
     names = re.findall(r"^# [^-].*\n#([A-Z_]+)=", EXAMPLE, re.MULTILINE)
     assert len(names) == len(set(names)) == len(re.findall(r"^#[A-Z_]+=", EXAMPLE, re.MULTILINE))
-    assert set(names) >= SERVICE | API | PRODUCER | OF_COMPOSE
-    assert set(names) <= SERVICE | API | PRODUCER | OF_COMPOSE | {"COMPOSE_PROFILES", "SPARK_WORKER_CORES"}
+    assert set(names) >= SERVICE | API | PRODUCER | BROKER | OF_COMPOSE
+    assert set(names) <= SERVICE | API | PRODUCER | BROKER | OF_COMPOSE | {"COMPOSE_PROFILES", "SPARK_WORKER_CORES"}
 
 
-@pytest.mark.parametrize("kind", [Settings, ApiSettings, ProducerSettings])
+@pytest.mark.parametrize("kind", [Settings, ApiSettings, ProducerSettings, BrokerSettings])
 def test_the_values_are_the_defaults(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in SERVICE | API | PRODUCER:
+    for name in SERVICE | API | PRODUCER | BROKER:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(PROJECT)  # FEEDS_PATH is given from there
     env_file = tmp_path / ".env"
@@ -59,7 +61,11 @@ def test_the_values_are_the_defaults(kind: Any, tmp_path: Path, monkeypatch: pyt
 def test_the_images_and_ports_are_those_of_compose() -> None:
     values = dotenv_values(stream=StringIO(UNCOMMENTED))
     for name, default in re.findall(r"\$\{([A-Z_]+):-([^}$]+)\}", COMPOSE):
-        if name not in OF_COMPOSE_UP | {"LOG_FORMAT", "METRICS_PORT"}:  # theirs differ in containers
+        if name not in OF_COMPOSE_UP | {
+            "LOG_FORMAT",
+            "METRICS_PORT",
+            "BROKER_METRICS_PORT",
+        }:  # theirs differ in containers
             assert values[name] == default, name
 
 

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from local import __main__ as command_line
-from local import broker, lock, ports, postgres
+from local import agent, broker, lock, ports, postgres
 from local.places import JARS, ROOT, Places
 from local.process import Child, WhenDone, lock_path
 from local.stack import Stack, load_stack
@@ -27,7 +27,15 @@ TEMPLATE = (ROOT / "conf" / "kafka.properties").read_text()
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No settings but those of the test; jars and Java are taken for granted."""
-    for name in ("KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPIC", "DATABASE_URL", "FEEDS", "FEEDS_PATH", "TRIGGER_INTERVAL"):
+    for name in (
+        "KAFKA_BOOTSTRAP_SERVERS",
+        "KAFKA_TOPIC",
+        "DATABASE_URL",
+        "FEEDS",
+        "FEEDS_PATH",
+        "TRIGGER_INTERVAL",
+        "BROKER_METRICS_PORT",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)  # no .env
     monkeypatch.setattr(broker, "JARS", tmp_path / JARS.name)
@@ -117,6 +125,42 @@ def test_a_taken_port_is_named(places: Places, taken: int, monkeypatch: pytest.M
         ConfigError, match=rf"port {taken} is taken .* KAFKA_BOOTSTRAP_SERVERS=localhost:\d+ make broker"
     ):
         made.broker()
+
+
+@pytest.fixture
+def fetched_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The agent's jar, as set-up fetches it; its path as a broker is told."""
+    monkeypatch.setattr(agent, "JARS", tmp_path / JARS.name)
+    jar = tmp_path / JARS.name / "monitor" / "jmx_prometheus_javaagent-1.0.1.jar"
+    jar.parent.mkdir()
+    jar.touch()
+    return os.path.relpath(jar, ROOT)
+
+
+def test_a_broker_serves_metrics_where_it_is_told_to(
+    places: Places, fetched_agent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = ports.any_free()
+    made = stack(places, monkeypatch, BROKER_METRICS_PORT=str(port)).broker_if_needed()
+    assert made is not None
+    assert f"-javaagent:{fetched_agent}=127.0.0.1:{port}:deploy/kafka/jmx.yml" in made.argv
+    without = stack(places, monkeypatch, BROKER_METRICS_PORT="0").broker_if_needed()
+    assert without is not None
+    assert not [option for option in without.argv if "javaagent" in option]
+
+
+@pytest.mark.usefixtures("fetched_agent")
+def test_a_taken_port_of_its_metrics_is_named(places: Places, taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = stack(places, monkeypatch, BROKER_METRICS_PORT=str(taken))
+    with pytest.raises(ConfigError, match=rf"BROKER_METRICS_PORT: port {taken} is taken .* BROKER_METRICS_PORT=\d+"):
+        made.broker_if_needed()
+
+
+def test_an_agent_that_was_not_fetched_is_one_line(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "JARS", places.data)
+    made = stack(places, monkeypatch, BROKER_METRICS_PORT=str(ports.any_free()))
+    with pytest.raises(ConfigError, match=r"there is no agent in .*monitor; fetch it with: make setup"):
+        made.broker_if_needed()
 
 
 def test_a_broker_elsewhere_cannot_be_started_here(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
