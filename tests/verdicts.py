@@ -9,7 +9,8 @@ import pyarrow as pa
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.contract.codecs import json_codec
-from stream_app.contract.contract import Contract, Rejected, Row
+from stream_app.contract.contract import Contract
+from stream_app.contract.verdict import Rejected, Row
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.storage.planned import UNBOUNDED

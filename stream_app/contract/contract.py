@@ -11,7 +11,6 @@ its column cannot hold exactly (12.345, the long 5.5) or at all (1e400) is out_o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import compress, islice
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stream_app.contract.codecs.codec import Codec, Decoded, Record
+from stream_app.contract.codecs.codec import Codec, Record
 from stream_app.contract.codecs.json_codec import JsonCodec
 from stream_app.contract.in_time import LATE, InTime
 from stream_app.contract.judgement import Judgement
@@ -29,6 +28,7 @@ from stream_app.contract.nodes import record_of
 from stream_app.contract.references import References, SnapshotOf
 from stream_app.contract.rules import Rules
 from stream_app.contract.undeclared import UNKNOWN, Undeclared, short
+from stream_app.contract.verdict import Judged, Rejected, Row
 from stream_app.contract.wire import Places
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
@@ -36,56 +36,11 @@ from stream_app.feeds.parts import KAFKA_TIME
 from stream_app.feeds.rules import WARNINGS, WARNINGS_TYPE
 from stream_app.storage.pins import NOTHING
 
-Row = tuple[Any, ...]
-
 FORGIVABLE = LATE
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """Why a record is no row: at least one reason, by field in the feed's order, then late, future, lookups, rules."""
-
-    reasons: tuple[str, ...]
 
 
 _MOST_UNKNOWN = 20
 """How many fields that are not declared a record is told of."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The verdicts on a batch. Places are those of the records in it, from 0."""
-
-    rejected: list[tuple[int, Rejected]]
-    """In the order of their places."""
-    _decoded: Decoded
-    _columns: list[pa.Array]
-    """Those of what was decoded."""
-    _is_row: pa.Array
-    """Which of the decoded are rows indeed."""
-    _explained: list[tuple[int, Row]]
-    """Rows that only the definition took."""
-
-    @property
-    def others(self) -> list[int]:
-        """The places of records that may have members that no field is declared for."""
-        return sorted(self._decoded.undeclared + self._decoded.doubtful)
-
-    def rows(self) -> tuple[pa.Array, list[pa.Array]]:
-        """Return the places of the rows, in order, and their columns, those of `Contract.columns`."""
-        places = pa.concat_arrays(
-            [
-                pa.array(self._decoded.places).filter(self._is_row),
-                pa.array([place for place, _ in self._explained], pa.int64()),
-            ]
-        )
-        order = pc.sort_indices(places) if self._explained else None
-        columns = [values.filter(self._is_row) for values in self._columns]
-        if order is None:
-            return places, columns
-        explained = (pa.array([row[i] for _, row in self._explained], one.type) for i, one in enumerate(columns))
-        joined = (pa.concat_arrays(both).take(order) for both in zip(columns, explained, strict=True))
-        return places.take(order), list(joined)
 
 
 class Contract:

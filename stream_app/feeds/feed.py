@@ -17,7 +17,8 @@ from pydantic_core import to_json
 from stream_app.feeds import lookups
 from stream_app.feeds.aggregates import Columns, Problem, repeated
 from stream_app.feeds.conditions import Conditions
-from stream_app.feeds.fields import Field, problems, required_in
+from stream_app.feeds.field_problems import problems
+from stream_app.feeds.fields import Field, required_in
 from stream_app.feeds.lookups import Lookup
 from stream_app.feeds.parts import (
     KAFKA_TIME,

@@ -23,7 +23,8 @@ from stream_app.kafka.topic import Topic
 from stream_app.landing.staged import Staged
 from stream_app.landing.zone import Zone, behind
 from stream_app.settings import Settings
-from stream_app.sources.topic_partition import OffsetRange, PartitionReader
+from stream_app.sources.messages import OffsetRange
+from stream_app.sources.topic_partition import PartitionReader
 from stream_app.storage.lock import LOCK_PATIENCE_SECONDS, sole_user
 
 SETTING = "LANDING_PATH"

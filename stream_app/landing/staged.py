@@ -10,7 +10,7 @@ from confluent_kafka import Message
 
 from stream_app.landing.lines import Writer, encoded
 from stream_app.landing.zone import LandedFile, Zone
-from stream_app.sources.topic_partition import offset_of
+from stream_app.sources.messages import offset_of
 from stream_app.storage.batch_files import sync
 
 # What a file holds at most of text: one task of the ETL reads a file.

@@ -10,8 +10,9 @@ import pyarrow as pa
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
-from stream_app.contract.contract import Contract, Judged
+from stream_app.contract.contract import Contract
 from stream_app.contract.references import SnapshotOf
+from stream_app.contract.verdict import Judged
 from stream_app.feeds import schema as schemas
 from stream_app.layers.kind import BRONZE
 from stream_app.layers.reading import Reading, judged

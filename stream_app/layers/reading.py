@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyspark.sql.types import StructType
 
-from stream_app.contract.contract import Contract, Judged
+from stream_app.contract.contract import Contract
 from stream_app.contract.undeclared import Undeclared
+from stream_app.contract.verdict import Judged
 from stream_app.feeds.schema import PINS, PLANNED
 
 

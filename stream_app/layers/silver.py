@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructField, StructType, TimestampType
 
-from stream_app.contract.contract import Contract, Judged
+from stream_app.contract.contract import Contract
 from stream_app.contract.references import SnapshotOf
 from stream_app.contract.undeclared import Undeclared
+from stream_app.contract.verdict import Judged
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.rules import WARNINGS
 from stream_app.feeds.schema import COORDINATES

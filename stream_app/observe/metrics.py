@@ -17,7 +17,7 @@ from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flows.completeness import complete_up_to, newest_taken
 from stream_app.observe.answers import Answer, answering, listen
 from stream_app.observe.monitor import FlowStatus, Monitor, State
-from stream_app.sinks.protocol import COLUMNS_ADDED, LATE, LOOKUP_FAILED, REASON, REFUSED, REPEATS, UNDECLARED, WARNED
+from stream_app.sinks.report import COLUMNS_ADDED, LATE, LOOKUP_FAILED, REASON, REFUSED, REPEATS, UNDECLARED, WARNED
 
 _SINK = ("feed", "sink")
 _COUNTERS: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {

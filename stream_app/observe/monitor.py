@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from stream_app.flows.flow import Flow
-from stream_app.sinks.protocol import Report
+from stream_app.sinks.report import Report
 
 LONGEST_ERROR = 500
 

@@ -14,7 +14,7 @@ from stream_app import logs
 from stream_app.flows.flow import Flow
 from stream_app.observe.metrics import Metrics
 from stream_app.observe.monitor import FlowStatus, Monitor
-from stream_app.sinks.protocol import STATE_BYTES, STATE_ROWS, Report
+from stream_app.sinks.report import STATE_BYTES, STATE_ROWS, Report
 
 
 class ProgressListener:

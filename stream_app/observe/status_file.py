@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_app.observe.monitor import Monitor
-from stream_app.sinks.protocol import REFUSED
+from stream_app.sinks.report import REFUSED
 from stream_app.storage.layout import OutputLayout
 
 _INTERVAL_SECONDS = 1.0

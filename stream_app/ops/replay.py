@@ -11,34 +11,31 @@ import fcntl
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app.contract.contract import FORGIVABLE, Contract, Rejected, Row
+from stream_app.contract.contract import FORGIVABLE, Contract
 from stream_app.contract.references import Snapshots
+from stream_app.contract.verdict import Rejected, Row
 from stream_app.errors import ConfigError
 from stream_app.feeds import schema
-from stream_app.feeds.feed import Feed
-from stream_app.feeds.sql import name, view
 from stream_app.flows import columns
 from stream_app.flows.flow import Flow
-from stream_app.layers.kind import QUARANTINE, SILVER
-from stream_app.ops.plans import PLANNED, with_plans
+from stream_app.layers.kind import QUARANTINE
+from stream_app.ops.plans import PLANNED
+from stream_app.ops.replayable import candidates, held_keys, reasons_in, waiting_in
 from stream_app.ops.views import FilesChangedError, connect
 from stream_app.storage import lock
 from stream_app.storage.batch_files import REPLAY, batch_file, batch_files, replace
 from stream_app.storage.pins import NOTHING, pinned
-from stream_app.storage.row_counts import read_parquet
 
-_BATCH_ROWS = 10_000
 PinOf = Callable[[Flow], str]
 """Returns the pin of a bronze flow's reference data (storage/pins.py)."""
 VerdictsOn = Callable[[pa.RecordBatch], list[Row | Rejected]]
@@ -176,10 +173,10 @@ def _judge(flows: Sequence[Flow], silver: Flow, verdicts_on: VerdictsOn, reason:
     database = connect([flow for flow in flows if flow.feed is silver.feed])
     held: set[tuple[object, ...]] = set()
     try:
-        waiting = _waiting(database, silver, up_to)
+        waiting = waiting_in(database, silver, up_to)
     except FilesChangedError:
         raise _outdated(silver) from None
-    for batch in _candidates(database, waiting, reason):
+    for batch in candidates(database, waiting, reason):
         kafka_us = batch["kafka_ts"].cast(pa.int64()).to_pylist()
         coordinates = zip(*(batch[column].to_pylist() for column in ("topic", "partition", "offset")), strict=True)
         judged = verdicts_on(batch)
@@ -192,7 +189,7 @@ def _judge(flows: Sequence[Flow], silver: Flow, verdicts_on: VerdictsOn, reason:
             else:
                 passed.append(((*verdict, at, *where), reasons))
         identified = [tuple(row[key] for key in keys) for row, _ in passed]
-        held |= _held(database, silver.feed, identified)
+        held |= held_keys(database, silver.feed, identified)
         for (row, reasons), key in zip(passed, identified, strict=True):
             if keys and key in held:
                 verdicts.failing["repeat of a record that silver holds"] += 1
@@ -201,48 +198,8 @@ def _judge(flows: Sequence[Flow], silver: Flow, verdicts_on: VerdictsOn, reason:
             verdicts.rows.append(row)
             verdicts.passing.update(reasons)
     if reason and not verdicts.passing and not verdicts.failing:
-        verdicts.reasons = _reasons(database, waiting)
+        verdicts.reasons = reasons_in(database, waiting)
     return verdicts
-
-
-def _candidates(database: duckdb.DuckDBPyConnection, waiting: str, reason: str) -> Iterator[pa.RecordBatch]:
-    """Yield the records with the reason that wait in quarantine, in Kafka's order."""
-    sql = (
-        f'SELECT value, reasons, kafka_ts, topic, partition, "offset", {PLANNED} FROM {waiting} '
-        # without a field it is that of any; a field's name may have a colon
-        "WHERE $reason = '' OR list_contains(reasons, $reason) OR (NOT contains($reason, ':') "
-        "AND len(list_filter(reasons, x -> starts_with(x, $reason || ':'))) > 0) "
-        'ORDER BY kafka_ts, partition, "offset"'
-    )
-    yield from database.execute(sql, {"reason": reason}).to_arrow_reader(_BATCH_ROWS)
-
-
-def _reasons(database: duckdb.DuckDBPyConnection, waiting: str) -> tuple[str, ...]:
-    sql = f"SELECT DISTINCT unnest(reasons) FROM {waiting} ORDER BY 1"
-    return tuple(reason for (reason,) in database.execute(sql).fetchall())
-
-
-def _waiting(database: duckdb.DuckDBPyConnection, silver: Flow, up_to: int) -> str:
-    """Return the SQL for the quarantined records up to that batch that are not in the ledger.
-
-    Raises FilesChangedError where a file was merged across it.
-    """
-    ledger = [file.path for file in batch_files(silver.layout.replay, REPLAY)]
-    done = f' ANTI JOIN {read_parquet(ledger)} USING (partition, "offset")' if ledger else ""
-    assert silver.upstream  # noqa: S101 - it is bronze
-    return f"({with_plans(database, silver.upstream, up_to)}){done}"
-
-
-def _held(
-    database: duckdb.DuckDBPyConnection, feed: Feed, wanted: Sequence[tuple[object, ...]]
-) -> set[tuple[object, ...]]:
-    """Return the keys of rows of silver that are among the wanted ones; of several columns, some others, too."""
-    columns = [name(key) for key in feed.dedupe_keys]
-    if not wanted or not columns:
-        return set()
-    among = " AND ".join(f"list_contains(${number}, {column})" for number, column in enumerate(columns, 1))
-    sql = f"SELECT DISTINCT {', '.join(columns)} FROM {view(feed.name, SILVER)} WHERE {among}"
-    return {*database.cursor().execute(sql, [[*values] for values in zip(*wanted, strict=True)]).fetchall()}
 
 
 def _append(silver: Flow, rows: list[tuple[object, ...]], pin: str) -> str:

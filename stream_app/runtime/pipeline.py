@@ -15,7 +15,8 @@ from stream_app.flows.batch import planned
 from stream_app.flows.flow import Flow
 from stream_app.observe.samples import Samples
 from stream_app.settings import Servers, Trigger
-from stream_app.sinks.protocol import Report, Tools, Writer, rows_of, sink_of
+from stream_app.sinks.protocol import Tools, Writer, rows_of, sink_of
+from stream_app.sinks.report import Report
 from stream_app.sources.layer import read_layer
 from stream_app.sources.lookups import Lookups
 from stream_app.sources.split_rows import Rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -13,10 +12,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
 from stream_app import logs
-from stream_app.errors import ConfigError, StreamAppError, UnavailableError
+from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flows.flow import Flow
 from stream_app.observe.monitor import LONGEST_ERROR, Monitor, State
 from stream_app.runtime.pipeline import Pipeline
+from stream_app.runtime.query_errors import one_line, passes
 
 _POLL_SECONDS = 0.5
 _POLL_IN_DRAIN_SECONDS = 0.1
@@ -25,19 +25,6 @@ _COMMIT_SECONDS = 5.0
 _SOURCE_SECONDS = 20.0
 _INITIALIZING = "Initializing sources"
 _LONGEST_BACKOFF_SECONDS = 60.0
-# Our own errors as Python shows them at the end of a stack, be it a task's: what was raised first is above.
-_OWN = re.compile(
-    r"^(?:[\w.]+: )?(?:stream_app\.errors\.)?(StreamAppError|ConfigError|UnavailableError): (.+)$", re.MULTILINE
-)
-# What Kafka's client in Spark's driver fails with while leaders move or brokers are away. If it is for good, the next
-# start of the query finds what a person must do.
-_MOVING = re.compile(
-    r"Failed to create new KafkaAdminClient"  # it has no token, and does not say whether the OAuth server is away
-    r"|org\.apache\.kafka\.common\.errors\.(?:Timeout|UnknownTopicOrPartition|UnknownTopicId|LeaderNotAvailable"
-    r"|NotLeaderOrFollower|ReplicaNotAvailable|BrokerNotAvailable|Network|Disconnect|KafkaStorage|OffsetNotAvailable"
-    r"|FencedLeaderEpoch|UnknownLeaderEpoch|NotController|CoordinatorNotAvailable|NotCoordinator"
-    r"|SaslAuthentication|SslAuthentication)Exception"
-)
 
 
 class _Draining(Exception):  # noqa: N818 - not an error: it ends a batch that must not begin
@@ -139,11 +126,11 @@ class Runner:
 
     def _failed(self, flow: Flow, error: str) -> None:
         status = self._monitor[flow]
-        if _passes(error) and not self._drains:  # which must end
+        if passes(error) and not self._drains:  # which must end
             self._retry(flow, error, status.restarts + 1)
             return
         status.failures += 1
-        status.last_error = _one_line(error)
+        status.last_error = one_line(error)
         if status.failures >= self._max_failures:
             status.state = State.FAILED
             problem = f"{flow.name} failed {status.failures} times in a row, the last time with: {status.last_error}"
@@ -153,7 +140,7 @@ class Runner:
     def _retry(self, flow: Flow, error: str, attempt: int) -> None:
         """Start the flow again, later the more often it was tried."""
         status = self._monitor[flow]
-        status.last_error = _one_line(error)
+        status.last_error = one_line(error)
         status.state = State.RESTARTING
         status.restarts += 1
         backoff = min(_LONGEST_BACKOFF_SECONDS, 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1)  # noqa: S311 - jitter
@@ -203,7 +190,7 @@ class Runner:
                 query.stop()
             except Exception as error:  # its batch did not end in time; the others must be stopped all the same
                 logs.warning(
-                    f"{flow.name} did not stop; its batch runs again at the next start", error=_one_line(str(error))
+                    f"{flow.name} did not stop; its batch runs again at the next start", error=one_line(str(error))
                 )
             if self._monitor[flow].state is not State.FAILED:
                 self._monitor[flow].state = State.STOPPED
@@ -228,24 +215,3 @@ def _end_with_what_stands(flow: Flow, query: StreamingQuery) -> None:
                 query.stop()
         except Exception:  # the query's own, which the supervisor sees, too
             return
-
-
-def _passes(error: str) -> bool:
-    """Whether a query failed with what is away for now, which is no failure of its own."""
-    own = _OWN.findall(error)
-    return own[-1][0] == UnavailableError.__name__ if own else _MOVING.search(error) is not None
-
-
-def _one_line(error: str) -> str:
-    """Return the cause of a failure without its stack, of LONGEST_ERROR characters at most.
-
-    An error of ours comes as it says itself. Else it is the innermost error, else the first line.
-    """
-    if own := _OWN.findall(error):
-        return str(own[-1][1])[:LONGEST_ERROR]
-    python = re.findall(r"^[\w.]*(?:Error|Expired): .+$", error, re.MULTILINE)
-    # py4j shows the Java error behind a colon, and what caused that further down
-    java = re.findall(r"^(?:Caused by)?: (.+)$", error, re.MULTILINE)
-    candidates = [line for line in (*java[-1:], *python[-1:]) if not line.startswith("Py4J")]
-    lines = candidates or [line.strip() for line in error.splitlines() if line.strip()] or ["unknown"]
-    return str(lines[-1 if candidates else 0])[:LONGEST_ERROR]

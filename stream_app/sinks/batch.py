@@ -25,7 +25,7 @@ from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.sinks.late import write_late
 from stream_app.sinks.parts import Part, Parts
-from stream_app.sinks.protocol import LATE, REASON, WARNED, Report
+from stream_app.sinks.report import LATE, REASON, WARNED, Report
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.form import Form

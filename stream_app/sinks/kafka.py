@@ -26,7 +26,8 @@ from stream_app.kafka.connection import KafkaConnection
 from stream_app.layers.kind import Kind
 from stream_app.sinks import json_text
 from stream_app.sinks.delivery import LARGEST_BYTES, TOLD, Delivery
-from stream_app.sinks.protocol import REFUSED, Guarantee, Report, Sink, Tools, Writer
+from stream_app.sinks.protocol import Guarantee, Sink, Tools, Writer
+from stream_app.sinks.report import REFUSED, Report
 from stream_app.sources.split_rows import Batches, Rows
 
 _PROCESSED = "processing_time"

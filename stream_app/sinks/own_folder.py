@@ -24,7 +24,8 @@ from stream_app.sinks.batch import BatchSink, PartsWriter
 from stream_app.sinks.dedupe.staging import KeptRows
 from stream_app.sinks.files import FileSink
 from stream_app.sinks.parts import Parts, Step, write_parts
-from stream_app.sinks.protocol import LOOKUP_FAILED, Tools, Writer
+from stream_app.sinks.protocol import Tools, Writer
+from stream_app.sinks.report import LOOKUP_FAILED
 from stream_app.sources.lookups import Lookups
 from stream_app.sources.split_rows import Rows
 from stream_app.sources.topic_records import Records, offset_ranges, splits_of

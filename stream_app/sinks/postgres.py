@@ -40,7 +40,8 @@ from stream_app.sinks.postgres_copy import copy_table
 from stream_app.sinks.postgres_fresh import FreshRows
 from stream_app.sinks.postgres_growth import grow, kinds_of
 from stream_app.sinks.postgres_keyed import KeyedRows
-from stream_app.sinks.protocol import LATE, Guarantee, Report, Sink, Tools, Writer
+from stream_app.sinks.protocol import Guarantee, Sink, Tools, Writer
+from stream_app.sinks.report import LATE, Report
 from stream_app.sources.split_rows import Batches, Rows
 from stream_app.storage.offsets import LayerOffset
 

@@ -7,8 +7,8 @@ that, as fields of a subclass. It knows all that others ask of such a destinatio
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -27,31 +27,13 @@ from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
 from stream_app.layers.reading import Reading
 from stream_app.settings import Servers
+from stream_app.sinks.report import Report
 from stream_app.sources.lookups import Lookups
 from stream_app.sources.split_rows import Rows
 from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.form import Form
 from stream_app.storage.offsets import LayerOffset
-
-LATE = "late"
-"""Counts rows that came after their window or session was final."""
-REPEATS = "repeats"
-"""Counts rows that were left out as repeats of others."""
-LOOKUP_FAILED = "lookup_failed:"
-"""Begins the counters of lookups, one for each: how often it could not be read while the service ran."""
-REFUSED = "refused"
-"""Counts rows that the sink's topic refused."""
-REASON = "reason:"
-"""Begins the counters of reasons, one for each: how often records were refused for it."""
-UNDECLARED = "undeclared:"
-"""Begins the counters of fields that are not declared, one for each path: how many records have it."""
-WARNED = "warned:"
-"""Begins the counters of rules that warn, one for each: of how many rows they warned."""
-COLUMNS_ADDED = "columns_added"
-"""Counts columns that a table was given because its feed grew."""
-STATE_ROWS, STATE_BYTES = "state_rows", "state_bytes"
-"""Gauges: how many rows the sink itself keeps from batch to batch, and the memory that these take."""
 
 Opened = Callable[[Path], Path]
 """By which path a file is read, so that nobody can take it away meanwhile (ops/views.py)."""
@@ -62,27 +44,6 @@ class Guarantee(StrEnum):
 
     EXACTLY_ONCE = "exactly once"
     AT_LEAST_ONCE = "at least once"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of a micro-batch; complete when the sink returns it."""
-
-    batch_id: int
-    rows_in: int
-    """Rows of the layer before, or records of the topic, that the batch took."""
-    rows_out: int
-    files: tuple[Path, ...] = ()
-    """The batch's files, in the order of their names; none of a batch without rows, or where no file is written."""
-    bytes: int = 0
-    """The size of these."""
-    counters: Mapping[str, int] = field(default_factory=dict)
-    gauges: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def file(self) -> Path | None:
-        """The newest of the files."""
-        return self.files[-1] if self.files else None
 
 
 @dataclass(frozen=True)

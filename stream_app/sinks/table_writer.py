@@ -27,7 +27,8 @@ from stream_app.layers.aggregate import Aggregate
 from stream_app.sinks import table_admission
 from stream_app.sinks.late import write_late
 from stream_app.sinks.partitioning import Partitioning
-from stream_app.sinks.protocol import COLUMNS_ADDED, LATE, Report, Tools
+from stream_app.sinks.protocol import Tools
+from stream_app.sinks.report import COLUMNS_ADDED, LATE, Report
 from stream_app.sinks.table_changes import Changed, Told, changes
 from stream_app.sinks.table_parts import PartWriter, run
 from stream_app.sources.split_rows import Batches, Rows

@@ -11,23 +11,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from stream_app.admission import topic_epochs
-from stream_app.admission.topic_epochs import Position
 from stream_app.errors import StreamAppError, UnavailableError
 from stream_app.flows.unread import Unread
 from stream_app.kafka.log_cuts import cut_at
+from stream_app.sources.messages import OffsetRange, by_event, error_of, offset_of, portions
 
 PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 _ASK_SECONDS = 15.0
 # Few enough for the processor's cache, and bounds on what a task holds of large ones.
 _POLLED_RECORDS, _POLLED_BYTES = 2_000, 4 << 20
-# Above this, where sizes leapt, they are handed on one by one: Arrow's arrays hold 2 GB, and their copy takes as much.
-_HELD_BYTES = 64 << 20
 CONFIG = {
     "enable.auto.commit": False,
     "enable.partition.eof": True,
@@ -56,22 +53,6 @@ _UNREADABLE = {
 """Of a batch, whoever asks for it and whenever."""
 _OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 _REFUSED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}
-
-
-@dataclass(frozen=True)
-class OffsetRange:
-    """Offsets of a partition, from `start` up to and without `end`."""
-
-    partition: int
-    start: int
-    end: int
-    read: Position | None = None
-    """What was read before `start`, where the range is the first of its partition."""
-
-    @property
-    def offsets(self) -> int:
-        """How many these are."""
-        return self.end - self.start
 
 
 class PartitionReader:
@@ -109,16 +90,16 @@ class PartitionReader:
         self._consumer.assign([topic_epochs.assigned(self._topic, part.partition, at, part.read)])
         self._heard = time.monotonic()
         while at < part.end:
-            for came, event in _by_event(self._consumer.consume(min(polled, part.end - at), _POLL_SECONDS)):
+            for came, event in by_event(self._consumer.consume(min(polled, part.end - at), _POLL_SECONDS)):
                 if came:
                     self._heard, ended = time.monotonic(), -1
                     size = sum(len(message.value() or b"") for message in came)
                     polled = max(1, min(_POLLED_RECORDS, _POLLED_BYTES * len(came) // max(1, size)))
-                    yield from _portions(came, size, at, part.end)
+                    yield from portions(came, size, at, part.end)
                     at = max(at, offset_of(came[-1]) + 1)
                 if event is None:
                     continue
-                if _error(event).code() == KafkaError._PARTITION_EOF:
+                if error_of(event).code() == KafkaError._PARTITION_EOF:
                     at = ended = max(at, offset_of(event))
                 elif self._breaks(event):
                     at = self._mended(part, at, event)
@@ -134,7 +115,7 @@ class PartitionReader:
 
     def _breaks(self, event: Message) -> bool:
         """Whether we must take the reading up again; what librdkafka gets over by itself is noted."""
-        error, code = _error(event), _error(event).code()
+        error, code = error_of(event), error_of(event).code()
         if event.topic() is not None and code in _REFUSED:
             raise StreamAppError(f"topic {self._topic}: {error.str()}")
         if event.topic() is not None and code in _UNREADABLE.keys() | _OUT_OF_RANGE:
@@ -146,8 +127,8 @@ class PartitionReader:
 
     def _mended(self, part: OffsetRange, at: int, event: Message) -> int:
         """Where the reading goes on, once what cannot be read of the range from `at` on was told."""
-        code, first, end = _error(event).code(), at, part.end
-        if (diverged := cut_at(_error(event))) is not None:
+        code, first, end = error_of(event).code(), at, part.end
+        if (diverged := cut_at(error_of(event))) is not None:
             self._diverge(part, diverged)
             end = at
         elif code in _UNREADABLE:
@@ -227,39 +208,3 @@ class PartitionReader:
         fetched = sum(part["next_offset"] for topic in topics.values() for part in topic["partitions"].values())
         if fetched != self._fetched:
             self._fetched, self._heard = fetched, time.monotonic()
-
-
-def _by_event(found: list[Message]) -> Iterator[tuple[list[Message], Message | None]]:
-    """Messages, and what came in place of one after them."""
-    after = 0
-    for place, message in enumerate(found):
-        if message.error() is not None:
-            yield found[after:place], message
-            after = place + 1
-    yield found[after:], None
-
-
-def _portions(came: list[Message], size: int, start: int, end: int) -> Iterator[list[Message]]:
-    """Yield the messages of an offset range in portions that fit into memory.
-
-    Together they have `size` bytes. Where these are too many, each message comes alone.
-    """
-    if offset_of(came[0]) < start or offset_of(came[-1]) >= end:  # a gap may hide the end
-        came = [message for message in came if start <= offset_of(message) < end]
-    if size <= _HELD_BYTES:
-        yield from [came] if came else []
-    else:
-        yield from ([message] for message in came)
-
-
-def _error(event: Message) -> KafkaError:
-    error = event.error()
-    assert error is not None  # noqa: S101 - it is an event
-    return error
-
-
-def offset_of(message: Message) -> int:
-    """Return the offset of a message, or of what came in place of one."""
-    offset = message.offset()
-    assert offset is not None  # noqa: S101 - of a message that was not consumed
-    return offset

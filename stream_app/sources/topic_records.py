@@ -22,9 +22,10 @@ from stream_app.flows.unread import Unread
 from stream_app.kafka.client import client_config, group
 from stream_app.kafka.connection import KafkaConnection
 from stream_app.layers.bronze import records
+from stream_app.sources.messages import OffsetRange, offset_of
 from stream_app.sources.split import SPLIT, decoded, encoded
 from stream_app.sources.split_rows import Batches
-from stream_app.sources.topic_partition import OffsetRange, PartitionReader, offset_of
+from stream_app.sources.topic_partition import PartitionReader
 from stream_app.storage.offsets import by_partition
 
 _MIN_RECORDS_PER_SHARE = 20_000

@@ -14,8 +14,8 @@ from confluent_kafka import Producer
 from stream_app.admission import topic_epochs
 from stream_app.errors import StreamAppError
 from stream_app.settings import PROJECT
+from stream_app.sources.messages import OffsetRange
 from stream_app.sources.split import encoded
-from stream_app.sources.topic_partition import OffsetRange
 from stream_app.sources.topic_records import Records
 from tests.faults.test_random_kills import TRANSACTIONS, Sender, check_oracle
 from tests.service.cluster import BROKERS, Cluster, running

@@ -14,8 +14,8 @@ from stream_app.feeds.feed import Feed
 from stream_app.flows.unread import Unread
 from stream_app.settings import Settings
 from stream_app.sources import topic_partition as module
+from stream_app.sources.messages import OffsetRange
 from stream_app.sources.split import encoded
-from stream_app.sources.topic_partition import OffsetRange
 from stream_app.sources.topic_records import Records
 from tests.helpers import flow_of
 from tests.ports import free_port

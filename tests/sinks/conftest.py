@@ -20,8 +20,9 @@ from stream_app.ops import views
 from stream_app.runtime.retention import Retention
 from stream_app.settings import Settings
 from stream_app.sinks import batch, kafka, late, postgres, table_writer
-from stream_app.sinks.protocol import Report, Sink, sink_of
+from stream_app.sinks.protocol import Sink, sink_of
 from stream_app.sinks.registry import SINKS, flows
+from stream_app.sinks.report import Report
 from stream_app.storage.filesystem import Hadoop
 from tests.helpers import UNUSUAL, Row, app_settings, write_planned
 from tests.service.servers import Database, KafkaBroker

@@ -8,8 +8,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from stream_app.feeds.feed import Feed
-from stream_app.sinks.protocol import Report
 from stream_app.sinks.registry import flows
+from stream_app.sinks.report import Report
 from tests.helpers import UNUSUAL, app_settings
 from tests.spark.session import pipeline_of
 

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from stream_app.contract.contract import Contract, Rejected
+from stream_app.contract.contract import Contract
+from stream_app.contract.verdict import Rejected
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds

@@ -19,7 +19,7 @@ from stream_app.layers.registry import datasets
 from stream_app.sinks.batch import BatchSink
 from stream_app.sinks.csv import LINE_SEPARATOR, header
 from stream_app.sinks.parts import Parts, write_parts
-from stream_app.sinks.protocol import Report
+from stream_app.sinks.report import Report
 from stream_app.storage import parquet
 from stream_app.storage.batch_files import data_paths
 from stream_app.storage.filesystem import Hadoop

@@ -15,7 +15,7 @@ from stream_app.errors import ConfigError
 from stream_app.flows import undeclared
 from stream_app.flows.flow import Flow
 from stream_app.ops import views
-from stream_app.sinks.protocol import REASON, UNDECLARED
+from stream_app.sinks.report import REASON, UNDECLARED
 from stream_app.storage.layout import LATE
 from stream_app.storage.offsets import in_layer
 from tests.helpers import START, Row, at, bronze_row, claim, silver_row, value, write_planned

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from stream_app.contract.contract import Contract, Rejected
+from stream_app.contract.contract import Contract
 from stream_app.contract.undeclared import Undeclared, counted
+from stream_app.contract.verdict import Rejected
 from stream_app.feeds.feed import Feed
 from stream_app.storage.planned import UNBOUNDED
 from tests.verdicts import assert_total

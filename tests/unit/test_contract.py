@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from stream_app.contract import wire as wire_module
 from stream_app.contract.columns import column_of
-from stream_app.contract.contract import Contract, Rejected
+from stream_app.contract.contract import Contract
+from stream_app.contract.verdict import Rejected
 from stream_app.contract.wire import Number, is_too_deep
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed

@@ -14,8 +14,7 @@ import pytest
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
 from stream_app.layers.silver import Silver
-from stream_app.ops import replay as replays
-from stream_app.ops import views
+from stream_app.ops import replayable, views
 from stream_app.ops.audit.report import Verdict
 from stream_app.ops.feed_test import feed_test
 from stream_app.ops.replay import replay
@@ -127,5 +126,5 @@ def test_a_replay_does_not_take_what_silver_holds_by_several_columns(tmp_path: P
     write_layer(made["silver"], 0, [row | {"offset": number} for number, row in enumerate(columns)])
     database = views.connect([made["silver"]])
     wanted: list[tuple[object, ...]] = [(f"r{one}", Decimal(order)) for one in "ab" for order in (1, 2)]
-    assert replays._held(database, feed, wanted) >= {("ra", Decimal(1)), ("rb", Decimal(2))}
-    assert not {("ra", Decimal(2)), ("rb", Decimal(1))} & replays._held(database, feed, wanted)
+    assert replayable.held_keys(database, feed, wanted) >= {("ra", Decimal(1)), ("rb", Decimal(2))}
+    assert not {("ra", Decimal(2)), ("rb", Decimal(1))} & replayable.held_keys(database, feed, wanted)

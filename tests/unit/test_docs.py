@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.contract.contract import Contract, Rejected
+from stream_app.contract.contract import Contract
+from stream_app.contract.verdict import Rejected
 from stream_app.feeds.load import load_feeds
 from stream_app.ops.feed_test import feed_test
 from stream_app.settings import PROJECT, Settings

@@ -11,7 +11,7 @@ from stream_app.admission.topic_epochs import Position
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow
 from stream_app.kafka.log_cuts import cut_at
-from stream_app.sources.topic_partition import OffsetRange
+from stream_app.sources.messages import OffsetRange
 from stream_app.sources.topic_records import shares
 from tests.helpers import flow_of
 

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from stream_app.contract.contract import Contract, Rejected
+from stream_app.contract.contract import Contract
 from stream_app.contract.references import Snapshots, first_hashes
+from stream_app.contract.verdict import Rejected
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import checked

@@ -18,8 +18,8 @@ from stream_app.flows.flow import Flow
 from stream_app.observe.metrics import Metrics
 from stream_app.observe.monitor import FlowStatus, Monitor, State
 from stream_app.observe.progress import ProgressListener
-from stream_app.sinks.protocol import REASON, WARNED, Report
 from stream_app.sinks.registry import flows
+from stream_app.sinks.report import REASON, WARNED, Report
 
 PATIENCE = 10.0
 

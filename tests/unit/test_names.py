@@ -21,8 +21,7 @@ from stream_app.feeds.parts import IDENTIFIER
 from stream_app.feeds.sql import name as quoted
 from stream_app.feeds.sql import names, view
 from stream_app.flows.flow import Flow
-from stream_app.ops import replay as replays
-from stream_app.ops import views
+from stream_app.ops import replayable, views
 from stream_app.ops.quarantine import quarantine
 from stream_app.ops.query import query
 from stream_app.ops.replay import replay
@@ -243,8 +242,8 @@ def test_every_word_as_a_feed(tmp_path: Path) -> None:
         silver, quarantine = (flow_of(feed, layer, tmp_path) for layer in ("silver", "quarantine"))
         database = views.connect([silver, quarantine])
         assert database.execute("SELECT count(*) FROM silver").fetchall() == [(0,)]
-        assert replays._held(database, feed, [("x",)]) == set()
-        assert list(replays._candidates(database, replays._waiting(database, silver, -1), "")) == []
+        assert replayable.held_keys(database, feed, [("x",)]) == set()
+        assert list(replayable.candidates(database, replayable.waiting_in(database, silver, -1), "")) == []
     database = views.connect([flow_of(feed, "silver", tmp_path) for feed in found])
     for feed in found:
         assert database.execute(f"SELECT count(*) FROM {view(feed.name, 'silver')}").fetchall() == [(0,)]

@@ -12,7 +12,8 @@ from hypothesis import given
 from stream_app.errors import StreamAppError, UnavailableError
 from stream_app.flows.unread import Unread
 from stream_app.sources import topic_partition
-from stream_app.sources.topic_partition import OffsetRange, PartitionReader
+from stream_app.sources.messages import OffsetRange
+from stream_app.sources.topic_partition import PartitionReader
 
 PASSING = [
     KafkaError.NOT_LEADER_FOR_PARTITION,

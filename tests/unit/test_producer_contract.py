@@ -10,7 +10,8 @@ import pytest
 
 from producer.events import EventSource, feeds, seeded, source
 from producer.faults import SPOILERS, Kind, Shares, Traffic
-from stream_app.contract.contract import Contract, Rejected
+from stream_app.contract.contract import Contract
+from stream_app.contract.verdict import Rejected
 from stream_app.feeds.load import load_feeds
 from stream_app.sources.lookup import Source
 from stream_app.storage.planned import UNBOUNDED

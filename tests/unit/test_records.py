@@ -18,7 +18,7 @@ from stream_app.feeds.feed import Feed
 from stream_app.flows.batch import planned
 from stream_app.flows.flow import Flow
 from stream_app.layers.bronze import records
-from stream_app.sources.topic_partition import OffsetRange
+from stream_app.sources.messages import OffsetRange
 from stream_app.sources.topic_records import offset_ranges, shares
 from tests.helpers import at, flow_of, plan
 

@@ -17,9 +17,10 @@ from stream_app.flows.flow import Flow
 from stream_app.observe.monitor import Monitor, State
 from stream_app.runtime import runner
 from stream_app.runtime.pipeline import Pipeline
+from stream_app.runtime.query_errors import one_line
 from stream_app.runtime.runner import Runner
-from stream_app.sinks.protocol import Report
 from stream_app.sinks.registry import flows
+from stream_app.sinks.report import Report
 from stream_app.storage.checkpoint import Checkpoint
 from tests.helpers import app_settings, commit, plan, wait_until, write_file
 
@@ -460,4 +461,4 @@ def test_a_failing_batch_is_told_by_its_own_error(service: Service) -> None:
     ],
 )
 def test_a_stack_becomes_the_line_that_matters(error: str, expected: str) -> None:
-    assert runner._one_line(error) == expected
+    assert one_line(error) == expected

@@ -7,77 +7,33 @@ silver. The definition (Contract.check_each) judges, not the fast path that the 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from stream_app.contract.contract import FORGIVABLE, Contract, Rejected, Row
+from stream_app.contract.contract import FORGIVABLE, Contract
 from stream_app.contract.references import Snapshots
+from stream_app.contract.verdict import Rejected, Row
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.growth import Columns
-from stream_app.ops.audit.findings import Findings
-from stream_app.ops.audit.grown import others, was_kept
+from stream_app.ops.audit.compared import PLACE, Compared, Judged, Layer, Share, differing, spread
 from stream_app.ops.audit.places import NOWHERE, Flags, Numbers, Places
-from stream_app.ops.audit.stored import Held, Stored, opened
+from stream_app.ops.audit.stored import opened
 from stream_app.storage.pins import Pins
 from stream_app.storage.planned import UNBOUNDED, Planned
 from stream_app.storage.snapshots import PlainSnapshot
 
 LOST = "lost: in bronze, not in silver or quarantine, and no repeat"
 SILVER, QUARANTINE, _LEDGER = "silver", "quarantine", "ledger"
-_PLACE = ["partition", "offset"]
 Verdicts = Sequence[Row | Rejected]
-_TAKEN = ["key", "value", "kafka_ts", "topic", *_PLACE]
+_TAKEN = ["key", "value", "kafka_ts", "topic", *PLACE]
 
 
 def key_type(feed: Feed, silver: pa.Schema) -> pa.DataType:
     """Return the type of a dedupe key as one value: its columns in a struct, without any where the feed has none."""
     return pa.struct([silver.field(name) for name in feed.dedupe_keys])
-
-
-@dataclass(frozen=True)
-class Layer:
-    """The rows of a layer, and where their places are saved."""
-
-    stored: Stored
-    places: Path
-    since: int = 0
-    """The first row of bronze whose row here must still be there: files of those before were pruned."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """What is judged at once: a row group of bronze, of which `first` is the number of its first row."""
-
-    held: Held
-    group: int
-    first: int
-    silver: bool
-    """Whether silver has taken its batch."""
-    quarantine: bool
-    earlier: bool
-    """Whether other rules than today's may have judged it: then where they differ is no mistake, and not audited."""
-
-
-@dataclass
-class Judged:
-    """What became of a share, or of several."""
-
-    findings: Findings = field(default_factory=Findings)
-    counts: Counter[str] = field(default_factory=Counter)
-    absent: list[pa.Table] = field(default_factory=list)
-    """The valid records that silver has no row of: `_row` of bronze, coordinates, `_key` as silver has it, `_again`."""
-
-    def add(self, other: Judged) -> None:
-        """Add what became of another share."""
-        self.findings.add(other.findings)
-        self.counts.update(other.counts)
-        self.absent += other.absent
 
 
 class Judge:
@@ -102,12 +58,12 @@ class Judge:
         """Judge the records of a share, and compare them."""
         records, planned, by = _records(share)
         verdicts = _verdicts(self._contract, records, planned, by)
-        place = [records[name].cast(pa.int64()).to_numpy() for name in _PLACE]
+        place = [records[name].cast(pa.int64()).to_numpy() for name in PLACE]
         rows = {name: places.find(*place) for name, places in self._places.items()}
         in_silver, in_quarantine, replayed = (found != NOWHERE for found in rows.values())
         valid = np.array([not isinstance(verdict, Rejected) for verdict in verdicts], bool)
         judged = Judged()
-        compared = _Compared(share, records, judged, self._versions if share.earlier else ())
+        compared = Compared(share, records, judged, self._versions if share.earlier else ())
         compared.wrong("in silver and in quarantine", in_silver & in_quarantine & ~replayed)
         if share.silver:
             compared.by_rules("in silver, though the contract refuses it", in_silver & ~valid & ~replayed)
@@ -122,12 +78,12 @@ class Judge:
             self._compare_refused(compared, verdicts, rows[QUARANTINE], ~valid & in_quarantine)
         return judged
 
-    def _compare_rows(self, compared: _Compared, verdicts: Verdicts, rows: Numbers, which: Flags) -> None:
+    def _compare_rows(self, compared: Compared, verdicts: Verdicts, rows: Numbers, which: Flags) -> None:
         expected = self._rows(compared.records, verdicts, which)
         actual = self._layers[SILVER].stored.take(rows[which])
         compared.whole_rows("silver's row is not what the contract makes of the record", expected, actual, which)
 
-    def _compare_refused(self, compared: _Compared, verdicts: Verdicts, rows: Numbers, which: Flags) -> None:
+    def _compare_refused(self, compared: Compared, verdicts: Verdicts, rows: Numbers, which: Flags) -> None:
         refused = [verdict for verdict in _chosen(verdicts, which) if isinstance(verdict, Rejected)]
         kept = compared.records.filter(pa.array(which))
         texts = [None if value is None else value.decode("utf-8", "replace") for value in kept["value"].to_pylist()]
@@ -137,10 +93,10 @@ class Judge:
         actual, what = stored.take(rows[which]), "quarantine's row is not what the contract makes of the record"
         rest = [name for name in stored.columns.names if name != "reasons"]
         compared.whole_rows(what, expected.select(rest), actual.select(rest), which)
-        differ = _differing(expected["reasons"], actual["reasons"])
-        compared.by_rules("quarantine's reasons are not the contract's", _spread(differ, which))
+        differ = differing(expected["reasons"], actual["reasons"])
+        compared.by_rules("quarantine's reasons are not the contract's", spread(differ, which))
 
-    def _compare_replayed(self, compared: _Compared, rows: dict[str, Numbers], replayed: Flags) -> None:
+    def _compare_replayed(self, compared: Compared, rows: dict[str, Numbers], replayed: Flags) -> None:
         """Compare what was replayed: the ledger's row is the contract's that forgives lateness, and silver's is it."""
         if not replayed.any():
             return
@@ -181,58 +137,6 @@ class Judge:
         return pa.array([{name: row[at] for name, at in places.items()} for row in rows], kind)
 
 
-@dataclass
-class _Compared:
-    """Notes what differs in a share."""
-
-    share: Share
-    records: pa.Table
-    judged: Judged
-    versions: Sequence[Columns]
-    """Of silver, by which its rows may have been made."""
-
-    def wrong(self, what: str, which: Flags) -> None:
-        """Note records that are wrong whatever the rules."""
-        self.judged.findings.note(what, self._places(which))
-
-    def by_rules(self, what: str, which: Flags) -> None:
-        """Note records of which today's rules say something else than what is there."""
-        if self.share.earlier:
-            self.judged.counts["earlier"] += int(which.sum())
-        else:
-            self.wrong(what, which)
-
-    def still_there(self, layer: str, which: Flags, layers: Mapping[str, Layer]) -> Flags:
-        """Which of those must still be in the layer, if they ever were; the others are counted."""
-        due = self.share.first + np.arange(len(which)) >= layers[layer].since
-        self.judged.counts[f"pruned from {layer}"] += int((which & ~due).sum())
-        return which & due
-
-    def whole_rows(self, what: str, expected: pa.Table, actual: pa.Table, which: Flags) -> None:
-        """Note the rows that differ, each with the columns that do."""
-        differ: dict[int, list[str]] = {}
-        for name in actual.column_names:
-            if not expected[name].equals(actual[name]):
-                narrower = others(name, actual[name].type, self.versions)
-                for row in np.flatnonzero(_differing(expected[name], actual[name])).tolist():
-                    if not was_kept(expected[name][row], actual[name][row], narrower):
-                        differ.setdefault(row, []).append(name)
-        places = list(self._places(which)) if differ else []
-        self.judged.findings.note(what, ((*places[row], " ".join(names)) for row, names in differ.items()))
-
-    def absent(self, keys: pa.Array, which: Flags, *, again: bool) -> None:
-        """Note records that silver has no row of, by their keys. `again`: they were replayed."""
-        if len(keys):
-            kept = self.records.select(_PLACE).filter(pa.array(which))
-            kept = kept.append_column("_row", pa.array(np.flatnonzero(which) + self.share.first))
-            kept = kept.append_column("_key", keys)
-            self.judged.absent.append(kept.append_column("_again", pa.array([again] * kept.num_rows)))
-
-    def _places(self, which: Flags) -> Iterator[tuple[int, int]]:
-        kept = self.records.select(_PLACE).filter(pa.array(which))
-        return zip(kept["partition"].to_pylist(), kept["offset"].to_pylist(), strict=True)
-
-
 def _records(share: Share) -> tuple[pa.Table, list[int], list[str]]:
     """Return the share's records; when each one's batch was planned, in microseconds since the epoch; and its pin."""
     with opened(share.held) as file:
@@ -250,21 +154,3 @@ def _verdicts(contract: Contract, records: pa.Table, planned: Sequence[int], by:
 
 def _chosen(verdicts: Verdicts, which: Flags) -> list[Row | Rejected]:
     return [verdicts[place] for place in np.flatnonzero(which).tolist()]
-
-
-def _differing(expected: pa.ChunkedArray, actual: pa.ChunkedArray) -> Flags:
-    """Which values are not equal; null equals null alone."""
-    if pa.types.is_nested(expected.type):
-        pairs = zip(expected.to_pylist(), actual.to_pylist(), strict=True)
-        return np.array([one != other for one, other in pairs], bool)
-    nulls = pc.and_(expected.is_null(), actual.is_null())
-    equal = pc.or_(pc.equal(expected, actual).fill_null(False), nulls)
-    flags: Flags = pc.invert(equal).to_numpy()
-    return flags
-
-
-def _spread(flags: Flags, which: Flags) -> Flags:
-    """Return flags of the chosen as flags of all, false for the others."""
-    spread = np.zeros(len(which), bool)
-    spread[np.flatnonzero(which)[flags]] = True
-    return spread

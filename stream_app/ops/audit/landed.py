@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app.contract.contract import Contract, Rejected
+from stream_app.contract.contract import Contract
+from stream_app.contract.verdict import Rejected
 from stream_app.errors import StreamAppError
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.feed import Feed

@@ -97,6 +97,10 @@ class State:
         # after the files, since it is written before one is deleted
         self.gone = {sink: lineage.gone(flow) for sink, flow in self.flows.items()}
 
+    def is_pruned(self, sink: str) -> bool:
+        """Whether files of the sink were pruned or given up."""
+        return self.gone[sink] >= 0
+
     def sql(self, flow: Flow) -> str:
         """Return the SQL for the committed rows of the flow."""
         files, batch = self.sound_files(flow), self.positions[flow.sink].own

@@ -8,7 +8,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
-from stream_app.ops.audit.judge import Judge, Judged, Share
+from stream_app.ops.audit.compared import Judged, Share
+from stream_app.ops.audit.judge import Judge
 
 _FEW_RECORDS = 100_000
 _judge: Judge | None = None

@@ -13,8 +13,9 @@ from typing import Annotated
 
 import msgspec
 
-from stream_app.contract.contract import Contract, Rejected
+from stream_app.contract.contract import Contract
 from stream_app.contract.times import EPOCH, microseconds, microseconds_of
+from stream_app.contract.verdict import Rejected
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import Mistake

@@ -24,7 +24,7 @@ from stream_app.flows.lineage import link
 from stream_app.layers.silver import CLOCK
 from stream_app.sinks.dedupe.index import ENTRY, Seen, entries
 from stream_app.sinks.parts import Part, Parts, attempt
-from stream_app.sinks.protocol import REPEATS, STATE_BYTES, STATE_ROWS, UNDECLARED
+from stream_app.sinks.report import REPEATS, STATE_BYTES, STATE_ROWS, UNDECLARED
 from stream_app.sources.split_rows import Batches, Rows
 from stream_app.storage import began, parquet
 from stream_app.storage.key_runs import Numbers
