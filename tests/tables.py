@@ -15,6 +15,7 @@ from stream_app.sinks.table_parts import PART, PartWriter, whole
 from stream_app.sinks.tables import TableSink
 from stream_app.storage.offsets import LayerOffset
 from stream_app.storage.tables.delta import Delta
+from stream_app.storage.tables.delta_on_disk import DeltaOnDisk
 from stream_app.storage.tables.delta_statistics import statistics
 from stream_app.storage.tables.table import Mark, Part
 from tests.helpers import START_MS
@@ -23,9 +24,9 @@ COLUMNS = pa.schema([("number", pa.int64()), ("text", pa.string())])
 OWNER = {"sink": "transactions.x", "query": "q"}
 
 
-def new(root: Path, columns: pa.Schema = COLUMNS, owner: Mapping[str, str] = OWNER) -> Delta:
+def new(root: Path, columns: pa.Schema = COLUMNS, owner: Mapping[str, str] = OWNER) -> DeltaOnDisk:
     """An empty table."""
-    table = Delta(str(root))
+    table = DeltaOnDisk(str(root))
     table.create(columns, (), owner, 168)
     return table
 

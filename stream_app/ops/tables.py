@@ -91,7 +91,7 @@ def optimize(flows: Sequence[Flow]) -> Iterator[Optimized]:
     for flow, sink, table in opened(flows):
         columns = pa.schema([one for one in sink.rows_of(flow.kind) if one.name not in sink.partitioning.columns])
         for work in table_optimize.planned(table, sink.cluster_by):
-            after = table_optimize.carry_out(table, sink.root(flow), columns, work, sink.cluster_by, sink.statistics)
+            after = table_optimize.carry_out(table, columns, work, sink.cluster_by, sink.statistics)
             partition = ", ".join(f"{column}={value}" for column, value in work.partition.items())
             yield Optimized(flow.name, partition, len(work.files), work.bytes, after)
 

@@ -46,6 +46,11 @@ class Retention:
         """When each folder changed last, where there was nothing to do then: a lake has hundreds."""
         self._tables: dict[Flow, int] = {}
         """The newest batch of each table that was looked at."""
+        self._tidying = {
+            flow: sink_of(flow).tidying(flow, hadoop, max_files)
+            for flow in flows
+            if flow.to.is_table and mode != "keep"
+        }
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -66,7 +71,7 @@ class Retention:
             for folder, prefix in flow.folders:
                 with _logged(flow, folder):
                     self._tidy(flow, folder, prefix)
-            if flow.to.is_table and self._mode != "keep":
+            if flow in self._tidying:
                 with _logged(flow, flow.layout.output):
                     self._tidy_table(flow)
 
@@ -109,7 +114,7 @@ class Retention:
         committed = flow.checkpoint.last_committed()
         newest = committed.batch_id if committed else -1
         if self._tables.get(flow, -1) != newest:
-            sink_of(flow).tidy(flow, self._hadoop, self._most)
+            self._tidying[flow]()
             self._tables[flow] = newest
 
     def _merge(self, flow: Flow, prefix: str, files: Sequence[BatchFile]) -> None:

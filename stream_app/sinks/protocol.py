@@ -187,8 +187,9 @@ class Sink(Frozen):
     def drop(self, flow: Flow) -> None:
         """Let go of what it holds outside of its folder, which a reset deletes."""
 
-    def tidy(self, flow: Flow, hadoop: Hadoop, most: int) -> None:
-        """Merge small files where there are more than `most`; not of those that retention knows."""
+    def tidying(self, flow: Flow, hadoop: Hadoop, most: int) -> Callable[[], None]:  # noqa: ARG002 - tables have some
+        """Return what merges small files where there are more than `most`; not those that retention knows."""
+        return lambda: None
 
     def copy_into(
         self,

@@ -66,13 +66,13 @@ def planned(table: Table, cluster_by: Sequence[str]) -> list[Work]:
 
 def carry_out(
     table: Table,
-    root: Path,
     columns: pa.Schema,
     work: Work,
     cluster_by: Sequence[str],
     statistics: Callable[[pq.FileMetaData], str],
 ) -> int | None:
     """Write the files anew; return how many there are now, or None where the table changed meanwhile."""
+    root = Path(table.location)
     writer = PartWriter(root, "", 0, columns, statistics, lambda batches: [(work.partition, batches)])
     with tempfile.TemporaryDirectory() as spill, duckdb.connect(config={"temp_directory": spill}) as database:
         database.execute("SET TimeZone = 'UTC'")

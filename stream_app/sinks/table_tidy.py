@@ -24,52 +24,71 @@ from stream_app.storage.tables.table import File, Table
 
 _MANY_EXPIRED = 100
 """Each vacuum is two versions, so one is made for so many files at once."""
+_VERSIONS_A_LOOK = 100
+"""A version expires a file or two. To ask for them all takes a while, as the log grows."""
 
 
-def merge_small(
-    name: str, table: Table, root: Path, hadoop: Hadoop, most: int, statistics: Callable[[pq.FileMetaData], str]
-) -> None:
-    """Merge the files of batches where a partition has more than `most`, and merged ones where they became many."""
-    for _, files in by_partition(table.live()):
-        small, merged = ([file for file in files if kind_of(file) == kind] for kind in (PART, MERGED))
-        groups = merging.bounded(small[: len(small) - most // 2], _size) if len(small) > most else iter(())
-        for group in (*groups, merging.dominated(merged, _size)):
-            for same in _of_one_width(root, group):
-                _merge(name, table, root, hadoop, same, statistics)
+class Tidying:
+    """Tidies one table, time after time, on one handle: to open a table takes a while, as its log grows."""
 
+    def __init__(
+        self, name: str, table: Table, hadoop: Hadoop, most: int, statistics: Callable[[pq.FileMetaData], str]
+    ) -> None:
+        """Merge the files of batches where a partition has more than `most`."""
+        self._name = name
+        self._table = table
+        self._root = Path(table.location)
+        self._hadoop = hadoop
+        self._most = most
+        self._statistics = statistics
+        self._is_there = False
+        self._looked_at: int | None = None
+        """The version at which expired files were asked for."""
 
-def take_expired(name: str, table: Table) -> None:
-    """Delete replaced files once they are many, and no version needs them that is kept."""
-    hours = table.kept_hours
-    table.refresh()
-    if hours is not None and len(found := table.expired(hours, orphans=False)) >= _MANY_EXPIRED:
-        table.vacuum(hours, orphans=False)
-        logs.info(f"{name} deleted files that no version of the last {hours} hours needs", files=len(found))
+    def once(self) -> None:
+        """Merge small files, and merged ones where they became many; delete what no version needs that is kept."""
+        self._is_there = self._is_there or self._table.exists()
+        if not self._is_there:
+            return
+        self._table.refresh()
+        self._merge_small()
+        if self._looked_at is None or self._table.version - self._looked_at >= _VERSIONS_A_LOOK:
+            self._take_expired()
+            self._looked_at = self._table.version
 
+    def _merge_small(self) -> None:
+        most = self._most
+        for _, files in by_partition(self._table.live()):
+            small, merged = ([file for file in files if kind_of(file) == kind] for kind in (PART, MERGED))
+            groups = merging.bounded(small[: len(small) - most // 2], _size) if len(small) > most else iter(())
+            for group in (*groups, merging.dominated(merged, _size)):
+                for same in _of_one_width(self._root, group):
+                    self._merge(same)
 
-def _merge(
-    name: str,
-    table: Table,
-    root: Path,
-    hadoop: Hadoop,
-    files: Sequence[File],
-    statistics: Callable[[pq.FileMetaData], str],
-) -> None:
-    if len(files) < 2:
-        return
-    partition = files[0].partition
-    first, last = (Path(file.path).name.split("-")[1] for file in (files[0], files[-1]))
-    target = root / folder_of(partition) / f"{MERGED}-{first}-{last}-{secrets.token_hex(6)}.parquet"
-    parquet.merge(hadoop, [root / file.path for file in files], target)
-    sync(target)
-    sync(target.parent)
-    reach(name, "merged")
-    part = part_of(root, target, partition, statistics)
-    if table.rewrite([part], files):
-        reach(name, "swapped")
-        logs.info(f"{name} compacted", files=len(files), file=target.name, bytes=part.size, version=table.version)
-    else:  # somebody else changed the table; the next look finds what there is to do
-        target.unlink()
+    def _merge(self, files: Sequence[File]) -> None:
+        if len(files) < 2:
+            return
+        table, partition = self._table, files[0].partition
+        first, last = (Path(file.path).name.split("-")[1] for file in (files[0], files[-1]))
+        name = f"{MERGED}-{first}-{last}-{secrets.token_hex(6)}.parquet"
+        target = self._root / folder_of(partition) / name
+        parquet.merge(self._hadoop, [self._root / file.path for file in files], target)
+        sync(target)
+        sync(target.parent)
+        reach(self._name, "merged")
+        part = part_of(self._root, target, partition, self._statistics)
+        if table.rewrite([part], files):
+            reach(self._name, "swapped")
+            logs.info(f"{self._name} compacted", files=len(files), file=name, bytes=part.size, version=table.version)
+        else:  # somebody else changed the table; the next look finds what there is to do
+            target.unlink()
+
+    def _take_expired(self) -> None:
+        """Delete replaced files once they are many, and no version needs them that is kept."""
+        table, hours = self._table, self._table.kept_hours
+        if hours is not None and len(found := table.expired(hours, orphans=False)) >= _MANY_EXPIRED:
+            table.vacuum(hours, orphans=False)
+            logs.info(f"{self._name} deleted files that no version of the last {hours} hours needs", files=len(found))
 
 
 def _of_one_width(root: Path, files: Sequence[File]) -> Iterator[list[File]]:

@@ -29,7 +29,7 @@ from stream_app.sinks import table_rows
 from stream_app.sinks.dates import DATE
 from stream_app.sinks.partitioning import PATTERN, Partitioning
 from stream_app.sinks.protocol import Guarantee, Holding, Moment, Opened, Sink, Tools, Writer
-from stream_app.sinks.table_tidy import merge_small, take_expired
+from stream_app.sinks.table_tidy import Tidying
 from stream_app.sinks.table_writer import Shape, TableWriter
 from stream_app.sources.split_rows import Rows
 from stream_app.storage.batch_files import BatchFile
@@ -151,12 +151,9 @@ class TableSink(Sink):
         shape = Shape(self.root(flow), self.rows_of(flow.kind), self.partitioning, self.dates, self.statistics)
         return TableWriter(flow, self.table(flow), shape, rows, tools)
 
-    def tidy(self, flow: Flow, hadoop: Hadoop, most: int) -> None:
-        """Merge small files where a partition has more than `most`, and delete what no version needs that is kept."""
-        table, root = self.table(flow), self.root(flow)
-        if table.exists():
-            merge_small(flow.name, table, root, hadoop, most, self.statistics)
-            take_expired(flow.name, table)
+    def tidying(self, flow: Flow, hadoop: Hadoop, most: int) -> Callable[[], None]:
+        """Return what merges small files where a partition has more than `most`, and deletes what no version needs."""
+        return Tidying(flow.name, self.table(flow), hadoop, most, self.statistics).once
 
     def drop(self, flow: Flow) -> None:
         """Empty a table that is not in the sink's own folder, and let go of it."""

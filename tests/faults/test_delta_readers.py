@@ -71,7 +71,7 @@ def table(tmp_path: Path) -> Delta:
         rows = [row(batch * 2), row(batch * 2 + 1)]
         table.commit(mark(batch, QUERY_ID), [part(table, batch, rows, COLUMNS)])
     (work,) = planned(table, ["money", "text"])
-    assert carry_out(table, Path(table.location), COLUMNS, work, ["money", "text"], statistics) == 1
+    assert carry_out(table, COLUMNS, work, ["money", "text"], statistics) == 1
     table.commit(mark(2, QUERY_ID), [part(table, 2, [row(4), row(5)], COLUMNS)])
     return table
 

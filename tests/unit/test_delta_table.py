@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,15 +16,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.errors import ConfigError
+from stream_app.errors import ConfigError, UnavailableError
 from stream_app.storage.tables import delta_log
 from stream_app.storage.tables.delta import Delta
+from stream_app.storage.tables.delta_on_disk import DeltaOnDisk
 from stream_app.storage.tables.delta_statistics import statistics
-from stream_app.storage.tables.table import ConflictError
+from stream_app.storage.tables.table import ConflictError, Part
 from tests.examples import examples
 from tests.tables import mark, new, numbered, numbers, part
 
@@ -54,51 +59,222 @@ VALUES = st.fixed_dictionaries(
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Delta:
+def table(tmp_path: Path) -> DeltaOnDisk:
     return new(tmp_path / "100% ü's")
 
 
-def test_a_batch_that_is_committed_again_is_there_once(table: Delta) -> None:
-    stale = Delta(table.location)
+@pytest.fixture(params=[DeltaOnDisk, Delta])
+def either(request: pytest.FixtureRequest, table: DeltaOnDisk) -> Delta:
+    """The table by its own commits, as on a disk, and by those of delta-rs, as in an object store."""
+    found: Delta = request.param(table.location)
+    return found
+
+
+def test_a_batch_that_is_committed_again_is_there_once(either: Delta) -> None:
+    table, stale = either, type(either)(either.location)
     stale.refresh()
     table.commit(mark(0), [numbered(table, 0, 1, 2)])
-    for handle in (table, stale, Delta(table.location)):
+    for handle in (table, stale, type(either)(table.location)):
         handle.commit(mark(0), [numbered(table, 0, 1, 2)])
         assert handle.written("q") == 0
     assert numbers(table) == [1, 2]
     assert table.version == 1
 
 
-def test_a_commit_whose_answer_is_lost_is_made_once(table: Delta, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = DeltaTable.create_write_transaction
+def test_a_commit_whose_answer_is_lost_is_made_once(either: Delta, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = type(either)._write
 
     def lost(*arguments: Any, **options: Any) -> None:
         real(*arguments, **options)
         raise OSError("the connection was reset")
 
-    monkeypatch.setattr(DeltaTable, "create_write_transaction", lost)
-    table.commit(mark(0), [numbered(table, 0, 1)])
+    monkeypatch.setattr(type(either), "_write", lost)
+    either.commit(mark(0), [numbered(either, 0, 1)])
+    monkeypatch.undo()
+    assert (numbers(either), either.version) == ([1], 1)
+
+
+@pytest.mark.parametrize("call", ["link", "fsync"])
+def test_a_call_that_fails_after_it_was_carried_out_commits_once(
+    table: DeltaOnDisk, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, fail_at = list[object](), {1, 3} if call == "fsync" else {1}  # 1 is the entry, 3 the folder
+
+    def fails(*arguments: Any) -> None:
+        calls.append(arguments)
+        real(*arguments)
+        if len(calls) in fail_at:
+            raise OSError(5, "Input/output error")
+
+    part, real = numbered(table, 0, 1), getattr(os, call)
+    monkeypatch.setattr(os, call, fails)
+    if call == "fsync":  # the entry was never linked
+        with pytest.raises(OSError, match="Input/output"):
+            table.commit(mark(0), [part])
+    table.commit(mark(0), [part])
     monkeypatch.undo()
     assert (numbers(table), table.version) == ([1], 1)
+    assert not [*Path(table.location, "_delta_log").glob(".*")]
 
 
-def test_an_error_that_committed_nothing_is_raised(table: Delta, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_committed_nothing_is_raised(either: Delta, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(DeltaTable, "create_write_transaction", refused)
+    monkeypatch.setattr(type(either), "_write", refused)
     with pytest.raises(OSError, match="No space"):
-        table.commit(mark(0), [numbered(table, 0, 1)])
+        either.commit(mark(0), [numbered(either, 0, 1)])
 
 
-def test_a_commit_of_another_writer_between_look_and_commit_is_no_reason_to_fail(table: Delta) -> None:
+def test_a_commit_takes_no_look_at_the_whole_log(table: DeltaOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """delta-rs lists it at each look and each commit: at 5,000 versions that was most of what a batch cost."""
+    other = DeltaOnDisk(table.location)
+    assert (other.live(), table.live()) == ([], [])
+
+    def listed(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    for name in ("__init__", "update_incremental", "create_write_transaction", "history"):
+        monkeypatch.setattr(DeltaTable, name, listed)
+    for batch in range(8):  # then comes a checkpoint
+        table.refresh()
+        table.commit(mark(batch), [numbered(table, batch, batch)], table.live())
+        other.refresh()
+        assert other.live() == table.live()
+    monkeypatch.undo()
+    assert numbers(table) == [7]
+
+
+def test_queries_that_commit_at_once_all_come_in_once(table: DeltaOnDisk) -> None:
+    def commit(query_id: str) -> None:
+        handle = DeltaOnDisk(table.location)
+        for batch in range(20):
+            part = numbered(handle, batch, batch)
+            for _ in range(2):
+                while True:
+                    try:
+                        handle.refresh()
+                        handle.commit(mark(batch, query_id), [part])
+                    except CommitFailedError:  # five others came first
+                        continue
+                    break
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(commit, "abcd")] == [None] * 4
+    assert numbers(table) == sorted([*range(20)] * 4)
+    table.refresh()
+    assert table.version == 80
+
+
+_STEPS = (
+    "append",
+    "stale",
+    "replace",
+    "merge",
+    "foreign append",
+    "foreign delete",
+    "foreign optimize",
+    "own",
+    "vacuum",
+)
+
+
+@given(st.lists(st.sampled_from(_STEPS), min_size=1, max_size=25))
+@examples(30)
+def test_what_is_followed_by_its_entries_is_what_delta_rs_reads(steps: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        table = new(Path(folder) / "t")
+        follower, stale = DeltaOnDisk(table.location), DeltaOnDisk(table.location)
+        assert follower.live() == stale.live() == []
+        for batch, step in enumerate(steps):
+            _take(step, table, stale, batch)
+            for handle in (follower, table):
+                handle.refresh()
+                fresh = Delta(table.location)
+                assert (handle.version, handle.owner) == (fresh.version, fresh.owner)
+                assert sorted(map(str, handle.live())) == sorted(map(str, fresh.live()))
+                assert (handle.written("q"), handle.written("s")) == (fresh.written("q"), fresh.written("s"))
+
+
+def _take(step: str, table: DeltaOnDisk, stale: DeltaOnDisk, batch: int) -> None:
+    match step:
+        case "append":
+            table.commit(mark(batch), [numbered(table, batch, batch), numbered(table, batch, batch)])
+        case "stale":
+            stale.commit(mark(batch, "s"), [numbered(table, batch, batch)])
+        case "replace":
+            table.commit(mark(batch), [numbered(table, batch, batch)], table.live()[:2])
+        case "merge" if held := table.live():
+            assert table.rewrite([numbered(table, batch, *range(sum(file.rows for file in held)))], held)
+        case "foreign append":
+            write_deltalake(table.location, pa.table({"number": [batch], "text": ["x"]}), mode="append")
+        case "foreign delete":
+            DeltaTable(table.location).delete(f"number = {batch - 1}")
+        case "foreign optimize":
+            DeltaTable(table.location).optimize.compact()
+        case "own":
+            table.own({"sink": "transactions.x", "query": str(batch)}, 24)
+        case "vacuum":
+            table.vacuum(0, orphans=True)
+
+
+@pytest.mark.parametrize(
+    ("properties", "problem"),
+    [({"delta.appendOnly": "true"}, "only be appended to"), ({"delta.enableChangeDataFeed": "true"}, "features")],
+)
+def test_what_somebody_switched_on_meanwhile_is_not_broken(
+    table: DeltaOnDisk, properties: dict[str, str], problem: str
+) -> None:
+    table.commit(mark(0), [numbered(table, 0, 1)])
+    DeltaTable(table.location).alter.set_table_properties(properties)
+    with pytest.raises(UnavailableError, match=problem):
+        table.commit(mark(1), [numbered(table, 1, 2)], table.live())
+    assert numbers(table) == [1]
+
+
+def test_entries_that_died_in_the_making_go_once_they_are_old(table: DeltaOnDisk) -> None:
+    log = Path(table.location, "_delta_log")
+    old, young, foreign = (log / f".{1:020d}.{name}.tmp" for name in ("a" * 16, "b" * 16, "1b4e28ba-2fa1"))
+    for path in (old, young, foreign):
+        path.write_text("{")
+    os.utime(old, (0, 0))
+    assert table.mend() == []
+    assert (old.exists(), young.exists(), foreign.exists()) == (False, True, True)
+    table.commit(mark(0), [numbered(table, 0, 1)])
+    assert numbers(table) == [1]
+
+
+def test_names_that_the_log_spells_in_another_way_are_read(tmp_path: Path) -> None:
+    """As of a partition of another writer."""
+    table = new(tmp_path / "t")
+    write_deltalake(
+        table.location,
+        pa.table({"number": [1], "text": ["a b%/ü"]}),
+        mode="overwrite",
+        partition_by=["text"],
+        schema_mode="overwrite",
+    )
+    table.refresh()
+    (file,) = table.live()
+    assert (tmp_path / "t" / file.path).is_file()
+    path = "text=ü 100%/it's.parquet"
+    (tmp_path / "t" / path).parent.mkdir()
+    (tmp_path / "t" / file.path).rename(tmp_path / "t" / path)
+    assert table.rewrite([Part(path, file.size, 1, {"text": "a b%/ü"}, '{"numRecords":1}')], [file])
+    assert numbers(table) == [1]
+    assert [one.path for one in Delta(table.location).live()] == [one.path for one in table.live()] == [path]
+
+
+def test_a_commit_of_another_writer_between_look_and_commit_is_no_reason_to_fail(either: Delta) -> None:
+    table = either
     table.commit(mark(0), [numbered(table, 0, 1, 2)])
     DeltaTable(table.location).delete("number = 1")
     table.commit(mark(1), [numbered(table, 1, 3)])
     assert numbers(table) == [2, 3]
 
 
-def test_a_replay_after_a_merge_does_not_bring_the_rows_back(table: Delta) -> None:
+def test_a_replay_after_a_merge_does_not_bring_the_rows_back(either: Delta) -> None:
+    table = either
     parts = [numbered(table, batch, batch) for batch in range(3)]
     for batch, one in enumerate(parts):
         table.commit(mark(batch), [one])
@@ -111,7 +287,8 @@ def test_a_replay_after_a_merge_does_not_bring_the_rows_back(table: Delta) -> No
     assert '"dataChange":true' not in entry
 
 
-def test_what_a_batch_replaces_goes_in_the_same_version_and_not_if_it_has_gone(table: Delta) -> None:
+def test_what_a_batch_replaces_goes_in_the_same_version_and_not_if_it_has_gone(either: Delta) -> None:
+    table = either
     table.commit(mark(0), [numbered(table, 0, 1)])
     held = table.live()
     table.commit(mark(1), [numbered(table, 1, 2)], held)
@@ -121,16 +298,18 @@ def test_what_a_batch_replaces_goes_in_the_same_version_and_not_if_it_has_gone(t
     assert numbers(table) == [2]
 
 
-def test_a_merge_that_comes_second_changes_nothing(table: Delta) -> None:
+def test_a_merge_that_comes_second_changes_nothing(either: Delta) -> None:
+    table = either
     table.commit(mark(0), [numbered(table, 0, 1)])
-    late = Delta(table.location)
+    late = type(either)(table.location)
     held = late.live()
     table.commit(mark(1), [numbered(table, 1, 2)], table.live())
     assert not late.rewrite([numbered(table, 9, 1)], held)
     assert numbers(table) == [2]
 
 
-def test_versions_tell_their_batches(table: Delta) -> None:
+def test_versions_tell_their_batches(either: Delta) -> None:
+    table = either
     for batch in range(3):
         table.commit(mark(batch), [numbered(table, batch, batch)])
     found = [*table.versions()]
@@ -144,18 +323,18 @@ def test_versions_tell_their_batches(table: Delta) -> None:
     assert [one.number for one in table.versions(1)] == [3]
 
 
-def test_a_version_that_is_not_there_is_one_line(table: Delta) -> None:
+def test_a_version_that_is_not_there_is_one_line(table: DeltaOnDisk) -> None:
     with pytest.raises(ConfigError, match="version 7 cannot be read"):
         table.live(7)
 
 
 @pytest.mark.parametrize("torn", ["", '{"commitInfo":{"timest'])
-def test_a_torn_entry_is_mended_and_its_batch_runs_again(table: Delta, torn: str) -> None:
+def test_a_torn_entry_is_mended_and_its_batch_runs_again(table: DeltaOnDisk, torn: str) -> None:
     table.commit(mark(0), [numbered(table, 0, 1)])
     table.commit(mark(1), [numbered(table, 1, 2)])
     newest = Path(table.location, "_delta_log", f"{2:020d}.json")
     newest.write_text(torn)
-    after = Delta(table.location)
+    after = DeltaOnDisk(table.location)
     assert [str(newest) in line for line in after.mend()] == [True]
     assert after.written("q") == 0
     after.commit(mark(1), [numbered(table, 1, 2)])
@@ -163,24 +342,38 @@ def test_a_torn_entry_is_mended_and_its_batch_runs_again(table: Delta, torn: str
     assert after.mend() == []
 
 
-def test_a_torn_checkpoint_is_mended(table: Delta) -> None:
+def test_a_torn_checkpoint_is_mended(table: DeltaOnDisk) -> None:
     for batch in range(10):
         table.commit(mark(batch), [numbered(table, batch, batch)])
     (checkpoint,) = Path(table.location, "_delta_log").glob("*.checkpoint.parquet")
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
-    after = Delta(table.location)
+    after = DeltaOnDisk(table.location)
     assert [str(checkpoint) in line for line in after.mend()] == [True]
     after.commit(mark(10), [numbered(table, 10, 10)])
     assert numbers(after) == [*range(11)]
 
 
-def test_what_a_commit_relies_on_is_flushed_before_it_returns(table: Delta, monkeypatch: pytest.MonkeyPatch) -> None:
-    flushed: list[Path] = []
+def test_what_a_commit_relies_on_is_flushed_before_it_returns(
+    table: DeltaOnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, flushed, log = list[str](), list[Path](), Path(table.location, "_delta_log")
+    fsync, link, part = os.fsync, os.link, numbered(table, 9, 1)
+
+    def flush(file: int) -> None:
+        done.append(str(Path(f"/proc/self/fd/{file}").readlink()))
+        fsync(file)
+
+    def show(made: Path, entry: Path) -> None:
+        done.append(str(entry))
+        link(made, entry)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(os, "link", show)
+    table.commit(mark(9), [part])
+    assert done[0].endswith(".tmp")
+    assert done[1:] == [str(log / f"{1:020d}.json"), str(log)]
+    monkeypatch.undo()
     monkeypatch.setattr(delta_log, "sync", flushed.append)
-    table.commit(mark(9), [numbered(table, 9, 1)])
-    log = Path(table.location, "_delta_log")
-    assert flushed == [log / f"{1:020d}.json", log]
-    flushed.clear()
     for batch in range(10, 20):
         table.commit(mark(batch), [numbered(table, batch, batch)])
     checkpoints = {*log.glob("*.checkpoint.parquet")}
@@ -244,8 +437,9 @@ def test_no_process_that_forks_workers_and_no_task_imports_deltalake() -> None:
     assert subprocess.run([sys.executable, "-c", lines], check=False).returncode == 0
 
 
-def test_a_handle_that_is_older_than_another_query_s_commit_commits_all_the_same(table: Delta) -> None:
-    other = Delta(table.location)
+def test_a_handle_that_is_older_than_another_query_s_commit_commits_all_the_same(either: Delta) -> None:
+    table = either
+    other = type(either)(table.location)
     other.refresh()
     table.commit(mark(0), [numbered(table, 0, 1)])
     other.commit(mark(0, "other"), [numbered(table, 0, 2)])

@@ -28,7 +28,7 @@ from stream_app.sinks.protocol import sink_of
 from stream_app.sinks.registry import check, flows
 from stream_app.sinks.table_changes import Changed, changes
 from stream_app.sinks.table_parts import PartWriter, kind_of, whole
-from stream_app.sinks.table_tidy import merge_small
+from stream_app.sinks.table_tidy import Tidying
 from stream_app.sinks.table_writer import TableWriter
 from stream_app.sinks.tables import TableSink
 from stream_app.storage.tables.delta_statistics import statistics
@@ -174,13 +174,13 @@ def test_columns_are_added_and_what_is_not_an_addition_is_refused(flow_to: MakeF
 def test_foreign_features_are_refused(flow_to: MakeFlow) -> None:
     flow = flow_to()
     prepare(flow)
-    (entry,) = (flow.layout.output / "_delta_log").glob("*.json")
+    append(flow, 0, [silver_row(1)])
+    plan(flow, 0, {"batch": 0})
+    entry = flow.layout.output / "_delta_log" / f"{0:020d}.json"
     lines = [json.loads(line) for line in entry.read_text().splitlines()]
     features = {"readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"]}
     changed = {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **features}}
     entry.write_text("\n".join(json.dumps(changed if "protocol" in line else line) for line in lines))
-    append(flow, 0, [silver_row(1)])
-    plan(flow, 0, {"batch": 0})
     with pytest.raises(ConfigError, match=r"has features that this service does not write \(deletionVectors\)"):
         prepare(flow)
 
@@ -331,7 +331,7 @@ def test_a_merge_takes_files_of_one_width_and_none_that_may_change(tmp_path: Pat
     path = opened.path.replace("part-", "open-")
     (tmp_path / "t" / opened.path).rename(tmp_path / "t" / path)
     table.commit(mark(8), [replace(opened, path=path)])
-    merge_small("transactions.x", table, tmp_path / "t", cast(Any, None), 2, statistics)
+    Tidying("transactions.x", table, cast(Any, None), 2, statistics).once()
     kinds = Counter(Path(file.path).name.partition("-")[0] for file in table.live())
     assert kinds == {"merged": 2, "part": 1, "open": 1}
     assert numbers(table) == [*range(9)]

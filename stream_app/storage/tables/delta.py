@@ -2,17 +2,13 @@
 
 delta-rs takes a second commit of one application transaction as gladly as the first, and only refuses one whose handle
 is older than the first. So: refresh, ask for the newest batch, commit on that handle, and after any error ask again.
-Never use it in a process that forks: a child panics.
+Never use it in a process that forks: a child panics. A table on a disk is delta_on_disk.py's.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
@@ -20,15 +16,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction
 
 from stream_app.errors import ConfigError
-from stream_app.storage.batch_files import sync
-from stream_app.storage.tables import delta_log
+from stream_app.storage.tables.delta_told import files_of, kept, kept_of, named, own_of, version_of
 from stream_app.storage.tables.table import ConflictError, File, Mark, Part, Version
 
-_OWN = "stream_app."
-"""Begins the properties of a table that say who writes it, and what we say of a commit."""
 _TRIES = 5
-_LOG_KEPT = "delta.logRetentionDuration"
-_KEPT = re.compile(r"interval (\d+) hours")
 _FEW_VERSIONS = 100
 _REOPENED = 100
 """A handle keeps what it has read; so often it is made anew, which costs three times a look at what is new."""
@@ -50,30 +41,29 @@ class Delta:
 
     def mend(self) -> list[str]:
         """Take away what a power cut left torn of the log; return a line for each file that went."""
-        return list(delta_log.mend(Path(self.location)))
+        return []
 
     def create(
         self, columns: pa.Schema, partitioned_by: Sequence[str], owner: Mapping[str, str], kept_hours: int
     ) -> None:
         """Make an empty table of those columns. What a table there held is removed by the same commit."""
-        self._opened = DeltaTable.create(
+        DeltaTable.create(
             self.location,
             Schema.from_arrow(columns),
             mode="overwrite",
             partition_by=[*partitioned_by],
-            configuration={**_kept(kept_hours), **_named(owner)},
+            configuration={**kept(kept_hours), **named(owner)},
             raise_if_key_not_exists=False,
         )
+        self._opened = None
         self._flush(self.version, self.version)
-        sync(Path(self.location))
-        sync(Path(self.location).parent)
 
     def refresh(self) -> None:
         """Look at the newest version."""
         self._refreshed += 1
         if self._opened is None or self._refreshed % _REOPENED == 0:
             self._opened = DeltaTable(self.location)
-        elif not delta_log.is_newest(Path(self.location), self.version):  # delta-rs would list the whole log
+        else:
             self._opened.update_incremental()
 
     @property
@@ -94,20 +84,18 @@ class Delta:
     @property
     def owner(self) -> Mapping[str, str]:
         """What `create` or `own` has noted of who writes it."""
-        found = self._table.metadata().configuration
-        return {key.removeprefix(_OWN): value for key, value in found.items() if key.startswith(_OWN)}
+        return own_of(self._table.metadata().configuration)
 
     @property
     def kept_hours(self) -> int | None:
         """For how long its versions are kept."""
-        found = _KEPT.fullmatch(self._table.metadata().configuration.get(_LOG_KEPT, ""))
-        return int(found[1]) if found else None
+        return kept_of(self._table.metadata().configuration)
 
     def own(self, owner: Mapping[str, str], kept_hours: int) -> None:
         """Note another owner, and how long versions are kept from now on."""
         before = self.version
-        properties = {**_kept(kept_hours), **_named(owner)}
-        self._table.alter.set_table_properties(properties, raise_if_not_exists=False)
+        properties = {**kept(kept_hours), **named(owner)}
+        self._current.alter.set_table_properties(properties, raise_if_not_exists=False)
         self.refresh()
         self._flush(before + 1, self.version)
 
@@ -126,7 +114,7 @@ class Delta:
     def add_columns(self, columns: pa.Schema) -> None:
         """Add columns, which are null in the rows that there are."""
         before = self.version
-        self._table.alter.add_columns(Schema.from_arrow(columns).fields)
+        self._current.alter.add_columns(Schema.from_arrow(columns).fields)
         self.refresh()
         self._flush(before + 1, self.version)
 
@@ -140,17 +128,15 @@ class Delta:
 
         The batch is flushed when it returns. Raises ConflictError where a file to be removed has gone.
         """
-        transaction = Transaction(mark.query_id, mark.batch, _now())
-        says = {**mark.says, "query": mark.query_id, "batch": str(mark.batch)}
-        properties = CommitProperties(_named(says), app_transactions=[transaction])
         for left in reversed(range(_TRIES)):
+            is_held = self._holds(removed)  # first: no version may come between the next question and ours
             if self._has(mark):
                 return
-            if not self._holds(removed):
+            if not is_held:
                 gone = f"{self.location}: somebody replaced files that batch {mark.batch} was to replace"
                 raise ConflictError(gone)
             try:
-                self._write(added, removed, properties, data_change=True)
+                self._write(mark, added, removed, _saying(mark))
             except Exception as error:  # whatever it was, the commit may have been made
                 self.refresh()
                 if self._has(mark):
@@ -163,51 +149,44 @@ class Delta:
 
     def rewrite(self, added: Sequence[Part], removed: Sequence[File]) -> bool:
         """Put files in the place of others that hold the same rows; return whether nobody came between."""
-        self.refresh()
-        if not self._holds(removed):
-            return False
-        try:
-            self._write(added, removed, CommitProperties(_named({"rewrites": str(len(removed))})), data_change=False)
-        except CommitFailedError:
+        for _ in range(_TRIES):
             self.refresh()
-            return False
-        return True
+            if not self._holds(removed):
+                return False
+            try:
+                self._write(None, added, removed, named({"rewrites": str(len(removed))}))
+            except CommitFailedError:  # somebody came between, or the answer of ours was lost
+                self.refresh()
+                if not (added and self._holds(added)):
+                    continue
+            return True
+        return False
 
     def live(self, version: int | None = None) -> list[File]:
         """Return the files that hold the rows of a version, of the newest without one."""
         try:
-            table = self._table if version is None else DeltaTable(self.location, version=version)
+            table = self._current if version is None else DeltaTable(self.location, version=version)
         except DeltaError as error:
             raise ConfigError(
                 f"{self.location}: its version {version} cannot be read: {' '.join(str(error).split())}"
             ) from None
-        found = pa.table(table.get_add_actions())
-        asked = [one for one in ("path", "size_bytes", "num_records", "partition") if one in found.column_names]
-        return [
-            File(
-                one["path"],
-                int(one["size_bytes"]),
-                int(one["num_records"] or 0),
-                {key: None if value is None else _text(value) for key, value in (one.get("partition") or {}).items()},
-            )
-            for one in found.select(asked).to_pylist()  # not the statistics of each column
-        ]
+        return files_of(table)
 
     def versions(self, most: int | None = None) -> Iterator[Version]:
         """Yield what the log has kept of its versions, newest first."""
-        newest = self._table.history(_FEW_VERSIONS if most is None else most)
-        yield from map(_version, newest)
+        newest = self._current.history(_FEW_VERSIONS if most is None else most)
+        yield from map(version_of, newest)
         if most is None and len(newest) == _FEW_VERSIONS:  # to read all entries of a log takes a while
-            yield from map(_version, self._table.history()[_FEW_VERSIONS:])
+            yield from map(version_of, self._current.history()[_FEW_VERSIONS:])
 
     def expired(self, hours: int, *, orphans: bool) -> list[str]:
         """Return the paths of files that no version of the last hours needs, or with `orphans` has ever named."""
-        return list(self._table.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=orphans))
+        return list(self._current.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=orphans))
 
     def vacuum(self, hours: int, *, orphans: bool) -> None:
         """Delete what is `expired`. Versions that needed it can no longer be read."""
         before = self.version
-        self._table.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=orphans)
+        self._current.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=orphans)
         self.refresh()
         self._flush(before + 1, self.version)
 
@@ -218,6 +197,11 @@ class Delta:
         assert self._opened is not None  # noqa: S101 - refresh has opened it
         return self._opened
 
+    @property
+    def _current(self) -> DeltaTable:
+        """The table at the version that is looked at; `_table` may be of an older one with the same columns."""
+        return self._table
+
     def _has(self, mark: Mark) -> bool:
         newest = self.written(mark.query_id)
         return newest is not None and newest >= mark.batch
@@ -227,16 +211,19 @@ class Delta:
         return not files or {file.path for file in files} <= {file.path for file in self.live()}
 
     def _write(
-        self, added: Sequence[Part], removed: Sequence[File], properties: CommitProperties, *, data_change: bool
+        self, mark: Mark | None, added: Sequence[Part], removed: Sequence[File], says: Mapping[str, str]
     ) -> None:
-        now, before = _now(), self.version
+        """Make the version after the one that is looked at. Raises CommitFailedError where somebody else has."""
+        now, before, is_change = now_ms(), self.version, mark is not None
         actions: list[AddAction | RemoveAction] = [
-            RemoveAction(one.path, data_change, now, one.size, dict(one.partition)) for one in removed
+            RemoveAction(one.path, is_change, now, one.size, dict(one.partition)) for one in removed
         ]
         actions += [
-            AddAction(one.path, one.size, one.partition, now, data_change, one.statistics) for one in added if one.rows
+            AddAction(one.path, one.size, one.partition, now, is_change, one.statistics) for one in added if one.rows
         ]
         partitions = [*self.partitioned_by]
+        transactions = [Transaction(mark.query_id, mark.batch, now)] if mark else None
+        properties = CommitProperties(dict(says), app_transactions=transactions)
         self._table.create_write_transaction(
             actions, "append", self._table.schema(), partition_by=partitions, commit_properties=properties
         )
@@ -244,35 +231,13 @@ class Delta:
         self._flush(before + 1, self.version)
 
     def _flush(self, first: int, last: int) -> None:
-        delta_log.flush(Path(self.location), first, last)
+        """Have those versions on the disk. What an object store has answered for, it keeps."""
 
 
-def _kept(hours: int) -> dict[str, str]:
-    kept = f"interval {hours} hours"
-    return {
-        # entries since the last checkpoint are what a start and each commit read
-        "delta.checkpointInterval": "10",
-        _LOG_KEPT: kept,
-        "delta.deletedFileRetentionDuration": kept,
-        "delta.enableExpiredLogCleanup": "true",
-    }
+def _saying(mark: Mark) -> dict[str, str]:
+    return named({**mark.says, "query": mark.query_id, "batch": str(mark.batch)})
 
 
-def _named(owner: Mapping[str, str]) -> dict[str, str]:
-    return {f"{_OWN}{key}": value for key, value in owner.items()}
-
-
-def _now() -> int:
+def now_ms() -> int:
+    """Return the time, in milliseconds since the epoch."""
     return int(time.time() * 1000)
-
-
-def _text(value: object) -> str:
-    """Return a partition's value as the log spells it."""
-    return json.dumps(value) if isinstance(value, bool) else str(value)
-
-
-def _version(one: Mapping[str, Any]) -> Version:
-    says = {key.removeprefix(_OWN): str(value) for key, value in one.items() if key.startswith(_OWN)}
-    batch, query_id = says.pop("batch", None), says.pop("query", "")
-    number = None if batch is None else int(batch)
-    return Version(int(one["version"]), int(one["timestamp"]), str(one["operation"]), number, query_id, says)

@@ -7,9 +7,13 @@ commit relies on is flushed when it is made; what a cut left of one that was not
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterator
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +23,11 @@ from stream_app.storage.batch_files import sync
 _ENTRY = re.compile(r"\d{20}\.json")
 _CHECKPOINT = re.compile(r"\d{20}\.checkpoint\.parquet")
 _LAST_CHECKPOINT = "_last_checkpoint"
+_IN_THE_MAKING = re.compile(r"\.\d{20}\.[0-9a-f]{16}\.tmp")
+_LEFT_SECONDS = 3600.0
+
+Action = Mapping[str, Mapping[str, Any]]
+"""What an entry says, by the name of what it is: add, remove, txn, metaData, protocol, commitInfo."""
 
 
 def log_of(root: Path) -> Path:
@@ -26,11 +35,45 @@ def log_of(root: Path) -> Path:
     return root / "_delta_log"
 
 
-def is_newest(root: Path, version: int) -> bool:
-    """Return whether a version is the newest one, by two looks at the disk."""
-    log = log_of(root)
-    # where its own entry was cleaned up, that of the next one may have been, too
-    return (log / f"{version:020d}.json").exists() and not (log / f"{version + 1:020d}.json").exists()
+def read(root: Path, version: int) -> list[Action] | None:
+    """Return what the entry of a version says; None where there is no such file."""
+    try:
+        text = _entry(root, version).read_bytes()
+    except FileNotFoundError:
+        return None
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def has(root: Path, version: int) -> bool:
+    """Return whether the entry of a version is there: it may be a new one, or cleaned up."""
+    return _entry(root, version).exists()
+
+
+def put(root: Path, version: int, actions: Sequence[Action]) -> bool:
+    """Make a version, flushed and whole at once; return whether nobody had made it before."""
+    entry = _entry(root, version)
+    made = entry.with_name(f".{version:020d}.{secrets.token_hex(8)}.tmp")
+    try:
+        with made.open("x") as file:
+            file.write("".join(f"{json.dumps(one, separators=(',', ':'))}\n" for one in actions))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(made, entry)
+    except FileExistsError:
+        if not made.samefile(entry):  # over NFS, a link whose answer was lost is tried again
+            return False
+    finally:
+        made.unlink(missing_ok=True)
+    sync(entry.parent)
+    return True
+
+
+def last_checkpoint(root: Path) -> int:
+    """Return the version of the newest checkpoint; -1 before the first."""
+    try:
+        return int(json.loads((log_of(root) / _LAST_CHECKPOINT).read_text())["version"])
+    except FileNotFoundError:
+        return -1
 
 
 def flush(root: Path, first: int, last: int) -> None:
@@ -38,7 +81,7 @@ def flush(root: Path, first: int, last: int) -> None:
     log = log_of(root)
     has_checkpoint = False
     for version in range(first, last + 1):
-        sync(log / f"{version:020d}.json")
+        sync(_entry(root, version))
         checkpoint = log / f"{version:020d}.checkpoint.parquet"
         if checkpoint.exists():
             sync(checkpoint)
@@ -56,6 +99,7 @@ def mend(root: Path) -> Iterator[str]:
     log = log_of(root)
     if not log.is_dir():
         return
+    _forget_what_died(log)
     names = sorted(path.name for path in log.iterdir())
     torn = [
         *(log / name for name in list(filter(_CHECKPOINT.fullmatch, names))[-1:] if not _is_parquet(log / name)),
@@ -68,6 +112,17 @@ def mend(root: Path) -> Iterator[str]:
         path.unlink()
         yield f"{path} was torn, as by a power cut, and was deleted"
     sync(log)
+
+
+def _entry(root: Path, version: int) -> Path:
+    return log_of(root) / f"{version:020d}.json"
+
+
+def _forget_what_died(log: Path) -> None:
+    """Delete entries that died in the making; one that is young may be of a command that runs beside this."""
+    for path in log.iterdir():
+        if _IN_THE_MAKING.fullmatch(path.name) and path.stat().st_mtime < time.time() - _LEFT_SECONDS:
+            path.unlink(missing_ok=True)
 
 
 def _is_checkpoint(path: Path) -> bool:
