@@ -31,3 +31,12 @@ def _from_root(value: Path) -> Path:
 
 
 FromRoot = Annotated[Path, AfterValidator(_from_root)]
+
+
+def named(place: str) -> tuple[str, str]:
+    """Return what OpenLineage calls a folder, or what an object store has: a namespace, and a name in it."""
+    if "://" not in place:
+        return "file", str(Path(place).absolute())
+    scheme, _, rest = place.partition("://")
+    bucket, _, key = rest.partition("/")
+    return f"{scheme}://{bucket}", key.strip("/") or "/"

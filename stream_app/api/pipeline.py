@@ -20,6 +20,7 @@ from stream_app.ops import quarantine as quarantines
 from stream_app.ops.drift import DriftReport, drift
 from stream_app.ops.events import KINDS
 from stream_app.ops.late import LateReport, late
+from stream_app.ops.lineage import Lineage, lineage
 from stream_app.ops.quarantine import QuarantineHistory, QuarantineReport
 from stream_app.ops.status import SinkStatus, status
 
@@ -78,6 +79,11 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
     def get_drift(request: Request, feed: Feed = "") -> Response:
         """Tell what records have that their feed does not declare."""
         return told(request, drift(context.flows(feed)))
+
+    @router.get("/lineage", response_model=Lineage)
+    def get_lineage(request: Request, feed: Feed = "") -> Response:
+        """Tell what is made of what, by column, as the feed files declare it."""
+        return told(request, lineage(context.flows(feed)))
 
     @router.get("/events", response_class=EventSourceResponse)
     async def live(last_event_id: Annotated[str, Header(max_length=16384)] = "") -> AsyncIterator[ServerSentEvent]:

@@ -48,3 +48,8 @@ class KafkaConnection:
     """None where the security protocol asks for no SASL."""
     options: Mapping[str, str]
     """Further options, named as by either client (kafka/options.py)."""
+
+    @property
+    def namespace(self) -> str:
+        """What OpenLineage calls the brokers: the first of them."""
+        return f"kafka://{self.bootstrap_servers.partition(',')[0].strip()}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -13,6 +13,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
 from stream_app.feeds import schema
+from stream_app.layers.origin import How, Origin, Origins, same
 from stream_app.layers.record_kind import RecordKind
 
 _COLUMNS = to_arrow_schema(schema.BRONZE, timezone="UTC")
@@ -35,6 +36,16 @@ class Bronze(RecordKind):
     def columns(self) -> StructType:
         """schema.BRONZE."""
         return schema.BRONZE
+
+    @property
+    def origins(self) -> Mapping[str, Origins]:
+        """What a record of Kafka has."""
+        return same(self.columns.names) | {"kafka_ts": (Origin("timestamp", How.IDENTITY),)}
+
+    @property
+    def decided_by(self) -> Origins:
+        """Nothing: each record is there."""
+        return ()
 
 
 def records(messages: Sequence[Message], topic: str) -> pa.RecordBatch:

@@ -12,6 +12,7 @@ from pyspark.sql.types import StructType
 from stream_app.contract.references import SnapshotOf
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.types import Type, of_spark
+from stream_app.layers.origin import Origins
 from stream_app.layers.reading import Reading
 
 if TYPE_CHECKING:  # they are kinds
@@ -102,6 +103,16 @@ class Kind(ABC):
     def depends_on(self) -> list[object]:
         """What they kept one of for its own query, in place of its state."""
         return self.shape
+
+    @property
+    @abstractmethod
+    def origins(self) -> Mapping[str, Origins]:
+        """Each column, with those of the upstream that its values are made of; of bronze those of the topic."""
+
+    @property
+    @abstractmethod
+    def decided_by(self) -> Origins:
+        """The columns of the upstream that decide which rows there are."""
 
     @property
     def taken(self) -> StructType:

@@ -9,6 +9,7 @@ from pyspark.sql.types import DataType, DecimalType, DoubleType, FloatType, Inte
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Measure
+from stream_app.layers.origin import How, Origin, Origins
 
 _FUNCTIONS = {"sum": F.sum, "avg": F.avg, "min": F.min, "max": F.max}
 OF_A_WINDOW = 2**32
@@ -46,3 +47,8 @@ def _digits(measure: Measure, precision: int, scale: int) -> tuple[int, int]:
     """Return precision and scale as Spark: ten more digits for a sum, four and four decimals more for an average."""
     more, finer = {"sum": (10, 0), "avg": (4, 4)}.get(measure.function, (0, 0))
     return min(38, precision + more), scale + finer
+
+
+def origins(measure: Measure) -> Origins:
+    """Return what of silver the measure is made of; a count is made of no column."""
+    return (Origin(measure.field, How.AGGREGATION, by=measure.function),) if measure.field else ()

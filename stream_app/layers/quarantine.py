@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from stream_app.contract.references import SnapshotOf
 from stream_app.contract.verdict import Judged
 from stream_app.feeds import schema as schemas
 from stream_app.layers.kind import BRONZE
+from stream_app.layers.origin import How, Origin, Origins, same
 from stream_app.layers.reading import Reading, judged
 from stream_app.layers.record_kind import RecordKind
 
@@ -35,6 +36,13 @@ class Quarantine(RecordKind):
     def columns(self) -> StructType:
         """schema.QUARANTINE."""
         return schemas.QUARANTINE
+
+    @property
+    def origins(self) -> Mapping[str, Origins]:
+        """Bronze's columns, the text of the value, and what the contract says of it."""
+        text = (Origin("value", How.TRANSFORMATION, by="as text"),)
+        judged_by = tuple(Origin(column, How.TRANSFORMATION, by="the contract") for column in ("value", "kafka_ts"))
+        return same(self.columns.names) | {"value_text": text, "reasons": judged_by}
 
     def reading(self, clock: int, snapshot_of: SnapshotOf | None, *, replayed: bool) -> Reading:  # noqa: ARG002
         """Bronze's records, of which those stay that the contract refuses."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from stream_app.layers.kind import Kind
+from stream_app.layers.origin import How, Origins, deciding
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class RecordKind(Kind):
     def newest_first(self) -> str:
         """By Kafka's timestamp."""
         return 'kafka_ts DESC, partition, "offset" DESC'
+
+    @property
+    def decided_by(self) -> Origins:
+        """The contract: by its value and by its time a record is a row of silver, or one of quarantine."""
+        return deciding(How.FILTER, ("value", "kafka_ts"))
 
     @property
     def state(self) -> Mapping[str, object]:

@@ -19,6 +19,7 @@ from stream_app.feeds.sql import name, names
 from stream_app.layers import recompute
 from stream_app.layers.aggregate import Stateful
 from stream_app.layers.late import old_rows
+from stream_app.layers.origin import How, Origin, Origins, deciding, same
 from stream_app.layers.session_state import sessions
 
 _FOUND = StructType(
@@ -56,6 +57,20 @@ class Sessions(Stateful):
     def columns(self) -> StructType:
         """The keys, session_start, session_end, duration_seconds, events, outcome."""
         return StructType([*(schema.fields(self.feed)[key] for key in self.keys), *_FOUND])
+
+    @property
+    def origins(self) -> Mapping[str, Origins]:
+        """The keys, the times of the first and the last record, and how it ended; a count is made of no column."""
+        times = (Origin(self.feed.event_time.field, How.AGGREGATION, by="session"),)
+        ended = tuple(Origin(column, How.AGGREGATION, by="ends") for column in self.declared.ends)
+        bounds = dict.fromkeys(("session_start", "session_end", "duration_seconds"), times)
+        return {**same(self.keys), **bounds, "events": (), "outcome": ended}
+
+    @property
+    def decided_by(self) -> Origins:
+        """The event time, the keys, and what ends a session."""
+        time, ends = self.feed.event_time.field, self.declared.ends
+        return (*deciding(How.WINDOW, dict.fromkeys((time, *ends))), *deciding(How.GROUP_BY, self.keys))
 
     def transform(self, rows: DataFrame, *, fresh: bool) -> DataFrame:
         """Find the sessions of silver's rows."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from stream_app.feeds.rules import WARNINGS
 from stream_app.feeds.schema import COORDINATES
 from stream_app.feeds.types import Type, of_spark
 from stream_app.layers.kind import BRONZE
+from stream_app.layers.origin import How, Origin, Origins, same
 from stream_app.layers.reading import Reading, judged
 from stream_app.layers.record_kind import RecordKind
 
@@ -66,6 +67,26 @@ class Silver(RecordKind):
     def required(self) -> frozenset[str]:
         """What the feed requires."""
         return self.feed.required
+
+    @property
+    def origins(self) -> Mapping[str, Origins]:
+        """Of each field its path in the value; of what is joined the lookup's column and the field that is its key."""
+        feed = self.feed
+        paths = {name: Origin("value", How.TRANSFORMATION, by=".".join(feed.path_of(name))) for name in feed.fields}
+        found = same(self.columns.names) | {name: (path,) for name, path in paths.items()}
+        keys = {lookup: paths[field] for field, lookup in feed.references.items()}
+        for lookup, declared in feed.lookups.items():
+            for name, column in declared.columns.items():
+                joined = Origin(column.column or name, How.IDENTITY, lookup)
+                found[name] = (joined, replace(keys[lookup], how=How.JOIN))
+        if self.warned:
+            found[self.warned] = (Origin("value", How.TRANSFORMATION, by="the rules that warn"),)
+        return found
+
+    @property
+    def decided_by(self) -> Origins:
+        """The contract, and the keys that must be in reference data."""
+        return (*super().decided_by, *(Origin(one.key, How.FILTER, name) for name, one in self.feed.lookups.items()))
 
     @property
     def text_columns(self) -> StructType:

@@ -10,6 +10,7 @@ was behind all that are held, and these have not fallen (feeds/aggregates.py).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,7 +26,8 @@ from stream_app.feeds.parts import Total
 from stream_app.feeds.sql import name
 from stream_app.layers import recompute, spark_digits
 from stream_app.layers.aggregate import Running
-from stream_app.layers.measures import as_column, data_type
+from stream_app.layers.measures import as_column, data_type, origins
+from stream_app.layers.origin import How, Origins, deciding, same
 
 _OF_A_TOTAL = 2**44
 """How many records a total may have, so that its sum of longs has room in a long: years of 100,000 a second."""
@@ -55,6 +57,19 @@ class Totals(Running):
         return StructType(
             [*keys, *(StructField(one, data_type(each, self.feed, _OF_A_TOTAL)) for one, each in measures)]
         )
+
+    @property
+    def origins(self) -> Mapping[str, Origins]:
+        """The keys, and what is measured."""
+        return {**same(self.keys), **{name: origins(one) for name, one in self.declared.measures.items()}}
+
+    @property
+    def decided_by(self) -> Origins:
+        """The keys, what must have a value to count, and what `top` measures."""
+        declared = self.declared
+        by = declared.measures[declared.top.by].field if declared.top else None
+        first = deciding(How.SORT, [by] if by else [])
+        return (*deciding(How.GROUP_BY, self.keys), *deciding(How.FILTER, declared.where), *first)
 
     @property
     def time(self) -> str:

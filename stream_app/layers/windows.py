@@ -23,7 +23,8 @@ from stream_app.feeds.sql import name, text
 from stream_app.layers import recompute, spark_digits
 from stream_app.layers.aggregate import Stateful
 from stream_app.layers.late import old_rows, rounded_down
-from stream_app.layers.measures import as_column, data_type
+from stream_app.layers.measures import as_column, data_type, origins
+from stream_app.layers.origin import How, Origin, Origins, deciding, same
 
 _WINDOW, _ANY = "_window", "_any"  # as no column of a feed can be called
 
@@ -59,6 +60,22 @@ class Windows(Stateful):
         keys = [schema.fields(self.feed)[key] for key in self.keys]
         measures = [StructField(one, data_type(measure, self.feed)) for one, measure in self.declared.measures.items()]
         return StructType([*times, *keys, *measures])
+
+    @property
+    def origins(self) -> Mapping[str, Origins]:
+        """The window of the event time, the keys, and what is measured."""
+        declared, start = self.declared, (Origin(self.feed.event_time.field, How.TRANSFORMATION, by="window"),)
+        measured = {
+            name: start if measure.function == "start" else origins(measure)
+            for name, measure in declared.measures.items()
+        }
+        return {**dict.fromkeys(_BOUNDS, start), **same(self.keys), **measured}
+
+    @property
+    def decided_by(self) -> Origins:
+        """The event time, the keys, and what must have a value to count."""
+        window = deciding(How.WINDOW, [self.feed.event_time.field])
+        return (*window, *deciding(How.GROUP_BY, self.keys), *deciding(How.FILTER, self.declared.where))
 
     @property
     def shape(self) -> list[object]:

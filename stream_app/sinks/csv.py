@@ -19,6 +19,7 @@ from stream_app.feeds.growth import Columns
 from stream_app.feeds.sql import name, text
 from stream_app.feeds.types import Type, of_spark
 from stream_app.layers.kind import Kind
+from stream_app.layers.origin import Origins
 from stream_app.layers.reading import Reading
 from stream_app.sinks import json_text, nested_sql
 from stream_app.sinks.files import FileSink
@@ -46,6 +47,10 @@ class CsvSink(FileSink):
     def taken(self, kind: Kind) -> StructType:  # noqa: ARG002 - whatever the columns are
         """Return LINES."""
         return LINES
+
+    def made(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
+        """Return the columns that are shown as text."""
+        return {name: one for name, one in super().made(kind).items() if name in kind.text_columns.names}
 
     def reading(self, kind: Kind) -> Reading:
         """Make a line of each row."""

@@ -14,8 +14,10 @@ from datetime import timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stream_app.feeds.types import Type, scalar
 from stream_app.flows.batch import Batch
 from stream_app.layers.kind import Kind
+from stream_app.layers.origin import How, Origin, Origins
 from stream_app.sources.split_rows import Batches
 
 DATE = "event_date"
@@ -52,3 +54,8 @@ class Near:
             for date in dates.unique().to_pylist():
                 held.setdefault(date, []).append(rows.filter(pc.equal(dates, date)))
         yield from ((date or None, iter(own)) for date, own in sorted(held.items()))
+
+
+def dated(time: str) -> dict[str, tuple[Type, Origins]]:
+    """Return DATE as lineage has it: its type, and the column that it is the date of."""
+    return {DATE: (scalar("date"), (Origin(time, How.TRANSFORMATION, by="its date in UTC"),))}

@@ -18,12 +18,14 @@ from pyspark.sql.types import StructType
 from stream_app import logs
 from stream_app.failpoints import reach
 from stream_app.feeds.parts import ColumnName, Topic, quoted
-from stream_app.feeds.types import of_spark
+from stream_app.feeds.types import Type, of_spark, scalar
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
 from stream_app.kafka.connection import KafkaConnection
 from stream_app.layers.kind import Kind
+from stream_app.layers.origin import Origins
+from stream_app.settings import Servers
 from stream_app.sinks import json_text
 from stream_app.sinks.delivery import LARGEST_BYTES, TOLD, Delivery
 from stream_app.sinks.protocol import Guarantee, Sink, Tools, Writer
@@ -64,6 +66,10 @@ class KafkaSink(Sink):
         if _PROCESSED in types:
             yield "of", f"{kind.name} has a column {_PROCESSED}, and so has the JSON, the time of the batch; rename it"
 
+    def made(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
+        """Return the dataset's columns, and the time of the batch."""
+        return super().made(kind) | {_PROCESSED: (scalar("timestamp"), ())}
+
     @property
     def topics(self) -> frozenset[str]:
         """The topic."""
@@ -72,6 +78,10 @@ class KafkaSink(Sink):
     def place(self, flow: Flow) -> str:  # noqa: ARG002 - of every flow
         """Return the topic."""
         return f"the topic {self.topic}"
+
+    def named(self, flow: Flow, servers: Servers) -> tuple[str, str]:  # noqa: ARG002 - of every flow
+        """Return the topic at the first of the brokers."""
+        return servers.kafka.namespace, self.topic
 
     def compared(self, kind: Kind) -> None:  # noqa: ARG002 - of every dataset
         """Return None: what was sent is not read back."""

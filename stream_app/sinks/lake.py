@@ -15,10 +15,12 @@ from typing import ClassVar, Literal
 from stream_app.feeds.growth import Columns
 from stream_app.feeds.parts import Duration
 from stream_app.feeds.sql import name, text
+from stream_app.feeds.types import Type
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
-from stream_app.sinks.dates import DATE, Near
+from stream_app.layers.origin import Origins
+from stream_app.sinks.dates import DATE, Near, dated
 from stream_app.sinks.files import Divided, FileSink
 from stream_app.sinks.protocol import Opened
 from stream_app.sources.split_rows import Batches
@@ -51,6 +53,10 @@ class LakeSink(FileSink):
         """Yield that the dataset has a column which the folders' names would be."""
         if DATE in kind.columns.names:
             yield "of", f"{kind.name} has a column {DATE}, and so has the lake, the date of its folders; rename it"
+
+    def made(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
+        """Return the dataset's columns, and the date of its folders."""
+        return super().made(kind) | dated(kind.time)
 
     def divided(self, kind: Kind, batch: Batch) -> Divided:
         """Return what divides the rows of a batch, as (folder, rows)."""

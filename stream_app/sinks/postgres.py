@@ -27,15 +27,17 @@ from stream_app.admission.verdict import reset_command
 from stream_app.errors import ConfigError
 from stream_app.failpoints import reach
 from stream_app.feeds.parts import ColumnName
+from stream_app.feeds.types import Type, scalar
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.layers.aggregate import FINAL
 from stream_app.layers.kind import Kind
+from stream_app.layers.origin import Origins
 from stream_app.settings import Servers
 from stream_app.sinks import nested_sql
 from stream_app.sinks.late import write_late
 from stream_app.sinks.postgres_appended import AppendedRows
-from stream_app.sinks.postgres_connection import Connection, connect, connected
+from stream_app.sinks.postgres_connection import Connection, connect, connected, database_named
 from stream_app.sinks.postgres_copy import copy_table
 from stream_app.sinks.postgres_fresh import FreshRows
 from stream_app.sinks.postgres_growth import grow, kinds_of
@@ -83,6 +85,11 @@ class PostgresSink(Sink):
         if not self.derives(kind) and not kind.has_places:
             yield "of", f"nothing tells the rows of {kind.name} apart"
 
+    def made(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
+        """Return the dataset's columns, and of windows and sessions whether a row is final."""
+        final: dict[str, tuple[Type, Origins]] = {FINAL: (scalar("boolean"), ())} if kind.stateful else {}
+        return super().made(kind) | final
+
     def derives(self, kind: Kind) -> bool:
         """Return whether a query of the sink's own shows rows that may change yet."""
         return kind.aggregate is not None
@@ -95,6 +102,11 @@ class PostgresSink(Sink):
     def place(self, flow: Flow) -> str:  # noqa: ARG002 - of every flow
         """Return the table."""
         return f"PostgreSQL's {self.table}"
+
+    def named(self, flow: Flow, servers: Servers) -> tuple[str, str]:  # noqa: ARG002 - of every flow
+        """Return the table in its database."""
+        namespace, database = database_named(servers.database_url)
+        return namespace, f"{database}.public.{self.table}"
 
     def copy_into(self, connection: duckdb.DuckDBPyConnection, flow: Flow, servers: Servers) -> LayerOffset:
         """Copy the table as it is. Raises StreamAppError, one line that says why it cannot be read."""

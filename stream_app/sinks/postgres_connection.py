@@ -15,6 +15,7 @@ from stream_app.flows.flow import Flow
 _CONNECT_SECONDS = 5
 """How long to wait for a database that does not answer; psycopg's own default is two minutes."""
 _ENCODING = "UTF8"
+_DEFAULTS = {"host": "localhost", "port": "5432"}
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -43,3 +44,10 @@ def connected(flow: Flow, url: SecretStr) -> Iterator[Connection]:
     except psycopg.OperationalError as error:
         problem = f"{flow.name}: no database answers at DATABASE_URL: {' '.join(str(error).split())}"
         raise UnavailableError(problem) from None
+
+
+def database_named(url: SecretStr) -> tuple[str, str]:
+    """Return what OpenLineage calls a database: the server without a user and a password, and the database."""
+    parts = psycopg.conninfo.conninfo_to_dict(url.get_secret_value())
+    host, port = (str(parts.get(key) or default).partition(",")[0] for key, default in _DEFAULTS.items())
+    return f"postgres://{host}:{port}", str(parts.get("dbname") or parts.get("user") or "postgres")

@@ -22,10 +22,13 @@ from stream_app.contract.references import Snapshots
 from stream_app.errors import ConfigError
 from stream_app.feeds.parts import ColumnName, Frozen
 from stream_app.feeds.sql import names
+from stream_app.feeds.types import Type
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
+from stream_app.layers.origin import Origins, same
 from stream_app.layers.reading import Reading
+from stream_app.paths import named
 from stream_app.settings import Servers
 from stream_app.sinks.report import Report
 from stream_app.sources.lookups import Lookups
@@ -150,6 +153,10 @@ class Sink(Frozen):
         """Return how they do."""
         return Reading.plain(kind.columns)
 
+    def made(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
+        """Return the columns that its readers find, with their types and what of the dataset they are made of."""
+        return {name: (one, same([name])[name]) for name, one in kind.types.items()}
+
     @property
     def topics(self) -> frozenset[str]:
         """The topics that it writes to, which must exist before a start."""
@@ -163,6 +170,10 @@ class Sink(Frozen):
     def place(self, flow: Flow) -> str:
         """Return where people find it."""
         return str(flow.layout.output)
+
+    def named(self, flow: Flow, servers: Servers) -> tuple[str, str]:  # noqa: ARG002 - most are files
+        """Return what OpenLineage calls it: a namespace, and a name in it."""
+        return named(self.place(flow))
 
     def select(self, flow: Flow, files: Sequence[BatchFile], opened: Opened) -> str | None:  # noqa: ARG002 - has none
         """Return the SQL that reads those files, for DuckDB; None where it must be copied."""

@@ -20,13 +20,15 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from stream_app.errors import ConfigError
 from stream_app.feeds.parts import ColumnName, Duration, quoted
+from stream_app.feeds.types import Type, scalar
 from stream_app.flows.flow import Flow
 from stream_app.layers.aggregate import FINAL
 from stream_app.layers.kind import Kind
+from stream_app.layers.origin import How, Origin, Origins
 from stream_app.layers.quarantine import text_of
 from stream_app.layers.reading import Reading
 from stream_app.sinks import table_rows
-from stream_app.sinks.dates import DATE
+from stream_app.sinks.dates import DATE, dated
 from stream_app.sinks.partitioning import PATTERN, Partitioning
 from stream_app.sinks.protocol import Guarantee, Holding, Moment, Opened, Sink, Tools, Writer
 from stream_app.sinks.table_tidy import Tidying
@@ -112,6 +114,13 @@ class TableSink(Sink):
             return batch.append_column(VALUE_TEXT, texts).cast(columns)
 
         return Reading(kind.columns, with_text) if self.text else Reading.plain(kind.columns)
+
+    def made(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
+        """Return the dataset's columns, whether a fresh row is final, the text of a value, and a partition's date."""
+        text = {VALUE_TEXT: (scalar("string"), (Origin(VALUE, How.TRANSFORMATION, by="as text"),))}
+        final: dict[str, tuple[Type, Origins]] = {FINAL: (scalar("boolean"), ())} if self._shows_open(kind) else {}
+        date = dated(time) if (time := self.partitioning.time) else {}
+        return super().made(kind) | final | (text if self.text else {}) | date
 
     @property
     def claims(self) -> frozenset[str]:

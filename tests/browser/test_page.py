@@ -85,6 +85,10 @@ def test_details_are_opened_and_closed_by_the_keyboard(show: Show, served: Serve
     dialog = page.get_by_role("dialog", name="transactions.silver")
     expect(dialog).to_contain_text("exactly once")
     expect(dialog.get_by_role("cell", name="t111", exact=True)).to_be_visible()
+    dialog.get_by_text("Lineage of 17 columns").press("Enter")
+    made_of = dialog.get_by_role("table", name="Lineage")
+    expect(made_of.get_by_role("row", name=re.compile("^event_time "))).to_contain_text("bronze.value (event_ts)")
+    expect(dialog).to_contain_text("Which rows there are is decided by bronze.value (filter)")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     assert page.evaluate("document.activeElement.dataset.sink") == "silver"

@@ -7,7 +7,7 @@ import * as flow from "./flow.js";
 import * as panels from "./panels.js";
 
 const REFRESH_MS = 5000, SOON_MS = 700, RATE_SECONDS = 60, SHOWN_BATCHES = 240;
-const state = { feeds: [], feed: null, status: { is_running: false, sinks: [] }, batches: new Map(), history: null, quarantine: null };
+const state = { feeds: [], feed: null, status: { is_running: false, sinks: [] }, batches: new Map(), history: null, quarantine: null, lineage: null };
 let soon = null, trouble = "";
 
 const own = () => state.status.sinks.filter((one) => one.feed === state.feed.name);
@@ -110,8 +110,11 @@ async function choose(name) {
   location.hash = state.feed.name;
   fill(byId("feeds"), state.feeds.map((one) => el("button", { type: "button", class: "tab", "aria-pressed": String(one === state.feed), onclick: () => choose(one.name) }, one.name)));
   document.title = `${state.feed.name} · Kafka medallion`;
-  flow.draw(state.feed, (node) => panels.details(state.feed.name, node, sink(node.name)));
-  const [described, audits] = await Promise.all([get(`api/feeds/${state.feed.name}`), get("api/audit"), refresh()]);
+  flow.draw(state.feed, (node) => panels.details(state.feed.name, node, sink(node.name), state.lineage));
+  const { name: of } = state.feed;
+  const [described, lineage, audits] = await Promise.all([get(`api/feeds/${of}`), get(`api/lineage?feed=${of}`), get("api/audit"), refresh()]);
+  if (of !== state.feed.name) return; // another was chosen meanwhile
+  state.lineage = lineage;
   panels.contract(described);
   panels.verdict(audits.find((run) => run.feed === state.feed.name));
 }

@@ -3,6 +3,7 @@
 import { get, post } from "./api.js";
 import { COLOURS, colour, stacked } from "./charts.js";
 import { byId, bytes, clock, compact, el, fill, moment, number, span, table } from "./dom.js";
+import { columns } from "./lineage.js";
 
 let chosen = null;
 
@@ -197,7 +198,7 @@ export function contract(feed) {
 const iso = (text) => (text ? text.replace(/^P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?$/, (_, d, h, m, s) => [d && `${d} d`, h && `${h} h`, m && `${m} min`, s && `${s} s`].filter(Boolean).join(" ")) : "");
 
 /** Show what an output is and holds. */
-export async function details(feed, node, status) {
+export async function details(feed, node, status, lineage) {
   const dialog = byId("details"), rows = el("div", {}, el("p", { class: "hint" }, "Reading the newest rows…"));
   const newest = Object.entries(status.newest_taken ?? {}).map(([partition, at]) => `${partition}: ${clock(at)}`).join(", ");
   const facts = [
@@ -207,7 +208,7 @@ export async function details(feed, node, status) {
     ["newest file", status.newest_file ?? ""], ["is in", node.place ?? ""], ["guarantee", status.guarantee],
   ].filter(([, value]) => value);
   dialog.replaceChildren(el("header", {}, el("h2", { id: "details-title" }, `${feed}.${node.name}`), el("button", { type: "button", "aria-label": "Close", onclick: () => dialog.close() }, "✕")),
-    el("dl", {}, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])), rows);
+    el("dl", {}, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])), rows, columns(`${feed}.${node.name}`, lineage));
   dialog.showModal();
   if (!node.rows) {
     rows.replaceChildren(el("p", { class: "hint" }, `It has the rows of ${node.of}.`));
@@ -215,9 +216,9 @@ export async function details(feed, node, status) {
   }
   try {
     const page = await get(`${node.rows.slice(1)}?limit=8`);
-    const columns = Object.keys(page.rows[0] ?? {});
+    const shown = Object.keys(page.rows[0] ?? {});
     const text = (value) => (value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value).slice(0, 120));
-    rows.replaceChildren(columns.length ? table("Newest rows", columns, page.rows.map((row) => columns.map((column) => text(row[column])))) : el("p", { class: "empty" }, "It has no rows yet."));
+    rows.replaceChildren(shown.length ? table("Newest rows", shown, page.rows.map((row) => shown.map((column) => text(row[column])))) : el("p", { class: "empty" }, "It has no rows yet."));
   } catch (error) {
     rows.replaceChildren(el("p", { class: "wrong" }, error.message));
   }
