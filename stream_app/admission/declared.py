@@ -20,7 +20,7 @@ from stream_app.feeds.fields import Field
 from stream_app.feeds.growth import Change, Columns, changes
 from stream_app.feeds.schema import COORDINATES
 from stream_app.feeds.types import of_arrow
-from stream_app.flows import columns
+from stream_app.flows import columns, lineage
 from stream_app.flows.columns import Version
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import replace_text
@@ -68,7 +68,8 @@ def inspect(flow: Flow, owner: Owner) -> Iterator[Finding]:
         problem = f"the feed file changed what {flow.name} keeps: {', and '.join(problems)}"
         yield to_reset(flow, Code.STATE_CHANGED, problem)
     elif [(name, one.name) for name, one in old.items()] != [(name, one.name) for name, one in new.items()]:
-        written = _written(flow)
+        newest = lineage.newest_written(flow)
+        written = newest.batch_id if newest else -1  # later ones have the columns of today
         kept = [version for version in versions if version.after < written]  # no file is of another one
         grown = [one.as_json() for one in (*kept, Version(written, new))]
         what = ", ".join(change.sentence for change in found) or "its fields are in another order"
@@ -129,11 +130,3 @@ def _differences(path: str, old: object, new: object) -> Iterator[str]:
     elif old != new:
         was, now = ("nothing" if one is None else str(one) for one in (old, new))
         yield f"{path} was {was} and is {now}"
-
-
-def _written(flow: Flow) -> int:
-    """Return the newest batch of the flow that is written, -1 for none: a later one has the columns of today."""
-    planned, committed = flow.checkpoint.last_planned(), flow.checkpoint.last_committed()
-    if planned and flow.files_of(planned.batch_id):
-        return planned.batch_id
-    return committed.batch_id if committed else -1

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from stream_app.admission.verdict import Code, Finding, Refusal, Repair
 from stream_app.feeds.feed import Feed
+from stream_app.flows import lineage
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import replace_text
 from stream_app.storage.checkpoint import DamagedError, damaged
@@ -149,11 +150,6 @@ def _batch(path: Path) -> float:
 
 
 def _judged(flow: Flow) -> int:
-    """Return the newest batch of bronze whose verdict counts; -1 before the first.
-
-    A batch that died before its commit counts if its file is there.
-    """
-    planned, committed = flow.checkpoint.last_planned(), flow.checkpoint.last_committed()
-    if planned and flow.files_of(planned.batch_id):
-        return in_layer(planned.end).batch
-    return in_layer(committed.end).batch if committed else -1
+    """Return the newest batch of bronze whose verdict counts; -1 before the first."""
+    newest = lineage.newest_written(flow)
+    return in_layer(newest.end).batch if newest else -1

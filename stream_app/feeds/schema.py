@@ -17,7 +17,7 @@ from pyspark.sql.types import (
 )
 
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.types import Json
+from stream_app.feeds.types import Json, Type, of_spark
 
 COORDINATES = StructType(
     [
@@ -57,6 +57,11 @@ QUARANTINE = StructType(
         *COORDINATES,
     ]
 )
+
+
+def types_of(columns: StructType) -> dict[str, Type]:
+    """Return the columns with their types, as a feed file calls these."""
+    return {column.name: of_spark(column.dataType.jsonValue()) for column in columns}
 
 
 def fields(feed: Feed) -> StructType:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import BatchFile, batch_files, parse, replace_text
-from stream_app.storage.checkpoint import damaged
+from stream_app.storage.checkpoint import PlannedBatch, damaged
 from stream_app.storage.parquet import QUERY, is_of_one_query, said
 
 _FOLLOWS = b"follows_batch"
@@ -33,6 +33,12 @@ def last_file(flow: Flow) -> BatchFile | None:
         return parse(flow.layout.output / (flow.layout.last_file).read_text(), flow.sink)
     except (FileNotFoundError, UnicodeDecodeError):  # of another text `parse` says the same
         return None
+
+
+def newest_written(flow: Flow) -> PlannedBatch | None:
+    """Return the newest batch that was committed, or that died before its commit with its file there; None before."""
+    planned = flow.checkpoint.last_planned()
+    return planned if planned and flow.files_of(planned.batch_id) else flow.checkpoint.last_committed()
 
 
 def signature(flow: Flow) -> dict[bytes, bytes]:

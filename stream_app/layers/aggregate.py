@@ -17,9 +17,8 @@ from pyspark.sql.types import StructType
 
 from stream_app.contract.references import SnapshotOf
 from stream_app.feeds.parts import Session, Total, Window
-from stream_app.feeds.schema import silver
+from stream_app.feeds.schema import silver, types_of
 from stream_app.feeds.sql import name
-from stream_app.feeds.types import of_spark
 from stream_app.layers.kind import Kind
 from stream_app.layers.reading import Reading
 
@@ -52,7 +51,7 @@ class Aggregate(Kind):
     @property
     def state(self) -> Mapping[str, object]:
         """The declaration, the event time, and the types of the columns that it reads."""
-        reads = {field.name: of_spark(field.dataType.jsonValue()).name for field in self.taken}
+        reads = {name: one.name for name, one in types_of(self.taken).items()}
         return {**self.declared.model_dump(mode="json"), "event_time": self.feed.event_time.field, "fields": reads}
 
     @property

@@ -11,7 +11,8 @@ from pyspark.sql.types import StructType
 
 from stream_app.contract.references import SnapshotOf
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.types import Type, of_spark
+from stream_app.feeds.schema import types_of
+from stream_app.feeds.types import Type
 from stream_app.layers.origin import Origins
 from stream_app.layers.reading import Reading
 
@@ -62,7 +63,7 @@ class Kind(ABC):
     @property
     def types(self) -> dict[str, Type]:
         """The columns with their types, as a feed file calls these."""
-        return {field.name: of_spark(field.dataType.jsonValue()) for field in self.columns}
+        return types_of(self.columns)
 
     @property
     def required(self) -> frozenset[str]:

@@ -18,8 +18,8 @@ from stream_app.contract.undeclared import Undeclared
 from stream_app.contract.verdict import Judged
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.rules import WARNINGS
-from stream_app.feeds.schema import COORDINATES
-from stream_app.feeds.types import Type, of_spark
+from stream_app.feeds.schema import COORDINATES, types_of
+from stream_app.feeds.types import Type
 from stream_app.layers.kind import BRONZE
 from stream_app.layers.origin import How, Origin, Origins, same
 from stream_app.layers.reading import Reading, judged
@@ -60,8 +60,7 @@ class Silver(RecordKind):
     @property
     def types(self) -> dict[str, Type]:
         """The same, as the feed file calls them."""
-        places = {field.name: of_spark(field.dataType.jsonValue()) for field in COORDINATES}
-        return {**self.feed.columns, **places}
+        return {**self.feed.columns, **types_of(COORDINATES)}
 
     @property
     def required(self) -> frozenset[str]:

@@ -17,8 +17,9 @@ import duckdb
 from duckdb.sqltypes import DuckDBPyType
 
 from stream_app.errors import StreamAppError
+from stream_app.feeds.schema import types_of
 from stream_app.feeds.sql import name
-from stream_app.feeds.types import Type, of_spark
+from stream_app.feeds.types import Type
 from stream_app.flows.flow import Flow
 from stream_app.ops import rows
 from stream_app.ops.rows import Rows
@@ -72,7 +73,7 @@ class Page:
 
 def columns_of(flow: Flow) -> dict[str, Type]:
     """Return the columns of a dataset with their types."""
-    return {field.name: of_spark(field.dataType.jsonValue()) for field in flow.kind.columns}
+    return types_of(flow.kind.columns)
 
 
 def select(connection: duckdb.DuckDBPyConnection, flow: Flow, selection: Selection) -> Page:

@@ -16,8 +16,9 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StringType, StructField, StructType
 
 from stream_app.feeds.growth import Columns
+from stream_app.feeds.schema import types_of
 from stream_app.feeds.sql import name, text
-from stream_app.feeds.types import Type, of_spark
+from stream_app.feeds.types import Type
 from stream_app.layers.kind import Kind
 from stream_app.layers.origin import Origins
 from stream_app.layers.reading import Reading
@@ -106,7 +107,7 @@ def _in_sql(columns: Columns) -> dict[str, str]:
 
 
 def _types(kind: Kind) -> dict[str, Type]:
-    return {field.name: of_spark(field.dataType.jsonValue()) for field in kind.text_columns}
+    return types_of(kind.text_columns)
 
 
 def _present(cells: pa.Array) -> pa.Array:

@@ -18,7 +18,8 @@ from pyspark.sql.types import StructType
 from stream_app import logs
 from stream_app.failpoints import reach
 from stream_app.feeds.parts import ColumnName, Topic, quoted
-from stream_app.feeds.types import Type, of_spark, scalar
+from stream_app.feeds.schema import types_of
+from stream_app.feeds.types import Type, scalar
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
@@ -54,7 +55,7 @@ class KafkaSink(Sink):
 
     def problems(self, kind: Kind) -> Iterator[tuple[str, str]]:
         """Yield columns that are no key or header, a topic that the feed reads, and a name that is taken."""
-        types = {field.name: of_spark(field.dataType.jsonValue()) for field in kind.columns}
+        types = types_of(kind.columns)
         for key, columns in (("key", (self.key,) if self.key else ()), ("headers", self.headers)):
             for column in columns:
                 if column not in types:

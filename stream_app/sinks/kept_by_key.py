@@ -46,9 +46,9 @@ class Kept:
 class Totalled(Kept):
     """Totals, each by its keys, or the first of them."""
 
-    order: str = ""
+    order: str
     """In SQL, by which they are the first."""
-    most: int | None = None
+    most: int | None
     """How many these are; None for all."""
 
     @classmethod
@@ -66,9 +66,9 @@ class Totalled(Kept):
 class Fresh(Kept):
     """Windows and sessions as they are by now, marked `final` once they are. What is final is never changed."""
 
-    replaces_open: bool = False
+    replaces_open: bool
     """Whether all open rows of a key make way for those that come, as sessions do."""
-    opened: str = ""
+    opened: str
     """When the window or the session began."""
 
     @classmethod

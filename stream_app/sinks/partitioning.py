@@ -10,8 +10,8 @@ from datetime import timedelta
 import pyarrow as pa
 
 from stream_app.feeds.parts import IDENTIFIER, quoted
+from stream_app.feeds.schema import types_of
 from stream_app.feeds.sql import name
-from stream_app.feeds.types import of_spark
 from stream_app.flows.batch import Batch
 from stream_app.layers.kind import Kind
 from stream_app.sinks.dates import DATE, Near
@@ -50,7 +50,7 @@ class Partitioning:
 
     def problem(self, kind: Kind) -> str:
         """Return why the dataset cannot be partitioned so; else ""."""
-        types = {column.name: of_spark(column.dataType.jsonValue()).name for column in kind.columns}
+        types = {name: one.name for name, one in types_of(kind.columns).items()}
         if self.time:
             if types.get(self.time) != "timestamp":
                 return f"{quoted(self.time)} is not a time of {kind.name}"

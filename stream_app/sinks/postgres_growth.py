@@ -13,7 +13,7 @@ from pyspark.sql.types import StructType
 
 from stream_app import logs
 from stream_app.errors import ConfigError
-from stream_app.feeds.types import of_spark
+from stream_app.feeds.schema import types_of
 from stream_app.sinks.postgres_connection import Connection
 
 _COLUMNS = (
@@ -25,7 +25,7 @@ _WIDER = {("integer", "bigint"), ("real", "double precision")}
 
 def kinds_of(columns: StructType) -> dict[str, LiteralString]:
     """Return the columns with PostgreSQL's types."""
-    return {column.name: of_spark(column.dataType.jsonValue()).postgres for column in columns}
+    return {column: one.postgres for column, one in types_of(columns).items()}
 
 
 def grow(connection: Connection, name: str, table: str, columns: StructType) -> None:

@@ -3,27 +3,25 @@
 A batch is pinned when it is written, and its file appears whole or not at all. So whoever judges a record finds the
 same snapshot, be it silver, quarantine, a replayed batch or the audit.
 
-`pins` in a file's metadata is a JSON list of [rows, pin], in the order of the rows. A pin is a JSON object as text: the
-identity of each lookup (feeds/lookups.py) and the hash of its snapshot (storage/snapshots.py). It is "" where a batch
-has none, as of a feed without lookups. A merged file has an entry for each run of rows with one pin.
+`pins` in a file's metadata are spans of rows (spans.py), each with a pin. A pin is a JSON object as text: the identity
+of each lookup (feeds/lookups.py) and the hash of its snapshot (storage/snapshots.py). It is "" where a batch has none,
+as of a feed without lookups. A merged file has an entry for each run of rows with one pin.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from stream_app.storage import spans
 
 NOTHING = ""
 """The pin of a batch that has none."""
 
 _KEY = b"pins"
-_Span = tuple[int, str]
-"""So many rows, and their pin."""
 
 
 def pin(hashes: Mapping[str, str]) -> str:
@@ -38,16 +36,14 @@ def hashes_of(one: str) -> dict[str, str]:
 
 def pinned(one: str) -> dict[bytes, bytes]:
     """Return what the files of a batch say of its pin."""
-    return {_KEY: json.dumps([[None, one]]).encode()} if one else {}
+    return spans.of_all_rows(_KEY, one) if one else {}
 
 
 def merged(parts: Sequence[pq.FileMetaData]) -> dict[bytes, bytes]:
     """Return what a file says that holds the rows of those files; nothing if none of them says anything."""
     if not any(_KEY in (metadata.metadata or {}) for metadata in parts):
         return {}
-    every = (span for metadata in parts for span in _spans(metadata))
-    together = [[sum(rows for rows, _ in own), one] for one, own in groupby(every, lambda span: span[1])]
-    return {_KEY: json.dumps(together).encode()}
+    return spans.of_spans(_KEY, (span for metadata in parts for span in _spans(metadata)))
 
 
 def named(metadata: pq.FileMetaData) -> Iterator[str]:
@@ -59,16 +55,16 @@ class Pins:
     """The pins of a file's rows."""
 
     def __init__(self, metadata: pq.FileMetaData) -> None:
-        spans = [*_spans(metadata), (0, NOTHING)]  # the last one is for rows behind the file's end
-        self._ends = np.cumsum([rows for rows, _ in spans])
-        self._pins = pa.array([one for _, one in spans], pa.string())
+        own = _spans(metadata)
+        self._ends = spans.ends(own)
+        # the last one is for rows behind the file's end
+        self._pins = pa.array([*(one for _, one in own), NOTHING], pa.string())
 
     def of_rows(self, first: int, number: int) -> pa.DictionaryArray:
         """Return those of so many rows from row `first` on."""
-        spans = np.searchsorted(self._ends[:-1], np.arange(first, first + number), side="right")
-        return pa.DictionaryArray.from_arrays(pa.array(spans, pa.int32()), self._pins)
+        numbers = spans.number_of(self._ends, first, number)
+        return pa.DictionaryArray.from_arrays(pa.array(numbers, pa.int32()), self._pins)
 
 
-def _spans(metadata: pq.FileMetaData) -> list[_Span]:
-    written = json.loads((metadata.metadata or {}).get(_KEY, b'[[null, ""]]'))
-    return [(metadata.num_rows if rows is None else rows, one) for rows, one in written]
+def _spans(metadata: pq.FileMetaData) -> list[spans.Span]:
+    return spans.read(metadata, _KEY, NOTHING)

@@ -3,29 +3,27 @@
 A Kafka timestamp is the client's, and may be any. The time of the plan is the service's own, from the checkpoint, and
 no record of a batch came after it. So `future` is judged against the earlier of the two (contract.py).
 
-A file of bronze pins it in its metadata: `planned` is a JSON list of [rows, milliseconds], in the order of the rows. A
-merged file has an entry for each of its batches that holds a record dated after the plan. Rows of all others need no
-bound: theirs is null, and a file without such records has no list. Neither have files of older versions.
+A file of bronze pins it in its metadata: `planned` are spans of rows (spans.py), each with milliseconds. A merged file
+has one for each of its batches that holds a record dated after the plan. Rows of all others need no bound: theirs is
+null, and a file without such records has no list. Neither have files of older versions.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from stream_app.storage import spans
 
 UNBOUNDED = 2**63 - 1
 """The planned time, in microseconds, of a record that needs none."""
 
 _KEY = b"planned"
 _ARROW = b"ARROW:schema"  # pyarrow's own, which it writes itself
-_Span = tuple[int, int | None]
-"""So many rows, and when they were planned."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +36,22 @@ class Planned:
     @classmethod
     def of(cls, metadata: pq.FileMetaData) -> Planned:
         """Of the file with that metadata."""
-        spans = [*_spans(metadata), (0, None)]  # the last one is for rows behind the file's end
-        times = [UNBOUNDED if ms is None else ms * 1000 for _, ms in spans]
-        return cls(np.cumsum([rows for rows, _ in spans]), np.array(times, np.int64))
+        own = _spans(metadata)
+        # the last one is for rows behind the file's end
+        times = [*(UNBOUNDED if ms is None else ms * 1000 for _, ms in own), UNBOUNDED]
+        return cls(spans.ends(own), np.array(times, np.int64))
 
     def of_rows(self, first: int, number: int) -> pa.Array:
         """Of so many rows from row `first` on, in microseconds since the epoch."""
-        spans = np.searchsorted(self._ends[:-1], np.arange(first, first + number), side="right")
-        return pa.array(self._times[spans])
+        return pa.array(self._times[spans.number_of(self._ends, first, number)])
 
     def spans(self) -> Iterator[tuple[int, int, int]]:
         """Yield each span's first row, the row after its last, and its planned time.
 
         Times are in microseconds since the epoch.
         """
-        starts = [0, *self._ends[:-1].tolist()]
-        return zip(starts[:-1], self._ends[:-1].tolist(), self._times.tolist(), strict=False)
+        ends = self._ends.tolist()
+        return zip([0, *ends], ends, self._times.tolist(), strict=False)
 
 
 def pinned(time_ms: int) -> dict[bytes, bytes]:
@@ -61,7 +59,7 @@ def pinned(time_ms: int) -> dict[bytes, bytes]:
 
     `time_ms` is in milliseconds since the epoch.
     """
-    return {_KEY: json.dumps([[None, time_ms]]).encode()}
+    return spans.of_all_rows(_KEY, time_ms)
 
 
 def merged(parts: Sequence[pq.FileMetaData]) -> Mapping[bytes, bytes]:
@@ -70,9 +68,8 @@ def merged(parts: Sequence[pq.FileMetaData]) -> Mapping[bytes, bytes]:
     That is what the first one says, and all planned times.
     """
     says = {key: value for key, value in (parts[0].metadata or {}).items() if key not in {_KEY, _ARROW}}
-    spans = [span for metadata in parts for span in _needed(metadata)]
-    together = [[sum(rows for rows, _ in own), time] for time, own in groupby(spans, lambda span: span[1])]
-    return {**says, _KEY: json.dumps(together).encode()} if any(time is not None for _, time in together) else says
+    own = [span for metadata in parts for span in _needed(metadata)]
+    return {**says, **spans.of_spans(_KEY, own)} if any(time is not None for _, time in own) else says
 
 
 def newest_kafka_ts(metadata: pq.FileMetaData) -> int | None:
@@ -89,15 +86,14 @@ def newest_kafka_ts(metadata: pq.FileMetaData) -> int | None:
     return max(newest) if newest and len(newest) == len(found) else None
 
 
-def _spans(metadata: pq.FileMetaData) -> list[_Span]:
-    written = json.loads((metadata.metadata or {}).get(_KEY, b"[[null, null]]"))
-    return [(metadata.num_rows if rows is None else rows, time) for rows, time in written]
+def _spans(metadata: pq.FileMetaData) -> list[spans.Span]:
+    return spans.read(metadata, _KEY, None)
 
 
-def _needed(metadata: pq.FileMetaData) -> list[_Span]:
+def _needed(metadata: pq.FileMetaData) -> list[spans.Span]:
     """Return the spans of a file, or one without a bound where no record is dated after its plan."""
-    spans = _spans(metadata)
+    own = _spans(metadata)
     newest = newest_kafka_ts(metadata)
-    if newest is not None and all(time is None or newest <= time * 1000 for _, time in spans):
+    if newest is not None and all(time is None or newest <= time * 1000 for _, time in own):
         return [(metadata.num_rows, None)]
-    return spans
+    return own

@@ -18,8 +18,8 @@ from stream_app.admission.rule_versions import version_of
 from stream_app.errors import ConfigError
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.feed import Feed
+from stream_app.feeds.schema import types_of
 from stream_app.feeds.sql import name
-from stream_app.feeds.types import of_spark
 from stream_app.gold.judge import EVENT_DATE, LANDED_DATE
 from stream_app.gold.plan import taken_of
 from stream_app.gold.store import Gold, Manifest
@@ -155,7 +155,7 @@ class _Audit:
             rows = f"read_parquet({paths(files)}, hive_partitioning = false, filename = true)"
             self.db.execute(f"CREATE VIEW {view} AS SELECT {shown} FROM {rows}")
         else:
-            kinds = {one.name: of_spark(one.dataType.jsonValue()).duckdb for one in columns} | {by: "DATE"}
+            kinds = {column: one.duckdb for column, one in types_of(columns).items()} | {by: "DATE"}
             nothing = ", ".join(f"NULL::{kind} AS {name(column)}" for column, kind in kinds.items())
             self.db.execute(f"CREATE VIEW {view} AS SELECT {nothing} LIMIT 0")
 
