@@ -18,7 +18,7 @@ from local.process import Child
 from local.stack import Stack
 from local.supervise import supervise
 from stream_app.cli.commands.status import table
-from stream_app.errors import ConfigError
+from stream_app.errors import ConfigError, UnavailableError
 from stream_app.observe import status_file
 from stream_app.ops.status import status
 from stream_app.plain import plain
@@ -110,8 +110,8 @@ class _View:
         """Show the state of things if it is time to."""
         if time.monotonic() < self._next:
             return
-        # Retention may take a file under our eyes, and a terminal may go away: neither may end the service.
-        with contextlib.suppress(OSError, duckdb.Error):
+        # Retention may take a file under our eyes, a store or a terminal may go away: none of it may end the service.
+        with contextlib.suppress(OSError, duckdb.Error, UnavailableError):
             shown = Group(_outputs(self._stack), _programs(self._children))
             if self._live:
                 self._live.update(shown, refresh=True)
@@ -122,7 +122,7 @@ class _View:
 
 def _outputs(stack: Stack) -> RenderableType:
     root = stack.settings.output_path
-    return table(status(root, flows(stack.feeds, root)))
+    return table(status(root, flows(stack.feeds, root, stack.settings.tables)))
 
 
 def _programs(children: Sequence[Child]) -> Table:

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from stream_app.errors import ConfigError
 from stream_app.kafka.connection import KafkaConnection
 from stream_app.kafka.settings import KafkaSettings
+from stream_app.object_stores import StoreSettings, TableRoot
 from stream_app.paths import FromRoot
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -133,7 +134,7 @@ class SparkOptions:
         return dict.fromkeys(closed, "true") | ({"spark.authenticate.secret": secret} if standalone else {})
 
 
-class Settings(KafkaSettings):
+class Settings(KafkaSettings, StoreSettings):
     """Deployment values only. Each field is the environment variable of its name in capitals.
 
     docs/settings.md is made of the fields and their docstrings: `python -m tests.docs`.
@@ -211,6 +212,11 @@ class Settings(KafkaSettings):
     def servers(self) -> Servers:
         """What outputs are written to beside files."""
         return Servers(self.kafka, self.database_url, self.retention_hours)
+
+    @property
+    def tables(self) -> TableRoot:
+        """Where the tables of all feeds lie."""
+        return self.table_root(str(self.output_path))
 
     @property
     def trigger(self) -> Trigger:

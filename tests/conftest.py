@@ -18,6 +18,7 @@ pytest_plugins = [
     "tests.groups",
     "tests.leftovers",
     "tests.spark.session",
+    "tests.stores",
     "tests.service.fixtures",
     "tests.service.drained",
 ]

@@ -17,6 +17,7 @@ from stream_app.storage.offsets import LayerOffset
 from stream_app.storage.tables.delta import Delta
 from stream_app.storage.tables.delta_on_disk import DeltaOnDisk
 from stream_app.storage.tables.delta_statistics import statistics
+from stream_app.storage.tables.on_disk import OnDisk
 from stream_app.storage.tables.table import Mark, Part
 from tests.helpers import START_MS
 
@@ -26,14 +27,14 @@ OWNER = {"sink": "transactions.x", "query": "q"}
 
 def new(root: Path, columns: pa.Schema = COLUMNS, owner: Mapping[str, str] = OWNER) -> DeltaOnDisk:
     """An empty table."""
-    table = DeltaOnDisk(str(root))
+    table = DeltaOnDisk(OnDisk(root))
     table.create(columns, (), owner, 168)
     return table
 
 
 def part(table: Delta, batch: int, rows: Sequence[Mapping[str, Any]], columns: pa.Schema = COLUMNS) -> Part:
     """A part with those rows, which no commit names yet."""
-    writer = PartWriter(Path(table.location), "q", batch, columns, statistics, whole)
+    writer = PartWriter(table.place, "q", batch, columns, statistics, whole)
     (written,) = writer.write(iter(pa.Table.from_pylist([*rows], columns).to_batches()), PART)
     return written
 

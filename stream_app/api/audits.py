@@ -125,7 +125,7 @@ def _audit(sender: Connection, settings: Settings, feed: str, sink: str) -> None
         sender.send((judged, records))
 
     try:
-        flows = load_flows(settings.feeds_path, (feed,), settings.output_path)
+        flows = load_flows(settings.feeds_path, (feed,), settings.output_path, settings.tables)
         done = audit(flows, settings.servers, settings.max_files_per_sink, sink, tell)
         sender.send(done.feeds[0])
     except StreamAppError as error:

@@ -35,7 +35,9 @@ class Declared:
         stamps = tuple(map(_stamp, self._files()))
         if stamps != self._stamps:
             try:
-                self._flows = load_flows(self.settings.feeds_path, self.settings.feeds, self.settings.output_path)
+                self._flows = load_flows(
+                    self.settings.feeds_path, self.settings.feeds, self.settings.output_path, self.settings.tables
+                )
             except ConfigError as error:
                 if not self._flows:
                     raise
@@ -45,7 +47,7 @@ class Declared:
 
     def fresh(self, feed: str) -> tuple[Flow, ...]:
         """Return the flows of a feed as its file is at this moment. Raises ConfigError for a mistake in it."""
-        return load_flows(self.settings.feeds_path, (feed,), self.settings.output_path)
+        return load_flows(self.settings.feeds_path, (feed,), self.settings.output_path, self.settings.tables)
 
     def _files(self) -> list[Path]:
         return [self.settings.feeds_path / f"{feed}.toml" for feed in self.settings.feeds]

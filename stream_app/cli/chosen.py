@@ -23,7 +23,7 @@ def chosen(options: argparse.Namespace) -> Iterator[tuple[Settings, tuple[Flow, 
     """
     settings = load_settings()
     named = (options.feed,) if options.feed else settings.feeds
-    found = load_flows(settings.feeds_path, named, settings.output_path)
+    found = load_flows(settings.feeds_path, named, settings.output_path, settings.tables)
     try:
         with no_room_is_expected(settings.output_path):
             yield settings, found

@@ -10,12 +10,15 @@ from typing import Protocol
 from stream_app.feeds.feed import Feed
 from stream_app.layers.aggregate import Aggregate, Stateful
 from stream_app.layers.kind import Kind
+from stream_app.object_stores import TableRoot
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, partitions, standing
 from stream_app.storage.checkpoint import Checkpoint
 from stream_app.storage.form import Form
 from stream_app.storage.layout import Layout
 from stream_app.storage.offsets import LayerOffset, Offset, in_layer
 from stream_app.storage.parquet import Parquet
+from stream_app.storage.tables.place import Place
+from stream_app.storage.tables.places import place_of
 
 _LATE_FORM = Parquet()
 
@@ -67,6 +70,8 @@ class Flow:
     """The flow whose files this one follows; None for one that reads the topic."""
     downstream: list[Flow] = field(default_factory=list, compare=False, repr=False)
     """The flows that follow this one's files, upstream first."""
+    table_root: TableRoot | None = field(default=None, hash=False, compare=False, repr=False)
+    """Where tables lie, if elsewhere than under `root`."""
 
     @property
     def name(self) -> str:
@@ -116,6 +121,12 @@ class Flow:
     def layout(self) -> Layout:
         """Every path of the query."""
         return Layout(self.root, self.feed.name, self.sink)
+
+    @property
+    def table_place(self) -> Place:
+        """Where the table of its name lies, if it has one."""
+        root = self.table_root or TableRoot(str(self.root))
+        return place_of(root, f"{self.feed.name}/{self.sink}", self.layout.staging)
 
     @property
     def data_folders(self) -> list[Path]:

@@ -13,7 +13,8 @@ import duckdb
 
 from stream_app.flows.flow import Flow
 from stream_app.ops.views import select, steadily
-from stream_app.sinks.protocol import Opened
+from stream_app.sinks.protocol import sink_of
+from stream_app.storage.opened import Opened
 
 FEED = "sales"
 SILVER, BY_COUNTRY, TOP, BY_HOUR = "silver", "ventes_aggreges", "top_produits", "hourly_sales"
@@ -52,6 +53,7 @@ class SalesQuery:
             f"{self.time} < CAST(? AS TIMESTAMPTZ)": asked.until,
             "pays = ?": asked.pays,
         }
+        sink_of(flow).attach(connection, flow)
         given = {condition: value for condition, value in conditions.items() if value}
 
         def rows(opened: Opened) -> list[dict[str, Any]]:

@@ -24,7 +24,8 @@ from stream_app.flows.flow import Flow
 from stream_app.ops import rows
 from stream_app.ops.rows import Rows
 from stream_app.ops.views import read, steadily
-from stream_app.sinks.protocol import Moment, Opened, sink_of
+from stream_app.sinks.protocol import Moment, sink_of
+from stream_app.storage.opened import Opened
 
 OPERATORS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 """What compares a column with a value; beside them there is `null`."""
@@ -78,6 +79,7 @@ def columns_of(flow: Flow) -> dict[str, Type]:
 
 def select(connection: duckdb.DuckDBPyConnection, flow: Flow, selection: Selection) -> Page:
     """Return a page of a dataset. Raises SelectionError, duckdb.InterruptException where the connection was told so."""
+    sink_of(flow).attach(connection, flow)
 
     def page(opened: Opened) -> Page:
         return _Query(connection, flow, selection, _source(flow, selection.moment, opened)).page()

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -99,7 +98,7 @@ def optimize(flows: Sequence[Flow]) -> Iterator[Optimized]:
 def expired(flows: Sequence[Flow], hours: int) -> tuple[Expired, ...]:
     """Return what `vacuum` would delete of each table."""
     return tuple(
-        Expired(flow.name, sink.place(flow), hours, len(found), sum(_size(sink.root(flow) / path) for path in found))
+        Expired(flow.name, sink.place(flow), hours, len(found), sum(table.place.size(path) or 0 for path in found))
         for flow, sink, table in opened(flows)
         for found in [table.expired(hours, orphans=True)]
     )
@@ -118,10 +117,3 @@ def _changes(table: Table) -> Iterator[Change]:
         counted = None if rows is None else int(rows)
         what = "merged small files" if "rewrites" in one.says else one.what.lower()
         yield Change(one.number, time, what, one.batch, counted, one.says.get("end", ""))
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

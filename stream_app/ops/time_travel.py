@@ -14,7 +14,8 @@ import duckdb
 from stream_app.errors import ConfigError
 from stream_app.feeds.sql import view
 from stream_app.flows.flow import Flow
-from stream_app.sinks.protocol import Moment, Opened, sink_of
+from stream_app.sinks.protocol import Moment, sink_of
+from stream_app.storage.opened import Opened
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -19,8 +19,9 @@ from stream_app.errors import StreamAppError
 from stream_app.feeds.sql import name, text, view
 from stream_app.flows.flow import Flow
 from stream_app.sinks.files import no_rows
-from stream_app.sinks.protocol import Opened, sink_of
+from stream_app.sinks.protocol import sink_of
 from stream_app.storage.batch_files import BatchFile, batch_files, standing
+from stream_app.storage.opened import Opened
 from stream_app.storage.row_counts import read_parquet
 
 _DESCRIPTORS = Path("/proc/self/fd")
@@ -56,6 +57,7 @@ def connect(flows: Sequence[Flow], opened: Opened = Path) -> duckdb.DuckDBPyConn
     connection = database()
     for flow in flows:
         feed = flow.feed.name
+        sink_of(flow).attach(connection, flow)
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name(feed)}")
         if rows := sink_of(flow).select(flow, flow.files(), opened):
             connection.execute(f"CREATE VIEW {view(feed, flow.sink)} AS {rows}")

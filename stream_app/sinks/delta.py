@@ -25,9 +25,9 @@ class DeltaSink(TableSink):
 
     def table(self, flow: Flow) -> Table:
         """Return the flow's table, which may not be there yet."""
-        from stream_app.storage.tables.delta_on_disk import DeltaOnDisk  # noqa: PLC0415 - 129 MB, which most processes need not
+        from stream_app.storage.tables.delta_on_disk import table_at  # noqa: PLC0415 - 129 MB, which most processes need not
 
-        return DeltaOnDisk(str(self.root(flow)))
+        return table_at(self.root(flow))
 
     @property
     def statistics(self) -> Callable[[pq.FileMetaData], str]:

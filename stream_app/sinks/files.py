@@ -17,10 +17,11 @@ from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
 from stream_app.sinks.batch import BatchSink
 from stream_app.sinks.parts import Parts, Step, write_parts
-from stream_app.sinks.protocol import Guarantee, Opened, Sink, Tools, Writer
+from stream_app.sinks.protocol import Guarantee, Sink, Tools, Writer
 from stream_app.sources.split_rows import Batches, Rows
 from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.form import Form
+from stream_app.storage.opened import Opened
 
 Divided = Callable[[Batches], Iterable[tuple[str, Batches]]]
 """Divides rows into the folders that they are for, as (folder, rows)."""

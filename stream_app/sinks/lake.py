@@ -22,9 +22,9 @@ from stream_app.layers.kind import Kind
 from stream_app.layers.origin import Origins
 from stream_app.sinks.dates import DATE, Near, dated
 from stream_app.sinks.files import Divided, FileSink
-from stream_app.sinks.protocol import Opened
 from stream_app.sources.split_rows import Batches
 from stream_app.storage.batch_files import BatchFile
+from stream_app.storage.opened import Opened
 from stream_app.storage.parquet import Parquet
 from stream_app.storage.row_counts import read_parquet
 

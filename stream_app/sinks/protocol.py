@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import ClassVar, Protocol, cast
 
 import duckdb
@@ -37,9 +36,7 @@ from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.form import Form
 from stream_app.storage.offsets import LayerOffset
-
-Opened = Callable[[Path], Path]
-"""By which path a file is read, so that nobody can take it away meanwhile (ops/views.py)."""
+from stream_app.storage.opened import Opened
 
 
 class Guarantee(StrEnum):
@@ -201,6 +198,9 @@ class Sink(Frozen):
     def tidying(self, flow: Flow, hadoop: Hadoop, most: int) -> Callable[[], None]:  # noqa: ARG002 - tables have some
         """Return what merges small files where there are more than `most`; not those that retention knows."""
         return lambda: None
+
+    def attach(self, connection: duckdb.DuckDBPyConnection, flow: Flow) -> None:
+        """Have that connection read where the files are that `select` names; DuckDB itself reads disks."""
 
     def copy_into(
         self,

@@ -16,6 +16,7 @@ from stream_app.feeds.sinks import SinkTable
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
 from stream_app.layers.registry import datasets
+from stream_app.object_stores import TableRoot
 from stream_app.sinks.csv import CsvSink
 from stream_app.sinks.delta import DeltaSink
 from stream_app.sinks.kafka import KafkaSink
@@ -34,15 +35,15 @@ SINKS: dict[str, type[Sink]] = {
 }
 
 
-def load_flows(directory: Path, names: Sequence[str], root: Path) -> tuple[Flow, ...]:
-    """Return every flow of the feeds of those names, upstream first.
+def load_flows(directory: Path, names: Sequence[str], root: Path, tables: TableRoot | None = None) -> tuple[Flow, ...]:
+    """Return every flow of the feeds of those names, upstream first. Without `tables` these are under the root, too.
 
     Raises ConfigError, one line with each mistake in their files (feeds/load.py).
     """
-    return flows(load_feeds(directory, names, check), root)
+    return flows(load_feeds(directory, names, check), root, tables)
 
 
-def flows(feeds: Sequence[Feed], root: Path) -> tuple[Flow, ...]:
+def flows(feeds: Sequence[Feed], root: Path, tables: TableRoot | None = None) -> tuple[Flow, ...]:
     """Return every flow of the feeds, upstream first: the datasets' own, then the sinks as they are declared.
 
     Raises ConfigError, one line with each mistake, where a sink cannot be.
@@ -50,7 +51,7 @@ def flows(feeds: Sequence[Feed], root: Path) -> tuple[Flow, ...]:
     found = [(feed.name, *problem) for number, feed in enumerate(feeds) for problem in check(feed, feeds[:number])]
     if found:
         raise ConfigError("; ".join(map(": ".join, found)))
-    return tuple(flow for feed in feeds for flow in _of_feed(feed, root))
+    return tuple(flow for feed in feeds for flow in _of_feed(feed, root, tables))
 
 
 def check(feed: Feed, others: Sequence[Feed] = ()) -> Iterator[Problem]:
@@ -83,7 +84,7 @@ def needs_database(feeds: Sequence[Feed]) -> bool:
     return any(sink_of(flow).needs_database for flow in flows(feeds, Path()))
 
 
-def _of_feed(feed: Feed, root: Path) -> Iterator[Flow]:
+def _of_feed(feed: Feed, root: Path, tables: TableRoot | None) -> Iterator[Flow]:
     kinds, own = datasets(feed), dict[str, Flow]()
     planned: list[tuple[str, Kind, Sink]] = [
         (name, kind, OwnFolder()) for name, kind in kinds.items() if kind.has_folder
@@ -91,7 +92,7 @@ def _of_feed(feed: Feed, root: Path) -> Iterator[Flow]:
     planned += [(name, kinds[sink.of], sink) for name, sink in _sinks(feed).items()]
     for name, kind, sink in planned:
         followed = kind.upstream if sink.derives(kind) else kind.name
-        flow = Flow(feed, kind, sink, root, name, own[followed] if followed else None)
+        flow = Flow(feed, kind, sink, root, name, own[followed] if followed else None, table_root=tables)
         own.setdefault(name, flow)
         if flow.upstream:
             flow.upstream.downstream.append(flow)

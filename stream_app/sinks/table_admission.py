@@ -7,7 +7,6 @@ wherever its folder is. A table that is let go, as by a reset, is made anew.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -16,7 +15,6 @@ from stream_app.admission.verdict import reset_command, restore_command
 from stream_app.errors import ConfigError
 from stream_app.flows.flow import Flow
 from stream_app.sinks.partitioning import Partitioning
-from stream_app.storage.batch_files import data_paths
 from stream_app.storage.tables.table import Table
 
 _BEFORE_ALL = -1
@@ -31,8 +29,8 @@ def prepare(flow: Flow, table: Table, columns: pa.Schema, partitioning: Partitio
         logs.warning(f"{flow.name}: {line}")
     owner = {"sink": flow.name, "query": flow.checkpoint.query_id() or ""}
     if not table.exists():
-        if found := data_paths(Path(table.location)):
-            raise ConfigError(f"{found[0]} is in the way of the table of {flow.name}; move it out of the folder")
+        if found := table.place.foreign():
+            raise ConfigError(f"{found} is in the way of the table of {flow.name}; move it out of the folder")
         _check_batches(flow, table, None)
         table.create(columns, partitioning.columns, owner, kept_hours)
         return 0

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from stream_app.layers.aggregate import FINAL, Aggregate
 from stream_app.sinks.kept_by_key import Fresh, Totalled
 from stream_app.sinks.table_parts import OPEN, PartWriter, kind_of
 from stream_app.sources.split_rows import Batches
+from stream_app.storage.tables.place import Place
 from stream_app.storage.tables.table import File, Part
 
 
@@ -96,11 +95,11 @@ def _table(batches: Batches, columns: pa.Schema) -> pa.Table:
     return pa.Table.from_batches([batch.select(columns.names).cast(columns) for batch in found], columns)
 
 
-def _is_open(root: Path, file: File) -> bool:
+def _is_open(root: Place, file: File) -> bool:
     """Return whether rows of a file may change yet: by its name, or by its footer where no batch has named it."""
     if kind := kind_of(file):
         return kind == OPEN
-    footer = pq.read_metadata(root / file.path)
+    footer = root.look(file.path).footer
     column = footer.schema.to_arrow_schema().get_field_index(FINAL)
     found = [footer.row_group(group).column(column).statistics for group in range(footer.num_row_groups)]
     return not all(one is not None and one.has_min_max and one.min for one in found)

@@ -72,22 +72,26 @@ def carry_out(
     statistics: Callable[[pq.FileMetaData], str],
 ) -> int | None:
     """Write the files anew; return how many there are now, or None where the table changed meanwhile."""
-    root = Path(table.location)
+    root = table.place
     writer = PartWriter(root, "", 0, columns, statistics, lambda batches: [(work.partition, batches)])
     with tempfile.TemporaryDirectory() as spill, duckdb.connect(config={"temp_directory": spill}) as database:
         database.execute("SET TimeZone = 'UTC'")
-        parts = list(_written(writer, database, root, work, cluster_by))
+        with root.fetched([file.path for file in work.files]) as sources:
+            parts = list(_written(writer, database, sources, work, cluster_by))
     if table.rewrite(parts, work.files):
         return len(parts)
-    for part in parts:
-        (root / part.path).unlink()
+    root.abandon(part.path for part in parts)
     return None
 
 
 def _written(
-    writer: PartWriter, database: duckdb.DuckDBPyConnection, root: Path, work: Work, cluster_by: Sequence[str]
+    writer: PartWriter,
+    database: duckdb.DuckDBPyConnection,
+    sources: Sequence[Path],
+    work: Work,
+    cluster_by: Sequence[str],
 ) -> Iterator[Part]:
-    rows = f"FROM {read_parquet(root / file.path for file in work.files)}"
+    rows = f"FROM {read_parquet(sources)}"
     reader = database.sql(_ordered(rows, cluster_by) if cluster_by else rows).to_arrow_reader(_ROWS_AT_ONCE)
     rows_a_file = max(1, work.rows * _TARGET_BYTES // max(work.bytes, 1))
     prefix = f"{CLUSTERED if cluster_by else OPTIMIZED}-{secrets.token_hex(4)}"

@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pyspark.sql import DataFrame
 
 from stream_app.sources.split_rows import Batches
 from stream_app.storage import parquet
-from stream_app.storage.batch_files import sync
+from stream_app.storage.tables.place import Place
 from stream_app.storage.tables.table import File, Part, Partition
 
 _TOLD = pa.schema([("told", pa.binary())])
@@ -38,7 +39,7 @@ Divide = Callable[[Batches], Iterable[tuple[Partition, Batches]]]
 class PartWriter:
     """Writes the parts of one batch of a query."""
 
-    root: Path
+    root: Place
     query_id: str
     batch: int
     columns: pa.Schema
@@ -49,30 +50,29 @@ class PartWriter:
     def write(self, batches: Batches, prefix: str = PART) -> Iterator[Part]:
         """Write a file for each partition that has rows, and yield what is to be told of it."""
         for partition, own in self.divide(batches):
-            folder = self.root / folder_of(partition)
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{prefix}-{self.batch:010d}-{self.query_id}-{secrets.token_hex(6)}.parquet"
+            name = f"{prefix}-{self.batch:010d}-{self.query_id}-{secrets.token_hex(6)}.parquet"
             rows = (batch.select(self.columns.names).cast(self.columns) for batch in own if batch.num_rows)
-            try:
-                parquet.write(rows, self.columns, path)
-                sync(path)
-            except BaseException:  # a disk that is full must not be filled by attempts
-                path.unlink(missing_ok=True)
-                raise
-            yield part_of(self.root, path, partition, self.statistics)
+            fill = partial(parquet.write, rows, self.columns)
+            yield written(self.root, folder_of(partition) + name, fill, partition, self.statistics)
 
     def read(self, file: File, columns: pa.Schema) -> pa.Table:
         """Return the rows of a file of the table in those columns, of which its partition may have one."""
-        with pq.ParquetFile(self.root / file.path) as opened:
+        with self.root.fetched([file.path]) as (path,), pq.ParquetFile(path) as opened:
             found = opened.read(use_threads=False)
         arrays = [_column(found, field, file.partition) for field in columns]
         return pa.Table.from_arrays(arrays, schema=columns)
 
 
-def part_of(root: Path, path: Path, partition: Partition, statistics: Callable[[pq.FileMetaData], str]) -> Part:
-    """Return what is to be told of a file that is written."""
-    footer = pq.read_metadata(path)
-    return Part(str(path.relative_to(root)), path.stat().st_size, footer.num_rows, partition, statistics(footer))
+def written(
+    root: Place,
+    path: str,
+    fill: Callable[[Path], object],
+    partition: Partition,
+    statistics: Callable[[pq.FileMetaData], str],
+) -> Part:
+    """Have a file written by `fill`, and return what is to be told of it."""
+    file = root.write(path, fill)
+    return Part(path, file.size, file.footer.num_rows, partition, statistics(file.footer))
 
 
 def kind_of(file: File) -> str:
@@ -85,9 +85,9 @@ def kind_of(file: File) -> str:
 
 
 def folder_of(partition: Partition) -> str:
-    """Return the folder of a partition, for people: what is in it, the log alone says."""
+    """Return the folder of a partition, with a slash, for people: what is in it, the log alone says."""
     plain = all(value and _PLAIN.fullmatch(value) for value in partition.values())
-    return "/".join(f"{column}={value}" for column, value in partition.items()) if plain else ""
+    return "".join(f"{column}={value}/" for column, value in partition.items()) if plain else ""
 
 
 def run(frame: DataFrame, tasks: int, task: Callable[[Batches], Iterable[object]]) -> list[Any]:

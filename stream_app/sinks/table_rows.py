@@ -7,23 +7,24 @@ from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stream_app.errors import ConfigError
 from stream_app.feeds.sql import name, text
 from stream_app.sinks.dates import DATE
 from stream_app.sinks.files import no_rows
-from stream_app.sinks.protocol import Holding, Moment, Opened
+from stream_app.sinks.protocol import Holding, Moment
+from stream_app.storage.opened import Opened
 from stream_app.storage.row_counts import read_parquet
+from stream_app.storage.tables.place import Place
 from stream_app.storage.tables.table import File, Partition, Table
 
 
-def select(root: Path, files: Sequence[File], columns: Mapping[str, str], opened: Opened) -> str:
+def select(root: Place, files: Sequence[File], columns: Mapping[str, str], opened: Opened) -> str:
     """Return the SQL for the rows of those files, in those columns of DuckDB's types. What a file lacks is null."""
     parts = [no_rows(columns)]
     for partition, own in by_partition(files):
         values = "".join(f", {_value(value, columns[column])} AS {name(column)}" for column, value in partition.items())
-        parts.append(f"SELECT *{values} FROM {read_parquet(opened(root / file.path) for file in own)}")
+        parts.append(f"SELECT *{values} FROM {read_parquet(root.source(file.path, opened) for file in own)}")
     return " UNION ALL BY NAME ".join(parts)
 
 
@@ -65,18 +66,18 @@ def holding(table: Table) -> Holding:
     return Holding(len(files), rows, size, f"version {newest.number}", newest.time_ms)
 
 
-def flaws(root: Path, files: Sequence[File]) -> Iterator[str]:
+def flaws(root: Place, files: Sequence[File]) -> Iterator[str]:
     """Yield a line for each file that is not there, or not as the log says."""
     for file in files:
-        path = root / file.path
+        path = f"{root.location}/{file.path}"
         try:
-            size, rows = path.stat().st_size, pq.read_metadata(path).num_rows
+            found = root.look(file.path)
         except FileNotFoundError:
             yield f"{path} is missing, and the table's log names it"
         except (OSError, pa.ArrowInvalid) as error:
             yield f"{path} cannot be read: {' '.join(str(error).split())}"
         else:
-            if (size, rows) != (file.size, file.rows):
+            if (size := found.size, rows := found.footer.num_rows) != (file.size, file.rows):
                 yield f"{path} has {rows:,} rows in {size:,} bytes; the table's log says {file.rows:,} in {file.size:,}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -15,11 +16,11 @@ import pyarrow.parquet as pq
 
 from stream_app import logs
 from stream_app.failpoints import reach
-from stream_app.sinks.table_parts import MERGED, PART, folder_of, kind_of, part_of
+from stream_app.sinks.table_parts import MERGED, PART, folder_of, kind_of, written
 from stream_app.sinks.table_rows import by_partition
 from stream_app.storage import merging, parquet
-from stream_app.storage.batch_files import sync
 from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.tables.place import Place
 from stream_app.storage.tables.table import File, Table
 
 _MANY_EXPIRED = 100
@@ -37,7 +38,7 @@ class Tidying:
         """Merge the files of batches where a partition has more than `most`."""
         self._name = name
         self._table = table
-        self._root = Path(table.location)
+        self._root = table.place
         self._hadoop = hadoop
         self._most = most
         self._statistics = statistics
@@ -71,17 +72,17 @@ class Tidying:
         table, partition = self._table, files[0].partition
         first, last = (Path(file.path).name.split("-")[1] for file in (files[0], files[-1]))
         name = f"{MERGED}-{first}-{last}-{secrets.token_hex(6)}.parquet"
-        target = self._root / folder_of(partition) / name
-        parquet.merge(self._hadoop, [self._root / file.path for file in files], target)
-        sync(target)
-        sync(target.parent)
+        path = f"{folder_of(partition)}{name}"
+        with self._root.fetched([file.path for file in files]) as small:
+            merge = partial(parquet.merge, self._hadoop, small)
+            part = written(self._root, path, merge, partition, self._statistics)
+        self._root.settle({path: part.size})
         reach(self._name, "merged")
-        part = part_of(self._root, target, partition, self._statistics)
         if table.rewrite([part], files):
             reach(self._name, "swapped")
             logs.info(f"{self._name} compacted", files=len(files), file=name, bytes=part.size, version=table.version)
         else:  # somebody else changed the table; the next look finds what there is to do
-            target.unlink()
+            self._root.abandon([path])
 
     def _take_expired(self) -> None:
         """Delete replaced files once they are many, and no version needs them that is kept."""
@@ -91,9 +92,9 @@ class Tidying:
             logs.info(f"{self._name} deleted files that no version of the last {hours} hours needs", files=len(found))
 
 
-def _of_one_width(root: Path, files: Sequence[File]) -> Iterator[list[File]]:
+def _of_one_width(root: Place, files: Sequence[File]) -> Iterator[list[File]]:
     """Yield runs of files that have the same columns: some may be of before the feed grew."""
-    for _, own in groupby(files, key=lambda file: pq.read_schema(root / file.path).names):
+    for _, own in groupby(files, key=lambda file: root.look(file.path).footer.schema.to_arrow_schema().names):
         yield list(own)
 
 

@@ -11,14 +11,12 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
-from stream_app.errors import StreamAppError
 from stream_app.failpoints import reach
 from stream_app.flows.batch import Batch
 from stream_app.flows.completeness import final_with
@@ -32,7 +30,7 @@ from stream_app.sinks.report import COLUMNS_ADDED, LATE, Report
 from stream_app.sinks.table_changes import Changed, Told, changes
 from stream_app.sinks.table_parts import PartWriter, run
 from stream_app.sources.split_rows import Batches, Rows
-from stream_app.storage.batch_files import sync
+from stream_app.storage.tables.place import Place
 from stream_app.storage.tables.table import File, Mark, Part, Table
 
 
@@ -40,7 +38,7 @@ from stream_app.storage.tables.table import File, Mark, Part, Table
 class Shape:
     """What a table is to look like."""
 
-    root: Path
+    root: Place
     rows: pa.Schema
     """The columns that a batch brings."""
     partitioning: Partitioning
@@ -111,9 +109,8 @@ class TableWriter:
         except Exception:
             self._table.refresh()  # where it cannot be asked, the parts stay: it may have the batch
             newest = self._table.written(mark.query_id)
-            if newest is None or newest < mark.batch:  # a disk that is full must not be filled by attempts
-                for part in parts:
-                    (self._shape.root / part.path).unlink(missing_ok=True)
+            if newest is None or newest < mark.batch:
+                self._shape.root.abandon(part.path for part in parts)
             raise
 
     def _appended(self, batch: Batch, frame: DataFrame) -> tuple[list[Part], list[File], int]:
@@ -147,13 +144,7 @@ class TableWriter:
 
     def _settle(self, parts: Sequence[Part]) -> None:
         """Have the parts' names on the disk, too; the tasks have flushed what is in them."""
-        for part in parts:
-            path = self._shape.root / part.path
-            if not path.exists() or path.stat().st_size != part.size:
-                problem = f"{path} was written by a task, and is not so here; driver and workers must share the folder"
-                raise StreamAppError(problem)
-        for folder in sorted({(self._shape.root / part.path).parent for part in parts} | {self._shape.root}):
-            sync(folder)
+        self._shape.root.settle({part.path: part.size for part in parts})
 
 
 def _says(flow: Flow, batch: Batch, rows: int) -> dict[str, str]:

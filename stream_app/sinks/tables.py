@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import StringConstraints
@@ -30,12 +31,15 @@ from stream_app.layers.reading import Reading
 from stream_app.sinks import table_rows
 from stream_app.sinks.dates import DATE, dated
 from stream_app.sinks.partitioning import PATTERN, Partitioning
-from stream_app.sinks.protocol import Guarantee, Holding, Moment, Opened, Sink, Tools, Writer
+from stream_app.sinks.protocol import Guarantee, Holding, Moment, Sink, Tools, Writer
 from stream_app.sinks.table_tidy import Tidying
 from stream_app.sinks.table_writer import Shape, TableWriter
 from stream_app.sources.split_rows import Rows
 from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.opened import Opened
+from stream_app.storage.tables.on_disk import OnDisk
+from stream_app.storage.tables.place import Place
 from stream_app.storage.tables.table import File, Table
 
 VALUE, VALUE_TEXT = "value", "value_text"
@@ -45,7 +49,7 @@ class TableSink(Sink):
     """The dataset as a table whose log says which files are its rows."""
 
     location: Annotated[str, StringConstraints(pattern=r"^/")] | None = None
-    """The folder of the table, from the root on; without it the sink's own, under OUTPUT_PATH."""
+    """The folder of the table, from the root on; without it the sink's own, under DELTA_PATH."""
     partition_by: Annotated[str, StringConstraints(pattern=PATTERN)] | None = None
     """A column, or `date(<column>)` for the UTC date of a time, in a column event_date."""
     cluster_by: tuple[ColumnName, ...] = ()
@@ -132,13 +136,13 @@ class TableSink(Sink):
         """How the table is partitioned."""
         return Partitioning(self.partition_by)
 
-    def root(self, flow: Flow) -> Path:
-        """Return the folder of the table."""
-        return Path(self.location) if self.location else flow.layout.output.absolute()
+    def root(self, flow: Flow) -> Place:
+        """Return where the table lies."""
+        return OnDisk(Path(self.location)) if self.location else flow.table_place
 
     def place(self, flow: Flow) -> str:
-        """Return the folder of the table."""
-        return str(self.root(flow))
+        """Return the folder of the table, or its URL."""
+        return self.root(flow).location
 
     def rows_of(self, kind: Kind) -> pa.Schema:
         """Return the columns of its rows, as a batch brings them: the dataset's, and whether a fresh one is final."""
@@ -165,9 +169,9 @@ class TableSink(Sink):
         return Tidying(flow.name, self.table(flow), hadoop, most, self.statistics).once
 
     def drop(self, flow: Flow) -> None:
-        """Empty a table that is not in the sink's own folder, and let go of it."""
-        table = self.table(flow)
-        if self.location and table.exists() and table.owner.get("sink") == flow.name:
+        """Empty a table that is not in the sink's own folder, which a reset deletes, and let go of it."""
+        table, own = self.table(flow), flow.layout.output.absolute()
+        if table.location != str(own) and table.exists() and table.owner.get("sink") == flow.name:
             table.create(table.columns, table.partitioned_by, {"sink": flow.name, "query": ""}, table.kept_hours or 0)
 
     def select(self, flow: Flow, files: Sequence[BatchFile], opened: Opened) -> str:  # noqa: ARG002 - its log lists them
@@ -178,6 +182,10 @@ class TableSink(Sink):
         """Return the SQL that reads the table as it was. Raises ConfigError for a moment of which nothing is kept."""
         files = self._files(flow, moment)
         return table_rows.select(self.root(flow), files, self.sql_columns(flow.kind), opened)
+
+    def attach(self, connection: duckdb.DuckDBPyConnection, flow: Flow) -> None:
+        """Have it read where the table lies."""
+        self.root(flow).attach(connection)
 
     def committed(self, flow: Flow, files: Sequence[BatchFile], batch: int, opened: Opened) -> str:  # noqa: ARG002
         """Return the SQL for the rows that the table had once that batch was in; of a fresh one the final rows."""

@@ -38,12 +38,12 @@ def literal(path: Path) -> str:
     return re.sub(r"[*?[]", r"[\g<0>]", str(path.absolute()))
 
 
-def paths(files: Iterable[Path]) -> str:
-    """Return a list of files as SQL, for DuckDB's readers."""
-    return f"[{', '.join(text(literal(file)) for file in files)}]"
+def paths(files: Iterable[Path | str]) -> str:
+    """Return a list of files as SQL, for DuckDB's readers; URLs are texts, and have no sign of a pattern."""
+    return f"[{', '.join(text(file if isinstance(file, str) else literal(file)) for file in files)}]"
 
 
-def read_parquet(files: Iterable[Path]) -> str:
+def read_parquet(files: Iterable[Path | str]) -> str:
     """Return the SQL for the rows of those files, whatever the folders above them are: `env=prod` is no column.
 
     It has the columns of all files, by name: older ones may lack some, or have narrower types.

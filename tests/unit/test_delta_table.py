@@ -66,15 +66,15 @@ def table(tmp_path: Path) -> DeltaOnDisk:
 @pytest.fixture(params=[DeltaOnDisk, Delta])
 def either(request: pytest.FixtureRequest, table: DeltaOnDisk) -> Delta:
     """The table by its own commits, as on a disk, and by those of delta-rs, as in an object store."""
-    found: Delta = request.param(table.location)
+    found: Delta = request.param(table.place)
     return found
 
 
 def test_a_batch_that_is_committed_again_is_there_once(either: Delta) -> None:
-    table, stale = either, type(either)(either.location)
+    table, stale = either, type(either)(either.place)
     stale.refresh()
     table.commit(mark(0), [numbered(table, 0, 1, 2)])
-    for handle in (table, stale, type(either)(table.location)):
+    for handle in (table, stale, type(either)(table.place)):
         handle.commit(mark(0), [numbered(table, 0, 1, 2)])
         assert handle.written("q") == 0
     assert numbers(table) == [1, 2]
@@ -128,7 +128,7 @@ def test_an_error_that_committed_nothing_is_raised(either: Delta, monkeypatch: p
 
 def test_a_commit_takes_no_look_at_the_whole_log(table: DeltaOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     """delta-rs lists it at each look and each commit: at 5,000 versions that was most of what a batch cost."""
-    other = DeltaOnDisk(table.location)
+    other = DeltaOnDisk(table.place)
     assert (other.live(), table.live()) == ([], [])
 
     def listed(*_: Any, **__: Any) -> None:
@@ -147,7 +147,7 @@ def test_a_commit_takes_no_look_at_the_whole_log(table: DeltaOnDisk, monkeypatch
 
 def test_queries_that_commit_at_once_all_come_in_once(table: DeltaOnDisk) -> None:
     def commit(query_id: str) -> None:
-        handle = DeltaOnDisk(table.location)
+        handle = DeltaOnDisk(table.place)
         for batch in range(20):
             part = numbered(handle, batch, batch)
             for _ in range(2):
@@ -184,13 +184,13 @@ _STEPS = (
 def test_what_is_followed_by_its_entries_is_what_delta_rs_reads(steps: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         table = new(Path(folder) / "t")
-        follower, stale = DeltaOnDisk(table.location), DeltaOnDisk(table.location)
+        follower, stale = DeltaOnDisk(table.place), DeltaOnDisk(table.place)
         assert follower.live() == stale.live() == []
         for batch, step in enumerate(steps):
             _take(step, table, stale, batch)
             for handle in (follower, table):
                 handle.refresh()
-                fresh = Delta(table.location)
+                fresh = Delta(table.place)
                 assert (handle.version, handle.owner) == (fresh.version, fresh.owner)
                 assert sorted(map(str, handle.live())) == sorted(map(str, fresh.live()))
                 assert (handle.written("q"), handle.written("s")) == (fresh.written("q"), fresh.written("s"))
@@ -262,7 +262,7 @@ def test_names_that_the_log_spells_in_another_way_are_read(tmp_path: Path) -> No
     (tmp_path / "t" / file.path).rename(tmp_path / "t" / path)
     assert table.rewrite([Part(path, file.size, 1, {"text": "a b%/ü"}, '{"numRecords":1}')], [file])
     assert numbers(table) == [1]
-    assert [one.path for one in Delta(table.location).live()] == [one.path for one in table.live()] == [path]
+    assert [one.path for one in Delta(table.place).live()] == [one.path for one in table.live()] == [path]
 
 
 def test_a_commit_of_another_writer_between_look_and_commit_is_no_reason_to_fail(either: Delta) -> None:
@@ -301,7 +301,7 @@ def test_what_a_batch_replaces_goes_in_the_same_version_and_not_if_it_has_gone(e
 def test_a_merge_that_comes_second_changes_nothing(either: Delta) -> None:
     table = either
     table.commit(mark(0), [numbered(table, 0, 1)])
-    late = type(either)(table.location)
+    late = type(either)(table.place)
     held = late.live()
     table.commit(mark(1), [numbered(table, 1, 2)], table.live())
     assert not late.rewrite([numbered(table, 9, 1)], held)
@@ -334,7 +334,7 @@ def test_a_torn_entry_is_mended_and_its_batch_runs_again(table: DeltaOnDisk, tor
     table.commit(mark(1), [numbered(table, 1, 2)])
     newest = Path(table.location, "_delta_log", f"{2:020d}.json")
     newest.write_text(torn)
-    after = DeltaOnDisk(table.location)
+    after = DeltaOnDisk(table.place)
     assert [str(newest) in line for line in after.mend()] == [True]
     assert after.written("q") == 0
     after.commit(mark(1), [numbered(table, 1, 2)])
@@ -347,7 +347,7 @@ def test_a_torn_checkpoint_is_mended(table: DeltaOnDisk) -> None:
         table.commit(mark(batch), [numbered(table, batch, batch)])
     (checkpoint,) = Path(table.location, "_delta_log").glob("*.checkpoint.parquet")
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
-    after = DeltaOnDisk(table.location)
+    after = DeltaOnDisk(table.place)
     assert [str(checkpoint) in line for line in after.mend()] == [True]
     after.commit(mark(10), [numbered(table, 10, 10)])
     assert numbers(after) == [*range(11)]
@@ -439,7 +439,7 @@ def test_no_process_that_forks_workers_and_no_task_imports_deltalake() -> None:
 
 def test_a_handle_that_is_older_than_another_query_s_commit_commits_all_the_same(either: Delta) -> None:
     table = either
-    other = type(either)(table.location)
+    other = type(either)(table.place)
     other.refresh()
     table.commit(mark(0), [numbered(table, 0, 1)])
     other.commit(mark(0, "other"), [numbered(table, 0, 2)])

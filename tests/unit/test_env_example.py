@@ -31,6 +31,7 @@ NOT_HANDED_ON = {name for name in SERVICE if re.match("KAFKA_(SECURITY|SASL|SSL|
     "FEEDS_PATH",
     "LANDING_PATH",
     "GOLD_PATH",
+    "GOOGLE_APPLICATION_CREDENTIALS",  # a file of the machine
 }
 
 

@@ -29,6 +29,7 @@ ORDER = (
     "feeds",
     "failpoints",
     "settings",
+    "object_stores",
     "kafka",
     "paths",
     "logs",

@@ -309,7 +309,7 @@ def test_open_windows_that_somebody_else_compacted_are_brought_up_to_date_all_th
 
     for batch, minutes in enumerate(((0, True), (1, False), (2, False))):
         append(flow, batch, [window(*minutes)])
-    DeltaTable(str(root)).optimize.compact()
+    DeltaTable(root.location).optimize.compact()
     table = sink.table(flow)
     (compacted,) = table.live()
     assert (Path(compacted.path).name[:5], kind_of(compacted)) == ("part-", "")
@@ -318,7 +318,8 @@ def test_open_windows_that_somebody_else_compacted_are_brought_up_to_date_all_th
     (changed, *parts) = told
     assert isinstance(changed, Changed)
     assert changed.replaced == {compacted.path}
-    found = [pq.read_table(root / one.path)["final"].to_pylist() for one in parts if isinstance(one, Part)]
+    files = [Path(root.location) / one.path for one in parts if isinstance(one, Part)]
+    found = [pq.read_table(file)["final"].to_pylist() for file in files]
     assert found == [[True, True], [False]]
 
 
@@ -341,7 +342,8 @@ def test_parts_of_a_commit_that_failed_go_once_the_table_says_that_it_has_them_n
     tmp_path: Path, flow_to: MakeFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that is full must not be filled by attempts; where the table cannot be asked, they stay."""
-    table, shape = new(tmp_path / "t"), cast(Any, SimpleNamespace(root=tmp_path / "t"))
+    table = new(tmp_path / "t")
+    shape = cast(Any, SimpleNamespace(root=table.place))
     writer = TableWriter(flow_to(), table, shape, None, cast(Any, None))
     parts = [numbered(table, 0, 1)]
 

@@ -26,7 +26,7 @@ def _run(_options: argparse.Namespace) -> int:
     try:
         settings = load_settings()
         log_format = settings.log_format
-        all_flows = load_flows(settings.feeds_path, settings.feeds, settings.output_path)
+        all_flows = load_flows(settings.feeds_path, settings.feeds, settings.output_path, settings.tables)
         if not submit.is_submitted():
             check(settings.kafka)
             with sole_user(settings.output_path, LOCK_PATIENCE_SECONDS):

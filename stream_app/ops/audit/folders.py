@@ -9,8 +9,8 @@ from pathlib import Path
 from stream_app.admission import ownership
 from stream_app.flows import columns
 from stream_app.flows.flow import Flow
-from stream_app.sinks.protocol import Opened
 from stream_app.storage.batch_files import BatchFile
+from stream_app.storage.opened import Opened
 
 _EXAMPLES = 20
 

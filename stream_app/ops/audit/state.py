@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import duckdb
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from stream_app.flows import columns, lineage
@@ -100,6 +101,11 @@ class State:
     def is_pruned(self, sink: str) -> bool:
         """Whether files of the sink were pruned or given up."""
         return self.gone[sink] >= 0
+
+    def attach(self, database: duckdb.DuckDBPyConnection) -> None:
+        """Have that database read all that the SQL names."""
+        for flow in self.flows.values():
+            sink_of(flow).attach(database, flow)
 
     def sql(self, flow: Flow) -> str:
         """Return the SQL for the committed rows of the flow."""

@@ -8,15 +8,18 @@ Never use it in a process that forks: a child panics. A table on a disk is delta
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from stream_app.errors import ConfigError
 from stream_app.storage.tables.delta_told import files_of, kept, kept_of, named, own_of, version_of
+from stream_app.storage.tables.place import Place
 from stream_app.storage.tables.table import ConflictError, File, Mark, Part, Version
 
 _TRIES = 5
@@ -25,24 +28,44 @@ _REOPENED = 100
 """A handle keeps what it has read; so often it is made anew, which costs three times a look at what is new."""
 _PROTOCOL = (1, 2)
 """What every reader can read and every writer write."""
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _told(method: Callable[Concatenate[Delta, _P], _R]) -> Callable[Concatenate[Delta, _P], _R]:
+    """Have what goes wrong told as the table's place tells it."""
+
+    @wraps(method)
+    def told(self: Delta, *args: _P.args, **named: _P.kwargs) -> _R:
+        with self.place.told():
+            return method(self, *args, **named)
+
+    return cast("Callable[Concatenate[Delta, _P], _R]", told)
 
 
 class Delta:
     """A Delta table (storage/tables/table.py has what is promised)."""
 
-    def __init__(self, location: str) -> None:
-        self.location = location
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.location = place.location
         self._opened: DeltaTable | None = None
         self._refreshed = 0
 
+    @_told
     def exists(self) -> bool:
         """Return whether there is a table at its location."""
-        return bool(DeltaTable.is_deltatable(self.location))
+        try:
+            self._handle()  # is_deltatable would hold all threads until a store answers
+        except TableNotFoundError:
+            return False
+        return True
 
     def mend(self) -> list[str]:
         """Take away what a power cut left torn of the log; return a line for each file that went."""
         return []
 
+    @_told
     def create(
         self, columns: pa.Schema, partitioned_by: Sequence[str], owner: Mapping[str, str], kept_hours: int
     ) -> None:
@@ -54,15 +77,17 @@ class Delta:
             partition_by=[*partitioned_by],
             configuration={**kept(kept_hours), **named(owner)},
             raise_if_key_not_exists=False,
+            storage_options=dict(self.place.options),
         )
         self._opened = None
         self._flush(self.version, self.version)
 
+    @_told
     def refresh(self) -> None:
         """Look at the newest version."""
         self._refreshed += 1
         if self._opened is None or self._refreshed % _REOPENED == 0:
-            self._opened = DeltaTable(self.location)
+            self._opened = self._handle()
         else:
             self._opened.update_incremental()
 
@@ -91,6 +116,7 @@ class Delta:
         """For how long its versions are kept."""
         return kept_of(self._table.metadata().configuration)
 
+    @_told
     def own(self, owner: Mapping[str, str], kept_hours: int) -> None:
         """Note another owner, and how long versions are kept from now on."""
         before = self.version
@@ -111,6 +137,7 @@ class Delta:
             features = {f"reader version {protocol.min_reader_version}, writer version {protocol.min_writer_version}"}
         return tuple(sorted(features))
 
+    @_told
     def add_columns(self, columns: pa.Schema) -> None:
         """Add columns, which are null in the rows that there are."""
         before = self.version
@@ -123,6 +150,7 @@ class Delta:
         found = self._table.transaction_version(query_id)
         return None if found is None else int(found)
 
+    @_told
     def commit(self, mark: Mark, added: Sequence[Part], removed: Sequence[File] = ()) -> None:
         """Bring a batch in, and take files out, at once. A batch that is in by then changes nothing.
 
@@ -147,6 +175,7 @@ class Delta:
             else:
                 return
 
+    @_told
     def rewrite(self, added: Sequence[Part], removed: Sequence[File]) -> bool:
         """Put files in the place of others that hold the same rows; return whether nobody came between."""
         for _ in range(_TRIES):
@@ -162,10 +191,11 @@ class Delta:
             return True
         return False
 
+    @_told
     def live(self, version: int | None = None) -> list[File]:
         """Return the files that hold the rows of a version, of the newest without one."""
         try:
-            table = self._current if version is None else DeltaTable(self.location, version=version)
+            table = self._current if version is None else self._handle(version)
         except DeltaError as error:
             raise ConfigError(
                 f"{self.location}: its version {version} cannot be read: {' '.join(str(error).split())}"
@@ -174,21 +204,30 @@ class Delta:
 
     def versions(self, most: int | None = None) -> Iterator[Version]:
         """Yield what the log has kept of its versions, newest first."""
-        newest = self._current.history(_FEW_VERSIONS if most is None else most)
+        newest = self._history(_FEW_VERSIONS if most is None else most)
         yield from map(version_of, newest)
         if most is None and len(newest) == _FEW_VERSIONS:  # to read all entries of a log takes a while
-            yield from map(version_of, self._current.history()[_FEW_VERSIONS:])
+            yield from map(version_of, self._history()[_FEW_VERSIONS:])
 
+    @_told
     def expired(self, hours: int, *, orphans: bool) -> list[str]:
         """Return the paths of files that no version of the last hours needs, or with `orphans` has ever named."""
         return list(self._current.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=orphans))
 
+    @_told
     def vacuum(self, hours: int, *, orphans: bool) -> None:
         """Delete what is `expired`. Versions that needed it can no longer be read."""
         before = self.version
         self._current.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=orphans)
         self.refresh()
         self._flush(before + 1, self.version)
+
+    @_told
+    def _history(self, most: int | None = None) -> list[dict[str, Any]]:
+        return self._current.history(most)
+
+    def _handle(self, version: int | None = None) -> DeltaTable:
+        return DeltaTable(self.location, version=version, storage_options=dict(self.place.options))
 
     @property
     def _table(self) -> DeltaTable:

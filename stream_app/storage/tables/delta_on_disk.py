@@ -22,18 +22,25 @@ from stream_app.storage.batch_files import sync
 from stream_app.storage.tables import delta_log
 from stream_app.storage.tables.delta import Delta, now_ms
 from stream_app.storage.tables.delta_log import Action
+from stream_app.storage.tables.on_disk import OnDisk
+from stream_app.storage.tables.place import Place
 from stream_app.storage.tables.table import File, Mark, Part
 
 _FEWEST, _MOST, _SHARE = 10, 100, 50
 """A checkpoint is made for a share of the versions: it costs what the log holds, and a start reads what came after."""
 
 
+def table_at(place: Place) -> Delta:
+    """Return the table of that place, which may not be there yet."""
+    return DeltaOnDisk(place) if isinstance(place, OnDisk) else Delta(place)
+
+
 class DeltaOnDisk(Delta):
     """A Delta table on a disk (storage/tables/table.py has what is promised)."""
 
-    def __init__(self, location: str) -> None:
-        super().__init__(location)
-        self._root = Path(location)
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._root = Path(place.location)
         self._version = -1
         """The one that is looked at. The handle of delta-rs may be older, as long as the columns are the same."""
         self._files: dict[str, File] | None = None
@@ -41,6 +48,10 @@ class DeltaOnDisk(Delta):
         self._batches = dict[str, int]()
         """The newest by query, where an entry brought one in that was read or made here."""
         self._checkpoint = -1
+
+    def exists(self) -> bool:
+        """Return whether there is a table at its location."""
+        return bool(DeltaTable.is_deltatable(self.location))
 
     def mend(self) -> list[str]:
         """Take away what a power cut left torn of the log; return a line for each file that went."""

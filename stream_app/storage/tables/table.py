@@ -12,6 +12,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from stream_app.errors import UnavailableError
+from stream_app.storage.tables.place import Place
 
 Partition = Mapping[str, str | None]
 """The partition column and its value as text; empty of a table that is not partitioned."""
@@ -67,6 +68,7 @@ class Table(Protocol):
     """One table, opened on the driver. It shows one version until it is refreshed."""
 
     location: str
+    place: Place
 
     def exists(self) -> bool:
         """Return whether there is a table at its location."""

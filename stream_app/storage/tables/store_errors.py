@@ -1,0 +1,81 @@
+"""What an object store says when something is wrong, as one line that names the setting, bucket and key, and no secret.
+
+obstore and delta-rs are the same client in Rust, and word errors alike. What they quote of a store's answer may have a
+session token in it, and a URL a signature.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
+
+from stream_app.errors import ConfigError, StreamAppError, UnavailableError
+
+_ARROW = re.compile(r"(\x1b\[\d+m)?↳(\x1b\[0m)?")
+_OF_A_STORE = re.compile(r"Generic (S3|GCS|MicrosoftAzure|\w+) error|Error performing |HTTP error|object store", re.I)
+_REQUEST = re.compile(r"Error performing ([A-Z]+) (https?://\S+)")
+_STATUS = re.compile(r"\b([345]\d\d) [A-Z][A-Za-z]+")
+_CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]{1,300})</Message>")
+_NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
+# What no later try gets otherwise, whatever the key is.
+_REFUSED = {"301", "307", "400", "401", "403"}
+_LONGEST = 400
+
+
+@contextmanager
+def told(location: str, secrets: Iterable[str]) -> Iterator[None]:
+    """Raise StreamAppError for what a store of that location did not do; UnavailableError where it may do it later.
+
+    ConfigError is for what a retry cannot help. FileNotFoundError is left: that one file is not there.
+    """
+    try:
+        yield
+    except StreamAppError:
+        raise
+    except Exception as error:
+        said = " ".join(_ARROW.sub(" ", str(error).split("Debug source")[0]).split())
+        code = _first(_CODE, said)
+        if isinstance(error, FileNotFoundError) and code not in _NO_BUCKET:
+            raise FileNotFoundError(2, "is not there", _without(_asked(said) or location, secrets)) from None
+        if not _OF_A_STORE.search(said):
+            raise
+        raise _as_ours(location, said, code, secrets) from None
+
+
+def _as_ours(location: str, said: str, code: str, secrets: Iterable[str]) -> StreamAppError:
+    # a reason behind what was asked: a status may be a part of a URL
+    status = _first(_STATUS, _REQUEST.sub("", said))
+    asked, message = _asked(said), _first(_MESSAGE, said)
+    if not code and not status:
+        message = said.rpartition("HTTP error")[2].strip(" :") or said
+    answer = " ".join(part for part in (status, code) if part)
+    what = ": ".join(part for part in (asked, answer, message) if part)
+    problem = f"DELTA_PATH: {location}: {_without(what, secrets)[:_LONGEST]}"
+    if code in _NO_BUCKET:
+        return ConfigError(f"{problem}; make it, or name another")
+    if status in {"401", "403"}:
+        return ConfigError(f"{problem}; look at the credentials: they are wrong, or lack the right")
+    if status in _REFUSED:
+        return ConfigError(problem)
+    return UnavailableError(problem if status else f"{problem}; look at the endpoint, and whether it can be reached")
+
+
+def _asked(said: str) -> str:
+    """Return the method and the URL of the request, without its query, which may be signed."""
+    found = _REQUEST.findall(said)[-1:]
+    return "".join(f"{method} {url.partition('?')[0]}" for method, url in found)
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.search(text)
+    return found[1] if found else ""
+
+
+def _without(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        for form in {secret, quote(secret, safe="")} - {""}:
+            text = text.replace(form, "***")
+    return text

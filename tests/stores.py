@@ -1,0 +1,122 @@
+"""An object store for tests: moto's server, a process of its own for each process of tests, started when one asks.
+
+It cannot be a thread: what holds Python's lock while it waits for an answer would wait for itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import obstore
+import pytest
+
+from stream_app.object_stores import TableRoot
+from stream_app.settings import Settings
+from stream_app.storage.tables.in_store import InStore
+from stream_app.storage.tables.places import place_of
+from tests.helpers import app_settings
+from tests.ports import free_port
+
+KEY, SECRET = "AKIANEVERSHOWN", "wJalrXUtnFEMI/never+shown"
+_PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket of its own, and how a service is told of it."""
+
+    endpoint: str
+    name: str
+    more: dict[str, str] = field(default_factory=dict)
+    """Settings that differ."""
+
+    @property
+    def url(self) -> str:
+        """What DELTA_PATH is."""
+        return f"s3://{self.name}/lake/tables"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of a service whose tables are in the bucket, as environment variables."""
+        return {
+            "DELTA_PATH": self.url,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ALLOW_HTTP": "1",
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            **self.more,
+        }
+
+    def settings(self, root: Path, **overrides: Any) -> Settings:
+        """The same beside other settings of a service."""
+        given = {name.lower(): value for name, value in self.environment.items()}
+        return app_settings(root, **{**given, **overrides})
+
+    def root(self, folder: Path) -> TableRoot:
+        """Where the tables lie."""
+        return self.settings(folder).tables
+
+    def place(self, folder: Path, name: str = "t") -> InStore:
+        """The place of one table, whose staging folder is in `folder`."""
+        place = place_of(self.root(folder), name, folder / "_staging")
+        assert isinstance(place, InStore)
+        return place
+
+    def names(self) -> list[str]:
+        """Every key, from the bucket on."""
+        given = {key: value for key, value in self.root(Path("/")).options if key != "allow_http"}
+        store: Any = obstore.store.from_url(f"s3://{self.name}", config=given, client_options={"allow_http": True})  # type: ignore[call-overload]
+        return sorted(found["path"] for page in obstore.list(store) for found in page)
+
+
+@pytest.fixture(scope="session")
+def store_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that honours conditional puts, in a race, too (docs/adr/7)."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("moto") / "log"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=out, stderr=out
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not _answers(address):
+            assert server.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield address
+    finally:
+        server.kill()
+        server.wait()
+
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def bucket(store_address: str) -> Bucket:
+    """An empty bucket of the test's own."""
+    return new_bucket(store_address)
+
+
+def new_bucket(address: str) -> Bucket:
+    """An empty bucket."""
+    made = Bucket(address, f"tests-{next(_NUMBERS)}")
+    with urllib.request.urlopen(urllib.request.Request(f"{address}/{made.name}", method="PUT")) as answer:  # noqa: S310
+        assert answer.status == 200
+    return made
+
+
+def _answers(address: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - http
+        return bool(answer.status == 200)
+    return False

@@ -1,0 +1,157 @@
+"""Tables in an object store: the same promises as on a disk, and one line where the store does not do its part."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import duckdb
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from stream_app.errors import ConfigError, UnavailableError
+from stream_app.ops.views import database
+from stream_app.sinks import table_rows
+from stream_app.sinks.table_tidy import Tidying
+from stream_app.storage.row_counts import read_parquet
+from stream_app.storage.tables.delta import Delta
+from stream_app.storage.tables.delta_statistics import statistics
+from tests.stores import KEY, SECRET, Bucket
+from tests.tables import COLUMNS, OWNER, mark, numbered
+
+
+@pytest.fixture
+def table(bucket: Bucket, tmp_path: Path) -> Delta:
+    """An empty table in the store."""
+    made = Delta(bucket.place(tmp_path))
+    assert not made.exists()
+    made.create(COLUMNS, (), OWNER, 168)
+    return made
+
+
+def numbers(table: Delta) -> list[int]:
+    found = DeltaTable(table.location, storage_options=dict(table.place.options)).scan(columns=["number"])
+    return sorted(pa.table(found.read_all())["number"].to_pylist())
+
+
+def test_a_batch_is_in_once_however_often_it_is_committed(table: Delta, bucket: Bucket, tmp_path: Path) -> None:
+    table.commit(mark(0), [numbered(table, 0, 1, 2)])
+    other = Delta(bucket.place(tmp_path))
+    other.refresh()
+    for handle in (table, other):
+        handle.commit(mark(0), [numbered(table, 0, 1, 2)])
+    other.commit(mark(1), [numbered(table, 1, 3)])
+    table.refresh()
+    assert (numbers(table), table.written("q"), table.version) == ([1, 2, 3], 1, 2)
+
+
+def test_a_commit_whose_answer_is_lost_is_found_and_its_parts_stay(
+    table: Delta, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = table._write
+
+    def loses_its_answer(*arguments: Any, **options: Any) -> None:
+        write(*arguments, **options)
+        raise OSError("Generic S3 error: Error performing PUT http://h/b/k: HTTP error: connection closed")
+
+    monkeypatch.setattr(table, "_write", loses_its_answer)
+    part = numbered(table, 0, 1)
+    table.commit(mark(0), [part])
+    assert (numbers(table), table.version) == ([1], 1)
+    table.place.abandon([part.path])  # as after a commit of which nobody knows: it may come yet
+    assert f"lake/tables/t/{part.path}" in bucket.names()
+
+
+def test_a_merge_whose_answer_is_lost_keeps_its_file(table: Delta, monkeypatch: pytest.MonkeyPatch) -> None:
+    """delta-rs takes its own first try for somebody else's commit."""
+    for batch in range(2):
+        table.commit(mark(batch), [numbered(table, batch, batch)])
+    write = table._write
+
+    def is_tried_twice(*arguments: Any, **options: Any) -> None:
+        opened = table._handle()
+        write(*arguments, **options)
+        table._opened = opened
+        write(*arguments, **options)
+
+    merged = numbered(table, 9, 0, 1)
+    monkeypatch.setattr(table, "_write", is_tried_twice)
+    assert table.rewrite([merged], table.live())
+    assert (numbers(table), [file.path for file in table.live()]) == ([0, 1], [merged.path])
+
+
+def test_small_files_are_merged_and_what_no_version_needs_is_deleted(
+    table: Delta, bucket: Bucket, tmp_path: Path
+) -> None:
+    for batch in range(8):
+        table.commit(mark(batch), [numbered(table, batch, batch)])
+    Tidying("transactions.x", table, cast(Any, None), 2, statistics).once()
+    assert (numbers(table), len(table.live())) == ([*range(8)], 2)
+    table.vacuum(0, orphans=True)
+    assert sum(key.endswith(".parquet") and "_delta_log" not in key for key in bucket.names()) == 2
+    assert list((tmp_path / "_staging").iterdir()) == []
+    assert list(table_rows.flaws(table.place, table.live())) == []
+
+
+def test_duckdb_reads_what_a_query_asks_for_by_ranges(table: Delta) -> None:
+    table.commit(mark(0), [numbered(table, 0, *range(1000))])
+    with database() as connection:
+        table.place.attach(connection)
+        table.place.attach(connection)
+        urls = [table.place.source(file.path, Path) for file in table.live()]
+        assert connection.sql(f"SELECT count(*), max(text) FROM {read_parquet(urls)}").fetchall() == [(1000, "t999")]
+        with pytest.raises(duckdb.Error, match="gone"):
+            connection.sql(f"SELECT * FROM {read_parquet([table.place.source('gone.parquet', Path)])}").fetchall()
+
+
+def test_files_are_read_by_their_footers(table: Delta) -> None:
+    part = numbered(table, 0, 1, 2)
+    found = table.place.look(part.path)
+    assert (found.size, found.footer.num_rows) == (part.size, 2)
+    assert (table.place.size(part.path), table.place.size("gone")) == (part.size, None)
+    with pytest.raises(FileNotFoundError):
+        table.place.look("gone")
+    assert table.place.foreign() == f"{table.location}/{part.path}"
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "said"),
+    [
+        (
+            {"DELTA_PATH": "s3://not-there/x"},
+            ConfigError,
+            r"DELTA_PATH: s3://not-there/x/t: [A-Z]+ http.*NoSuchBucket.*make it",
+        ),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, UnavailableError, r"127\.0\.0\.1:1/tests-.*endpoint"),
+    ],
+)
+def test_a_store_that_does_not_answer_is_one_line(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str], error: Any, said: str
+) -> None:
+    monkeypatch.setattr("stream_app.storage.tables.in_store._RETRIES", 1)
+    table = Delta(Bucket(bucket.endpoint, bucket.name, more).place(tmp_path))
+    asked: list[Callable[[], object]] = [
+        table.exists,
+        table.refresh,
+        lambda: table.create(COLUMNS, (), OWNER, 168),
+        lambda: numbered(table, 0, 1),
+    ]
+    for ask in asked:
+        with pytest.raises(error) as raised:
+            ask()
+        assert "\n" not in str(raised.value)
+        assert re.search(said, str(raised.value))
+        assert KEY not in str(raised.value)
+        assert SECRET not in str(raised.value)
+
+
+def test_no_text_of_a_place_has_a_secret(bucket: Bucket, tmp_path: Path) -> None:
+    settings = bucket.settings(tmp_path, aws_session_token="also/hidden")  # noqa: S106
+    place = bucket.place(tmp_path)
+    for text in (repr(settings), repr(settings.tables), repr(place), str(place)):
+        assert SECRET not in text
+        assert "also/hidden" not in text
+    assert dict(place.options)["aws_secret_access_key"] == SECRET
