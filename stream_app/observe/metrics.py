@@ -17,7 +17,19 @@ from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flows.completeness import complete_up_to, newest_taken
 from stream_app.observe.answers import Answer, answering, listen
 from stream_app.observe.monitor import FlowStatus, Monitor, State
-from stream_app.sinks.report import COLUMNS_ADDED, LATE, LOOKUP_FAILED, REASON, REFUSED, REPEATS, UNDECLARED, WARNED
+from stream_app.observe.sizes import Sizes
+from stream_app.sinks.report import (
+    COLUMNS_ADDED,
+    IN_TIME,
+    LATE,
+    LOOKUP_FAILED,
+    REASON,
+    REFUSED,
+    REPEATS,
+    TAKEN,
+    UNDECLARED,
+    WARNED,
+)
 
 _SINK = ("feed", "sink")
 _COUNTERS: dict[str, tuple[str, Callable[[FlowStatus], float]]] = {
@@ -48,6 +60,7 @@ class _Statuses(Collector):
 
     def __init__(self, monitor: Monitor) -> None:
         self._statuses = monitor.statuses.values()
+        self._sizes = Sizes()
 
     def collect(self) -> Iterator[Metric]:
         for name, (text, value) in _COUNTERS.items():
@@ -63,6 +76,8 @@ class _Statuses(Collector):
         yield from self._behind()
         yield from self._watermarks()
         yield from self._completeness()
+        yield from self._promptness()
+        yield from self._checkpoints()
         yield from self._disk()
         yield self._by_name("quarantined", "Quarantined records by reason; one may have several", "reason", REASON)
         yield self._by_name("undeclared_fields", "Records with a field that is not declared", "path", UNDECLARED)
@@ -119,6 +134,30 @@ class _Statuses(Collector):
                 for partition, newest in newest_taken(status.flow).items():
                     taken.add_metric([*_labels(status), str(partition)], newest.timestamp())
         yield from (final, taken)
+
+    def _promptness(self) -> Iterator[Metric]:
+        taken = CounterMetricFamily(
+            "stream_app_records_taken",
+            "Records that silver has taken, without history from before bronze began",
+            labels=_SINK,
+        )
+        text = "Those of them that were in silver within two triggers of their Kafka timestamp"
+        in_time = CounterMetricFamily("stream_app_records_in_time", text, labels=_SINK)
+        for status in self._statuses:
+            if status.flow.is_own and status.flow.kind.drops_repeats:  # from 0 on, or the first batch would not count
+                taken.add_metric(_labels(status), status.counters[TAKEN])
+                in_time.add_metric(_labels(status), status.counters[IN_TIME])
+        yield from (taken, in_time)
+
+    def _checkpoints(self) -> Iterator[Metric]:
+        size = GaugeMetricFamily("stream_app_checkpoint_bytes", "The size of the query's checkpoint", labels=_SINK)
+        files = GaugeMetricFamily("stream_app_checkpoint_files", "The files of the query's checkpoint", labels=_SINK)
+        for status in self._statuses:
+            with suppress(OSError):  # the query itself tells of a disk that cannot be read
+                found = self._sizes.of(status.flow.checkpoint.path)
+                size.add_metric(_labels(status), found.bytes)
+                files.add_metric(_labels(status), found.files)
+        yield from (size, files)
 
     def _disk(self) -> Iterator[Metric]:
         free = GaugeMetricFamily("stream_app_disk_free_bytes", "Room on the disk of OUTPUT_PATH")

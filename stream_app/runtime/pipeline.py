@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
@@ -13,6 +14,7 @@ from stream_app.admission import reset_journal
 from stream_app.admission.admit import Admission
 from stream_app.flows.batch import planned
 from stream_app.flows.flow import Flow
+from stream_app.observe.promptness import Promptness
 from stream_app.observe.samples import Samples
 from stream_app.settings import Servers, Trigger
 from stream_app.sinks.protocol import Tools, Writer, rows_of, sink_of
@@ -49,6 +51,7 @@ class Pipeline:
         self._servers = servers
         self._trigger = trigger
         self._samples = samples
+        self._promptness = Promptness(trigger.seconds)
         self._starting_offsets = starting_offsets
         self.hadoop = Hadoop(spark)
         self._writers: dict[Flow, Writer] = {}
@@ -88,7 +91,7 @@ class Pipeline:
         report = self._writers[flow].write(batch, frame)
         if report.file and flow.is_own:
             self._samples.show(flow, report.file)
-        return report
+        return replace(report, counters={**report.counters, **self._promptness.counters(flow, batch)})
 
     def _read(self, flow: Flow) -> tuple[DataFrame, Rows | None]:
         """Return what the query reads: splits, and what makes rows of them in the sink's tasks; or rows, and None."""

@@ -24,7 +24,8 @@ FOLDER = PROJECT / "deploy" / "prometheus"
 GROUPS = yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"]
 RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
-TESTS = yaml.safe_load((FOLDER / "rules_test.yml").read_text())["tests"]
+TEST_FILES = sorted(FOLDER.glob("rules*_test.yml"))
+TESTS = [test for file in TEST_FILES for test in yaml.safe_load(file.read_text())["tests"]]
 
 
 def promtool(*arguments: str) -> None:
@@ -37,7 +38,7 @@ def promtool(*arguments: str) -> None:
 
 def test_the_rules_are_in_order_and_each_fires_and_resolves() -> None:
     promtool("check", "config", "prometheus.yml")
-    promtool("test", "rules", "rules_test.yml")
+    promtool("test", "rules", *(file.name for file in TEST_FILES))
 
 
 def test_each_alert_is_tested_to_fire_and_to_resolve() -> None:
