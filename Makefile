@@ -59,7 +59,7 @@ etl: setup ## tables of what has landed; FEEDS= SINCE=2026-11-26 UNTIL=2026-11-2
 airflow: setup ## Airflow with the DAGs of the batch path in the foreground, its UI at http://127.0.0.1:8082
 	@exec $(PYTHON) -m local airflow
 
-up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster, PROFILE=activity
+up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster,activity,dashboard
 	@exec sh local/compose_up.sh
 
 down: ## stop what `make up` started; the outputs stay, and Kafka's records unless VOLUMES=1

@@ -113,12 +113,14 @@ done
 # shellcheck disable=SC2086 # words
 docker compose up --build --detach $idle ||
     fail "not all was started; a taken port is changed by KAFKA_PORT, SPARK_UI_PORT, METRICS_PORT, POSTGRES_PORT," \
-        "SPARK_MASTER_UI_PORT, KAFKA_SECOND_PORT, KAFKA_THIRD_PORT"
+        "SPARK_MASTER_UI_PORT, KAFKA_SECOND_PORT, KAFKA_THIRD_PORT, DASHBOARD_PORT"
 
-# Waited for is the service alone, as all the others end or are waited for by it: kafka-init, and a producer with a
-# COUNT, may have exited by now, which --wait takes for a failure. A service that restarts fails at once.
+# Waited for is the service, and the page, as all the others end or are waited for by it: kafka-init, and a producer with
+# a COUNT, may have exited by now, which --wait takes for a failure. A service that restarts fails at once.
 trouble=
-docker compose up --detach --wait --wait-timeout 600 --no-deps --no-recreate stream-app || trouble=stream-app
+is_up() { docker compose up --detach --wait --wait-timeout 600 --no-deps --no-recreate "$@"; }
+is_up stream-app || trouble=stream-app
+! has "$profiles" dashboard || is_up api nginx || trouble="$trouble api nginx"
 for producer in producer producer-activity producer-sales; do
     case $(docker compose --profile '*' ps --all --format '{{.State}} {{.ExitCode}}' "$producer") in
     restarting* | "exited "[1-9]*) trouble="$trouble $producer" ;;
@@ -132,6 +134,7 @@ fi
 address() { docker compose port "$1" "$2"; }
 echo "up: healthy"
 echo "  outputs   $output/<feed>/{bronze,quarantine,silver,gold,raw_csv}; make show, make status, make query SQL=\"...\""
+! has "$profiles" dashboard || echo "  page      http://$(address nginx 8088)/"
 echo "  logs      make logs, make logs SERVICE=stream-app"
 echo "  Spark UI  http://$(address stream-app 4040)"
 [ -z "$(docker compose ps --quiet spark-master 2>/dev/null)" ] || echo "  cluster   http://$(address spark-master 8080)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from pathlib import Path
 
 import uvicorn
 
@@ -16,6 +17,7 @@ from stream_app.settings import Settings
 
 _GRACE_SECONDS = 2
 _MOST_CONNECTIONS = 1000
+_BACKLOG = 64
 
 
 def serve(settings: Settings, own: ApiSettings) -> None:
@@ -24,8 +26,7 @@ def serve(settings: Settings, own: ApiSettings) -> None:
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, lambda *_: None)  # uvicorn raises it once more when it has ended in order
     with _listener(own) as listener:
-        shown = f"[{own.api_host}]" if ":" in own.api_host else own.api_host
-        logs.info("the API is up", url=f"http://{shown}:{own.api_port}/", docs=f"http://{shown}:{own.api_port}/docs")
+        _tell_where(own)
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -37,9 +38,39 @@ def serve(settings: Settings, own: ApiSettings) -> None:
         uvicorn.Server(config).run([listener])
 
 
+def _tell_where(own: ApiSettings) -> None:
+    if own.api_socket:
+        logs.info("the API is up", socket=own.api_socket)
+        return
+    shown = f"[{own.api_host}]" if ":" in own.api_host else own.api_host
+    logs.info("the API is up", url=f"http://{shown}:{own.api_port}/", docs=f"http://{shown}:{own.api_port}/docs")
+
+
 def _listener(own: ApiSettings) -> socket.socket:
     try:
-        return listen(own.api_host, own.api_port)
+        return _listen_at(own.api_socket) if own.api_socket else listen(own.api_host, own.api_port)
     except OSError as error:
-        problem = f"API_PORT: cannot listen on {own.api_host}:{own.api_port}: {error.strerror}"
-        raise ConfigError(problem) from None
+        setting, place = (
+            ("API_SOCKET", own.api_socket) if own.api_socket else ("API_PORT", f"{own.api_host}:{own.api_port}")
+        )
+        raise ConfigError(f"{setting}: cannot listen on {place}: {error.strerror or error}") from None
+
+
+def _listen_at(path: Path) -> socket.socket:
+    """Return a socket that listens there, for this user and group. What a killed process has left there makes way."""
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        if path.is_socket() and not _is_listened_at(path):
+            path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        path.chmod(0o660)  # before anybody can connect
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_listened_at(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as asked:
+        return asked.connect_ex(str(path)) == 0

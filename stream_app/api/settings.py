@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
+from stream_app.paths import FromRoot
 from stream_app.settings import SOURCES, read
 
 _SHORTEST_SECRET = 32
@@ -51,6 +52,8 @@ class ApiSettings(BaseSettings):
     """The port of the API and the page. 0: `make run` starts none."""
     api_host: str = "127.0.0.1"
     """The address to listen on. Another one than this machine's own asks for API_JWT_SECRET or API_JWKS_URL."""
+    api_socket: FromRoot | None = None
+    """A Unix socket to listen on instead of a port: for a server before it, of the same user or group."""
     api_jwt_secret: Annotated[SecretStr, AfterValidator(_secret)] = SecretStr("")
     """The secret of bearer tokens signed by HS256, of 32 bytes or more. It switches tokens on. Never logged."""
     api_jwks_url: Annotated[str, AfterValidator(_jwks)] = ""
@@ -72,7 +75,7 @@ class ApiSettings(BaseSettings):
     def _is_closed(self) -> ApiSettings:
         if self.api_jwt_secret.get_secret_value() and self.api_jwks_url:
             raise ValueError("API_JWT_SECRET: is set and so is API_JWKS_URL; set one of them")
-        if not self.has_tokens and not is_own(self.api_host):
+        if not self.has_tokens and not is_own(self.api_host) and not self.api_socket:
             problem = f'"{self.api_host}" lets others in without a token; set API_JWT_SECRET or API_JWKS_URL'
             raise ValueError(f"API_HOST: {problem}, or leave API_HOST at 127.0.0.1")
         return self

@@ -1,4 +1,4 @@
-"""The compose stack for real: up, rows in every output, reset, stop, down; alone, and both feeds on a cluster."""
+"""The compose stack for real: up, rows in every output, the page, reset, stop, down; alone, and on a cluster."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import json
 import os
 import re
 import subprocess
+import threading
 import time
+import urllib.error
+import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from stream_app.feeds.load import load_feeds
 from stream_app.ops.views import connect
 from stream_app.settings import PROJECT
 from stream_app.sinks.registry import flows
+from tests.api_process import Follower
 from tests.ports import free_port
 
 DEADLINE_SECONDS = 900
@@ -30,7 +34,13 @@ BEST = (
     "SELECT (SELECT sum(total_montant) FROM ventes_aggreges) AS sold, sum(total_montant) AS counted FROM top_produits"
 )
 # The second is what the stand-in engine of a machine without one has.
-POSTGRES_IMAGES = ("postgres:17", "postgres:15")
+IMAGES = {
+    "POSTGRES_IMAGE": ("postgres:17", "postgres:15"),
+    "NGINX_IMAGE": ("nginx:1.30", "nginx:1.22"),
+    "VALKEY_IMAGE": ("valkey/valkey:9.1",),
+}
+METRICS = "from urllib.request import urlopen; print(urlopen('http://nginx:8089/metrics').read().decode())"
+SHARED = "import os, redis; print(redis.Redis.from_url(os.environ['REDIS_URL']).dbsize())"
 
 
 @dataclass
@@ -111,6 +121,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         "METRICS_PORT",
         "SPARK_MASTER_UI_PORT",
         "POSTGRES_PORT",
+        "DASHBOARD_PORT",
     )
     ports = {name: str(free_port()) for name in names}
     made = Stack(
@@ -124,8 +135,8 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
             "MSGS_PER_SEC": "20",
             "BAD_SHARE": "0.02",
             "DOCKER_BUILDKIT": "0",
-            "POSTGRES_IMAGE": next((image for image in POSTGRES_IMAGES if _is_here(image)), POSTGRES_IMAGES[0]),
-        },
+        }
+        | {name: next(filter(_is_here, images), images[0]) for name, images in IMAGES.items()},
     )
     yield made
     made.run("docker", "compose", "--profile", "*", "down", "--volumes", "--timeout", "20")
@@ -180,13 +191,68 @@ def check_a_broker_that_goes(stack: Stack) -> None:
     stack.wait_for_health("healthy")
 
 
+def check_the_page(stack: Stack) -> None:
+    """The page and the API answer through nginx, live, from a cache that they share, and without it."""
+    url = f"http://127.0.0.1:{stack.environment['DASHBOARD_PORT']}"
+    assert b"<html" in asked(url).body
+    assert asked(f"{url}/api/status", Host="example.org").status == 421
+    assert asked(f"{url}/metrics").status == 404
+    in_api = ("docker", "compose", "exec", "-T", "api", "python3", "-c")
+    assert "stream_app_api_requests_total" in stack.run(*in_api, METRICS), "for a Prometheus in the stack"
+
+    follower = Follower(f"{url}/api/events")
+    threading.Thread(target=follower.run, daemon=True).start()
+    for batches in (1, 2):  # each is heard before the next one comes
+        stack.wait_for(lambda n=batches: len(follower.of("batch", "bronze")) >= n, "a batch")  # type: ignore[misc]
+    follower.ended.set()
+    assert follower.streams == 1
+
+    feeds = asked(f"{url}/api/feeds")
+    assert asked(f"{url}/api/feeds", **{"If-None-Match": feeds.headers["ETag"]}).status == 304
+    assert json.loads(asked(f"{url}/api/top_products").body)
+    assert int(stack.run(*in_api, SHARED)) > 0
+    preview = json.dumps({"feed": "transactions"}).encode()
+    headers = {"Content-Type": "application/json", "Origin": url}
+    assert json.loads(asked(f"{url}/api/replay/preview", preview, **headers).body)["token"]
+    assert asked(f"{url}/api/reset/preview", preview, **headers).status == 409, "the service runs"
+
+    stack.run("docker", "compose", "kill", "valkey")
+    for path in ("top_products", "hourly_sales", "aggregated_sales", "status", "quarantine"):
+        assert asked(f"{url}/api/{path}").status == 200
+    stack.run("docker", "compose", "start", "valkey")
+    stack.wait_for(lambda: asked(f"{url}/api/late").status == 200 and int(stack.run(*in_api, SHARED)) > 0, "the cache")
+    stack.run("docker", "compose", "restart", "api", "nginx")
+    stack.wait_for(lambda: asked(f"{url}/api/status").status == 200, "the API")
+
+
+@dataclass
+class Asked:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def asked(url: str, body: bytes | None = None, **headers: str) -> Asked:
+    """What is answered; status 0 where nobody does."""
+    try:
+        request = urllib.request.Request(url, body, headers)  # noqa: S310 - our own
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
+            return Asked(answer.status, answer.headers, answer.read())
+    except urllib.error.HTTPError as error:
+        return Asked(error.code, error.headers, error.read())
+    except OSError:
+        return Asked(0, {}, b"")
+
+
 @pytest.mark.timeout(3000)
 def test_three_brokers_lose_nothing_when_one_goes_and_comes_back(stack: Stack) -> None:
-    stack.environment |= {"PROFILE": "replicated,sales", "FEEDS": "transactions,sales"}
+    stack.environment |= {"PROFILE": "replicated,sales,dashboard", "FEEDS": "transactions,sales"}
     stack.environment |= {"BACKFILL": "2 hours", "MSGS_PER_SEC": "3"}  # or no hour would be final
     stack.feeds = ("transactions", "sales")
-    assert "healthy" in stack.run("make", "up")
+    assert f"http://127.0.0.1:{stack.environment['DASHBOARD_PORT']}/" in stack.run("make", "up")
     stack.wait_for_rows()
+    check_hardening(stack)
+    check_the_page(stack)
     check_a_broker_that_goes(stack)
     assert "nothing lost, nothing twice" in stack.run("make", "audit")
     (best,) = json.loads(stack.run("make", "-s", "query", "FEED=sales", "FORMAT=json", f"SQL={BEST}"))

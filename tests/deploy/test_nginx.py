@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
 import subprocess
@@ -35,8 +36,9 @@ def url(output: Output, tmp_path: Path) -> Iterator[str]:
         pytest.fail("make deploy-test: nginx is needed; install it, on Debian with: apt-get install nginx-light")
     api, port = ApiProcess(output.root), free_port()
     api.start()
-    text = (PROJECT / "deploy" / "nginx" / "nginx.conf").read_text()
-    config = tmp_path / "nginx.conf"
+    shutil.copytree(PROJECT / "deploy" / "nginx", tmp_path / "nginx")
+    config = tmp_path / "nginx" / "nginx.conf"
+    text = config.read_text()
     config.write_text(text.replace("127.0.0.1:5000", f"127.0.0.1:{api.port}").replace(":8088", f":{port}"))
     (tmp_path / "data" / "run").mkdir(parents=True)
     command = [nginx, "-p", str(tmp_path), "-c", str(config)]
@@ -44,19 +46,28 @@ def url(output: Output, tmp_path: Path) -> Iterator[str]:
         found = f"http://127.0.0.1:{port}"
         wait_until(lambda: status(found) == 200)
         yield found
+        assert api.end() == 0
+        wait_until(lambda: status(found) == 502)
+        said = asked(found)
+        assert said.headers["Content-Type"] == "application/problem+json"
+        assert json.loads(said.read())["status"] == 502
         process.terminate()
-    assert api.end() == 0
 
 
 def status(url: str, **headers: str) -> int:
     try:
-        request = urllib.request.Request(f"{url}/api/feeds", headers=headers)  # noqa: S310 - our own
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
+        with asked(url, **headers) as answer:
+            return int(answer.status or 0)
     except OSError:
         return 0
+
+
+def asked(url: str, **headers: str) -> http.client.HTTPResponse | urllib.error.HTTPError:
+    try:
+        request = urllib.request.Request(f"{url}/api/feeds", headers=headers)  # noqa: S310 - our own
+        return urllib.request.urlopen(request, timeout=10)  # type: ignore[no-any-return]  # noqa: S310 - as above
+    except urllib.error.HTTPError as error:
+        return error
 
 
 def test_events_come_one_by_one(url: str, output: Output) -> None:
