@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,7 +36,8 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return getattr(record, "fields", {})
+    trace = {"trace": "".join(traceback.format_exception(record.exc_info[1]))} if record.exc_info else {}
+    return {**getattr(record, "fields", {}), **trace}
 
 
 def configure(log_format: str) -> None:
@@ -45,6 +47,13 @@ def configure(log_format: str) -> None:
     _log.handlers = [handler]
     _log.setLevel(logging.INFO)
     _log.propagate = False
+
+
+def adopt(name: str) -> None:
+    """Have what a library logs by that name go where our lines go, from warnings on."""
+    logging.getLogger(name).handlers = _log.handlers
+    logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(name).propagate = False
 
 
 def info(message: str, /, **fields: object) -> None:

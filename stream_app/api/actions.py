@@ -24,6 +24,7 @@ from stream_app.ops.reset import ResetPlan, apply, planned
 from stream_app.sources.lookups import pin_of_now
 
 Name = Annotated[str, Field(max_length=63)]
+Feed = Annotated[str, Field(min_length=1, max_length=63)]
 
 
 class _Body(BaseModel):
@@ -33,7 +34,7 @@ class _Body(BaseModel):
 class ReplayOf(_Body):
     """Which records of quarantine to judge again."""
 
-    feed: Name
+    feed: Feed
     reason: Annotated[str, Field(max_length=512)] = ""
     """Only records with it: missing:amount, or missing for that of any field."""
     allow_late: bool = False
@@ -49,7 +50,7 @@ class ReplayAsShown(ReplayOf):
 class ResetOf(_Body):
     """What to delete and read again, with all that follows it."""
 
-    feed: Name
+    feed: Feed
     sink: Name = ""
     """bronze where it is empty."""
     to: Annotated[str, Field(max_length=64)] = ""
@@ -65,7 +66,7 @@ class ResetAsShown(ResetOf):
 class AuditOf(_Body):
     """What to audit."""
 
-    feed: Name
+    feed: Feed
     sink: Name = ""
     """Only this sink, and bronze, silver and quarantine; all where it is empty."""
 

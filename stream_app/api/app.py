@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from stream_app.api import actions, feeds, pipeline, problems, sales
 from stream_app.api.audits import Audits
+from stream_app.api.clients import TakenBit
 from stream_app.api.context import Context
 from stream_app.api.middleware import BrowserHeaders, Measured, Measures, SmallBodies
 from stream_app.api.settings import ApiSettings
@@ -62,6 +63,7 @@ def application(settings: Settings, own: ApiSettings) -> FastAPI:
         _summarize(router)
         app.include_router(router)
     _serve_pages(app, measures, has_tokens=own.has_tokens)
+    app.add_middleware(TakenBit)
     app.add_middleware(Measured, measures=measures)
     app.add_middleware(SmallBodies)
     app.add_middleware(BrowserHeaders, inline_styles=_DOCS)

@@ -17,6 +17,8 @@ import redis
 from stream_app import logs
 
 _MOST_BYTES, _LARGEST = 32 << 20, 2 << 20
+_ENTRY_BYTES = 1 << 10
+"""What an entry takes beside its body: its key, its headers, what holds them. Else a million empty answers fit in."""
 _SHARED_SECONDS = 600
 _TIMEOUT_SECONDS = 0.25
 _AWAY_SECONDS = 5.0
@@ -64,10 +66,10 @@ class Cache:
             if key in self._held:
                 return
             self._held[key] = answer
-            self._bytes += len(answer.body)
+            self._bytes += len(answer.body) + _ENTRY_BYTES
             while self._bytes > _MOST_BYTES:
                 _, oldest = self._held.popitem(last=False)
-                self._bytes -= len(oldest.body)
+                self._bytes -= len(oldest.body) + _ENTRY_BYTES
 
 
 class Shared:

@@ -1,4 +1,4 @@
-"""The one DuckDB of the process, and what a query may take of it: memory, time, and how many run beside each other."""
+"""The DuckDB behind what is read, and what a query may take of it: memory, time, and how many run beside each other."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 import urllib.request
@@ -26,6 +27,7 @@ Scope = Literal["read", "operate"]
 _SYMMETRIC, _ASYMMETRIC = ["HS256"], ["RS256", "ES256", "EdDSA", "Ed25519"]
 _LEEWAY_SECONDS = 30
 _KEYS_SECONDS, _FETCH_AGAIN_SECONDS, _FETCH_TIMEOUT = 600.0, 30.0, 5.0
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _LARGEST_KEYS = 1 << 20
 _LONGEST_TOKEN = 8192
 _BEARER = HTTPBearer(auto_error=False, description="A JWT with the scope read, or operate for what changes something")
@@ -58,24 +60,27 @@ class Guard:
         return Depends(self._checker(scope))
 
     def _checker(self, scope: Scope) -> Callable[..., Caller]:
-        def check(request: Request, sent: _Sent) -> Caller:
-            if not self._settings.has_tokens:
-                return self._of_this_machine(request, scope)
+        def of_token(sent: _Sent) -> Caller:
             if sent is None:
                 raise _unauthorized("a bearer token is needed")
             return self._of_token(sent.credentials, scope)
 
-        return check
+        def of_this_machine(request: Request) -> Caller:
+            return self._of_this_machine(request, scope)
+
+        return of_token if self._settings.has_tokens else of_this_machine
 
     def _of_this_machine(self, request: Request, scope: Scope) -> Caller:
         """Refuse what a page of another site has a browser of this machine ask.
 
-        By the host, which such a page cannot choose (DNS rebinding), and for what changes something by the origin.
+        By the host, which such a page cannot choose (DNS rebinding), and for what changes something by the origin. The
+        host is taken as it was sent: for one that it cannot read, the framework takes the address of the connection.
         """
-        if not is_own(request.url.hostname or ""):
+        asked = _HOST.fullmatch(host := request.headers.get("host", ""))
+        if not asked or not is_own(asked["name"].strip("[]")):
             raise Problem(HTTPStatus.MISDIRECTED_REQUEST, "only this machine is answered: ask for http://127.0.0.1")
         origin = request.headers.get("origin")
-        if scope == "operate" and origin not in {None, f"{request.url.scheme}://{request.url.netloc}"}:
+        if scope == "operate" and origin not in {None, f"{request.url.scheme}://{host}"}:
             raise Problem(HTTPStatus.FORBIDDEN, f"a page of {origin} may not do this")
         return Caller("this machine")
 
@@ -87,8 +92,8 @@ class Guard:
             self._claims.validate(token.claims)
         except (JoseError, ValueError) as error:
             raise _unauthorized(f"the token is not valid: {error}") from None
-        claimed = token.claims.get("scope") or token.claims.get("scp") or ""
-        scopes = claimed.split() if isinstance(claimed, str) else claimed
+        claimed = token.claims.get("scope") or token.claims.get("scp")
+        scopes = claimed.split() if isinstance(claimed, str) else claimed if isinstance(claimed, list) else []
         if scope not in scopes and not (scope == "read" and "operate" in scopes):
             raise Problem(HTTPStatus.FORBIDDEN, f"the token has not the scope {scope}")
         return Caller(str(token.claims.get("sub", "a token without sub")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from http import HTTPStatus
 
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stream_app.api.clients import REQUEST_SECONDS
 from stream_app.api.problems import problem
 
 _LARGEST_BODY = 64 << 10
@@ -23,6 +25,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _BUCKETS = (0.005, 0.02, 0.05, 0.15, 0.5, 1, 2.5, 10)
 
 
@@ -62,9 +65,17 @@ class SmallBodies:
             return
         length = Headers(scope=scope).get("content-length", "0")
         messages, size = list[Message](), int(length) if length.isdigit() else _LARGEST_BODY + 1
+        read, deadline = 0, asyncio.get_running_loop().time() + REQUEST_SECONDS
         while size <= _LARGEST_BODY:
-            messages.append(await receive())
-            size = sum(len(message.get("body", b"")) for message in messages)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    messages.append(await receive())
+            except TimeoutError:
+                late = f"the body did not come within {REQUEST_SECONDS:g} seconds"
+                await problem(HTTPStatus.REQUEST_TIMEOUT, late, {"Connection": "close"})(scope, receive, send)
+                return
+            read += len(messages[-1].get("body", b""))
+            size = max(size, read)
             if not messages[-1].get("more_body"):
                 break
         if size > _LARGEST_BODY:
@@ -116,7 +127,8 @@ class Measured:
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "other")
-                self._measures.requests.labels(scope["method"], route, message["status"]).inc()
+                method = scope["method"] if scope["method"] in _METHODS else "other"  # any word is one to HTTP
+                self._measures.requests.labels(method, route, message["status"]).inc()
                 self._measures.seconds.labels(route).observe(time.perf_counter() - began)
             await send(message)
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
+import duckdb
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
@@ -25,6 +26,7 @@ from stream_app.ops.quarantine import QuarantineHistory, QuarantineReport
 from stream_app.ops.status import SinkStatus, status
 
 _RETRY_MS = 2000
+Reason = Annotated[str, Query(description="only this reason, or those that begin with it and a colon", max_length=512)]
 Feed = Annotated[str, Query(description="only this feed", max_length=63)]
 
 
@@ -57,23 +59,23 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
         return told(request, {"flows": names, "samples": samples})
 
     @router.get("/quarantine", response_model=tuple[QuarantineReport, ...])
-    def quarantine(request: Request, feed: Feed = "", reason: str = "") -> Response:
+    def quarantine(request: Request, feed: Feed = "", reason: Reason = "") -> Response:
         """Tell what is in quarantine by reason, with the newest records of each."""
         flows = context.flows(feed)
-        return _cached(request, _quarantined(flows), lambda: quarantines.quarantine(flows, reason))
+        return _cached(request, _quarantined(flows), lambda database: quarantines.quarantine(database, flows, reason))
 
     @router.get("/quarantine/history", response_model=tuple[QuarantineHistory, ...])
     def quarantine_history(request: Request, feed: Feed = "") -> Response:
         """Tell how many records were refused over time, by reason."""
         flows = context.flows(feed)
-        return _cached(request, _quarantined(flows), lambda: quarantines.quarantine_history(flows))
+        return _cached(request, _quarantined(flows), lambda database: quarantines.quarantine_history(database, flows))
 
     @router.get("/late", response_model=tuple[LateReport, ...])
     def get_late(request: Request, feed: Feed = "") -> Response:
         """Tell what came too late for windows and sessions, with the newest rows."""
         flows = context.flows(feed)
         versions = [late_version(flow) for flow in flows if flow.is_own and flow.stateful]
-        return _cached(request, versions, lambda: late(flows))
+        return _cached(request, versions, lambda database: late(database, flows))
 
     @router.get("/drift", response_model=tuple[DriftReport, ...])
     def get_drift(request: Request, feed: Feed = "") -> Response:
@@ -97,8 +99,12 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
             else:
                 yield ServerSentEvent(event=KINDS[type(one.event)], raw_data=encode(one.event).decode(), id=one.id)
 
-    def _cached(request: Request, versions: list[str], make: Callable[[], object]) -> Response:
-        return cached(request, context.cache, versions, JSON, lambda: Answer(encode(make()), JSON, {}))
+    def _cached(request: Request, versions: list[str], ask: Callable[[duckdb.DuckDBPyConnection], object]) -> Response:
+        def make() -> Answer:
+            with context.engine.cursor() as database:
+                return Answer(encode(ask(database)), JSON, {})
+
+        return cached(request, context.cache, versions, JSON, make)
 
     return router
 

@@ -10,6 +10,7 @@ import uvicorn
 
 from stream_app import logs
 from stream_app.api.app import application
+from stream_app.api.clients import PromptClients, cut_off_who_takes_nothing
 from stream_app.api.settings import ApiSettings
 from stream_app.errors import ConfigError
 from stream_app.observe.answers import listen
@@ -27,8 +28,12 @@ def serve(settings: Settings, own: ApiSettings) -> None:
         signal.signal(ending, lambda *_: None)  # uvicorn raises it once more when it has ended in order
     with _listener(own) as listener:
         _tell_where(own)
+        cut_off_who_takes_nothing(listener)
+        logs.adopt("uvicorn.error")
         config = uvicorn.Config(
             app,
+            http=PromptClients,
+            ws="none",
             log_config=None,
             access_log=False,
             server_header=False,

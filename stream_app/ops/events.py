@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Literal
 
+import msgspec
+
 from stream_app.flows.flow import Flow
 from stream_app.ops.status import SinkStatus
 from stream_app.storage.batch_files import BatchFile
@@ -96,10 +98,11 @@ class Position:
 def position(event_id: str, flows: Sequence[Flow]) -> Position | None:
     """Return the position that an id names; None for an id of other flows, or none of ours."""
     try:
-        names, *seen = json.loads(urlsafe_b64decode(event_id + "=" * (-len(event_id) % 4)))
-        found = [Seen(int(batch), str(state), int(restarts), str(text)) for batch, state, restarts, text in seen]
-    except (ValueError, TypeError):
+        text = urlsafe_b64decode(event_id + "=" * (-len(event_id) % 4))
+        names, *seen = msgspec.json.decode(text, type=list[str | tuple[int, str, int, str]])
+    except (ValueError, msgspec.MsgspecError):
         return None
+    found = [Seen(*one) for one in seen if isinstance(one, tuple)]
     if names != _names(flows) or len(found) != len(flows):
         return None
     return Position({flow.name: one for flow, one in zip(flows, found, strict=True)})

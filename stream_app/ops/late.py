@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stream_app.feeds.sql import name, view
+import duckdb
+
+from stream_app.feeds.sql import name
 from stream_app.flows.flow import Flow
-from stream_app.ops.views import connected
+from stream_app.ops.views import select_late, steadily
+from stream_app.sinks.protocol import Opened
 
 _SAMPLES = 5
 
@@ -27,18 +30,22 @@ class LateReport:
     """The newest of them by Kafka's timestamp: the window that was missed, and silver's columns."""
 
 
-def late(flows: Sequence[Flow]) -> tuple[LateReport, ...]:
+def late(connection: duckdb.DuckDBPyConnection, flows: Sequence[Flow]) -> tuple[LateReport, ...]:
     """Return what came too late for each dataset that has windows or sessions. They are in no window, but in silver."""
-    return tuple(_report(flow) for flow in flows if flow.is_own and flow.stateful)
+    return tuple(_report(connection, flow) for flow in flows if flow.is_own and flow.stateful)
 
 
-def _report(flow: Flow) -> LateReport:
-    held, stateful = view(flow.feed.name, flow.layout.late_name), flow.stateful
+def _report(connection: duckdb.DuckDBPyConnection, flow: Flow) -> LateReport:
+    stateful = flow.stateful
     assert stateful  # noqa: S101 - asked for
-    with connected([flow]) as database:
-        ((count,),) = database.sql(f"SELECT count(*) FROM {held}").fetchall()
+
+    def report(opened: Opened) -> LateReport:
+        held = f"({select_late(flow, opened)})"
+        ((count,),) = connection.execute(f"SELECT count(*) FROM {held}").fetchall()
         key = "".join(f", {name(column)} DESC" for column in stateful.late_key)
         order = f'kafka_ts DESC, partition, "offset" DESC{key}'
-        found = database.sql(f"SELECT * FROM {held} ORDER BY {order} LIMIT {_SAMPLES}")
+        found = connection.sql(f"SELECT * FROM {held} ORDER BY {order} LIMIT {_SAMPLES}")
         samples = [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
-    return LateReport(flow.feed.name, flow.sink, stateful.noun, count, tuple(samples))
+        return LateReport(flow.feed.name, flow.sink, stateful.noun, count, tuple(samples))
+
+    return steadily(flow, report)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from stream_app.feeds.sql import view
+import duckdb
+
 from stream_app.flows.flow import Flow
-from stream_app.ops.views import connected
+from stream_app.ops.views import select, steadily
+from stream_app.sinks.protocol import Opened
 
 _SAMPLES = 3
 _SAMPLE_LETTERS = 1000
@@ -71,24 +73,26 @@ class QuarantineHistory:
     """The oldest first. One without records is left out."""
 
 
-def quarantine_history(flows: Sequence[Flow]) -> tuple[QuarantineHistory, ...]:
+def quarantine_history(connection: duckdb.DuckDBPyConnection, flows: Sequence[Flow]) -> tuple[QuarantineHistory, ...]:
     """Return what each feed refused over time, in at most some sixty spans of a round length, in UTC."""
-    return tuple(_history(flow) for flow in flows if flow.is_own and flow.kind.counted)
+    return tuple(_history(connection, flow) for flow in flows if flow.is_own and flow.kind.counted)
 
 
-def quarantine(flows: Sequence[Flow], reason: str = "") -> tuple[QuarantineReport, ...]:
+def quarantine(
+    connection: duckdb.DuckDBPyConnection, flows: Sequence[Flow], reason: str = ""
+) -> tuple[QuarantineReport, ...]:
     """Return what each feed has in quarantine.
 
     `reason` chooses the reasons that are it, as `missing:amount`, or `missing` for that of any field. Times are in UTC,
     and Kafka's. What was replayed since is still in quarantine.
     """
-    return tuple(_report(flow, reason) for flow in flows if flow.is_own and flow.kind.counted)
+    return tuple(_report(connection, flow, reason) for flow in flows if flow.is_own and flow.kind.counted)
 
 
-def _report(flow: Flow, reason: str) -> QuarantineReport:
-    held = view(flow.feed.name, flow.sink)
-    with connected([flow]) as database:
-        ((records,),) = database.sql(f"SELECT count(*) FROM {held}").fetchall()
+def _report(connection: duckdb.DuckDBPyConnection, flow: Flow, reason: str) -> QuarantineReport:
+    def report(opened: Opened) -> QuarantineReport:
+        held = f"({select(flow, opened)})"
+        ((records,),) = connection.execute(f"SELECT count(*) FROM {held}").fetchall()
         sql = (
             f"WITH listed AS (SELECT *, unnest(list_distinct(reasons)) AS _reason FROM {held}), "
             # a field's name may have a colon
@@ -99,26 +103,30 @@ def _report(flow: Flow, reason: str) -> QuarantineReport:
             f"value: left(value_text, {_SAMPLE_LETTERS})}}, {_SAMPLES}) "
             "FROM asked GROUP BY _reason ORDER BY count(*) DESC, _reason"
         )
-        found = database.execute(sql, {"reason": reason}).fetchall()
-    reasons = (
-        ReasonReport(one, count, first, last, tuple(map(_sample, samples)))
-        for one, count, first, last, samples in found
-    )
-    return QuarantineReport(flow.feed.name, records, tuple(reasons))
+        found = connection.execute(sql, {"reason": reason}).fetchall()
+        reasons = (
+            ReasonReport(one, count, first, last, tuple(map(_sample, samples)))
+            for one, count, first, last, samples in found
+        )
+        return QuarantineReport(flow.feed.name, records, tuple(reasons))
+
+    return steadily(flow, report)
 
 
-def _history(flow: Flow) -> QuarantineHistory:
-    held = view(flow.feed.name, flow.sink)
-    with connected([flow]) as database:
-        ((span,),) = database.sql(f"SELECT epoch(max(kafka_ts)) - epoch(min(kafka_ts)) FROM {held}").fetchall()
+def _history(connection: duckdb.DuckDBPyConnection, flow: Flow) -> QuarantineHistory:
+    def history(opened: Opened) -> QuarantineHistory:
+        held = f"({select(flow, opened)})"
+        ((span,),) = connection.execute(f"SELECT epoch(max(kafka_ts)) - epoch(min(kafka_ts)) FROM {held}").fetchall()
         seconds = next((step for step in _STEPS if step * _MOST_BUCKETS > (span or 0)), _STEPS[-1])
         sql = (
             "WITH listed AS (SELECT make_timestamptz(epoch_us(kafka_ts) // $us * $us) AS start, "
             f"unnest(list_distinct(reasons)) AS reason FROM {held}) "
             "SELECT start, reason, count(*) FROM listed GROUP BY ALL ORDER BY ALL"
         )
-        found = database.execute(sql, {"us": seconds * 1_000_000}).fetchall()
-    return QuarantineHistory(flow.feed.name, seconds, tuple(Bucket(*one) for one in found))
+        found = connection.execute(sql, {"us": seconds * 1_000_000}).fetchall()
+        return QuarantineHistory(flow.feed.name, seconds, tuple(Bucket(*one) for one in found))
+
+    return steadily(flow, history)
 
 
 def _sample(found: dict[str, Any]) -> Sample:

@@ -7,13 +7,14 @@ was there at the first page is on exactly one.
 
 from __future__ import annotations
 
-import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from hashlib import blake2b
 
 import duckdb
+import msgspec
 from duckdb.sqltypes import DuckDBPyType
 
 from stream_app.errors import StreamAppError
@@ -30,6 +31,8 @@ from stream_app.storage.opened import Opened
 OPERATORS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 """What compares a column with a value; beside them there is `null`."""
 NOW = Moment()
+_MOST_VALUES = 200
+"""How many values may be compared with: each is looked at before the query runs."""
 _KEY = "_key"  # begins the columns that the cursor is made of, as no column of a feed can be called
 
 
@@ -113,7 +116,7 @@ class _Query:
     def page(self) -> Page:
         """Return the page."""
         asked = self._selection
-        shown = asked.columns or tuple(self._columns)
+        shown = tuple(dict.fromkeys(asked.columns)) or tuple(self._columns)
         for column in shown:
             self._type("columns", column)
         keys = [f"{name(column)}::VARCHAR AS {_KEY}{i}" for i, (column, _) in enumerate(self._order)]
@@ -152,6 +155,10 @@ class _Query:
         return [asked, *((one, falls) for one, falls in usual if one != column)]
 
     def _conditions(self) -> list[str]:
+        if sum(len(condition.values) for condition in self._selection.conditions) > _MOST_VALUES:
+            raise SelectionError(
+                f"{self._selection.conditions[-1].column}: there are more than {_MOST_VALUES} conditions"
+            )
         return [self._condition(condition) for condition in self._selection.conditions]
 
     def _condition(self, asked: Condition) -> str:
@@ -183,10 +190,12 @@ class _Query:
         return [f"{time} {sign} {self._value(named, 'TIMESTAMPTZ', at)}" for named, sign, at in bounds]
 
     def _value(self, parameter: str, kind: str, value: str) -> str:
-        """Return the SQL for a value of that type, which becomes a parameter."""
+        """Return the SQL for a value of that type, which becomes a parameter. No number is rounded."""
         try:
-            self._connection.execute(f"SELECT CAST(? AS {kind})", [value])
-        except duckdb.Error:
+            ((cast,),) = self._connection.execute(f"SELECT CAST(? AS {kind})", [value]).fetchall()
+            if isinstance(cast, int | Decimal) and not isinstance(cast, bool) and cast != Decimal(value):
+                raise ValueError
+        except (duckdb.Error, ArithmeticError, ValueError):
             raise SelectionError(f"{parameter}: {value!r} is no {kind}") from None
         self._parameters.append(value)
         return f"CAST(? AS {kind})"
@@ -201,7 +210,7 @@ class _Query:
                 continue
             column, falls = self._order[at]
             same = [self._same(i, last[i]) for i in range(at)]
-            value = self._value("cursor", str(self._columns[column]), str(last[at]))
+            value = self._value("cursor", str(self._columns[column]), last[at] or "")
             beyond = f"({name(column)} {'<' if falls else '>'} {value} OR {name(column)} IS NULL)"
             parts.append(f"({' AND '.join([*same, beyond])})")
         return [f"({' OR '.join(parts or ['false'])})"]
@@ -214,18 +223,19 @@ class _Query:
 
     def _cursor(self, row: dict[str, str | None]) -> str:
         held = [self._asked(), [row[f"{_KEY}{i}"] for i in range(len(self._order))]]
-        return urlsafe_b64encode(json.dumps(held).encode()).decode().rstrip("=")
+        return urlsafe_b64encode(msgspec.json.encode(held)).decode().rstrip("=")
 
     def _last(self) -> Sequence[str | None]:
         """Return what the last row of the page before was ordered by."""
         cursor = self._selection.cursor
         try:
-            asked, last = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        except ValueError:
-            asked, last = None, []
+            text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+            asked, last = msgspec.json.decode(text, type=tuple[str, tuple[str | None, ...]])
+        except (ValueError, msgspec.MsgspecError):
+            asked, last = "", ()
         if asked != self._asked() or len(last) != len(self._order):
             raise SelectionError("cursor: is not one of this dataset, these conditions and this order")
-        return [None if one is None else str(one) for one in last]
+        return last
 
     def _asked(self) -> str:
         """Return a digest of what pages of one selection share."""

@@ -220,7 +220,9 @@ def check_the_page(stack: Stack) -> None:
     for path in ("top_products", "hourly_sales", "aggregated_sales", "status", "quarantine"):
         assert asked(f"{url}/api/{path}").status == 200
     stack.run("docker", "compose", "start", "valkey")
-    stack.wait_for(lambda: asked(f"{url}/api/late").status == 200 and int(stack.run(*in_api, SHARED)) > 0, "the cache")
+    stack.wait_for(
+        lambda: asked(f"{url}/api/top_products").status == 200 and int(stack.run(*in_api, SHARED)) > 0, "the cache"
+    )
     stack.run("docker", "compose", "restart", "api", "nginx")
     stack.wait_for(lambda: asked(f"{url}/api/status").status == 200, "the API")
 

@@ -73,7 +73,7 @@ def test_batches_of_a_flow_that_was_reset_are_told_from_the_first_one(output: Ou
     assert [(one.sink, one.batch) for one in told if isinstance(one, BatchEvent)] == [("gold", 0), ("gold", 1)]
 
 
-@pytest.mark.parametrize("text", ["", "x", "W10", "WyJhIl0", "é", "WzEsMiwzXQ", "a" * 5000])
+@pytest.mark.parametrize("text", ["", "x", "W10", "WyJhIl0", "é", "WzEsMiwzXQ", "a" * 5000, "W1tb" * 2000])
 def test_an_id_that_is_none_of_ours_is_no_position(made: tuple[Flow, ...], text: str) -> None:
     assert position(text, made) is None
 

@@ -189,6 +189,9 @@ def test_a_formula_is_no_formula_in_csv(tmp_path: Path) -> None:
         (f"{SILVER}?nothing=1", 400, "nothing: transactions.silver has no column nothing"),
         (f"{SILVER}?amount.like=1", 400, "amount.like: there is no such operator"),
         (f"{SILVER}?amount.gte=x", 400, "amount: 'x' is no DECIMAL(18,2)"),
+        (f"{SILVER}?offset=1.5", 400, "offset: '1.5' is no BIGINT"),
+        (f"{SILVER}?amount.gt=0.001", 400, "amount: '0.001' is no DECIMAL(18,2)"),
+        (f"{SILVER}?{'&'.join(['txn_id=a'] * 201)}", 400, "txn_id: there are more than 200 conditions"),
         (f"{SILVER}?from=yesterday", 400, "from: 'yesterday' is no TIMESTAMPTZ"),
         (f"{SILVER}?order=nothing", 400, "order: transactions.silver has no column nothing"),
         (f'{SILVER}?columns=txn_id,1;DROP TABLE "x"', 400, "columns: transactions.silver has no column"),
@@ -204,6 +207,27 @@ def test_a_mistake_is_a_problem_that_names_it(still: TestClient, path: str, stat
     assert answer.headers["content-type"] == "application/problem+json"
     assert (answer.status_code, answer.json()["status"]) == (status, status)
     assert detail in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("held", ["5", "null", "{}", "[]", "[1]", "NaN", "[" * 3000, "9" * 3000, '"ab"', "\0"])
+def test_what_is_no_cursor_is_a_mistake_of_the_client(still: TestClient, held: str) -> None:
+    cursor = base64.urlsafe_b64encode(held.encode()).decode()
+    assert still.get(SILVER, params={"cursor": cursor}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "last", [5, None, [], [1, 2, 3], [[], {}, None], ["infinity", "x", "2"], ["x\0", "1", "2"], [None] * 3]
+)
+def test_a_cursor_that_was_tampered_with_is_a_mistake_or_a_page(still: TestClient, last: Any) -> None:
+    cursor = still.get(SILVER, params={"limit": 2}).json()["next"]
+    asked, _ = json.loads(base64.urlsafe_b64decode(cursor + "==="))
+    made = base64.urlsafe_b64encode(json.dumps([asked, last]).encode()).decode()
+    assert still.get(SILVER, params={"cursor": made}).status_code in {200, 400}
+
+
+def test_a_column_that_is_asked_for_twice_is_there_once(still: TestClient) -> None:
+    told = still.get(SILVER, params={"columns": "amount,txn_id,amount", "limit": 1}).json()
+    assert [*told["rows"][0]] == ["amount", "txn_id"]
 
 
 def test_a_cursor_is_of_one_question(still: TestClient) -> None:

@@ -71,7 +71,8 @@ def test_a_scope_lets_in_where_it_is_needed(closed: TestClient) -> None:
     assert closed.get("/api/status", headers=token()).status_code == 200
     assert closed.get("/api/status", headers=token(scope="operate")).status_code == 200
     assert closed.get("/api/status", headers=token(scope=None, scp=["read"])).status_code == 200
-    assert closed.get("/api/status", headers=token(scope="other")).status_code == 403
+    for other in ("other", "", 5, {"read": 1}, ["other"], True):
+        assert closed.get("/api/status", headers=token(scope=other)).status_code == 403
     assert closed.post("/api/replay/preview", headers=token(), json=REPLAY).status_code == 403
     assert closed.post("/api/replay/preview", headers=token(scope="read operate"), json=REPLAY).status_code == 200
 
@@ -204,6 +205,22 @@ def test_a_page_of_another_site_can_do_nothing_on_this_machine(opened: TestClien
     assert "access-control-allow-origin" not in opened.get("/api/status", headers=other).headers
 
 
+@pytest.mark.parametrize(
+    "host", ["x@127.0.0.1", "127.0.0.1#x", "evil:80:80", "", "127.0.0.1.evil.example", "\xff", "[::1"]
+)
+def test_a_host_that_cannot_be_read_is_not_this_machine(opened: TestClient, host: str) -> None:
+    """The framework takes the address of the connection for it, which is this machine's."""
+    assert opened.get("/api/status", headers={"Host": host.encode("latin-1")}).status_code == 421
+    assert opened.get("/api/status", headers={"Host": "[::1]:5000"}).status_code == 200
+
+
+def test_the_description_asks_for_a_token_where_the_api_does(opened: TestClient, closed: TestClient) -> None:
+    for client, is_asked in ((opened, False), (closed, True)):
+        told = client.get("/openapi.json").json()
+        assert ("security" in told["paths"]["/api/status"]["get"]) == is_asked
+        assert ("securitySchemes" in told.get("components", {})) == is_asked
+
+
 def test_browsers_run_only_our_scripts_in_no_frame(opened: TestClient) -> None:
     for path in ("/", "/docs", "/api/status", "/api/nowhere"):
         headers = opened.get(path).headers
@@ -224,6 +241,9 @@ def test_a_body_larger_than_any_of_ours_is_refused(opened: TestClient) -> None:
 
 def test_requests_are_counted_by_route(opened: TestClient) -> None:
     opened.get("/api/feeds/transactions/silver")
+    for word in ("A", "B", "C"):
+        assert opened.request(word, "/api/status").status_code == 405
     text = opened.get("/metrics").text
+    assert text.count('stream_app_api_requests_total{method="other"') == 1, "any word is a method to HTTP"
     assert 'route="/api/feeds/{feed}/{dataset}",status="200"' in text
     assert "/silver" not in text

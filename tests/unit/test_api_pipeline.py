@@ -173,8 +173,9 @@ def test_no_more_queries_run_than_there_are_places(output: Output, monkeypatch: 
     monkeypatch.setattr(Engine.__init__, "__defaults__", (10.0, 0))
     monkeypatch.setattr("stream_app.api.engine._PATIENCE_SECONDS", 0.01)
     with served(output.root) as client:
-        answer = client.get("/api/feeds/transactions/silver")
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        for path in ("feeds/transactions/silver", "quarantine", "quarantine/history", "late"):
+            answer = client.get(f"/api/{path}")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "2"), path
 
 
 def test_answers_survive_a_cache_that_is_away(output: Output) -> None:
@@ -185,12 +186,21 @@ def test_answers_survive_a_cache_that_is_away(output: Output) -> None:
 
 def test_the_cache_holds_a_bounded_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_MOST_BYTES", 100)
+    monkeypatch.setattr(cache, "_ENTRY_BYTES", 0)
     held = Cache()
     for number in range(10):
         held.put(str(number), Answer(b"x" * 30, "", {}))
     held.get("7")
     held.put("10", Answer(b"x" * 30, "", {}))
     assert [number for number in map(str, range(11)) if held.get(number)] == ["7", "9", "10"]
+
+
+def test_a_million_empty_answers_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_MOST_BYTES", 20_000)
+    held = Cache()
+    for number in range(1000):
+        held.put(str(number), Answer(b"", "", {}))
+    assert len(held._held) < 20
 
 
 def test_a_shared_cache_that_fails_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

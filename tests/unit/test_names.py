@@ -225,7 +225,7 @@ def check_commands(made: tuple[Flow, ...]) -> None:
             assert flow.name in {sink.name for sink in plan.sinks}
 
     column = next(reversed(feed.fields))
-    (by_reason,) = quarantine(made, reason=f"bad_type:{feed.path_of(column)[0]}")
+    (by_reason,) = quarantine(views.database(), made, reason=f"bad_type:{feed.path_of(column)[0]}")
     assert [one.records for one in by_reason.reasons] == [1]
     replay(root, made, reason=f"bad_type:{feed.path_of(column)[0]}")
     (done,) = replay(root, made)

@@ -8,6 +8,7 @@ import pytest
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow
 from stream_app.ops.quarantine import quarantine
+from stream_app.ops.views import database
 from tests.helpers import Row, at, bronze_row, flow_of, write_layer
 from tests.unit.conftest import Cli
 
@@ -26,7 +27,7 @@ def held(feed: Feed, tmp_path: Path) -> Flow:
 
 
 def test_each_reason_is_counted_once_a_record_with_its_newest(held: Flow) -> None:
-    (report,) = quarantine([held])
+    (report,) = quarantine(database(), [held])
     assert (report.feed, report.records) == ("transactions", 6)
     counts = [(one.reason, one.records, one.first, one.last) for one in report.reasons]
     assert counts == [
@@ -52,7 +53,7 @@ def test_each_reason_is_counted_once_a_record_with_its_newest(held: Flow) -> Non
     ],
 )
 def test_a_reason_is_chosen_whole_with_or_without_its_field(held: Flow, reason: str, expected: list[str]) -> None:
-    assert [one.reason for one in quarantine([held], reason)[0].reasons] == expected
+    assert [one.reason for one in quarantine(database(), [held], reason)[0].reasons] == expected
 
 
 def test_what_is_shown_is_not_obeyed_and_json_says_the_same(held: Flow, cli: Cli) -> None:

@@ -10,6 +10,7 @@ from stream_app.cli.chosen import chosen
 from stream_app.cli.command import Command, feed_option, format_option
 from stream_app.cli.output import as_json, foreign, print_json, table
 from stream_app.ops.quarantine import QuarantineReport, Sample, quarantine
+from stream_app.ops.views import database
 from stream_app.plain import plain
 
 
@@ -21,7 +22,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     with chosen(options) as (_, flows):
-        reports = quarantine(flows, options.reason)
+        reports = quarantine(database(), flows, options.reason)
     if options.format == "json":
         print_json(reports)
     else:
