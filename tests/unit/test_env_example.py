@@ -74,6 +74,6 @@ def test_the_images_and_ports_are_those_of_compose() -> None:
 
 
 def test_compose_hands_on_every_setting() -> None:
-    handed_on = set(re.findall(r"^ {6}([A-Z_]+):", COMPOSE, re.MULTILINE))
+    handed_on = set(re.findall(r"^ {2,6}([A-Z_]+):", COMPOSE, re.MULTILINE))
     assert handed_on >= (SERVICE | PRODUCER | API) - NOT_HANDED_ON
     assert not handed_on & NOT_HANDED_ON
