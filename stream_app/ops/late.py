@@ -11,7 +11,7 @@ import duckdb
 from stream_app.feeds.sql import name
 from stream_app.flows.flow import Flow
 from stream_app.ops.views import select_late, steadily
-from stream_app.sinks.protocol import Opened
+from stream_app.storage.opened import Opened
 
 _SAMPLES = 5
 

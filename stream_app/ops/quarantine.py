@@ -11,7 +11,7 @@ import duckdb
 
 from stream_app.flows.flow import Flow
 from stream_app.ops.views import select, steadily
-from stream_app.sinks.protocol import Opened
+from stream_app.storage.opened import Opened
 
 _SAMPLES = 3
 _SAMPLE_LETTERS = 1000

@@ -195,7 +195,7 @@ def check_the_page(stack: Stack) -> None:
     """The page and the API answer through nginx, live, from a cache that they share, and without it."""
     url = f"http://127.0.0.1:{stack.environment['DASHBOARD_PORT']}"
     assert b"<html" in asked(url).body
-    assert asked(f"{url}/api/status", Host="example.org").status == 421
+    assert asked(f"{url}/api/status", {"Host": "example.org"}).status == 421
     assert asked(f"{url}/metrics").status == 404
     in_api = ("docker", "compose", "exec", "-T", "api", "python3", "-c")
     assert "stream_app_api_requests_total" in stack.run(*in_api, METRICS), "for a Prometheus in the stack"
@@ -207,14 +207,14 @@ def check_the_page(stack: Stack) -> None:
     follower.ended.set()
     assert follower.streams == 1
 
-    feeds = asked(f"{url}/api/feeds")
-    assert asked(f"{url}/api/feeds", **{"If-None-Match": feeds.headers["ETag"]}).status == 304
+    tag = {name.lower(): value for name, value in asked(f"{url}/api/feeds").headers.items()}["etag"]
+    assert asked(f"{url}/api/feeds", {"If-None-Match": tag}).status == 304
     assert json.loads(asked(f"{url}/api/top_products").body)
     assert int(stack.run(*in_api, SHARED)) > 0
     preview = json.dumps({"feed": "transactions"}).encode()
     headers = {"Content-Type": "application/json", "Origin": url}
-    assert json.loads(asked(f"{url}/api/replay/preview", preview, **headers).body)["token"]
-    assert asked(f"{url}/api/reset/preview", preview, **headers).status == 409, "the service runs"
+    assert json.loads(asked(f"{url}/api/replay/preview", headers, preview).body)["token"]
+    assert asked(f"{url}/api/reset/preview", headers, preview).status == 409, "the service runs"
 
     stack.run("docker", "compose", "kill", "valkey")
     for path in ("top_products", "hourly_sales", "aggregated_sales", "status", "quarantine"):
@@ -234,14 +234,14 @@ class Asked:
     body: bytes
 
 
-def asked(url: str, body: bytes | None = None, **headers: str) -> Asked:
+def asked(url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> Asked:
     """What is answered; status 0 where nobody does."""
     try:
-        request = urllib.request.Request(url, body, headers)  # noqa: S310 - our own
+        request = urllib.request.Request(url, body, dict(headers or {}))  # noqa: S310 - our own
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
-            return Asked(answer.status, answer.headers, answer.read())
+            return Asked(answer.status, dict(answer.headers), answer.read())
     except urllib.error.HTTPError as error:
-        return Asked(error.code, error.headers, error.read())
+        return Asked(error.code, dict(error.headers), error.read())
     except OSError:
         return Asked(0, {}, b"")
 

@@ -210,7 +210,7 @@ def test_a_page_of_another_site_can_do_nothing_on_this_machine(opened: TestClien
 )
 def test_a_host_that_cannot_be_read_is_not_this_machine(opened: TestClient, host: str) -> None:
     """The framework takes the address of the connection for it, which is this machine's."""
-    assert opened.get("/api/status", headers={"Host": host.encode("latin-1")}).status_code == 421
+    assert opened.get("/api/status", headers=[(b"Host", host.encode("latin-1"))]).status_code == 421
     assert opened.get("/api/status", headers={"Host": "[::1]:5000"}).status_code == 200
 
 
