@@ -122,13 +122,13 @@ replay: ## append quarantined records that pass by now; FEED= REASON= ALLOW=late
 reset: ## delete outputs and read again; FEED= SINK= TO=earliest|latest|<ISO time> YES=1 FORMAT=json
 	@exec sh local/ops.sh reset
 
-# Two at a time, the long ones first (tests/groups.py): a service that starts waits for more than it computes.
-TWO_AT_A_TIME := --numprocesses=2 --dist=loadscope --no-loadscope-reorder
+# Three at a time, the long ones first (tests/groups.py): a service that starts waits for more than it computes.
+THREE_AT_A_TIME := --numprocesses=3 --dist=loadscope --no-loadscope-reorder
 test: setup ## the tests, in a quarter of an hour: a real broker, a real spark-submit, no Docker
-	@exec $(PYTHON) -m pytest $(TWO_AT_A_TIME) -m 'not faults' tests/service tests/spark tests/sinks tests/unit
+	@exec $(PYTHON) -m pytest $(THREE_AT_A_TIME) -m 'not faults' tests/service tests/spark tests/sinks tests/unit
 
 test-faults: setup ## kills at each point and at random, brokers and disks that go, every place, an upgrade; half an hour
-	@exec env EXAMPLES=all $(PYTHON) -m pytest $(TWO_AT_A_TIME) -m 'faults or hypothesis' tests/faults tests/service tests/unit
+	@exec env EXAMPLES=all $(PYTHON) -m pytest $(THREE_AT_A_TIME) -m 'faults or hypothesis' tests/faults tests/service tests/unit
 
 check: venv ## linters and types
 	@$(PYTHON) -m ruff check

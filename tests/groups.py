@@ -1,4 +1,4 @@
-"""Which tests go to the same one of the two processes of `make test`, and which of them come first.
+"""Which tests go to the same one of the three processes of `make test`, and which of them come first.
 
 A file's tests share what they set up, and so do all of tests/service (one run of the service), and tests/spark with
 tests/sinks (one session). xdist's own `--dist=loadgroup` sends each test alone with pytest 9.2, and says nothing

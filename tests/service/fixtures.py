@@ -63,8 +63,8 @@ def database(database_server: DatabaseServer) -> Database:
 def class_archive(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The JVM's classes, kept by a first run, so that each start is some seconds shorter. A JVM can do without.
 
-    It is for one Java, one checkout and one set of jars; `make setup` removes it with the jars. Of two processes of
-    tests the first makes it for both.
+    It is for one Java, one checkout and one set of jars; `make setup` removes it with the jars. Of several
+    processes of tests the first makes it for all.
     """
     archive = PROJECT / ".jars" / f"tests-{_digest()}.jsa"
     if not archive.exists() and os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":

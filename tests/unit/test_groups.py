@@ -1,4 +1,4 @@
-"""What tests share is made once in a run of two processes."""
+"""What tests share is made once in a run of several processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_each_group_is_in_one_process(tmp_path: Path) -> None:
         for name in ("one", "two"):
             (tmp_path / folder / f"test_{folder}_{name}.py").write_text(TESTS)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *_of_two_processes()],
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *_at_a_time()],
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True,
@@ -43,7 +43,7 @@ def test_each_group_is_in_one_process(tmp_path: Path) -> None:
     assert processes["service"] != processes["spark"]
 
 
-def _of_two_processes() -> list[str]:
+def _at_a_time() -> list[str]:
     """The options by which the Makefile's tests are run."""
-    (options,) = re.findall(r"^TWO_AT_A_TIME := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    (options,) = re.findall(r"^THREE_AT_A_TIME := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     return str(options).split()
