@@ -19,7 +19,7 @@ $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup venv run broker postgres app api produce land etl airflow up down logs ps feed-check feed-test feed-new status show query quarantine drift lineage psql history optimize vacuum restore audit replay reset \
-        test test-faults check bench soak browser-test deploy-test prometheus compose-test lock
+        test test-faults check bench soak browser-test deploy-test prometheus alertmanager compose-test lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -145,12 +145,16 @@ soak: setup ## many small batches, then many random kills; SOAK_BATCHES=2000 SOA
 browser-test: venv ## the page in Chromium: real outputs, real clicks; needs Chromium
 	@exec $(PYTHON) -m pytest tests/browser
 
-deploy-test: venv ## the alerts, each of which fires and resolves, and nginx before the API; needs promtool and nginx
+deploy-test: setup ## alerts, boards, what watches a running service, nginx before the API; needs prometheus, alertmanager, nginx, npm
 	@exec $(PYTHON) -m pytest tests/deploy
 
 prometheus: ## Prometheus with our rules on 9090, beside `make run METRICS_PORT=9108 BROKER_METRICS_PORT=5556`; needs prometheus
 	@command -v prometheus >/dev/null || { echo "prometheus: is not installed; on Debian: apt-get install prometheus" >&2; exit 2; }
 	@exec prometheus --config.file=deploy/prometheus/prometheus.yml --storage.tsdb.path=data/prometheus --web.listen-address=127.0.0.1:9090
+
+alertmanager: ## Alertmanager on 9093, for what `make prometheus` finds; ALERTMANAGER_CONFIG=alerts.yml; needs alertmanager
+	@program=$$(command -v alertmanager || command -v prometheus-alertmanager) || { echo "alertmanager: is not installed; on Debian: apt-get install prometheus-alertmanager" >&2; exit 2; }; \
+	exec "$$program" --config.file="$${ALERTMANAGER_CONFIG:-deploy/alertmanager/alertmanager.yml}" --storage.path=data/alertmanager --web.listen-address=127.0.0.1:9093 --cluster.listen-address=
 
 compose-test: venv ## `make up` and `make down` tested; needs Docker
 	@exec $(PYTHON) -m pytest tests/compose
