@@ -173,7 +173,8 @@ class Settings(KafkaSettings, StoreSettings):
     """Micro-batch files in a folder before RETENTION acts."""
     retention: Literal["compact", "prune", "keep"] = "compact"
     """compact merges old files and deletes no row. keep does nothing. prune deletes all but the newest
-    MAX_FILES_PER_SINK files, bronze's too: at the defaults it keeps 24 minutes."""
+    MAX_FILES_PER_SINK files, bronze's too: at the defaults it keeps 24 minutes. It deletes no row of a
+    Delta table: that is the archive."""
     retention_hours: int = Field(default=168, ge=1)
     """For how many hours tables of delta keep old versions."""
     max_failures: int = Field(default=5, ge=1)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from stream_app.admission.verdict import Code, Finding, Repair, to_reset
 from stream_app.feeds.fields import Field
-from stream_app.feeds.growth import Change, Columns, changes
+from stream_app.feeds.growth import changes
 from stream_app.feeds.schema import COORDINATES
 from stream_app.feeds.types import of_arrow
 from stream_app.flows import columns, lineage
@@ -63,7 +63,7 @@ def inspect(flow: Flow, owner: Owner) -> Iterator[Finding]:
         raise damaged(flow.layout.owner) from None
     found = list(changes(old, new, flow.kind.required))
     problems = [*_differences("", owner.get("depends_on"), _depends_on(flow))]
-    problems += [change.sentence for change in found if not _takes(flow, change, old, new)]
+    problems += [change.sentence for change in found if not change.is_growth]
     if problems:
         problem = f"the feed file changed what {flow.name} keeps: {', and '.join(problems)}"
         yield to_reset(flow, Code.STATE_CHANGED, problem)
@@ -115,12 +115,6 @@ def _depends_on(flow: Flow) -> dict[str, Any]:
     declared = flow.kind.state if flow.derives else {"time": flow.kind.time}
     found: dict[str, Any] = json.loads(json.dumps(declared))
     return found
-
-
-def _takes(flow: Flow, change: Change, old: Columns, new: Columns) -> bool:
-    """Return whether the output takes a change as it is."""
-    is_column = change.path in new.keys() - old.keys()
-    return change.is_growth and (is_column or flow.to.widens)
 
 
 def _differences(path: str, old: object, new: object) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from stream_app.feeds.types import Type, precision_scale
+from stream_app.feeds.types import Type, of_arrow, precision_scale
 
 Columns = Mapping[str, Type]
 _Rows = TypeVar("_Rows", pa.RecordBatch, pa.Table)
@@ -65,6 +65,21 @@ def _is_wider(old: Type, new: Type) -> bool:
         (precision, scale), (more, finer) = digits[0], digits[1]
         return finer >= scale and more - finer >= precision - scale
     return (old.name, new.name) in _WIDER
+
+
+def holds(new: pa.DataType, old: pa.DataType) -> bool:
+    """Return whether a type has every value of another, exactly, as files and tables have them."""
+    if new == old:
+        return True
+    if pa.types.is_struct(new) and pa.types.is_struct(old):
+        names = {one.name for one in new}
+        return all(one.name in names and holds(new.field(one.name).type, one.type) for one in old)
+    if pa.types.is_map(new) and pa.types.is_map(old):
+        return bool(new.key_type == old.key_type) and holds(new.item_type, old.item_type)
+    if pa.types.is_list(new) and pa.types.is_list(old):
+        return holds(new.value_type, old.value_type)
+    wide, narrow = of_arrow(new), of_arrow(old)
+    return wide is not None and narrow is not None and _is_wider(narrow, wide)
 
 
 def lifted(rows: _Rows, columns: pa.Schema) -> _Rows:

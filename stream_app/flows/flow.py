@@ -38,10 +38,6 @@ class Destination(Protocol):
     def is_table(self) -> bool:
         """Whether a log in its folder says which files hold its rows."""
 
-    @property
-    def widens(self) -> bool:
-        """Whether what it has of a column may become of a wider type (feeds/growth.py)."""
-
     def derives(self, kind: Kind) -> bool:
         """Return whether its query makes the dataset's rows itself, and does not follow the dataset's files."""
 

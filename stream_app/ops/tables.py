@@ -116,4 +116,6 @@ def _changes(table: Table) -> Iterator[Change]:
         rows, time = one.says.get("rows"), datetime.fromtimestamp(one.time_ms / 1000, UTC)
         counted = None if rows is None else int(rows)
         what = "merged small files" if "rewrites" in one.says else one.what.lower()
+        if widened := one.says.get("widened"):
+            what = f"widened {widened}"
         yield Change(one.number, time, what, one.batch, counted, one.says.get("end", ""))

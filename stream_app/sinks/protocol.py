@@ -110,8 +110,6 @@ class Sink(Frozen):
 
     guarantee: ClassVar[Guarantee]
     is_divided: ClassVar[bool] = False
-    widens: ClassVar[bool] = True
-    """Whether what it has of a column may become of a wider type; if not, new columns are all that it grows by."""
     keeps_by_key: ClassVar[bool] = False
     """Whether a row can take the place of one with the same key, as totals ask for."""
     is_table: ClassVar[bool] = False

@@ -6,22 +6,32 @@ wherever its folder is. A table that is let go, as by a reset, is made anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stream_app import logs
 from stream_app.admission.verdict import reset_command, restore_command
 from stream_app.errors import ConfigError
+from stream_app.feeds.growth import holds
 from stream_app.flows.flow import Flow
 from stream_app.sinks.partitioning import Partitioning
+from stream_app.sinks.table_widening import widen
 from stream_app.storage.tables.table import Table
 
 _BEFORE_ALL = -1
 
 
-def prepare(flow: Flow, table: Table, columns: pa.Schema, partitioning: Partitioning, kept_hours: int) -> int:
-    """Make the table, or check it and add the columns that it lacks; return how many these were.
+def prepare(
+    flow: Flow,
+    table: Table,
+    columns: pa.Schema,
+    partitioning: Partitioning,
+    kept_hours: int,
+    statistics: Callable[[pq.FileMetaData], str],
+) -> int:
+    """Make the table, or check it, widen the columns that hold less and add those that it lacks; return how many.
 
     Raises ConfigError, one line with the command to type, where the query may not go on with it.
     """
@@ -45,11 +55,15 @@ def prepare(flow: Flow, table: Table, columns: pa.Schema, partitioning: Partitio
         raise ConfigError(f"the table {table.location} {problem}; reset it with: {reset_command(flow)}")
     if table.kept_hours != kept_hours:
         table.own(owner, kept_hours)
+    wider = _own_columns(table, columns)
+    widened = len([one for one in wider if one.type != table.columns.field(one.name).type])
+    if widened:
+        widen(flow.name, table, wider, statistics)
     added = pa.schema([field for field in columns if field.name not in table.columns.names])
     if added:
         table.add_columns(added)
         logs.info(f"{flow.name} added columns to its table", columns=",".join(added.names), version=table.version)
-    return len(added)
+    return widened + len(added)
 
 
 def check_owner(flow: Flow, table: Table) -> None:
@@ -88,7 +102,15 @@ def _differences(table: Table, columns: pa.Schema, partitioning: Partitioning) -
     has, wanted = table.columns, table.as_stored(columns)
     if foreign := [name for name in has.names if name not in wanted.names]:
         yield f"has columns that the feed no longer has ({', '.join(foreign)})"
-    changed = [field for field in wanted if field.name in has.names and has.field(field.name).type != field.type]
+    changed = [
+        field for field in wanted if field.name in has.names and not holds(field.type, has.field(field.name).type)
+    ]
     if changed:
         one = changed[0]
         yield f"has {has.field(one.name).type} in its column {one.name}, where the feed has {one.type}"
+
+
+def _own_columns(table: Table, columns: pa.Schema) -> pa.Schema:
+    """Return the columns of the table in the types of those columns."""
+    wanted = table.as_stored(columns)
+    return pa.schema([wanted.field(name) for name in table.columns.names])

@@ -74,7 +74,7 @@ class TableWriter:
         """
         hours, shape = self._tools.servers.retention_hours, self._shape
         self._columns_added += table_admission.prepare(
-            self._flow, self._table, shape.columns, shape.partitioning, hours
+            self._flow, self._table, shape.columns, shape.partitioning, hours, shape.statistics
         )
 
     def write(self, batch: Batch, frame: DataFrame) -> Report:

@@ -64,7 +64,6 @@ class TableSink(Sink):
     guarantee: ClassVar[Guarantee] = Guarantee.EXACTLY_ONCE
     is_table: ClassVar[bool] = True
     keeps_by_key: ClassVar[bool] = True
-    widens: ClassVar[bool] = False
 
     @abstractmethod
     def table(self, flow: Flow) -> Table:

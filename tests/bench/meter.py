@@ -87,10 +87,10 @@ def meter(command: Sequence[str]) -> Usage:
             forgotten.pop(pid, None)  # its parent died first, so it came to us
             continue
         if exit_code is not None and time.time() - ended > _ORPHANS_SECONDS:
-            for orphan in _descendants(os.getpid(), 0.0):
+            for orphan in descendants(os.getpid(), 0.0):
                 os.kill(orphan, signal.SIGKILL)
         if time.monotonic() >= sample_at:
-            peak = max(peak, sum(map(_memory, _descendants(os.getpid(), _NEWBORN_SECONDS))))
+            peak = max(peak, sum(map(_memory, descendants(os.getpid(), _NEWBORN_SECONDS))))
             sample_at = time.monotonic() + _SAMPLE_SECONDS
         if time.monotonic() >= look_at:
             forgotten |= _forgotten(os.getpid())
@@ -104,13 +104,13 @@ def meter(command: Sequence[str]) -> Usage:
 
 def memory(process: int) -> int:
     """The bytes of a process and all its descendants, as above."""
-    return sum(map(_memory, [process, *_descendants(process, _NEWBORN_SECONDS)]))
+    return sum(map(_memory, [process, *descendants(process, _NEWBORN_SECONDS)]))
 
 
 def _forgotten(ancestor: int) -> dict[int, float]:
     """The CPU-seconds so far of those descendants whose parent ignores their death."""
     found = {}
-    for pid in _descendants(ancestor, 0.0):
+    for pid in descendants(ancestor, 0.0):
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             status = Path(f"/proc/{fields[1]}/status").read_text()
@@ -122,7 +122,7 @@ def _forgotten(ancestor: int) -> dict[int, float]:
     return found
 
 
-def _descendants(ancestor: int, least_age: float) -> list[int]:
+def descendants(ancestor: int, least_age: float) -> list[int]:
     """Those that are so many seconds old and whose ancestors are, too."""
     children: dict[int, list[int]] = {}
     for pid, parent, age in _processes():

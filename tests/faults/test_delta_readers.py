@@ -136,30 +136,25 @@ print("told " + json.dumps(told))
 
 
 def _by_spark(table: Delta, tmp_path: Path) -> dict[str, Any]:
-    """What Spark's own Delta finds and does, in a process with its jars on the class path."""
+    """What Spark's own Delta finds and does."""
+    lines = [line for line in in_spark(_SPARK, tmp_path, table.location) if line.startswith("told ")]
+    return dict(json.loads(lines[0].removeprefix("told ")))
+
+
+def in_spark(code: str, folder: Path, *arguments: str) -> list[str]:
+    """What code prints that gets the arguments and the class path of Spark's Delta, in a process of its own."""
     (ivy,) = (Path(sys.prefix) / "lib").glob("python3*/site-packages/pyspark/jars/ivy-*.jar")
-    jars = tmp_path / "jars"
-    retrieve = f"{jars}/[artifact]-[revision].[ext]"
-    fetch = [
-        java.find(),
-        "-jar",
-        str(ivy),
-        "-ivy",
-        str(PROJECT / "conf/ivy.xml"),
-        "-confs",
-        "delta",
-        "-retrieve",
-        retrieve,
-    ]
-    subprocess.run(fetch, check=True, capture_output=True)
+    jars = folder / "jars"
+    options = {"ivy": PROJECT / "conf/ivy.xml", "confs": "delta", "retrieve": f"{jars}/[artifact]-[revision].[ext]"}
+    given = [text for option, value in options.items() for text in (f"-{option}", str(value))]
+    subprocess.run([java.find(), "-jar", str(ivy), *given], check=True, capture_output=True)
     environment = {
         **os.environ,
         "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_LOCAL_DIRS": str(tmp_path),
+        "SPARK_LOCAL_DIRS": str(folder),
         "PYSPARK_PYTHON": sys.executable,
     }
-    command = [sys.executable, "-c", _SPARK, table.location, f"{jars}/*"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=tmp_path)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("told ")]
-    assert lines, done.stderr[-4000:]
-    return dict(json.loads(lines[0].removeprefix("told ")))
+    command = [sys.executable, "-c", code, *arguments, f"{jars}/*"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=folder)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout.splitlines()

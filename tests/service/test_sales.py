@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -14,33 +13,17 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from stream_app.settings import PROJECT
-from tests.service.harness import Service, produce, quick
+from tests.service.harness import Service
+from tests.service.sales import TABLES, sold
 from tests.service.servers import KafkaBroker
 
 COUNT = 3_000
-TABLES = ("ventes_raw", "ventes_clean", "ventes_aggreges", "top_produits", "hourly_sales")
 Rows = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def sales(broker: KafkaBroker, class_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
-    """A service that has read what the producer of sales sent, in several batches."""
-    folder = tmp_path_factory.mktemp("sales")
-    feeds = folder / "feeds"
-    feeds.mkdir()
-    shutil.copy(PROJECT / "conf" / "feeds" / "sales.toml", feeds)
-    shutil.copytree(PROJECT / "conf" / "reference", folder / "reference")
-    environment = quick(folder, class_archive) | {"FEEDS": "sales", "MAX_OFFSETS_PER_TRIGGER": "1000"}
-    service = Service(folder / "out", feeds, broker.address, environment, "sales")
-    broker.create_topic("ventes_stream")
-    shares = {"BAD_SHARE": "0.05", "LATE_SHARE": "0.02", "FUTURE_SHARE": "0.02", "REPEAT_SHARE": "0.03"}
-    produce(service, COUNT=str(COUNT), SEED="7", MSGS_PER_SEC="0.28", BACKFILL="3 hours", **shares)
-    try:
-        service.drain()
-    finally:
-        service.kill()
-    return service
+    return sold(broker, class_archive, tmp_path_factory.mktemp("sales"), COUNT)
 
 
 def _of_deltalake(table: str) -> Rows:

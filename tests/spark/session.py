@@ -3,6 +3,8 @@
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -17,8 +19,13 @@ from stream_app.settings import PROJECT, PYTHON_START, Settings
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    with running(tmp_path_factory.mktemp("spark")) as session:
+        yield session
+
+
+@contextmanager
+def running(scratch: Path) -> Iterator[SparkSession]:
     """local[2] with conf/spark-defaults.conf, which spark-submit reads when pyspark starts the JVM through it."""
-    scratch = tmp_path_factory.mktemp("spark")
     environment = {
         "SPARK_CONF_DIR": str(PROJECT / "conf"),
         "SPARK_LOCAL_IP": "127.0.0.1",

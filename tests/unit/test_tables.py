@@ -56,7 +56,7 @@ def flow_to(feed: Feed, tmp_path: Path) -> MakeFlow:
 def prepare(flow: Flow, kept_hours: int = 168) -> int:
     sink = cast(TableSink, sink_of(flow))
     columns = pa.schema([*sink.rows_of(flow.kind), *sink.partitioning.added])
-    return table_admission.prepare(flow, sink.table(flow), columns, sink.partitioning, kept_hours)
+    return table_admission.prepare(flow, sink.table(flow), columns, sink.partitioning, kept_hours, statistics)
 
 
 def rows(flow: Flow, sql: str = "SELECT txn_id FROM x ORDER BY 1") -> list[Any]:
@@ -153,7 +153,7 @@ def test_columns_are_added_and_what_is_not_an_addition_is_refused(flow_to: MakeF
     sink = cast(TableSink, sink_of(flow))
     table, columns = sink.table(flow), sink.rows_of(flow.kind)
     wider = pa.schema([*columns, pa.field("note", pa.string()), pa.field("tags", pa.list_(pa.string()))])
-    assert table_admission.prepare(flow, table, wider, sink.partitioning, 168) == 2
+    assert table_admission.prepare(flow, table, wider, sink.partitioning, 168, statistics) == 2
     assert {*table.columns.names} == {*wider.names}
     for other, problem in (
         (columns, "has columns that the feed no longer has"),
@@ -163,10 +163,10 @@ def test_columns_are_added_and_what_is_not_an_addition_is_refused(flow_to: MakeF
         ),
     ):
         with pytest.raises(ConfigError, match=rf"{problem}.*make reset FEED=transactions SINK=x"):
-            table_admission.prepare(flow, table, other, sink.partitioning, 168)
+            table_admission.prepare(flow, table, other, sink.partitioning, 168, statistics)
     with pytest.raises(ConfigError, match=r"is partitioned by nothing, and by the feed file by city"):
         table_admission.prepare(
-            flow, table, wider, cast(TableSink, sink_of(flow_to(partition_by="city"))).partitioning, 168
+            flow, table, wider, cast(TableSink, sink_of(flow_to(partition_by="city"))).partitioning, 168, statistics
         )
     assert rows(flow) == [("t1",)]
 

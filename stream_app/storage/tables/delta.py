@@ -145,6 +145,30 @@ class Delta:
         self.refresh()
         self._flush(before + 1, self.version)
 
+    @_told
+    def widen(self, columns: pa.Schema, added: Sequence[Part], removed: Sequence[File], told: str) -> bool:
+        """Have wider types, and files with the same rows in them in the place of all, at once.
+
+        `told` is what the version says of it. Return whether nobody came between; else nothing is changed.
+        """
+        opened, before = self._current, self.version
+        if {file.path for file in removed} != {file.path for file in self.live()}:
+            return False
+        actions: list[AddAction | RemoveAction] = [
+            AddAction(one.path, one.size, one.partition, now_ms(), True, one.statistics) for one in added
+        ]
+        # without another try: delta-rs would remove what it has seen, and leave what came since
+        properties = CommitProperties(named({"widened": told}), max_commit_retries=0)
+        schema, by = Schema.from_arrow(columns), [*self.partitioned_by]
+        try:
+            opened.create_write_transaction(actions, "overwrite", schema, partition_by=by, commit_properties=properties)
+        except CommitFailedError:  # somebody came between, or the answer of ours was lost
+            self.refresh()
+            return bool(self.columns == self.as_stored(columns))
+        self.refresh()
+        self._flush(before + 1, self.version)
+        return True
+
     def written(self, query_id: str) -> int | None:
         """Return the newest batch of a query that is in; None before the first."""
         found = self._table.transaction_version(query_id)
