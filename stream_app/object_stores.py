@@ -40,7 +40,8 @@ def _location(value: str) -> str:
 
 def _endpoint(value: str) -> str:
     if value and not _ENDPOINT.fullmatch(value):
-        problem = "is no URL such as https://storage.example.com:9000, without a user or a password"
+        # not as it is: it may have a password in it
+        problem = f'"{value[:8]}…" is no URL such as https://storage.example.com:9000, without a user or a password'
         raise ValueError(problem)
     return value.rstrip("/")
 

@@ -6,13 +6,16 @@ It cannot be a thread: what holds Python's lock while it waits for an answer wou
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +123,63 @@ def _answers(address: str) -> bool:
     with suppress(OSError), urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - http
         return bool(answer.status == 200)
     return False
+
+
+class _Careless(BaseHTTPRequestHandler):
+    """Puts and deletes of a store that is not to be trusted."""
+
+    protocol_version = "HTTP/1.1"
+    server: CarelessServer
+
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.looks and self.headers.get("If-None-Match") == "*":
+            if self.path in self.server.objects:
+                self._answer(412)
+                return
+            time.sleep(0.05)  # between the look and the write
+        self.server.objects[self.path] = content
+        self._answer(200)
+
+    def do_POST(self) -> None:
+        bucket = self.path.partition("?")[0]
+        asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        keys = re.findall("<Key>(.*?)</Key>", asked)
+        for key in keys:
+            self.server.objects.pop(f"{bucket}/{key}", None)
+        deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+        self._answer(200, f"<DeleteResult>{deleted}</DeleteResult>".encode())
+
+    def _answer(self, status: int, content: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("ETag", '"e"')
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+class CarelessServer(ThreadingHTTPServer):
+    """A store that ignores If-None-Match, or with `looks` one that checks it and loses races."""
+
+    def __init__(self, *, looks: bool) -> None:
+        super().__init__(("127.0.0.1", free_port()), _Careless)
+        self.looks = looks
+        self.objects: dict[str, bytes] = {}
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@contextmanager
+def careless(*, looks: bool) -> Iterator[CarelessServer]:
+    """Serve one."""
+    with CarelessServer(looks=looks) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

@@ -19,7 +19,8 @@ from stream_app.sinks.table_tidy import Tidying
 from stream_app.storage.row_counts import read_parquet
 from stream_app.storage.tables.delta import Delta
 from stream_app.storage.tables.delta_statistics import statistics
-from tests.stores import KEY, SECRET, Bucket
+from tests.helpers import app_settings
+from tests.stores import KEY, SECRET, Bucket, careless
 from tests.tables import COLUMNS, OWNER, mark, numbered
 
 
@@ -155,3 +156,44 @@ def test_no_text_of_a_place_has_a_secret(bucket: Bucket, tmp_path: Path) -> None
         assert SECRET not in text
         assert "also/hidden" not in text
     assert dict(place.options)["aws_secret_access_key"] == SECRET
+
+
+def test_a_store_that_honours_conditional_puts_is_taken_and_left_as_it_was(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.place(tmp_path).probe()
+    assert bucket.names() == []
+
+
+@pytest.mark.parametrize("looks", [False, True], ids=["ignores the condition", "loses races"])
+def test_a_store_that_does_not_is_refused(tmp_path: Path, looks: bool) -> None:
+    with careless(looks=looks) as server:
+        with pytest.raises(ConfigError, match=r"DELTA_PATH: s3://bucket/lake/tables/t: .*conditional puts.*of 8 keys"):
+            Bucket(server.address, "bucket").place(tmp_path).probe()
+        assert server.objects == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"DELTA_PATH": "hdfs://host/x"}, 'DELTA_PATH: "hdfs://host/x" is neither a folder nor a URL'),
+        ({"DELTA_PATH": "s3://b/a?b"}, "DELTA_PATH: .* neither"),
+        ({"DELTA_PATH": "s3://B"}, "DELTA_PATH: .* neither"),
+        ({"AWS_ENDPOINT_URL": "http://h"}, "AWS_ENDPOINT_URL: begins with http://.*AWS_ALLOW_HTTP"),
+        ({"AWS_ENDPOINT_URL": "https://user:hidden@h"}, "AWS_ENDPOINT_URL: .* is no URL"),
+        ({"AWS_SECRET_ACCESS_KEY": "hidden"}, "AWS_SECRET_ACCESS_KEY: .*together"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as raised:
+        app_settings(tmp_path, **{name.lower(): value for name, value in settings.items()})
+    assert "hidden" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_tables_lie_under_output_path_unless_delta_path_says_otherwise(tmp_path: Path) -> None:
+    assert app_settings(tmp_path / "out").tables.location == str(tmp_path / "out")
+    assert app_settings(tmp_path / "out", delta_path="~/x").tables.location == str(Path.home() / "x")
+    given = {"azure_storage_account": "a", "azure_storage_key": "hidden"}
+    azure = app_settings(tmp_path, delta_path="az://data/p/", **given).tables
+    assert (azure.location, azure.hidden) == ("az://data/p", ("hidden",))
+    assert dict(azure.options) == {"azure_storage_account_name": "a", "azure_storage_account_key": "hidden"}
+    assert "hidden" not in repr(azure)

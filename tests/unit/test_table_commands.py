@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 
 from stream_app.flows.flow import Flow
+from stream_app.object_stores import TableRoot
 from stream_app.settings import PROJECT
 from stream_app.sinks.protocol import sink_of
 from stream_app.sinks.registry import load_flows
@@ -41,7 +42,12 @@ def feeds(tmp_path: Path) -> str:
 @pytest.fixture
 def flow(tmp_path: Path, feeds: str) -> Flow:
     """A table of four batches on two dates, with a checkpoint, of a silver that is there."""
-    found = {flow.sink: flow for flow in load_flows(Path(feeds), ["transactions"], tmp_path / "out")}
+    return made(tmp_path, feeds)
+
+
+def made(tmp_path: Path, feeds: str, root: TableRoot | None = None) -> Flow:
+    """The same, with its table at that root, or in its own folder."""
+    found = {flow.sink: flow for flow in load_flows(Path(feeds), ["transactions"], tmp_path / "out", root)}
     for one in (found["silver"], found["x"]):
         one.checkpoint.path.mkdir(parents=True)
         (one.checkpoint.path / "metadata").write_text(json.dumps({"id": "q" if one.sink == "x" else "of silver"}))

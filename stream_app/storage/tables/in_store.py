@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from stream_app.storage.opened import Opened
 from stream_app.storage.tables.place import Stored
 from stream_app.storage.tables.store_errors import told
+from stream_app.storage.tables.store_probe import probe
 
 _CLIENT = ("allow_http", "connect_timeout", "timeout")
 """Options that are of the connection. delta-rs takes them with the others."""
@@ -60,6 +61,11 @@ class InStore:
     def told(self) -> AbstractContextManager[None]:
         """Tell of bucket and key."""
         return told(self.location, self.hidden)
+
+    def probe(self) -> None:
+        """Have eight threads create one key, eight times over."""
+        with self.told():
+            probe(self.location, _client(self, _ANSWER_SECONDS))
 
     def write(self, path: str, fill: Callable[[Path], object]) -> Stored:
         """Have the file written in the staging folder, and put it. What comes of a failure is left to `vacuum`."""
@@ -129,7 +135,7 @@ class InStore:
     @property
     def store(self) -> Any:
         """The client. Its keys are from the table's folder on."""
-        return _client(self)
+        return _client(self, _PUT_SECONDS)
 
     def _end(self, path: str, size: int, length: int) -> bytes:
         return bytes(self.store.get_range(path, start=max(0, size - length), end=size))
@@ -162,7 +168,7 @@ class InStore:
 
 
 @lru_cache(maxsize=256)  # each holds connections
-def _client(place: InStore) -> Any:
+def _client(place: InStore, seconds: int) -> Any:
     from obstore.store import from_url  # noqa: PLC0415 - most services have no store
 
-    return from_url(place.location, **cast("Any", place._settings(_PUT_SECONDS)))
+    return from_url(place.location, **cast("Any", place._settings(seconds)))

@@ -36,6 +36,9 @@ class OnDisk:
         """Leave errors as they are: a full disk is told of for all outputs alike."""
         return nullcontext()
 
+    def probe(self) -> None:
+        """Do nothing: a file system has one winner of each name."""
+
     def write(self, path: str, fill: Callable[[Path], object]) -> Stored:
         """Have the file written where it belongs: no reader sees it before a commit names it."""
         target = self.folder / path

@@ -43,6 +43,9 @@ class Place(Protocol):
         UnavailableError is for what may be well again by itself.
         """
 
+    def probe(self) -> None:
+        """Try whether commits are safe there. Raises ConfigError where they are not, or nothing can be put."""
+
     def write(self, path: str, fill: Callable[[Path], object]) -> Stored:
         """Have a Parquet file written by `fill`, which gets where. When this returns, no power cut takes it back."""
 

@@ -21,7 +21,7 @@ _CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,300})</Message>")
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 # What no later try gets otherwise, whatever the key is.
-_REFUSED = {"301", "307", "400", "401", "403"}
+_REFUSED = {"301", "307", "400", "401", "403", "405", "501"}
 _LONGEST = 400
 
 
