@@ -16,7 +16,7 @@ RUN pip install --no-cache-dir --quiet --disable-pip-version-check --root-user-a
 # At build, never at start: a container starts the same without a network.
 COPY conf/ivy.xml conf/
 RUN java -jar /opt/spark/jars/ivy-*.jar \
-      -ivy conf/ivy.xml -cache /tmp/ivy -confs spark -retrieve '/app/.jars/[conf]/[artifact]-[revision].[ext]' >/tmp/ivy.log 2>&1 \
+      -ivy conf/ivy.xml -cache /tmp/ivy -confs spark monitor -retrieve '/app/.jars/[conf]/[artifact]-[revision].[ext]' >/tmp/ivy.log 2>&1 \
  || { tail -30 /tmp/ivy.log; exit 1; }; rm -rf /tmp/*
 
 # Hadoop wants a name for its user, so the one who owns the outputs must exist in the image.

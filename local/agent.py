@@ -21,8 +21,7 @@ class BrokerSettings(BaseSettings):
     model_config = SOURCES
 
     broker_metrics_port: int = Field(default=0, ge=0, le=65535)
-    """The port of the broker's metrics, for Prometheus. 0: none. With Compose, the port on this machine: by default
-    5556."""
+    """The port of the broker's metrics, for Prometheus. 0: none. Compose has them inside of its network, on 5556."""
 
 
 def load_metrics_port() -> int:

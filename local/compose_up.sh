@@ -59,6 +59,10 @@ if has "$profiles" replicated; then
     export KAFKA_VOTERS=1@kafka:9093,2@kafka-2:9093,3@kafka-3:9093 KAFKA_VOLUME=kafka-replica-1
     export KAFKA_BROKERS=kafka:9092,kafka-2:9092,kafka-3:9092 KAFKA_REPLICAS=3 KAFKA_REPLICAS_IN_SYNC=2
 fi
+if has "$profiles" monitoring; then
+    export KAFKA_BROKER_AGENT=-javaagent:/opt/agent/agent.jar=5556:/opt/agent.yml
+    chmod -R a+rX deploy # the users of these images read it: a checkout made under a strict umask is root's alone
+fi
 if has "$profiles" cluster; then
     master=$(setting SPARK_MASTER)
     export SPARK_MASTER="${master:-spark://spark-master:7077}"
@@ -104,6 +108,16 @@ if has "$profiles" cluster; then
     fi
     export SPARK_AUTH_SECRET="$secret"
 fi
+
+# Grafana's, likewise.
+if has "$profiles" monitoring; then
+    grafana=$(setting GRAFANA_PASSWORD)
+    if [ -z "$grafana" ]; then
+        grafana=$(keep_new GRAFANA_PASSWORD)
+        echo "up: GRAFANA_PASSWORD was made; it is in .env"
+    fi
+    export GRAFANA_PASSWORD="$grafana"
+fi
 sh local/private_env.sh up
 
 # What ran in another profile has no place in this one.
@@ -113,7 +127,8 @@ done
 # shellcheck disable=SC2086 # words
 docker compose up --build --detach $idle ||
     fail "not all was started; a taken port is changed by KAFKA_PORT, SPARK_UI_PORT, METRICS_PORT, POSTGRES_PORT," \
-        "SPARK_MASTER_UI_PORT, KAFKA_SECOND_PORT, KAFKA_THIRD_PORT, DASHBOARD_PORT"
+        "SPARK_MASTER_UI_PORT, KAFKA_SECOND_PORT, KAFKA_THIRD_PORT, DASHBOARD_PORT, PROMETHEUS_PORT, ALERTMANAGER_PORT," \
+        GRAFANA_PORT
 
 # Waited for is the service, and the page, as all the others end or are waited for by it: kafka-init, and a producer with
 # a COUNT, may have exited by now, which --wait takes for a failure. A service that restarts fails at once.
@@ -140,5 +155,9 @@ echo "  Spark UI  http://$(address stream-app 4040)"
 [ -z "$(docker compose ps --quiet spark-master 2>/dev/null)" ] || echo "  cluster   http://$(address spark-master 8080)"
 echo "  metrics   http://$(address stream-app 9108)/metrics, and /healthz"
 echo "  Kafka     $(address kafka 9094 | sed s/127.0.0.1/localhost/)"
+if has "$profiles" monitoring; then
+    echo "  Prometheus http://$(address prometheus 9090), Alertmanager http://$(address alertmanager 9093)"
+    echo "  Grafana   http://$(address grafana 3000), user admin, password GRAFANA_PASSWORD of .env"
+fi
 ! has "$profiles" activity || echo "  database  $(address postgres 5432); make psql"
 echo "  stop      make down"

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,10 @@ IMAGES = {
     "POSTGRES_IMAGE": ("postgres:17", "postgres:15"),
     "NGINX_IMAGE": ("nginx:1.30", "nginx:1.22"),
     "VALKEY_IMAGE": ("valkey/valkey:9.1",),
+    "PROMETHEUS_IMAGE": ("prom/prometheus:v3.5.0", "prom/prometheus:v2.42.0"),
+    "ALERTMANAGER_IMAGE": ("prom/alertmanager:v0.28.1", "prom/alertmanager:v0.25.0"),
+    # None has Grafana: a checker is in its place (tests/compose/grafana).
+    "GRAFANA_IMAGE": ("kafka-medallion-grafana-checker",),
 }
 METRICS = "from urllib.request import urlopen; print(urlopen('http://nginx:8089/metrics').read().decode())"
 SHARED = "import os, redis; print(redis.Redis.from_url(os.environ['REDIS_URL']).dbsize())"
@@ -122,6 +127,9 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         "SPARK_MASTER_UI_PORT",
         "POSTGRES_PORT",
         "DASHBOARD_PORT",
+        "PROMETHEUS_PORT",
+        "ALERTMANAGER_PORT",
+        "GRAFANA_PORT",
     )
     ports = {name: str(free_port()) for name in names}
     made = Stack(
@@ -246,14 +254,47 @@ def asked(url: str, headers: Mapping[str, str] | None = None, body: bytes | None
         return Asked(0, {}, b"")
 
 
+def monitored(stack: Stack, port: str, path: str) -> Any:
+    """What a server beside the service answers."""
+    return json.loads(asked(f"http://127.0.0.1:{stack.environment[port]}{path}").body)
+
+
+def check_monitoring(stack: Stack) -> None:
+    """Prometheus scrapes service and brokers, and reaches Alertmanager with our rules; Grafana has what it reads."""
+
+    def up() -> set[str]:
+        found = monitored(stack, "PROMETHEUS_PORT", "/api/v1/query?query=up==1")["data"]["result"]
+        return {one["metric"]["instance"] for one in found}
+
+    expected = {"stream-app:9108", "kafka:5556", "kafka-2:5556", "kafka-3:5556", "nginx:8089", "127.0.0.1:9090"}
+    stack.wait_for(lambda: up() == expected, "targets that are up")
+    groups = monitored(stack, "PROMETHEUS_PORT", "/api/v1/rules?type=alert")["data"]["groups"]
+    rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
+    assert {"BrokerAway", "SilverLateFast", "SinkDown"} <= {*rules}
+    stack.wait_for(
+        lambda: monitored(stack, "PROMETHEUS_PORT", "/api/v1/alertmanagers")["data"]["activeAlertmanagers"], "it"
+    )
+    assert "webhook" in monitored(stack, "ALERTMANAGER_PORT", "/api/v2/status")["config"]["original"]
+    boards = {
+        "boards": ["medallion-kafka", "medallion-pipeline", "medallion-sales"],
+        "sources": ["prometheus", "sales"],
+    }
+    assert monitored(stack, "GRAFANA_PORT", "/api/health") == boards
+    watchers = ("prometheus", "alertmanager")
+    stack.wait_for(lambda: {stack.container(one)["Health"] for one in watchers} == {"healthy"}, "healthy watchers")
+    assert "GRAFANA_PASSWORD=" in (stack.folder / ".env").read_text()
+
+
 @pytest.mark.timeout(3000)
 def test_three_brokers_lose_nothing_when_one_goes_and_comes_back(stack: Stack) -> None:
-    stack.environment |= {"PROFILE": "replicated,sales,dashboard", "FEEDS": "transactions,sales"}
+    stack.run("docker", "build", "-q", "-t", stack.environment["GRAFANA_IMAGE"], "tests/compose/grafana")
+    stack.environment |= {"PROFILE": "replicated,sales,dashboard,monitoring", "FEEDS": "transactions,sales"}
     stack.environment |= {"BACKFILL": "2 hours", "MSGS_PER_SEC": "3"}  # or no hour would be final
     stack.feeds = ("transactions", "sales")
     assert f"http://127.0.0.1:{stack.environment['DASHBOARD_PORT']}/" in stack.run("make", "up")
     stack.wait_for_rows()
     check_hardening(stack)
+    check_monitoring(stack)
     check_the_page(stack)
     check_a_broker_that_goes(stack)
     assert "nothing lost, nothing twice" in stack.run("make", "audit")

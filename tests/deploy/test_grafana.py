@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from stream_app.settings import PROJECT
 from tests.deploy.boards import BOARDS, FOLDER
 
 PACKAGES = Path(__file__).parent / "grafana"
@@ -151,3 +152,10 @@ def test_what_is_provisioned_is_what_the_boards_ask() -> None:
             for one in (asker, *asker.get("targets", ())):
                 assert known[one["datasource"]["uid"]] == one["datasource"]["type"], (name, asker)
     assert len({board["uid"] for board in BOARDS.values()}) == len(BOARDS)
+
+
+def test_the_boards_are_where_compose_mounts_them() -> None:
+    (provider,) = Providers.model_validate(provisioned("dashboards")).providers
+    mounts = yaml.safe_load((PROJECT / "compose.yaml").read_text())["services"]["grafana"]["volumes"]
+    assert f"./deploy/grafana/dashboards:{provider.options.path}:ro" in mounts
+    assert "./deploy/grafana/provisioning:/etc/grafana/provisioning:ro" in mounts

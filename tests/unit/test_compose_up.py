@@ -18,7 +18,7 @@ DOCKER = """#!/bin/sh
 exec 3>&2
 case "$*" in
 "compose config --environment") env; cat .env ;;
-"compose config --profiles") printf 'activity\\ncluster\\nreplicated\\nsales\\n' ;;
+"compose config --profiles") printf 'activity\\ncluster\\nmonitoring\\nreplicated\\nsales\\n' ;;
 "compose config --services" | "compose --profile * ps --services") ;;
 "compose config") echo "name: shop" ;;
 "volume inspect shop_postgres") [ -e volume ] ;;
@@ -43,6 +43,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def up(tmp_path: Path, answers: Path) -> Up:
     """Run local/compose_up.sh in a project of its own, with those settings alone."""
     (tmp_path / "local").mkdir()
+    (tmp_path / "deploy").mkdir()
     for script in ("compose_up.sh", "private_env.sh"):
         shutil.copy(ROOT / "local" / script, tmp_path / "local")
     shutil.copytree(ROOT / "conf" / "feeds", tmp_path / "conf" / "feeds")
@@ -76,6 +77,7 @@ def told(folder: Path) -> str:
         ({"PROFILE": "activity", "FEEDS": "transactions"}, "transactions", "activity", "--scale producer-activity=0"),
         ({"PROFILE": "cluster,activity"}, "transactions,user_activity", "cluster,activity", ""),
         ({"FEEDS": "transactions,sales"}, "transactions,sales", "sales", ""),
+        ({"PROFILE": "monitoring"}, "transactions", "monitoring", ""),
         ({"FEEDS": "sales", "PROFILE": "replicated"}, "sales", "replicated,sales", "--scale producer=0"),
     ],
 )
@@ -111,6 +113,15 @@ def test_the_password_is_made_once_and_kept_for_those_who_may_know(up: Up, tmp_p
     assert len(made.strip().partition("=")[2]) == 32
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
     assert told(tmp_path).count(made.partition("=")[2]) == 2
+
+
+def test_grafana_s_password_is_made_once_and_what_it_reads_is_for_all_to_read(up: Up, tmp_path: Path) -> None:
+    board = tmp_path / "deploy" / "board.json"
+    board.touch(mode=0o600)
+    for _ in range(2):
+        assert up(PROFILE="monitoring").returncode == 0
+    assert (tmp_path / ".env").read_text().count("GRAFANA_PASSWORD=") == 1
+    assert stat.S_IMODE(board.stat().st_mode) == 0o644
 
 
 def test_a_made_password_gets_a_line_of_its_own(up: Up, tmp_path: Path) -> None:
