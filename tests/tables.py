@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
-from stream_app.sinks.protocol import sink_of
+from stream_app.sinks.protocol import rows_of, sink_of
 from stream_app.sinks.table_parts import PART, PartWriter, whole
 from stream_app.sinks.tables import TableSink
+from stream_app.sources.split import Split, encoded
+from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.offsets import LayerOffset
 from stream_app.storage.tables.delta import Delta
 from stream_app.storage.tables.delta_on_disk import DeltaOnDisk
@@ -60,6 +63,22 @@ def append(flow: Flow, batch: int, rows: Sequence[Mapping[str, Any]], query_id: 
     """Bring a batch of rows into a flow's table, as its query does."""
     sink = sink_of(flow)
     assert isinstance(sink, TableSink)
+    _append(flow, batch, pa.Table.from_pylist([*rows], sink.rows_of(flow.kind)), query_id, upstream)
+
+
+def follow(flow: Flow, files: Sequence[BatchFile]) -> None:
+    """Bring files of the layer before into a flow's table, each as a batch, with all that its tasks keep of them."""
+    assert flow.upstream
+    query_id, upstream = flow.checkpoint.query_id() or "", flow.upstream.checkpoint.query_id() or ""
+    for batch, file in enumerate(files):
+        groups = [*range(pq.read_metadata(file.path).num_row_groups)]
+        split = encoded([Split([(str(file.path), groups)], 0)])
+        _append(flow, batch, pa.Table.from_batches(rows_of(flow).read(iter([split]))), query_id, upstream)
+
+
+def _append(flow: Flow, batch: int, rows: pa.Table, query_id: str, upstream: str) -> None:
+    sink = sink_of(flow)
+    assert isinstance(sink, TableSink)
     table, columns = sink.table(flow), sink.rows_of(flow.kind)
     if not table.exists():
         added = pa.schema([*columns, *sink.partitioning.added])
@@ -68,8 +87,8 @@ def append(flow: Flow, batch: int, rows: Sequence[Mapping[str, Any]], query_id: 
     in_files = pa.schema([field for field in columns if field.name not in sink.partitioning.columns])
     divide = sink.partitioning.divide(flow.kind, planned, sink.dates)
     writer = PartWriter(sink.root(flow), query_id, batch, in_files, statistics, divide)
-    parts = [*writer.write(iter(pa.Table.from_pylist([*rows], columns).to_batches()))]
+    parts = [*writer.write(iter(rows.to_batches()))]
     table.refresh()
     offsets = {"start": f'{{"batch": {batch - 1}}}', "end": f'{{"batch": {batch}}}', "upstream": upstream}
-    times = {"time_ms": str(START_MS + batch * 1000), "watermark_ms": "0", "rows": str(len(rows))}
+    times = {"time_ms": str(START_MS + batch * 1000), "watermark_ms": "0", "rows": str(rows.num_rows)}
     table.commit(Mark(query_id, batch, {**offsets, **times}), parts)

@@ -35,6 +35,15 @@ PLANNED = "_planned"
 PINS = "_pins"
 """The column beside it with the snapshots of lookups that a record's batch is judged by (storage/pins.py)."""
 
+FILE, ROW, SAYS = "_file", "_row", "_says"
+PROVENANCE = StructType(
+    [StructField(FILE, StringType()), StructField(ROW, LongType()), StructField(SAYS, StringType())]
+)
+"""The columns beside it with the file that a record is from: its name, the record's place in it, and what it says.
+
+The place is null in the file of one batch, whose records are in the order of partition and offset.
+"""
+
 BRONZE = StructType(
     [
         StructField("key", StringType()),

@@ -41,6 +41,9 @@ class Destination(Protocol):
     def derives(self, kind: Kind) -> bool:
         """Return whether its query makes the dataset's rows itself, and does not follow the dataset's files."""
 
+    def archives(self, kind: Kind) -> bool:
+        """Return whether it keeps beside each row which file of the dataset that is from, and what the file says."""
+
     def form(self, kind: Kind) -> Form | None:
         """Return what its files are; None where it has none."""
 
@@ -141,6 +144,11 @@ class Flow:
     def checkpoint(self) -> Checkpoint:
         """Spark's checkpoint of the query."""
         return Checkpoint(self.layout.checkpoint)
+
+    @property
+    def archives(self) -> list[Flow]:
+        """The flows that follow this one's files and keep enough of them to make them again."""
+        return [flow for flow in self.downstream if flow.to.archives(flow.kind)]
 
     def with_downstream(self) -> tuple[Flow, ...]:
         """Return the flow itself and all that follow it, directly or not, upstream first."""

@@ -6,7 +6,7 @@ nor that one was copied in, of a batch that had none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,6 +82,14 @@ def gaps(read: int, files: Sequence[BatchFile], end: int) -> Gaps:
     return Gaps(before, None if end <= read or any(file.last == end for file in files) else end)
 
 
+def followed(says: Mapping[bytes, bytes]) -> int:
+    """Return the batch of the file before the one that says this; -1 for none, and where it does not tell."""
+    try:
+        return int(says.get(_FOLLOWS, -1))
+    except ValueError:  # it tells nothing
+        return -1
+
+
 def _before(files: Sequence[BatchFile]) -> int | None:
     """Return the batch before the first file, if that had one: RETENTION=prune deletes the oldest, or somebody did."""
     return next((batch for file in files[:1] if (batch := _follows(file)) >= 0), None)
@@ -90,6 +98,14 @@ def _before(files: Sequence[BatchFile]) -> int | None:
 def let_go(flow: Flow, batch: int) -> None:
     """Note that files up to that batch may be missing from now on: they were pruned, or a person goes on without."""
     replace_text(flow.layout.let_go, str(max(batch, gone(flow))))
+
+
+def regained(flow: Flow, batch: int) -> None:
+    """Note that of the files that were let go those behind that batch are there again."""
+    if batch >= 0:
+        replace_text(flow.layout.let_go, str(batch))
+    else:
+        flow.layout.let_go.unlink(missing_ok=True)
 
 
 def gone(flow: Flow) -> int:
@@ -145,7 +161,4 @@ def stranger(flow: Flow, query_id: str | None) -> Path | None:
 
 
 def _follows(file: BatchFile) -> int:
-    try:
-        return int(said(file.path).get(_FOLLOWS, -1))
-    except ValueError:  # it tells nothing
-        return -1
+    return followed(said(file.path))

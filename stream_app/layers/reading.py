@@ -30,6 +30,8 @@ class Reading:
     """What it makes of each batch of them, which has exactly those columns."""
     judges: bool = False
     """Whether it takes PLANNED and PINS beside the columns, by which each record is judged (`judged`)."""
+    has_provenance: bool = False
+    """Whether it takes schema.PROVENANCE beside the columns."""
     undeclared: Undeclared | None = None
     """What the function adds to where records have fields that nobody has declared."""
 

@@ -19,6 +19,8 @@ from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
 from stream_app.kafka.connection import KafkaConnection
 from stream_app.layers.kind import BRONZE
+from stream_app.ops import archive
+from stream_app.ops.archive import Archive
 from stream_app.ops.status import status
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files
 from stream_app.storage.lock import LOOK_SECONDS, sole_user
@@ -61,6 +63,8 @@ class ResetPlan:
     """The flows that were asked for; the others follow them."""
     start: Mapping[str, str]
     """Where bronze reads Kafka again, as options of Spark's source."""
+    archives: tuple[Archive, ...] = ()
+    """What has bronze's pruned files, which are made again first, since something that goes reads them."""
 
     @property
     def token(self) -> str:
@@ -92,11 +96,17 @@ def planned(
         firsts = tuple(flow for flow in flows if flow.sink == first)
         chosen = [flow for one in firsts for flow in rule_versions.reset_with(one)]
         begins = _Begins(kafka, start, to or starting_offsets)
-        yield ResetPlan(finished, tuple(_sinks(chosen, begins)), firsts, start)
+        archives = tuple(_archives(chosen))
+        yield ResetPlan(finished, tuple(_sinks(chosen, begins, archives)), firsts, start, archives)
 
 
 def apply(plan: ResetPlan) -> None:
-    """Delete what was planned, inside of the block that yielded the plan. The next start reads again."""
+    """Delete what was planned, inside of the block that yielded the plan. The next start reads again.
+
+    Raises ConfigError, before anything is deleted, where the disk has no room for bronze's pruned files.
+    """
+    for one in plan.archives:
+        one.bring_back()
     for first in plan.firsts:
         reset_journal.begin(first, dict(plan.start))
         reset_journal.finish(first)
@@ -146,12 +156,19 @@ class _Begins:
         return "partition:offset " + " ".join(f"{partition}:{offset}" for partition, offset in offsets.items())
 
 
-def _sinks(chosen: Sequence[Flow], begins: _Begins) -> Iterator[SinkPlan]:
+def _archives(chosen: Sequence[Flow]) -> Iterator[Archive]:
+    """Yield what has pruned files of bronze that one of those flows is to read again."""
+    for bronze in dict.fromkeys(flow.upstream for flow in chosen if flow.upstream and flow.upstream.upstream is None):
+        if bronze not in chosen and (found := archive.of(bronze, bronze.files())):
+            yield found
+
+
+def _sinks(chosen: Sequence[Flow], begins: _Begins, archives: Sequence[Archive]) -> Iterator[SinkPlan]:
     for row, flow in zip(status(chosen[0].root, chosen).sinks, chosen, strict=True):
         late = batch_files(flow.layout.late, flow.layout.late_name) if flow.stateful else []
         replayed = batch_files(flow.layout.replay, REPLAY) if flow.is_own and flow.kind.takes_replayed else []
         output = Files(row.files, row.rows, row.bytes)
-        yield SinkPlan(flow.name, output, _reads_from(flow, begins), _held(late), _held(replayed))
+        yield SinkPlan(flow.name, output, _reads_from(flow, begins, archives), _held(late), _held(replayed))
 
 
 def _held(files: Sequence[BatchFile]) -> Files:
@@ -160,8 +177,11 @@ def _held(files: Sequence[BatchFile]) -> Files:
     )
 
 
-def _reads_from(flow: Flow, begins: _Begins) -> str:
+def _reads_from(flow: Flow, begins: _Begins, archives: Sequence[Archive]) -> str:
     if flow.upstream is None:
         return f"topic {flow.feed.topic}, {begins.at} ({begins.offsets(flow)})"
-    files = flow.upstream.files()
-    return f"{flow.upstream.name}, batch {files[0].first if files else 0} ({len(files):,} files)"
+    files, name = flow.upstream.files(), flow.upstream.name
+    for one in (one for one in archives if one.flow.upstream == flow.upstream):
+        made = f"{len(one.files):,} files made again from {one.place}"
+        return f"{name}, batch {one.files[0].file.first} ({made}, {len(files):,} files)"
+    return f"{name}, batch {files[0].first if files else 0} ({len(files):,} files)"

@@ -136,6 +136,10 @@ class Sink(Frozen):
         """Return whether its query makes the dataset's rows itself, fresh, and does not follow its files."""
         return False
 
+    def archives(self, kind: Kind) -> bool:  # noqa: ARG002 - most do not
+        """Return whether it keeps beside each row which file of the dataset that is from, and what the file says."""
+        return False
+
     def form(self, kind: Kind) -> Form | None:  # noqa: ARG002 - a table has none
         """Return what its files are; None where it has none."""
         return None

@@ -21,7 +21,8 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from stream_app.errors import ConfigError
 from stream_app.feeds.parts import ColumnName, Duration, quoted
-from stream_app.feeds.types import Type, scalar
+from stream_app.feeds.schema import PROVENANCE
+from stream_app.feeds.types import Type, of_spark, scalar
 from stream_app.flows.flow import Flow
 from stream_app.layers.aggregate import FINAL
 from stream_app.layers.kind import Kind
@@ -100,30 +101,43 @@ class TableSink(Sink):
         """Return whether a query of the sink's own shows rows that may change yet."""
         return kind.running is not None or self._shows_open(kind)
 
+    def archives(self, kind: Kind) -> bool:
+        """Return whether it is of bronze: its files may go then, and be made again from the table (ops/archive.py)."""
+        # an empty text to partition by is null in the table
+        return kind.upstream is None and self.partition_by != "key"
+
+    def _provenance(self, kind: Kind) -> dict[str, Type]:
+        columns = PROVENANCE if self.archives(kind) else ()
+        return {column.name: of_spark(column.dataType.jsonValue()) for column in columns}
+
     def _shows_open(self, kind: Kind) -> bool:
         """Return whether there are windows or sessions that are not final."""
         return self.fresh and kind.stateful is not None
 
     def taken(self, kind: Kind) -> StructType:
-        """Return the dataset's columns, and with `text` that of its values."""
-        return StructType([*kind.columns, StructField(VALUE_TEXT, StringType())]) if self.text else kind.columns
+        """Return the dataset's columns, with `text` that of its values, and of an archive PROVENANCE."""
+        text = [StructField(VALUE_TEXT, StringType())] if self.text else []
+        return StructType([*kind.columns, *text, *(PROVENANCE if self.archives(kind) else [])])
 
     def reading(self, kind: Kind) -> Reading:
         """Return how a task reads these."""
         columns = to_arrow_schema(self.taken(kind), timezone="UTC")
 
-        def with_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-            texts = pa.array(map(text_of, batch[VALUE].to_pylist()), pa.string())
-            return batch.append_column(VALUE_TEXT, texts).cast(columns)
+        def beside(batch: pa.RecordBatch) -> pa.RecordBatch:
+            if self.text:
+                texts = pa.array(map(text_of, batch[VALUE].to_pylist()), pa.string())
+                batch = batch.append_column(VALUE_TEXT, texts)
+            return batch.select(columns.names).cast(columns)
 
-        return Reading(kind.columns, with_text) if self.text else Reading.plain(kind.columns)
+        return Reading(kind.columns, beside, has_provenance=self.archives(kind))
 
     def made(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
         """Return the dataset's columns, whether a fresh row is final, the text of a value, and a partition's date."""
         text = {VALUE_TEXT: (scalar("string"), (Origin(VALUE, How.TRANSFORMATION, by="as text"),))}
         final: dict[str, tuple[Type, Origins]] = {FINAL: (scalar("boolean"), ())} if self._shows_open(kind) else {}
         date = dated(time) if (time := self.partitioning.time) else {}
-        return super().made(kind) | final | (text if self.text else {}) | date
+        kept: dict[str, tuple[Type, Origins]] = {column: (one, ()) for column, one in self._provenance(kind).items()}
+        return super().made(kind) | final | (text if self.text else {}) | kept | date
 
     @property
     def claims(self) -> frozenset[str]:
@@ -151,6 +165,7 @@ class TableSink(Sink):
     def sql_columns(self, kind: Kind) -> dict[str, str]:
         """Return the columns of the table, as DuckDB's types."""
         added = ({FINAL: "BOOLEAN"} if self._shows_open(kind) else {}) | ({VALUE_TEXT: "VARCHAR"} if self.text else {})
+        added |= {column: one.duckdb for column, one in self._provenance(kind).items()}
         return kind.sql_columns | added | ({DATE: "DATE"} if self.partitioning.time else {})
 
     def compared(self, kind: Kind) -> tuple[str, str]:

@@ -74,7 +74,8 @@ class Lookups:
                 self._take(name)
             except StreamAppError as error:
                 self._failed(name, error)
-        if now - self._tidied > _TIDY_SECONDS:
+        # what is in an archive is named for ever, also once bronze's files have gone
+        if now - self._tidied > _TIDY_SECONDS and not self.bronze.archives:
             self._tidied = now
             for path in snapshots.delete_others(
                 self.bronze.layout.lookups, {*_named(self.bronze), *self._hashes.values()}, time.time() - _YOUNG_SECONDS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from stream_app.feeds.growth import lifted
 from stream_app.feeds.schema import PINS, PLANNED
 from stream_app.layers.kind import Kind
 from stream_app.layers.reading import Reading
+from stream_app.sources.provenance import Provenance
 from stream_app.sources.split import Split, decoded
 from stream_app.storage.pins import Pins
 from stream_app.storage.planned import Planned
@@ -55,14 +57,17 @@ class Rows:
             columns = to_arrow_schema(reading.columns, timezone="UTC")
             for path, groups in split.row_groups:
                 with pq.ParquetFile(path) as file:
-                    found = map(reading.function, _batches(file, groups, columns, judged=reading.judges))
+                    provenance = Provenance.of(Path(path).name, file.metadata) if reading.has_provenance else None
+                    found = map(reading.function, _batches(file, groups, columns, provenance, judged=reading.judges))
                     yield from (rows for rows in found if rows.num_rows)
             if undeclared is not None and reading.undeclared is not None:
                 undeclared.merge(reading.undeclared)
 
 
-def _batches(file: pq.ParquetFile, groups: Sequence[int], columns: pa.Schema, *, judged: bool) -> Batches:
-    """Return row groups in those columns, and of records to be judged PLANNED and PINS."""
+def _batches(
+    file: pq.ParquetFile, groups: Sequence[int], columns: pa.Schema, provenance: Provenance | None, *, judged: bool
+) -> Batches:
+    """Return row groups in those columns, of records to be judged PLANNED and PINS, and if it is given PROVENANCE."""
     planned, pins = Planned.of(file.metadata), Pins(file.metadata)
     firsts = [0, *accumulate(file.metadata.row_group(i).num_rows for i in range(file.num_row_groups))]
     for group in groups:  # one by one, since a batch would span them: they bound the memory (storage/parquet.py)
@@ -72,5 +77,8 @@ def _batches(file: pq.ParquetFile, groups: Sequence[int], columns: pa.Schema, *,
             if judged:
                 batch = batch.append_column(PLANNED, planned.of_rows(first, batch.num_rows))
                 batch = batch.append_column(PINS, pins.of_rows(first, batch.num_rows))
+            if provenance:
+                for name, values in provenance.of_rows(first, batch.num_rows):
+                    batch = batch.append_column(name, values)
             yield batch
             first += batch.num_rows

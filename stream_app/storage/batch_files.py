@@ -44,11 +44,16 @@ class BatchFile:
     @cached_property
     def is_compacted(self) -> bool:
         """Whether the file holds a range of micro-batches, even if only one of them had rows."""
-        return "-" in self.path.name  # of ids alone: no sink's name has one
+        return holds_range(self.path.name)
 
     def covers(self, other: BatchFile) -> bool:
         """Whether this compacted file took the other's place."""
         return self is not other and self.is_compacted and self.first <= other.first and other.last <= self.last
+
+
+def holds_range(name: str) -> bool:
+    """Return whether a batch file of that name is a compacted one."""
+    return "-" in name  # of ids alone: no sink's name has one
 
 
 def batch_file(

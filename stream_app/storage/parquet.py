@@ -25,6 +25,7 @@ _SMALL_ROW_GROUP = 20_000
 
 QUERY = b"query_id"
 """The key in a file's metadata of the query that wrote it."""
+_ARROW = b"ARROW:schema"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ def said(path: Path) -> Mapping[bytes, bytes]:
         return pq.read_metadata(path).metadata or {}
     except (OSError, pa.ArrowInvalid):  # a CSV has none, and whoever reads a damaged file says so
         return {}
+
+
+def said_by(metadata: pq.FileMetaData) -> Mapping[bytes, bytes]:
+    """Return what a file with that metadata says of itself, without what pyarrow notes of its columns."""
+    return {key: value for key, value in (metadata.metadata or {}).items() if key != _ARROW}
 
 
 def is_of_one_query(one: Path, other: Path) -> bool:

@@ -36,7 +36,15 @@ class Planned:
     @classmethod
     def of(cls, metadata: pq.FileMetaData) -> Planned:
         """Of the file with that metadata."""
-        own = _spans(metadata)
+        return cls._of(_spans(metadata))
+
+    @classmethod
+    def said(cls, says: Mapping[bytes, bytes], rows: int) -> Planned:
+        """Of a file of so many rows that says that of itself."""
+        return cls._of(spans.said(says, rows, _KEY, None))
+
+    @classmethod
+    def _of(cls, own: Sequence[spans.Span]) -> Planned:
         # the last one is for rows behind the file's end
         times = [*(UNBOUNDED if ms is None else ms * 1000 for _, ms in own), UNBOUNDED]
         return cls(spans.ends(own), np.array(times, np.int64))

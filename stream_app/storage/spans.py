@@ -6,7 +6,7 @@ Each key has a JSON list of [rows, value], in the order of the rows. Where `rows
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -30,9 +30,14 @@ def of_spans(key: bytes, spans: Iterable[Span]) -> dict[bytes, bytes]:
 
 def read(metadata: pq.FileMetaData, key: bytes, default: object) -> list[Span]:
     """Return the spans of a file; one with the default where the file says nothing."""
-    written = (metadata.metadata or {}).get(key)
+    return said(metadata.metadata or {}, metadata.num_rows, key, default)
+
+
+def said(says: Mapping[bytes, bytes], all_rows: int, key: bytes, default: object) -> list[Span]:
+    """Return the same of a file of so many rows that says that of itself."""
+    written = says.get(key)
     spans: list[list[Any]] = [[None, default]] if written is None else json.loads(written)
-    return [(metadata.num_rows if rows is None else rows, value) for rows, value in spans]
+    return [(all_rows if rows is None else rows, value) for rows, value in spans]
 
 
 def ends(spans: Sequence[Span]) -> np.ndarray:

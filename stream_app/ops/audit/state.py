@@ -5,6 +5,7 @@ Committed positions are read first and files after, for what is committed has it
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from stream_app.flows import columns, lineage
 from stream_app.flows.columns import Version
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import BRONZE, QUARANTINE, SILVER
+from stream_app.ops import archive
 from stream_app.ops.audit import folders
 from stream_app.ops.audit.stored import Held, Stored, held, strange_columns
 from stream_app.ops.views import OpenFiles, read, read_late, up_to
@@ -76,6 +78,9 @@ class State:
         for sink, taken in self.copied.items():
             self.positions[sink] = replace(self.positions[sink], taken=taken)
         self._standing = {sink: flow.files() for sink, flow in self.flows.items()}
+        if kept := archive.of(self.bronze, self._standing[BRONZE]):
+            made = kept.make(Path(self.files.enter_context(tempfile.TemporaryDirectory(prefix="audit-"))))
+            self._standing[BRONZE] = [*made, *self._standing[BRONZE]]
         silver = self.flows[SILVER]
         self.versions = columns.versions(silver)
         taken = min(self.positions[layer].taken for layer in (SILVER, QUARANTINE))
@@ -97,6 +102,8 @@ class State:
                 self._opened(flow, self._files_of(flow))
         # after the files, since it is written before one is deleted
         self.gone = {sink: lineage.gone(flow) for sink, flow in self.flows.items()}
+        if kept:
+            self.gone[BRONZE] = kept.before
 
     def is_pruned(self, sink: str) -> bool:
         """Whether files of the sink were pruned or given up."""
