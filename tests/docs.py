@@ -16,6 +16,7 @@ from local.agent import BrokerSettings
 from producer.settings import Settings as ProducerSettings
 from stream_app.api.settings import ApiSettings
 from stream_app.cli import main
+from stream_app.observe.lineage_settings import LineageSettings
 from stream_app.settings import PROJECT, Settings
 from stream_app.storage.layout import PLACES, Layout
 from tests import feed_schema, proofs
@@ -60,6 +61,13 @@ _STACK = """
 
 """
 
+_LINEAGE = """
+## Lineage events
+
+The service sends them to a receiver of [OpenLineage](operations.md#openlineage).
+
+"""
+
 _RUN = """\
 | SECONDS_TO_RUN | | `make run` stops by itself, that many seconds after the app is up. |
 | SPARK_SUBMIT_OPTS | | Options of the JVM, not read from `.env`: [faster starts](operations.md#faster-starts). |
@@ -90,6 +98,8 @@ transactions and 0.05 for user_activity.
             *service,
             _API,
             *api,
+            _LINEAGE,
+            *_table(LineageSettings, set()),
             "\n## The producer\n",
             shared,
             *producer,

@@ -21,8 +21,9 @@ from stream_app.admission.admit import Admission
 from stream_app.errors import StreamAppError, no_room_is_expected
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
-from stream_app.observe import held
+from stream_app.observe import held, lineage_sender
 from stream_app.observe.consumer_groups import mirrored
+from stream_app.observe.lineage_settings import load_lineage_settings
 from stream_app.observe.metrics import Metrics
 from stream_app.observe.monitor import Monitor
 from stream_app.observe.progress import ProgressListener
@@ -74,6 +75,7 @@ def _run(
     settings: Settings, monitor: Monitor, all_flows: tuple[Flow, ...], stop: threading.Event, has_begun: threading.Event
 ) -> None:
     with ExitStack() as beside:
+        lineage = load_lineage_settings()
         metrics = Metrics(monitor, _STUCK_TRIGGERS * settings.trigger.seconds + _STUCK_SECONDS)
         if settings.metrics_port:
             beside.enter_context(metrics.served(settings.metrics_host, settings.metrics_port))
@@ -92,6 +94,7 @@ def _run(
         has_database = bool(settings.database_url)
         admission = Admission(broker, fail_on_data_loss=settings.fail_on_data_loss, has_database=has_database)
         admission.admit_all(all_flows)
+        beside.enter_context(lineage_sender.told(all_flows, monitor, settings, lineage))
         has_begun.set()
         spark = SparkSession.builder.config(map=dict(settings.spark.security)).getOrCreate()
         beside.callback(spark.stop)

@@ -76,6 +76,14 @@ class OutputLayout:
         "no",
         "`make status` knows the files alone.",
     )
+    lineage = Place(
+        "_lineage.json",
+        "By flow, a digest of what the receiver of lineage events was told that it is.",
+        "observe/lineage_sender.py",
+        "at a start with OPENLINEAGE_URL that finds it changed",
+        "no",
+        "The receiver is told again.",
+    )
 
 
 @dataclass(frozen=True)

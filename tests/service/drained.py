@@ -25,6 +25,8 @@ ABORTED = 50
 """Records of a transaction that was aborted, at the beginning of the topic of transactions."""
 LATE = 30
 """Page views that come too late for their windows."""
+LINEAGE = "lineage.jsonl"
+"""Where the service told of its lineage, beside the folder of its outputs."""
 FEEDS = ("transactions", "user_activity", "readings", "sizes", "order")
 
 READINGS = """
@@ -208,6 +210,8 @@ def drained(
         (feeds / f"{name}.toml").write_text(text)
     environment = quick(folder, class_archive)
     environment |= {"DATABASE_URL": database.url, "FEEDS": ",".join(FEEDS), "MAX_OFFSETS_PER_TRIGGER": "2000"}
+    told = {"TYPE": "file", "LOG_FILE_PATH": str(folder / LINEAGE), "APPEND": "true"}
+    environment |= {f"OPENLINEAGE__TRANSPORT__{name}": value for name, value in told.items()}
     root = folder / UNUSUAL
     services = {name: Service(root, feeds, broker.address, environment, name) for name in FEEDS}
     _fill_topics(broker, services)

@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 from local.agent import BrokerSettings
 from producer.settings import Settings as ProducerSettings
 from stream_app.api.settings import ApiSettings
+from stream_app.observe.lineage_settings import LineageSettings
 from stream_app.settings import PROJECT, Settings
 
 EXAMPLE = (PROJECT / ".env.example").read_text()
@@ -18,6 +19,7 @@ UNCOMMENTED = re.sub(r"^#(?=[A-Z_]+=)", "", EXAMPLE, flags=re.MULTILINE)
 COMPOSE = (PROJECT / "compose.yaml").read_text()
 # A setting for each option of Kafka's clients: one stands for them.
 SERVICE = {name.upper() for name in Settings.model_fields} - {"KAFKA_CLIENT"} | {"KAFKA_CLIENT_REQUEST_TIMEOUT_MS"}
+LINEAGE = {name.upper() for name in LineageSettings.model_fields}
 API = {name.upper() for name in ApiSettings.model_fields}
 PRODUCER = {name.upper() for name in ProducerSettings.model_fields} - {"KAFKA_CLIENT"}
 BROKER = {name.upper() for name in BrokerSettings.model_fields}
@@ -44,13 +46,16 @@ def test_nothing_is_set_by_copying_it() -> None:
 def test_each_setting_is_named_once_with_its_meaning() -> None:
     names = re.findall(r"^# [^-].*\n#([A-Z_]+)=", EXAMPLE, re.MULTILINE)
     assert len(names) == len(set(names)) == len(re.findall(r"^#[A-Z_]+=", EXAMPLE, re.MULTILINE))
-    assert set(names) >= SERVICE | API | PRODUCER | BROKER | OF_COMPOSE
-    assert set(names) <= SERVICE | API | PRODUCER | BROKER | OF_COMPOSE | {"COMPOSE_PROFILES", "SPARK_WORKER_CORES"}
+    assert set(names) >= SERVICE | LINEAGE | API | PRODUCER | BROKER | OF_COMPOSE
+    assert set(names) <= SERVICE | LINEAGE | API | PRODUCER | BROKER | OF_COMPOSE | {
+        "COMPOSE_PROFILES",
+        "SPARK_WORKER_CORES",
+    }
 
 
 @pytest.mark.parametrize("kind", [Settings, ApiSettings, ProducerSettings, BrokerSettings])
 def test_the_values_are_the_defaults(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in SERVICE | API | PRODUCER | BROKER:
+    for name in SERVICE | LINEAGE | API | PRODUCER | BROKER:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(PROJECT)  # FEEDS_PATH is given from there
     env_file = tmp_path / ".env"
@@ -74,5 +79,5 @@ def test_the_images_and_ports_are_those_of_compose() -> None:
 
 def test_compose_hands_on_every_setting() -> None:
     handed_on = set(re.findall(r"^ {2,6}([A-Z_]+):", COMPOSE, re.MULTILINE))
-    assert handed_on >= (SERVICE | PRODUCER | API) - NOT_HANDED_ON
+    assert handed_on >= (SERVICE | LINEAGE | PRODUCER | API) - NOT_HANDED_ON
     assert not handed_on & NOT_HANDED_ON

@@ -1,0 +1,24 @@
+"""Lineage events of the whole service: what it told is what it wrote."""
+
+from __future__ import annotations
+
+import json
+
+from tests.service.drained import FEEDS, LINEAGE, Drained
+
+
+def test_each_flow_was_declared_and_its_run_ended_with_the_rows_that_it_has(drained: Drained) -> None:
+    services = [drained[feed] for feed in FEEDS]
+    told = [json.loads(line) for line in (services[0].root.parent / LINEAGE).read_text().splitlines()]
+    by_job: dict[str, list[dict[str, object]]] = {}
+    for event in told:
+        by_job.setdefault(event["job"]["name"], []).append(event)
+    status = {
+        f"{row['feed']}.{row['sink']}": row for one in services for row in json.loads(one.op("status", FORMAT="json"))
+    }
+    assert by_job.keys() == status.keys()
+    for name, events in by_job.items():
+        assert [one.get("eventType", "JOB") for one in events] == ["JOB", "START", "COMPLETE"], name
+    for name in ("transactions.bronze", "transactions.silver", "readings.quarantine", "readings.readings_delta"):
+        (output,) = by_job[name][-1]["outputs"]  # type: ignore[misc]
+        assert output["outputFacets"]["outputStatistics"]["rowCount"] == status[name]["rows"], name
