@@ -5,10 +5,11 @@ import { lines } from "./charts.js";
 import { byId, clock, compact, el, fill, number, rate, since, span } from "./dom.js";
 import * as flow from "./flow.js";
 import * as panels from "./panels.js";
+import * as sales from "./sales.js";
 
-const REFRESH_MS = 5000, SOON_MS = 700, RATE_SECONDS = 60, SHOWN_BATCHES = 240;
+const REFRESH_MS = 5000, SOON_MS = 1000, SAMPLE_MS = 5000, RATE_SECONDS = 60, SHOWN_BATCHES = 240;
 const state = { feeds: [], feed: null, status: { is_running: false, sinks: [] }, batches: new Map(), history: null, quarantine: null, lineage: null };
-let soon = null, trouble = "";
+let soon = null, trouble = "", sampledAt = 0;
 
 const own = () => state.status.sinks.filter((one) => one.feed === state.feed.name);
 const sink = (name) => own().find((one) => one.sink === name);
@@ -82,10 +83,17 @@ function overTime() {
   lines(byId("freshness"), times, pick("lag_seconds", ["silver", ...timed]), { unit: " s" });
 }
 
+/** Return the history, which has a sample more every few seconds: more often there is nothing to ask for. */
+async function sampled() {
+  if (state.history && Date.now() - sampledAt < SAMPLE_MS) return state.history;
+  sampledAt = Date.now();
+  return get("api/history");
+}
+
 async function refresh() {
   const { feed } = state, of = `feed=${feed.name}`;
   try {
-    const [status, history, refused, course, late] = await Promise.all([get("api/status"), get("api/history"), get(`api/quarantine?${of}`), get(`api/quarantine/history?${of}`), get(`api/late?${of}`)]);
+    const [status, history, refused, course, late] = await Promise.all([get("api/status"), sampled(), get(`api/quarantine?${of}`), get(`api/quarantine/history?${of}`), get(`api/late?${of}`)]);
     trouble = "";
     if (feed !== state.feed) return; // another was chosen meanwhile
     Object.assign(state, { status, history, quarantine: refused[0] });
@@ -94,6 +102,7 @@ async function refresh() {
     overTime();
     panels.quarantine(refused[0], course[0], sink("bronze").rows);
     panels.late(late);
+    await sales.refresh(feed.name, status.is_running);
   } catch (error) {
     trouble = error.message;
   }
