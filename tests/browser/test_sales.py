@@ -25,7 +25,8 @@ def test_sales_are_drawn_by_hour_by_product_and_by_country_and_each_chart_has_a_
     show: Show, served: Serve, tmp_path: Path
 ) -> None:
     sold(tmp_path)
-    page = show(served(tmp_path, FEEDS="transactions,sales").url + "/#sales")
+    page = show(served(tmp_path, FEEDS="transactions,sales").url)
+    page.get_by_role("button", name="sales").click()
     sales = page.get_by_role("region", name="Sales")
     expect(sales).to_contain_text("180.30 in all, 5 pieces")
     for chart in CHARTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from tests.service.drained import FEEDS, LINEAGE, Drained
 
@@ -10,7 +11,7 @@ from tests.service.drained import FEEDS, LINEAGE, Drained
 def test_each_flow_was_declared_and_its_run_ended_with_the_rows_that_it_has(drained: Drained) -> None:
     services = [drained[feed] for feed in FEEDS]
     told = [json.loads(line) for line in (services[0].root.parent / LINEAGE).read_text().splitlines()]
-    by_job: dict[str, list[dict[str, object]]] = {}
+    by_job: dict[str, list[dict[str, Any]]] = {}
     for event in told:
         by_job.setdefault(event["job"]["name"], []).append(event)
     status = {
@@ -20,5 +21,5 @@ def test_each_flow_was_declared_and_its_run_ended_with_the_rows_that_it_has(drai
     for name, events in by_job.items():
         assert [one.get("eventType", "JOB") for one in events] == ["JOB", "START", "COMPLETE"], name
     for name in ("transactions.bronze", "transactions.silver", "readings.quarantine", "readings.readings_delta"):
-        (output,) = by_job[name][-1]["outputs"]  # type: ignore[misc]
+        (output,) = by_job[name][-1]["outputs"]
         assert output["outputFacets"]["outputStatistics"]["rowCount"] == status[name]["rows"], name
