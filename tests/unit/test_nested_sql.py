@@ -14,6 +14,18 @@ AT = pa.timestamp("us", "UTC")
 VALUES: dict[str, tuple[pa.DataType, Any, Any]] = {
     "decimal": (pa.struct([("x", pa.decimal128(18, 2))]), {"x": Decimal("12.50")}, {"x": Decimal("12.51")}),
     "whole decimal": (pa.list_(pa.decimal128(18, 2)), [Decimal("20.00")], [Decimal("20.01")]),
+    "decimal beyond doubles": (
+        pa.struct([("x", pa.decimal128(18, 2)), ("y", pa.string()), ("z", pa.float32())]),
+        {"x": Decimal("90071992547409.93"), "y": 'a "text", [1, -2.50]: \\', "z": 0.1},
+        {"x": Decimal("90071992547409.94"), "y": 'a "text", [1, -2.50]: \\', "z": 0.1},
+    ),
+    "decimals in a list of structs": (
+        pa.list_(pa.struct([("x", pa.decimal128(38, 10)), ("n", pa.int64()), ("d", pa.float64())])),
+        [{"x": Decimal("-1234567890123456789.0123456789"), "n": 2**62, "d": 1e22}, None],
+        [{"x": Decimal("-1234567890123456789.0123456788"), "n": 2**62, "d": 1e22}, None],
+    ),
+    "integer": (pa.struct([("x", pa.decimal128(5, 2)), ("n", pa.int64())]), {"n": 2**62}, {"n": 2**62 + 1}),
+    "double": (pa.list_(pa.float64()), [0.1, -1e-300], [0.1, -1.1e-300]),
     "time": (
         pa.struct([("x", AT)]),
         {"x": datetime(2026, 1, 1, tzinfo=UTC)},
@@ -23,7 +35,7 @@ VALUES: dict[str, tuple[pa.DataType, Any, Any]] = {
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_decimals_and_times_in_a_struct_are_compared_by_value(name: str) -> None:
+def test_numbers_and_times_in_nested_values_are_compared_exactly(name: str) -> None:
     kind, value, other = VALUES[name]
     held = pa.array([value, value, None], kind)
     texts = json_text.values(pa.array([value, other, None], kind))
