@@ -58,7 +58,8 @@ def inspect(flow: Flow, owner: Owner) -> Iterator[Finding]:
         return
     try:
         versions = columns.parsed(owner)
-        old, new = versions[-1].columns, flow.kind.types
+        last, new, sources = versions[-1], flow.kind.types, columns.sources_of(flow)
+        old = last.columns
     except (ValueError, LookupError, TypeError, AttributeError):
         raise damaged(flow.layout.owner) from None
     found = list(changes(old, new, flow.kind.required))
@@ -67,13 +68,19 @@ def inspect(flow: Flow, owner: Owner) -> Iterator[Finding]:
     if problems:
         problem = f"the feed file changed what {flow.name} keeps: {', and '.join(problems)}"
         yield to_reset(flow, Code.STATE_CHANGED, problem)
-    elif [(name, one.name) for name, one in old.items()] != [(name, one.name) for name, one in new.items()]:
+        return
+    remade = last.remade(sources)
+    if remade or [(name, one.name) for name, one in old.items()] != [(name, one.name) for name, one in new.items()]:
         newest = lineage.newest_written(flow)
         written = newest.batch_id if newest else -1  # later ones have the columns of today
         kept = [version for version in versions if version.after < written]  # no file is of another one
-        grown = [one.as_json() for one in (*kept, Version(written, new))]
-        what = ", ".join(change.sentence for change in found) or "its fields are in another order"
+        grown = [one.as_json() for one in (*kept, Version(written, new, sources))]
+        said = [*(change.sentence for change in found), *(f"{path} is read or filled otherwise" for path in remade)]
+        what = ", ".join(said) or "its fields are in another order"
         yield Note(flow, {**owner, "columns": grown}, f"{flow.name} has grown after batch {written}: {what}")
+    elif last.sources != sources:
+        noted_now = [one.as_json() for one in (*versions[:-1], replace(last, sources=sources))]
+        yield Note(flow, {**owner, "columns": noted_now}, f"{flow.name} notes what its values are made of")
 
 
 def first_digest(flow: Flow) -> str:

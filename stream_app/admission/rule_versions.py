@@ -66,13 +66,18 @@ def inspect(bronze: Flow, begun: Collection[str] = ()) -> Iterator[Finding]:
     newest = [versions[-1] for versions in noted if versions]
     if any(version != today for version in newest) and len({*judged}) > 1:
         stand = " and ".join(f"{flow.sink} up to {batch}" for flow, batch in zip(halves, judged, strict=True))
-        changed, old = f"the rules of {feed.name} were changed", "under the old rules"
+        changed, old, new = f"the rules of {feed.name} were changed", "put the old feed file back, and", "new file"
         if any(_contract(version) != CONTRACT for version in newest):
-            changed, old = f"this version judges the records of {feed.name} otherwise", "with the old version"
+            changed, old, new = (
+                f"this version judges the records of {feed.name} otherwise",
+                "in the old version",
+                "new one",
+            )
         command = f"make reset FEED={feed.name} SINK=silver"
+        drain = f"make app FEEDS={feed.name} TRIGGER_INTERVAL=available-now"
         sentence = (
-            f"{changed} while its batches of bronze are judged by {stand}; let both get as far {old} by "
-            f"TRIGGER_INTERVAL=available-now, or reset both with: {command}"
+            f"{changed} while its batches of bronze are judged by {stand}; so that both get as far, {old} type: "
+            f"{drain}; then start with the {new}; or reset both with: {command}"
         )
         yield Refusal(halves[-1].name, Code.RULES_CHANGED, sentence, command)
         return

@@ -101,6 +101,11 @@ class Feed(Frozen):
         return hashlib.sha256(declared).hexdigest()[:16]
 
     @property
+    def sources(self) -> dict[str, str]:
+        """What the values of fields and of what is in them are made of beside their types, by path."""
+        return {path: said for name, field in self.fields.items() for path, said in field.sources(name, name)}
+
+    @property
     def references(self) -> dict[str, str]:
         """Each field that is looked up, with its lookup."""
         return {name: field.references for name, field in self.fields.items() if field.references}

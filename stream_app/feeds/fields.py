@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -132,6 +133,19 @@ class Field(Frozen):
         if self.fields is not None:
             nested["fields"] = {name: field.spelled() for name, field in self.fields.items()}
         return {"type": self.type, "wire": wire, **said, **newer, **nested}
+
+    def sources(self, name: str, path: str) -> Iterator[tuple[str, str]]:
+        """Yield the path of each value, its own first, and what the value is made of beside its type.
+
+        That is a text, which changes with `path`, `default`, `format` and `text`, but with no rule.
+        """
+        said = self.model_dump(mode="json", include={"default", "format", "text"}, exclude_defaults=True)
+        yield path, json.dumps({"path": self.path or (name,), **said}, sort_keys=True)
+        for key in ("element", "value"):
+            if inner := getattr(self, key):
+                yield from inner.sources("", f"{path}[]")
+        for member, field in (self.fields or {}).items():
+            yield from field.sources(member, f"{path}.{member}")
 
     def overflow(self, function: str) -> str | None:
         """Why two valid records could be too much for that measure, and the batch that has them fail for ever."""

@@ -66,6 +66,11 @@ class Kind(ABC):
         return types_of(self.columns)
 
     @property
+    def sources(self) -> dict[str, str]:
+        """What the values of columns and of members are made of beside their types, by path; nothing if of no more."""
+        return {}
+
+    @property
     def required(self) -> frozenset[str]:
         """The paths of columns, and of members of structs, that no row lacks which was made since they are declared."""
         return frozenset()

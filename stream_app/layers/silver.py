@@ -63,6 +63,11 @@ class Silver(RecordKind):
         return {**self.feed.columns, **types_of(COORDINATES)}
 
     @property
+    def sources(self) -> dict[str, str]:
+        """What the feed makes the values of its fields of."""
+        return self.feed.sources
+
+    @property
     def required(self) -> frozenset[str]:
         """What the feed requires."""
         return self.feed.required

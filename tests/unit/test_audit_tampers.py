@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from stream_app.admission import declared
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import IDENTIFIER
@@ -334,6 +336,28 @@ def test_verdicts_of_other_rules_are_not_audited(output: Output) -> None:
     report = reconciled(bronze)
     assert report.wrong == ["in silver, though the contract refuses it: 1, (0, 19)"]
     assert report.not_audited == [f"13 {other}"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ('type = "decimal(10,2)"', 'type = "decimal(10,2)"\npath = "price"\ndefault = 1'),
+        ('type = "decimal(10,2)"', 'type = "decimal(10,2)"\npath = "other.order"\nrequired = true\ndefault = 12.5'),
+    ],
+)
+def test_rows_of_another_default_or_path_are_not_audited_and_other_columns_are(
+    output: Output, change: tuple[str, str]
+) -> None:
+    silver = output.flows["silver"]
+    silver.layout.owner.write_text(json.dumps(declared.noted(silver)))
+    feed = Feed.model_validate(tomllib.loads(FEED.replace(*change), parse_float=Decimal) | {"name": "main"})
+    bronze = flow_of(feed, "bronze", output.root)
+    agree(bronze)
+    report = reconciled(bronze)
+    assert report.wrong == []
+    assert any("records that other rules judged" in line for line in report.not_audited)
+    edit(output.paths("silver")[0], lambda rows: [{**rows[0], "first": "forged"}, *rows[1:]])
+    assert any(line.endswith("first)") for line in reconciled(bronze).wrong), "what is made as before is compared"
 
 
 def prune(output: Output, sink: str, up_to: int) -> None:

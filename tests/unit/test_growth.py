@@ -134,6 +134,46 @@ def test_what_grew_twice_without_a_batch_grew_once(tmp_path: Path) -> None:
     assert noted(flow)[-1][1]["count"] == "long"
 
 
+MADE: dict[str, Declared] = {
+    "path": {"count": {"type": "int", "path": ["n"]}},
+    "default": {"count": {"type": "int", "default": 0}},
+    "of a member": {
+        "tags": {
+            "type": "array",
+            "element": {"type": "struct", "fields": {"n": {"type": "int", "path": ["m"], "default": 1}}},
+        }
+    },
+    "text": {"count": {"type": "int", "text": True}},
+}
+
+
+@pytest.mark.parametrize("change", MADE)
+def test_what_values_are_made_of_is_noted_from_a_batch_on(tmp_path: Path, change: str) -> None:
+    ran(flow_of(feed(), "silver", tmp_path))
+    flow = flow_of(feed(MADE[change]), "silver", tmp_path)
+    claim(flow)
+    first, last = columns.versions(flow)
+    assert (first.after, last.after) == (-1, 2)
+    assert first.remade(flow.kind.sources) == ["tags[].n" if change == "of a member" else "count"]
+    assert last.remade(flow.kind.sources) == []
+    before = flow.layout.owner.read_bytes()
+    claim(flow)
+    assert flow.layout.owner.read_bytes() == before
+
+
+def test_a_silver_that_noted_no_sources_notes_them_and_has_not_grown(tmp_path: Path) -> None:
+    flow = ran(flow_of(feed(), "silver", tmp_path))
+    owner = json.loads(flow.layout.owner.read_text())
+    del owner["columns"][0]["sources"]
+    flow.layout.owner.write_text(json.dumps(owner))
+    claim(flow)
+    (version,) = columns.versions(flow)
+    assert (version.after, version.sources) == (-1, flow.kind.sources)
+    rules = flow_of(feed({"kind": {"type": "string", "length": [1, 9]}}), "silver", tmp_path)
+    claim(rules)
+    assert len(columns.versions(rules)) == 1, "a rule makes no value"
+
+
 def test_fields_in_another_order_are_a_new_header(tmp_path: Path) -> None:
     ran(flow_of(feed(), "raw_csv", tmp_path))
     flow = flow_of(feed_of(dict(reversed(OLD.items())), **PARTS), "raw_csv", tmp_path)

@@ -66,7 +66,9 @@ def test_mended_rules_are_refused_while_one_is_ahead(feed: Feed, mended: Feed, t
     judge(quarantine, 0)
     for _ in range(2):
         with pytest.raises(
-            ConfigError, match=r"quarantine up to 0 and silver up to -1; .*make reset FEED=transactions SINK=silver"
+            ConfigError,
+            match=r"quarantine up to 0 and silver up to -1; .* put the old feed file back, and type: make app "
+            r"FEEDS=transactions TRIGGER_INTERVAL=available-now; .*make reset FEED=transactions SINK=silver",
         ):
             agree(flow_of(mended, "bronze", tmp_path))
     agree(flow_of(feed, "bronze", tmp_path))
@@ -154,8 +156,9 @@ def test_a_new_contract_is_refused_while_one_is_ahead(feed: Feed, tmp_path: Path
     judge(silver, 1)
     with pytest.raises(
         ConfigError,
-        match=r"^this version judges .* transactions otherwise .* quarantine up to 0 and silver up to 1; let both get "
-        r"as far with the old version by TRIGGER_INTERVAL=available-now, .*: make reset FEED=transactions SINK=silver$",
+        match=r"^this version judges .* transactions otherwise .* quarantine up to 0 and silver up to 1; so that "
+        r"both get as far, in the old version type: make app FEEDS=transactions TRIGGER_INTERVAL=available-now; .*: "
+        r"make reset FEED=transactions SINK=silver$",
     ):
         agree(flow_of(feed, "bronze", tmp_path))
     judge(quarantine, 1)

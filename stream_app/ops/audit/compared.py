@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,7 +68,9 @@ class Compared:
     records: pa.Table
     judged: Judged
     versions: Sequence[Columns]
-    """Of silver, by which its rows may have been made."""
+    """Of silver, by which rows that earlier rules judged may have been made."""
+    remade: Collection[str]
+    """Columns of silver that some of these versions made of something else than the feed does now."""
 
     def wrong(self, what: str, which: Flags) -> None:
         """Note records that are wrong whatever the rules."""
@@ -90,12 +92,17 @@ class Compared:
     def whole_rows(self, what: str, expected: pa.Table, actual: pa.Table, which: Flags) -> None:
         """Note the rows that differ, each with the columns that do."""
         differ: dict[int, list[str]] = {}
+        earlier = set[int]()
+        versions, remade = (self.versions, self.remade) if self.share.earlier else ((), ())
         for name in actual.column_names:
             if not expected[name].equals(actual[name]):
-                narrower = others(name, actual[name].type, self.versions)
+                narrower = others(name, actual[name].type, versions)
                 for row in np.flatnonzero(differing(expected[name], actual[name])).tolist():
-                    if not was_kept(expected[name][row], actual[name][row], narrower):
+                    if name in remade:
+                        earlier.add(row)
+                    elif not was_kept(expected[name][row], actual[name][row], narrower):
                         differ.setdefault(row, []).append(name)
+        self.judged.counts["earlier"] += len(earlier - differ.keys())
         places = list(self._places(which)) if differ else []
         self.judged.findings.note(what, ((*places[row], " ".join(names)) for row, names in differ.items()))
 

@@ -17,7 +17,7 @@ from stream_app.contract.contract import FORGIVABLE, Contract
 from stream_app.contract.references import Snapshots
 from stream_app.contract.verdict import Rejected, Row
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.growth import Columns
+from stream_app.flows.columns import Version
 from stream_app.ops.audit.compared import PLACE, Compared, Judged, Layer, Share, differing, spread
 from stream_app.ops.audit.places import NOWHERE, Flags, Numbers, Places
 from stream_app.ops.audit.stored import opened
@@ -40,14 +40,16 @@ class Judge:
     """Judges shares of one feed, in any process."""
 
     def __init__(
-        self, feed: Feed, root: Path, versions: Sequence[Columns], silver: Layer, quarantine: Layer, ledger: Layer
+        self, feed: Feed, root: Path, versions: Sequence[Version], silver: Layer, quarantine: Layer, ledger: Layer
     ) -> None:
         """Judge by the snapshots of reference data under `root`, OUTPUT_PATH.
 
         `versions` are what silver's columns were.
         """
         self._feed = feed
-        self._versions = versions
+        self._versions = [version.columns for version in versions]
+        remade = {path for version in versions for path in version.remade(feed.sources)}
+        self._remade = {path.partition(".")[0].partition("[")[0] for path in remade}
         snapshot_of = Snapshots.of(feed, root, PlainSnapshot)
         self._contract = Contract(feed, snapshot_of)
         self._forgiving = Contract(feed, snapshot_of, forgive=frozenset({FORGIVABLE}))
@@ -63,7 +65,7 @@ class Judge:
         in_silver, in_quarantine, replayed = (found != NOWHERE for found in rows.values())
         valid = np.array([not isinstance(verdict, Rejected) for verdict in verdicts], bool)
         judged = Judged()
-        compared = Compared(share, records, judged, self._versions if share.earlier else ())
+        compared = Compared(share, records, judged, self._versions, self._remade)
         compared.wrong("in silver and in quarantine", in_silver & in_quarantine & ~replayed)
         if share.silver:
             compared.by_rules("in silver, though the contract refuses it", in_silver & ~valid & ~replayed)

@@ -135,8 +135,7 @@ class Audit:
                 places[layer].save(saved)
                 since = self._since(layer, own) if own is not None else 0
                 layers.append(Layer(stored, saved, since))
-            versions = [version.columns for version in state.versions]
-            judge = partial(Judge, self._feed, state.bronze.root, versions, *layers)
+            judge = partial(Judge, self._feed, state.bronze.root, state.versions, *layers)
             return judged(judge, shares, self._advance)
 
     def _advance(self, records: int) -> None:
