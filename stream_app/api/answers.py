@@ -12,34 +12,8 @@ from starlette.responses import Response
 from stream_app.api.cache import Answer, Cache
 from stream_app.api.formats import LARGEST_BYTES, Numbers, encode
 from stream_app.api.problems import Problem
-from stream_app.flows.flow import Flow
-from stream_app.sinks.protocol import sink_of
-from stream_app.storage.batch_files import BatchFile, batch_files, standing
-from stream_app.storage.row_counts import count_rows
 
 JSON = "application/json"
-
-
-def version(flow: Flow) -> str:
-    """Return what changes when the rows of a dataset do: its query and what its files hold, merged or not.
-
-    Of a table it is its version.
-    """
-    held = sink_of(flow).holding(flow) or _held(flow.files())
-    return f"{flow.name} {flow.checkpoint.query_id()} {held} {flow.feed.model_dump_json()}"
-
-
-def late_version(flow: Flow) -> str:
-    """Return the same for the rows that came too late for it."""
-    late = standing(batch_files(flow.layout.late, flow.layout.late_name))
-    return f"{flow.name} {flow.checkpoint.query_id()} {_held(late)}"
-
-
-def _held(files: Sequence[BatchFile]) -> tuple[int, int, int]:
-    try:
-        return (files[0].first, files[-1].last, sum(count_rows(file.path) for file in files)) if files else (0, -1, 0)
-    except FileNotFoundError:  # merged a moment ago: another version for this once
-        return (files[0].first, files[-1].last, -1)
 
 
 def cached(request: Request, cache: Cache, versions: Sequence[str], media: str, make: Callable[[], Answer]) -> Response:
@@ -50,13 +24,19 @@ def cached(request: Request, cache: Cache, versions: Sequence[str], media: str, 
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=_headers(key))
     answer = cache.get(key)
     if answer is None:
-        answer = make()
-        if len(answer.body) > LARGEST_BYTES:
-            raise Problem(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "limit: the answer is larger than 16 MiB; ask for fewer rows"
-            )
-        cache.put(key, answer)
+        with cache.making(key):
+            answer = cache.get(key) or _made(cache, key, make)
     return Response(answer.body, headers={**_headers(key), **answer.headers}, media_type=answer.media)
+
+
+def _made(cache: Cache, key: str, make: Callable[[], Answer]) -> Answer:
+    answer = make()
+    if len(answer.body) > LARGEST_BYTES:
+        raise Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "limit: the answer is larger than 16 MiB; ask for fewer rows"
+        )
+    cache.put(key, answer)
+    return answer
 
 
 def told(request: Request, value: object, numbers: Numbers = "string") -> Response:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +24,7 @@ _ENTRY_BYTES = 1 << 10
 _SHARED_SECONDS = 600
 _TIMEOUT_SECONDS = 0.25
 _AWAY_SECONDS = 5.0
+_PATIENCE_SECONDS = 5.0
 _PREFIX = "stream-app:"
 
 
@@ -39,6 +42,7 @@ class Cache:
 
     shared: Shared | None = None
     _held: OrderedDict[str, Answer] = field(default_factory=OrderedDict)
+    _makers: dict[str, tuple[threading.Lock, int]] = field(default_factory=dict)
     _bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -52,6 +56,23 @@ class Cache:
             self._hold(key, found)
             return found
         return None
+
+    @contextmanager
+    def making(self, key: str) -> Iterator[None]:
+        """Have one thread make an answer, and others wait for it: after each batch, all clients ask for the same."""
+        with self._lock:
+            lock, waiting = self._makers.get(key, (threading.Lock(), 0))
+            self._makers[key] = (lock, waiting + 1)
+        got = lock.acquire(timeout=_PATIENCE_SECONDS)  # whoever waits longer makes its own
+        try:
+            yield
+        finally:
+            if got:
+                lock.release()
+            with self._lock:
+                _, waiting = self._makers.pop(key)
+                if waiting > 1:
+                    self._makers[key] = (lock, waiting - 1)
 
     def put(self, key: str, answer: Answer) -> None:
         """Hold an answer, unless it is large."""
@@ -97,9 +118,12 @@ class Shared:
             return None
         try:
             return getattr(self._client, command)(*arguments, **options)
-        except redis.RedisError as error:
+        except (redis.RedisError, OSError) as error:
             self._away_until = time.monotonic() + _AWAY_SECONDS
-            logs.warning(
-                "REDIS_URL: no answer; each process has its own cache until it is back", error=type(error).__name__
-            )
+            self._tell(error)
             return None
+
+    def _tell(self, error: Exception) -> None:
+        refused = isinstance(error, redis.AuthenticationError | redis.ResponseError)
+        what = "the server refuses its user or password" if refused else "no answer"
+        logs.warning(f"REDIS_URL: {what}; each process has its own cache meanwhile", error=type(error).__name__)

@@ -13,6 +13,7 @@ from stream_app.api.engine import Engine
 from stream_app.api.guard import Guard
 from stream_app.api.problems import Problem
 from stream_app.api.settings import ApiSettings
+from stream_app.api.versions import Versions
 from stream_app.errors import ConfigError
 from stream_app.flows.flow import Flow
 from stream_app.settings import Settings
@@ -71,6 +72,7 @@ class Context:
     guard: Guard = field(init=False)
     engine: Engine = field(default_factory=Engine)
     cache: Cache = field(init=False)
+    versions: Versions = field(default_factory=Versions)
 
     def __post_init__(self) -> None:
         self.declared = Declared(self.settings)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from stream_app.api import formats
-from stream_app.api.answers import cached, told, version
+from stream_app.api.answers import cached, told
 from stream_app.api.cache import Answer
 from stream_app.api.context import Context
 from stream_app.flows.flow import Flow
@@ -81,7 +81,7 @@ def routes(context: Context) -> APIRouter:
             link = {"Link": f'<{following.path}?{following.query}>; rel="next"'} if following else {}
             return Answer(written.write(page, numbers), written.media, link)
 
-        return cached(request, context.cache, [version(flow)], written.media, make)
+        return cached(request, context.cache, [context.versions.of(flow)], written.media, make)
 
     return router
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
-from stream_app.api.answers import JSON, cached, late_version, told, version
+from stream_app.api.answers import JSON, cached, told
 from stream_app.api.cache import Answer
 from stream_app.api.context import Context
 from stream_app.api.formats import encode
@@ -62,19 +62,23 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
     def quarantine(request: Request, feed: Feed = "", reason: Reason = "") -> Response:
         """Tell what is in quarantine by reason, with the newest records of each."""
         flows = context.flows(feed)
-        return _cached(request, _quarantined(flows), lambda database: quarantines.quarantine(database, flows, reason))
+        return _cached(
+            request, _quarantined(context, flows), lambda database: quarantines.quarantine(database, flows, reason)
+        )
 
     @router.get("/quarantine/history", response_model=tuple[QuarantineHistory, ...])
     def quarantine_history(request: Request, feed: Feed = "") -> Response:
         """Tell how many records were refused over time, by reason."""
         flows = context.flows(feed)
-        return _cached(request, _quarantined(flows), lambda database: quarantines.quarantine_history(database, flows))
+        return _cached(
+            request, _quarantined(context, flows), lambda database: quarantines.quarantine_history(database, flows)
+        )
 
     @router.get("/late", response_model=tuple[LateReport, ...])
     def get_late(request: Request, feed: Feed = "") -> Response:
         """Tell what came too late for windows and sessions, with the newest rows."""
         flows = context.flows(feed)
-        versions = [late_version(flow) for flow in flows if flow.is_own and flow.stateful]
+        versions = [context.versions.of_late(flow) for flow in flows if flow.is_own and flow.stateful]
         return _cached(request, versions, lambda database: late(database, flows))
 
     @router.get("/drift", response_model=tuple[DriftReport, ...])
@@ -109,5 +113,5 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
     return router
 
 
-def _quarantined(flows: tuple[Flow, ...]) -> list[str]:
-    return [version(flow) for flow in flows if flow.is_own and flow.kind.counted]
+def _quarantined(context: Context, flows: tuple[Flow, ...]) -> list[str]:
+    return [context.versions.of(flow) for flow in flows if flow.is_own and flow.kind.counted]

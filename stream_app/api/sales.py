@@ -9,7 +9,7 @@ import duckdb
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from stream_app.api.answers import JSON, cached, version
+from stream_app.api.answers import JSON, cached
 from stream_app.api.cache import Answer
 from stream_app.api.context import Context
 from stream_app.api.formats import Numbers, encode
@@ -66,6 +66,6 @@ def routes(context: Context) -> APIRouter:
             except duckdb.ConversionException:
                 raise SelectionError(f"from, to: {asked.since!r}, {asked.until!r}: one is no time") from None
 
-        return cached(request, context.cache, [version(flow)], JSON, make)
+        return cached(request, context.cache, [context.versions.of(flow)], JSON, make)
 
     return router

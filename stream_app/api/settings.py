@@ -6,6 +6,7 @@ import ipaddress
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+import redis
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
@@ -29,9 +30,15 @@ def _jwks(value: str) -> str:
 
 
 def _redis(value: SecretStr) -> SecretStr:
-    url = value.get_secret_value()
-    if url and urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
-        raise ValueError("is no URL such as redis://host:6379/0")
+    """Refuse what a client could not even begin with; what it says of it may hold the password."""
+    try:
+        if url := value.get_secret_value():
+            redis.ConnectionPool.from_url(url).make_connection()
+    except (ValueError, TypeError):
+        problem = (
+            "is no URL such as redis://user:password@host:6379/0, in which a / or @ of a password is written %2F or %40"
+        )
+        raise ValueError(problem) from None
     return value
 
 
