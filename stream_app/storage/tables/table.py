@@ -119,10 +119,10 @@ class Table(Protocol):
     def add_columns(self, columns: pa.Schema) -> None:
         """Add columns, which are null in the rows that there are."""
 
-    def widen(self, columns: pa.Schema, added: Sequence[Part], removed: Sequence[File], told: str) -> bool:
+    def widen(self, columns: pa.Schema, added: Sequence[Part], removed: Sequence[File], says: str) -> bool:
         """Have wider types, and files with the same rows in them in the place of all, at once.
 
-        `told` is what the version says of it. Return whether nobody came between; else nothing is changed.
+        `says` is what the version says of it. Return whether nobody came between; else nothing is changed.
         """
 
     def written(self, query_id: str) -> int | None:
