@@ -61,7 +61,8 @@ def _counted(path: Path, *moments: float) -> Sequence[int]:
 def _older(file: pq.ParquetFile, group: int, us: int) -> int:
     """Return how many records of a row group have a Kafka timestamp below that, in microseconds since the epoch."""
     found = file.metadata.row_group(group)
-    statistics = found.column(file.schema_arrow.names.index(_COLUMN)).statistics
+    leaves = [file.schema.column(leaf).path for leaf in range(len(file.schema))]  # nested columns have several
+    statistics = found.column(leaves.index(_COLUMN)).statistics
     if statistics is not None and statistics.has_min_max:  # raw: no datetime holds every timestamp
         if statistics.min_raw >= us:
             return 0

@@ -27,11 +27,17 @@ def silver(feed: Feed, tmp_path: Path) -> Flow:
     return flow_of(feed, "silver", tmp_path)
 
 
-def took(silver: Flow, ages: Sequence[float], monkeypatch: pytest.MonkeyPatch, *, row_group: int | None = None) -> None:
-    """Bronze began at START; its batch 1 has records of those ages, in seconds, when silver's is visible."""
+def took(
+    silver: Flow,
+    ages: Sequence[float],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    row_group: int | None = None,
+    seen: float = 1000,
+) -> None:
+    """Bronze began at START; its batch 1 has records of those ages when silver's is visible, `seen` seconds later."""
     assert silver.upstream
     write_layer(silver.upstream, 0, [bronze_row(0, value(0))])
-    seen = 1000.0
     rows = [bronze_row(1 + n, value(n), seen - age) for n, age in enumerate(ages)]
     write_layer(silver.upstream, 1, rows, row_group=row_group)
     plan(silver, 0, {"batch": 0})
@@ -47,9 +53,22 @@ def test_records_are_in_time_up_to_two_triggers(
     assert Promptness(TRIGGER).counters(silver, planned(silver, 1)) == {TAKEN: 6, IN_TIME: 4}
 
 
+def test_of_records_that_are_in_time_the_footer_tells(silver: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    took(silver, [1, 2, 3], monkeypatch)
+    batch = planned(silver, 1)
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile.read_row_group", None)
+    assert Promptness(TRIGGER).counters(silver, batch) == {TAKEN: 3, IN_TIME: 3}
+
+
 def test_history_from_before_bronze_began_does_not_count(silver: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
     took(silver, [1001, 5000, 10, 500], monkeypatch)
     assert Promptness(TRIGGER).counters(silver, planned(silver, 1)) == {TAKEN: 2, IN_TIME: 1}
+
+
+def test_history_is_not_in_time_either(silver: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the first minute history is young enough, and does not count all the same."""
+    took(silver, [10, 30], monkeypatch, seen=20)
+    assert Promptness(TRIGGER).counters(silver, planned(silver, 1)) == {TAKEN: 1, IN_TIME: 1}
 
 
 def test_only_silver_counts_and_only_while_somebody_waits(
