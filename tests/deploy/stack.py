@@ -117,7 +117,7 @@ def watched(folder: Path) -> Iterator[Watched]:
         service.start()
         sales = Service(service.root, service.feeds_path, broker.address, environment, "sales")
         produce(sales, COUNT="300", BACKFILL="3 hours", MSGS_PER_SEC="0.03")
-        running.enter_context(_producer(broker))
+        running.enter_context(_producer(broker, folder))
         api = ApiProcess(service.root, {"FEEDS": environment["FEEDS"], "FEEDS_PATH": str(service.feeds_path)})
         api.start()
         running.callback(api.end)
@@ -210,8 +210,8 @@ def _process(command: Sequence[str], folder: Path, **environment: str) -> Iterat
 
 
 @contextmanager
-def _producer(broker: KafkaBroker) -> Iterator[None]:
+def _producer(broker: KafkaBroker, folder: Path) -> Iterator[None]:
     shares = {"BAD_SHARE": "0.05", "REPEAT_SHARE": "0.05", "MSGS_PER_SEC": "20", "BACKFILL": "15 minutes"}
     command = [sys.executable, "-m", "producer"]
-    with _process(command, Path(os.environ["TMPDIR"]), KAFKA_BOOTSTRAP_SERVERS=broker.address, **shares):
+    with _process(command, folder, KAFKA_BOOTSTRAP_SERVERS=broker.address, **shares):
         yield
