@@ -19,6 +19,7 @@ pytest_plugins = [
     "tests.leftovers",
     "tests.spark.session",
     "tests.stores",
+    "tests.store_servers",
     "tests.service.fixtures",
     "tests.service.drained",
 ]
