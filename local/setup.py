@@ -59,7 +59,7 @@ def _make_venv(log: Path) -> None:
     # setup.sh takes the environment's own Python whenever that works; several checkouts may share one by a link.
     if Path(sys.prefix).resolve() != VENV.resolve():
         say("setup", f"making {shown(VENV)} with Python {sys.version.split()[0]}")
-        _run([sys.executable, "-m", "venv", "--clear", str(VENV)], log, "the virtual environment cannot be made")
+        run([sys.executable, "-m", "venv", "--clear", str(VENV)], log, "the virtual environment cannot be made")
     say("setup", f"installing {shown(_REQUIREMENTS)}, the first time some 600 MB and a few minutes")
     command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--require-hashes"]
     for line in lines([*command, "-r", str(_REQUIREMENTS)], log, "pip failed"):
@@ -105,8 +105,9 @@ class Stamp:
         self._path.write_text(self._digest)
 
 
-def _run(command: list[str], log: Path, failure: str) -> None:
-    for _line in lines(command, log, failure):
+def run(command: list[str], log: Path, failure: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Run a command, its output to the log. Raises ConfigError with what it said last."""
+    for _line in lines(command, log, failure, environment):
         pass
 
 
@@ -133,5 +134,5 @@ def lines(
             said = line.strip(" :\t\n") if _TROUBLE.search(line) else said
             yield line
     if process.returncode:
-        problem = f"{failure}: {said or f'exit {process.returncode}'}; see {shown(log)}, then type make setup again"
+        problem = f"{failure}: {said or f'exit {process.returncode}'}; see {shown(log)}, then try again"
         raise ConfigError(problem)

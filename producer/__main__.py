@@ -19,6 +19,7 @@ from producer.log import Log
 from producer.publisher import Publisher, PublishError, Stop, client_config
 from producer.run import Progress, Run
 from producer.settings import Settings, SettingsError, describe_settings, load_settings
+from producer.summary import Ranges, summary
 
 LEAST_INTERVAL = 1e-7  # MSGS_PER_SEC has a limit
 
@@ -31,13 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
         if options.feed not in events.feeds():
             problem = f"--feed: there is no {options.feed!r}; there is {', '.join(events.feeds())}"
             raise SettingsError(problem)
-        return _run(settings, options.feed)
+        return _run(settings, options.feed, Ranges() if options.summary else None)
     except SettingsError as error:
         sys.stderr.write(f"producer: {error}\n")
         return 2
 
 
-def _run(settings: Settings, feed: str) -> int:
+def _run(settings: Settings, feed: str, ranges: Ranges | None) -> int:
     log = Log(settings.log_format)
     stop = _stop_on_signals()
     # A seed of its own for each run: with a fixed one a restarted producer would send its first records
@@ -47,7 +48,8 @@ def _run(settings: Settings, feed: str) -> int:
     topic = settings.kafka_topic or source.contract.topic or feed
     traffic = Traffic(source, settings.shares(source.contract.late.share), seed)
     try:
-        publisher = Publisher(Producer, client_config(settings), topic, stop, log)
+        told = ranges.add if ranges else None
+        publisher = Publisher(Producer, client_config(settings), topic, stop, log, told)
     except KafkaException as error:
         said = " ".join(error.args[0].str().split())
         problem = f"{blamed(said, settings.kafka_client)}: the client refuses these settings: {said}"
@@ -74,10 +76,13 @@ def _run(settings: Settings, feed: str) -> int:
         log("stopping", signal=stop.signal)
     publisher.drain()
     progress.totals()
+    if ranges:
+        sys.stdout.write(f"{summary(feed, topic, publisher.totals, ranges)}\n")
     return 1 if refused or publisher.totals.failed else 0
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's options."""
     parser = argparse.ArgumentParser(
         prog="python -m producer",
         description="Send a feed's test traffic to Kafka, until COUNT is reached or a signal stops it.",
@@ -90,7 +95,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", metavar="N", help="instead of COUNT")
     interval = "seconds between two messages, without a history; instead of MSGS_PER_SEC and BACKFILL"
     parser.add_argument("--interval", metavar="SECONDS", type=_interval, help=interval)
-    return parser.parse_args(arguments)
+    last = "print a last line of JSON: what was sent, and the ranges of offsets where Kafka has it"
+    parser.add_argument("--summary", action="store_true", help=last)
+    return parser
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    return parser().parse_args(arguments)
 
 
 def _interval(text: str) -> float:

@@ -25,6 +25,8 @@ POLL_EVERY = 64  # messages between two looks at delivery reports, where nothing
 SLICE = 0.1  # the longest call into librdkafka, which lets no signal handler run meanwhile
 
 Delivery = Callable[[KafkaError | None, Any], None]
+Acknowledged = Callable[[int, int], None]
+"""What is told the partition and the offset of each record that Kafka has."""
 
 
 class Stop:
@@ -97,8 +99,10 @@ class Publisher:
         topic: str,
         stop: Stop,
         log: Log,
+        acknowledged: Acknowledged | None = None,
     ) -> None:
         self.totals = Totals()
+        self._acknowledged = acknowledged
         self._brokers = config["bootstrap.servers"]
         self._topic = topic
         self._stop = stop
@@ -190,9 +194,11 @@ class Publisher:
         while not self._stop.requested and (left := end - time.monotonic()) > 0:
             self.serve(left)
 
-    def _on_delivery(self, error: KafkaError | None, _message: Any) -> None:
+    def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
         if error is None:
             self.totals.acknowledged += 1
+            if self._acknowledged:
+                self._acknowledged(message.partition(), message.offset())
         else:
             self.totals.failed += 1
             self._warn("delivery failed", error)

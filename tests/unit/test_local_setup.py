@@ -126,7 +126,7 @@ def test_pins_are_installed_once_and_again_when_they_change(tmp_path: Path) -> N
 def test_a_failing_step_is_one_line_with_its_own_words_and_the_log(tmp_path: Path) -> None:
     log = tmp_path / "setup.log"
     command = ["/bin/sh", "-c", "echo fine; echo ERROR: no such host; echo bye; exit 3"]
-    with pytest.raises(ConfigError, match=r"^pip failed: ERROR: no such host; see .*setup\.log, then type make setup"):
+    with pytest.raises(ConfigError, match=r"^pip failed: ERROR: no such host; see .*setup\.log, then try again$"):
         list(setup.lines(command, log, "pip failed"))
     assert log.read_text() == "fine\nERROR: no such host\nbye\n"
 

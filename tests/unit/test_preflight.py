@@ -57,6 +57,8 @@ def test_it_names_what_is_missing(
     done = cli(tmp_path, "preflight", "--format=json", *arguments)
     assert done.code == code, done.err
     assert {one["name"] for one in json.loads(done.out) if not one["is_there"]} == missing
+    assert {name for name in ("brokers", "topic gone", "LANDING_PATH", "GOLD_PATH") if name in done.err} == missing
+    assert done.err.count("\n") == bool(missing), "a scheduler quotes the last line"
     assert not [*tmp_path.iterdir()], "it changes nothing"
     shown = cli(tmp_path, "preflight", *arguments)
     assert (shown.code, shown.out.count(" NO ")) == (code, len(missing))

@@ -16,6 +16,7 @@ from producer.log import Log
 from producer.publisher import Delivery, Publisher, PublishError, Stop, Totals
 from producer.run import Progress, Run
 from producer.settings import Settings
+from producer.summary import Ranges, summary
 
 MESSAGE = Message("card_1", b"{}", 1_795_234_830_125, Kind.VALID)
 KNOWN = SimpleNamespace(topics={"t": SimpleNamespace(error=None)})
@@ -71,7 +72,8 @@ class FakeKafka:
     def _report(self, error: KafkaError | None) -> int:
         reported, self.queue = self.queue, []
         for message, on_delivery in reported:
-            on_delivery(error, None)
+            place = SimpleNamespace(partition=lambda: 0, offset=lambda: len(self.delivered))
+            on_delivery(error, place)
             if error is None:
                 self.delivered.append(message)
         return len(reported)
@@ -83,7 +85,9 @@ class Bench:
     def __init__(self) -> None:
         self.stop = Stop()
         self.log = Log("json")
-        self.publisher = Publisher(self._connect, {"bootstrap.servers": "b:1"}, "t", self.stop, self.log)
+        self.ranges = Ranges()
+        config = {"bootstrap.servers": "b:1"}
+        self.publisher = Publisher(self._connect, config, "t", self.stop, self.log, self.ranges.add)
 
     def _connect(self, config: dict[str, Any]) -> FakeKafka:
         self.kafka = FakeKafka(config)
@@ -119,6 +123,21 @@ def test_a_full_queue_is_waited_out_and_nothing_is_lost(bench: Bench) -> None:
     assert (totals.sent, totals.acknowledged, totals.failed) == (100, 100, 0)
     assert bench.kafka.full > 0
     assert len({message.value for message in bench.kafka.delivered}) == 100
+
+
+def test_the_summary_says_where_the_records_are(bench: Bench) -> None:
+    bench.run(count=20)
+    bench.ranges.add(2, 7)
+    bench.ranges.add(0, 20)
+    bench.ranges.add(0, 30)  # somebody else sent those between
+    assert json.loads(summary("sales", "t", bench.publisher.totals, bench.ranges)) == {
+        "feed": "sales",
+        "topic": "t",
+        "sent": 20,
+        "acknowledged": 20,
+        "failed": 0,
+        "offsets": {"0": [[0, 20], [30, 30]], "2": [[7, 7]]},
+    }
 
 
 def test_failed_deliveries_are_counted_and_told_once_in_a_while(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from rich.console import Console
 
 from stream_app.cli.command import Command, format_option, number
 from stream_app.cli.output import foreign, print_json, table
+from stream_app.plain import plain
 from stream_app.runtime.preflight import Needed, preflight
 from stream_app.settings import load_settings
 
@@ -41,6 +43,10 @@ def _run(options: argparse.Namespace) -> int:
             shown.add_row(foreign(one.name), "yes" if one.is_there else "NO", foreign(one.sentence))
         Console().print(shown)
     missing = [one for one in checked if not one.is_there]
+    if missing:  # the last line, which a scheduler quotes
+        sys.stdout.flush()
+        problem = "; ".join(f"{one.name}: {one.sentence}" for one in missing)
+        print(f"preflight: {plain(problem)}", file=sys.stderr)
     return max((_WRONG if one.is_final else _MISSING for one in missing), default=0)
 
 
