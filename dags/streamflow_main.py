@@ -1,75 +1,25 @@
 """Topics into files, files into tables, an audit of both: the batch path, once in a quarter of an hour or by hand.
 
-Each task is a command of the project, by the path of its own Python (APP_PYTHON): nothing of it is imported here.
-A command that exits with 2 was told something wrong, which no retry mends, so its task fails at once.
+Each task is a command of the project, by the path of its own Python (APP_PYTHON).
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Asset, Param, dag, setup, task, teardown
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException
+from streamflow_commands import answer, run
 
-HOME = Path(__file__).resolve().parents[1]
 GOLD = [
     Asset(name=table, uri=f"x-streamflow://gold/{table}")
     for table in ("user_events", "transaction_events", "user_daily", "product_daily")
 ]
-WRONG = 2
-"""The exit code of a command for what somebody must set right."""
-NOT_AUDITED = 3
-
-
-@contextmanager
-def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a command of the project; it ends with the task, however that ends."""
-    home = Path(os.environ.get("APP_HOME", HOME))
-    python = os.environ.get("APP_PYTHON", str(home / ".venv" / "bin" / "python"))
-    # Airflow's own packages and settings of Python are not for the service's
-    inherited = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
-    process = subprocess.Popen(
-        [python, "-m", "stream_app", *arguments],
-        cwd=home,
-        env=inherited | environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-
-
-def run(*arguments: str, may: tuple[int, ...] = (0,), **environment: str) -> str:
-    """Run a command, with its output in the task's log; return what it printed."""
-    lines = []
-    with started(*arguments, **environment) as process:
-        for line in process.stdout or ():
-            print(line, end="", flush=True)  # noqa: T201 - it is the task's log
-            lines.append(line)
-    if process.returncode in may:
-        return "".join(lines)
-    problem = lines[-1].strip() if lines else f"{arguments[0]}: exit {process.returncode}"
-    raise (AirflowFailException if process.returncode == WRONG else AirflowException)(problem)
-
-
-def last_line(printed: str) -> dict[str, Any]:
-    """Return the summary that a command prints last."""
-    return json.loads(printed.splitlines()[-1])
+# Exit codes of the audit beside 0.
+WRONG_RECORDS, NOT_AUDITED = 1, 3
 
 
 @dag(
@@ -123,7 +73,7 @@ def streamflow_main() -> None:
     @task(max_active_tis_per_dagrun=2, multiple_outputs=False)
     def land(topic: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Take a topic into files; side by side with the others."""
-        return last_line(run("land", f"--topic={topic}", f"--seconds={(params or {})['seconds']}"))
+        return answer(run("land", f"--topic={topic}", f"--seconds={(params or {})['seconds']}"))
 
     @task(multiple_outputs=False)
     def etl(scratch: str, params: dict[str, Any] | None = None, run_id: str | None = None) -> dict[str, Any]:
@@ -132,13 +82,15 @@ def streamflow_main() -> None:
         limits = [f"--{name}={given[name]}" for name in ("since", "until") if given.get(name)]
         full = ["--full"] if given.get("full") else []
         feeds = f"--feeds={','.join(given['feeds'])}"
-        return last_line(run("etl", feeds, f"--name={run_id}", *limits, *full, SPARK_LOCAL_DIRS=scratch))
+        return answer(run("etl", feeds, f"--name={run_id}", *limits, *full, SPARK_LOCAL_DIRS=scratch))
 
     @task
     def audit() -> list[dict[str, Any]]:
         """Prove that nothing is lost or twice; return the counts of each feed."""
-        printed = run("audit", "--batch", "--format=json", may=(0, NOT_AUDITED))
-        reports = json.loads(printed[printed.index("[") :])
+        reports = answer(run("audit", "--batch", "--format=json", may=(0, WRONG_RECORDS, NOT_AUDITED)))
+        wrong = [f"{report['feed']}: {line}" for report in reports for line in report["wrong"]]
+        if wrong:
+            raise AirflowFailException(f"{len(wrong)} things are wrong; the first: {wrong[0]}")
         return [{"feed": report["feed"], "verdict": report["verdict"], **report["counts"]} for report in reports]
 
     @task(outlets=GOLD, multiple_outputs=False)

@@ -9,6 +9,7 @@ import sys
 from airflow.dag_processing.dagbag import DagBag
 
 folder, name, *conf = sys.argv[1:]
+sys.path.append(folder)  # as Airflow does, which reads a folder of DAGs as a bundle
 bag = DagBag(dag_folder=folder)
 assert not bag.import_errors, bag.import_errors
 dag = bag.dags[name]
@@ -26,6 +27,7 @@ else:
                 "is_teardown": task.is_teardown,
                 "outlets": [asset.name for asset in task.outlets],
                 "timeout": task.execution_timeout is not None,
+                "reschedules": getattr(task, "mode", "") == "reschedule",
             }
             for task in dag.tasks
         },

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,10 @@ import pytest
 from local.airflow import AIRFLOW, environment_of, make_environment
 from local.places import Places
 from stream_app.settings import PROJECT
+from tests.ports import free_port
+from tests.service.harness import Service, quick, wait_for
 from tests.service.servers import KafkaBroker
+from tests.unit.airflow_standin import loaded
 
 SCRIPT = Path(__file__).with_name("airflow_run.py")
 Airflow = Callable[..., dict[str, Any]]
@@ -40,6 +47,35 @@ def airflow(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory) -> Ai
         return found | {"log": done.stdout + done.stderr}
 
     return run
+
+
+@pytest.mark.parametrize("name", ["streamflow_main", "unified_sales_pipeline"])
+def test_airflow_makes_of_the_files_what_the_stand_in_does(airflow: Airflow, name: str) -> None:
+    """`make test` has no Airflow: what it looks at there is what is here."""
+    found = airflow(name)
+    with loaded(PROJECT / "dags" / f"{name}.py") as dag:
+        options = {name: task.options for name, task in dag.tasks.items()}
+        retries = dag.options["default_args"]["retries"]
+        assert {name: task["after"] for name, task in found["tasks"].items()} == {
+            name: sorted(task.after) for name, task in dag.tasks.items()
+        }
+    for task, is_so in options.items():
+        of_airflow = found["tasks"][task]
+        assert of_airflow["retries"] == is_so.get("retries", retries)
+        assert of_airflow["is_setup"] == is_so.get("is_setup", False)
+        assert of_airflow["is_teardown"] == is_so.get("is_teardown", False)
+        assert of_airflow["outlets"] == [asset.name for asset in is_so.get("outlets", ())]
+        assert of_airflow["reschedules"] == (is_so.get("mode") == "reschedule")
+        assert of_airflow["timeout"]
+
+
+def test_lineage_is_off_until_it_is_told_where_to(tmp_path: Path) -> None:
+    asked = "from airflow.providers.openlineage.conf import is_disabled; print(is_disabled())"
+    own = environment_of(tmp_path, "localhost:1")
+    for more, off in ({}, "True"), ({"OPENLINEAGE_URL": "http://localhost:1"}, "False"):
+        command = [str(AIRFLOW / "bin" / "python"), "-c", asked]
+        done = subprocess.run(command, env=os.environ | own | more, capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == off
 
 
 def test_the_tasks_are_in_order_and_bounded(airflow: Airflow) -> None:
@@ -82,3 +118,49 @@ def test_what_no_retry_mends_fails_at_once_with_a_line_that_says_so(airflow: Air
     assert found["tasks"]["check_infrastructure"] == "failed"
     assert found["tasks"]["etl"] == "upstream_failed"
     assert "there is no topic no_such_topic" in found["log"]
+
+
+@pytest.fixture
+def sales(broker: KafkaBroker, class_archive: Path, tmp_path: Path) -> Iterator[Service]:
+    """The service of the sales, which is ready, with its metrics on a port."""
+    shutil.copytree(PROJECT / "conf" / "reference", tmp_path / "conf" / "reference")
+    (feeds := tmp_path / "conf" / "feeds").mkdir()
+    shutil.copy(PROJECT / "conf" / "feeds" / "sales.toml", feeds)
+    broker.create_topic("ventes_stream")
+    environment = quick(tmp_path, class_archive) | {"METRICS_PORT": str(free_port())}
+    service = Service(tmp_path / "out", feeds, broker.address, environment, "sales")
+    service.start()
+    yield service
+    service.kill()
+
+
+@pytest.mark.timeout(1800)
+def test_sales_are_seen_through_the_stream_and_reported(airflow: Airflow, sales: Service, tmp_path: Path) -> None:
+    service = {
+        "SERVICE_URL": f"http://127.0.0.1:{sales.environment['METRICS_PORT']}",
+        "REPORTS_PATH": str(tmp_path / "reports"),
+        "OUTPUT_PATH": str(sales.root),
+        "FEEDS_PATH": str(sales.feeds_path),
+        "SEED": "7",
+    }
+    wait_for(lambda: _answers(f"{service['SERVICE_URL']}/readyz"), "a service that is ready")
+    found = airflow("unified_sales_pipeline", {}, **service)
+    assert found["state"] == "success", found["log"][-6000:]
+    (markdown,) = (tmp_path / "reports" / "unified_sales_pipeline").glob("*.md")
+    assert markdown.read_text().startswith("# 50 sales: all is well\n")
+    assert "| bronze holds them | 50 of 50 | all | yes |" in markdown.read_text()
+    assert markdown.with_suffix(".html").exists()
+    assert (sales.count("bronze"), sales.count("silver") + sales.count("quarantine")) == (50, 50)
+    # One that is refused is said by its number, and the report is there.
+    refused = airflow("unified_sales_pipeline", {"count": 20, "max_quarantine_share": 0}, BAD_SHARE="0.5", **service)
+    assert refused["state"] == "failed"
+    assert refused["tasks"]["report"] == "success", refused["log"][-6000:]
+    assert re.search(r"quarantine share: \d\d\.\d%, allowed is at most 0\.0%; see /", refused["log"])
+    assert sales.process is not None
+    assert sales.process.poll() is None, "it watches the stream, and leaves it alone"
+
+
+def _answers(url: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own
+        return True
+    return False
