@@ -56,10 +56,10 @@ land: venv ## take a topic into files of the landing zone; TOPIC=user_events SEC
 etl: setup ## tables of what has landed; FEEDS= SINCE=2026-11-26 UNTIL=2026-11-27 FULL=1 NAME= MASTER= LANDING= GOLD=
 	@exec sh local/ops.sh etl
 
-airflow: setup ## Airflow with the DAGs of the batch path in the foreground, its UI at http://127.0.0.1:8082
+airflow: setup ## Airflow with the DAGs in the foreground, its UI at http://127.0.0.1:8082
 	@exec $(PYTHON) -m local airflow
 
-up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster,activity,dashboard
+up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster,activity,dashboard,airflow
 	@exec sh local/compose_up.sh
 
 down: ## stop what `make up` started; the outputs stay, and Kafka's records unless VOLUMES=1
@@ -163,4 +163,5 @@ lock: ## pin anew what pyproject.toml asks for; needs uv
 	@command -v uv >/dev/null || { echo "lock: uv is needed; install it with: pip install uv" >&2; exit 2; }
 	@uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements.lock
 	@uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header requirements-airflow.in -o requirements-airflow.lock
+	@uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header requirements-airflow-compose.in -o requirements-airflow-compose.lock
 	@uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header --group dev pyproject.toml -o requirements-dev.lock

@@ -13,20 +13,24 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
+from dotenv import dotenv_values
+
 from local import ports
 from local.console import say
 from local.places import ROOT, VENV, Places, shown
 from local.process import Child
-from local.setup import Stamp, lines
+from local.setup import Stamp, run
 from local.supervise import follow
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.settings import Settings
 
-PORT = 8082
+_PORT = 8082
 AIRFLOW = ROOT / ".venv-airflow"
 _REQUIREMENTS = ROOT / "requirements-airflow.lock"
+_METRICS_PORT = 9108
+"""Where a DAG looks for a service whose METRICS_PORT it is not told."""
 _STOP_SECONDS = 60.0
-_START_SECONDS = 180.0
+_START_SECONDS = 600.0
 
 
 class _Ready(Child):
@@ -54,20 +58,23 @@ def run_airflow(settings: Settings, places: Places, broker: str) -> int:
 
     Raises ConfigError where its port is taken, or its environment cannot be made.
     """
-    if not ports.is_free(PORT):
-        raise ConfigError(f"port {PORT} is taken by another program; stop that, or the Airflow that runs already")
+    port = _port()
+    if not ports.is_free(port):
+        problem = f"port {port} is taken by another program; stop that, or choose another port: AIRFLOW_PORT"
+        raise ConfigError(problem)
     make_environment(places)
-    home, url = places.data / "airflow", f"http://127.0.0.1:{PORT}"
+    home, url = places.data / "airflow", f"http://127.0.0.1:{port}"
     home.mkdir(parents=True, exist_ok=True)
-    environment = environment_of(home, broker) | {
+    service = f"http://127.0.0.1:{settings.metrics_port or _METRICS_PORT}"
+    environment = environment_of(home, broker, port) | {
         "LANDING_PATH": str(settings.landing_path),
         "GOLD_PATH": str(settings.gold_path),
+        "SERVICE_URL": os.environ.get("SERVICE_URL", service),
     }
     _make_password(home / "passwords.json")
     program = str(AIRFLOW / "bin" / "airflow")
     log = places.log("airflow")
-    for _ in lines([program, "db", "migrate"], log, "Airflow's database cannot be made", environment):
-        pass
+    run([program, "db", "migrate"], log, "Airflow's database cannot be made", environment)
     server = Child("airflow-api-server", [program, "api-server"], places, _STOP_SECONDS, environment)
     scheduler = [program, "scheduler", "--skip-serve-logs"]
     return follow(
@@ -94,14 +101,13 @@ def make_environment(places: Places) -> None:
             *("--require-hashes", "-r", str(_REQUIREMENTS)),
         ],
     ):
-        for _ in lines(command, log, "the environment of Airflow cannot be made"):
-            pass
+        run(command, log, "the environment of Airflow cannot be made")
     stamp.set()
 
 
-def environment_of(home: Path, broker: str) -> dict[str, str]:
+def environment_of(home: Path, broker: str, port: int = _PORT) -> dict[str, str]:
     """Return the settings of Airflow, and of the commands that its tasks call."""
-    url = f"http://127.0.0.1:{PORT}"
+    url = f"http://127.0.0.1:{port}"
     own = {
         "CORE__DAGS_FOLDER": ROOT / "dags",
         "CORE__LOAD_EXAMPLES": False,
@@ -111,7 +117,7 @@ def environment_of(home: Path, broker: str) -> dict[str, str]:
         "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": home / "passwords.json",
         "API__HOST": "127.0.0.1",
-        "API__PORT": PORT,
+        "API__PORT": port,
         "API__WORKERS": 1,
         "API__BASE_URL": url,
         "API_AUTH__JWT_SECRET": secrets.token_hex(32),
@@ -125,6 +131,15 @@ def environment_of(home: Path, broker: str) -> dict[str, str]:
         "KAFKA_BOOTSTRAP_SERVERS": broker,
         **{f"AIRFLOW__{name}": str(value) for name, value in own.items()},
     }
+
+
+def _port() -> int:
+    """Read AIRFLOW_PORT of the environment, or of .env. Raises ConfigError."""
+    text = os.environ.get("AIRFLOW_PORT") or dotenv_values(ROOT / ".env").get("AIRFLOW_PORT") or str(_PORT)
+    if not (text.isdecimal() and 0 < int(text) < 65_536):
+        problem = f'AIRFLOW_PORT: "{text}" is no port'
+        raise ConfigError(problem)
+    return int(text)
 
 
 def _make_password(path: Path) -> None:

@@ -40,6 +40,15 @@ if [ "$APP_UID" = 0 ]; then
 fi
 export APP_UID APP_GID
 
+# its NAME DEFAULT: makes the folder that a setting names, for whoever the containers run as.
+its() {
+    folder=$(setting "$1")
+    folder=${folder:-$2}
+    case $folder in "~" | "~/"*) folder=$HOME${folder#"~"} ;; esac
+    mkdir -p "$folder"
+    [ "$(id -u)" != 0 ] || chown "$APP_UID:$APP_GID" "$folder"
+}
+
 # What feed files declare is asked of the image, which reads them as the service does: only Docker is needed here.
 docker compose build stream-app || fail "the image of the service cannot be built"
 declared=$(docker compose --progress quiet run --rm --no-deps -T stream-app python3 -m stream_app feeds --format=json) ||
@@ -53,6 +62,16 @@ if [ -n "$database" ] || has "$feeds" user_activity; then
 fi
 if has "$feeds" sales; then
     has "$profiles" sales || profiles=${profiles:+$profiles,}sales
+fi
+if has "$profiles" airflow; then
+    its LANDING_PATH data/landing
+    its GOLD_PATH data/gold
+    its REPORTS_PATH data/reports
+    case $(setting AIRFLOW_EXECUTOR) in
+    "" | LocalExecutor) ;;
+    CeleryExecutor) profiles=$profiles,airflow-celery ;;
+    *) fail "AIRFLOW_EXECUTOR: $(setting AIRFLOW_EXECUTOR) is none of LocalExecutor, CeleryExecutor" ;;
+    esac
 fi
 export COMPOSE_PROFILES="$profiles"
 if has "$profiles" replicated; then
@@ -73,7 +92,7 @@ idle=
 has "$feeds" transactions || idle="--scale producer=0"
 ! has "$profiles" activity || has "$feeds" user_activity || idle="$idle --scale producer-activity=0"
 
-# keep_new NAME: makes a secret, writes it to .env and says it.
+# keep_new NAME: makes a secret of 32 characters, writes it to .env and says it.
 keep_new() {
     made=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
     [ -e .env ] || (umask 077 && : >.env && chown "$APP_UID:$APP_GID" .env)
@@ -82,42 +101,42 @@ keep_new() {
     echo "$made"
 }
 
-# The database's password: of .env, or made once and written there.
-if has "$profiles" activity; then
-    password=$(setting POSTGRES_PASSWORD)
-    if [ -z "$password" ]; then
+# secret NAME: of the shell or .env, or made once and written there.
+secret() {
+    value=$(setting "$1")
+    if [ -z "$value" ]; then
+        value=$(keep_new "$1")
+        echo "up: $1 was made; it is in .env"
+    fi
+    export "$1=$value"
+}
+
+# password NAME VOLUME: the same for a database, which keeps the password that it was made with.
+password() {
+    if [ -z "$(setting "$1")" ]; then
         project=$(docker compose config | sed -n 's/^name: //p')
-        ! docker volume inspect "${project}_postgres" >/dev/null 2>&1 ||
-            fail "POSTGRES_PASSWORD: not set, but the database was made with one; put it into .env, or" \
-                "remove the database: make down; docker volume rm ${project}_postgres"
-        password=$(keep_new POSTGRES_PASSWORD)
-        echo "up: POSTGRES_PASSWORD was made; it is in .env"
+        ! docker volume inspect "${project}_$2" >/dev/null 2>&1 ||
+            fail "$1: not set, but the database was made with one; put it into .env, or" \
+                "remove the database: make down; docker volume rm ${project}_$2"
     fi
-    case $password in
-    *[!A-Za-z0-9._~-]*) fail "POSTGRES_PASSWORD: it becomes part of a URL; only letters, digits and . _ ~ - are safe" ;;
+    secret "$1"
+    case $value in
+    *[!A-Za-z0-9._~-]*) fail "$1: it becomes part of a URL; only letters, digits and . _ ~ - are safe" ;;
     esac
-    export POSTGRES_PASSWORD="$password"
-fi
+}
 
-# What driver, master and workers of the cluster share, likewise.
-if has "$profiles" cluster; then
-    secret=$(setting SPARK_AUTH_SECRET)
-    if [ -z "$secret" ]; then
-        secret=$(keep_new SPARK_AUTH_SECRET)
-        echo "up: SPARK_AUTH_SECRET was made; it is in .env"
-    fi
-    export SPARK_AUTH_SECRET="$secret"
+! has "$profiles" activity || password POSTGRES_PASSWORD postgres
+! has "$profiles" cluster || secret SPARK_AUTH_SECRET # what driver, master and workers share
+if has "$profiles" airflow; then
+    password AIRFLOW_POSTGRES_PASSWORD airflow-postgres
+    secret AIRFLOW_PASSWORD
+    secret AIRFLOW_SECRET
+    [ ${#AIRFLOW_SECRET} -ge 32 ] || fail "AIRFLOW_SECRET: 32 characters or more are needed"
+    # 32 bytes, as Airflow wants them for what it encrypts in its database
+    AIRFLOW_FERNET_KEY=$(printf %.32s "$AIRFLOW_SECRET" | base64 | tr +/ -_)
+    export AIRFLOW_FERNET_KEY
 fi
-
-# Grafana's, likewise.
-if has "$profiles" monitoring; then
-    grafana=$(setting GRAFANA_PASSWORD)
-    if [ -z "$grafana" ]; then
-        grafana=$(keep_new GRAFANA_PASSWORD)
-        echo "up: GRAFANA_PASSWORD was made; it is in .env"
-    fi
-    export GRAFANA_PASSWORD="$grafana"
-fi
+! has "$profiles" monitoring || secret GRAFANA_PASSWORD
 sh local/private_env.sh up
 
 # What ran in another profile has no place in this one.
@@ -128,14 +147,15 @@ done
 docker compose up --build --detach $idle ||
     fail "not all was started; a taken port is changed by KAFKA_PORT, SPARK_UI_PORT, METRICS_PORT, POSTGRES_PORT," \
         "SPARK_MASTER_UI_PORT, KAFKA_SECOND_PORT, KAFKA_THIRD_PORT, DASHBOARD_PORT, PROMETHEUS_PORT, ALERTMANAGER_PORT," \
-        GRAFANA_PORT
+        "GRAFANA_PORT, AIRFLOW_PORT"
 
-# Waited for is the service, and the page, as all the others end or are waited for by it: kafka-init, and a producer with
-# a COUNT, may have exited by now, which --wait takes for a failure. A service that restarts fails at once.
+# Waited for is the service, the page and Airflow, as all the others end or are waited for by it: kafka-init, and a
+# producer with a COUNT, may have exited by now, which --wait takes for a failure. A service that restarts fails at once.
 trouble=
 is_up() { docker compose up --detach --wait --wait-timeout 600 --no-deps --no-recreate "$@"; }
 is_up stream-app || trouble=stream-app
 ! has "$profiles" dashboard || is_up api nginx || trouble="$trouble api nginx"
+! has "$profiles" airflow || is_up airflow || trouble="$trouble airflow"
 for producer in producer producer-activity producer-sales; do
     case $(docker compose --profile '*' ps --all --format '{{.State}} {{.ExitCode}}' "$producer") in
     restarting* | "exited "[1-9]*) trouble="$trouble $producer" ;;
@@ -160,4 +180,6 @@ if has "$profiles" monitoring; then
     echo "  Grafana   http://$(address grafana 3000), user admin, password GRAFANA_PASSWORD of .env"
 fi
 ! has "$profiles" activity || echo "  database  $(address postgres 5432); make psql"
+! has "$profiles" airflow ||
+    echo "  Airflow   http://$(address airflow 8080), as admin with AIRFLOW_PASSWORD of .env"
 echo "  stop      make down"

@@ -130,6 +130,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         "PROMETHEUS_PORT",
         "ALERTMANAGER_PORT",
         "GRAFANA_PORT",
+        "AIRFLOW_PORT",
     )
     ports = {name: str(free_port()) for name in names}
     made = Stack(
@@ -139,6 +140,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         | {
             "COMPOSE_PROJECT_NAME": f"medallion-{uuid.uuid4().hex[:8]}",
             "APP_IMAGE": "kafka-medallion-test",
+            "AIRFLOW_IMAGE": "kafka-medallion-airflow-test",
             "TRIGGER_INTERVAL": "5 seconds",
             "MSGS_PER_SEC": "20",
             "BAD_SHARE": "0.02",

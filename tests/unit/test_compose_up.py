@@ -18,10 +18,10 @@ DOCKER = """#!/bin/sh
 exec 3>&2
 case "$*" in
 "compose config --environment") env; cat .env ;;
-"compose config --profiles") printf 'activity\\ncluster\\nmonitoring\\nreplicated\\nsales\\n' ;;
+"compose config --profiles") printf 'activity\\nairflow\\ncluster\\nmonitoring\\nreplicated\\nsales\\n' ;;
 "compose config --services" | "compose --profile * ps --services") ;;
 "compose config") echo "name: shop" ;;
-"volume inspect shop_postgres") [ -e volume ] ;;
+"volume inspect shop_"*) [ -e volume ] ;;
 *"stream-app python3 -m stream_app feeds"*)
     answer=$ANSWERS/$({ echo "$FEEDS"; cat "$FEEDS_PATH"/*.toml; } | cksum | tr ' ' -)
     [ -e "$answer" ] || (cd "$PROJECT" && exec "$PYTHON" -m stream_app feeds --format=json >"$answer.new" 2>&3) || exit
@@ -78,6 +78,8 @@ def told(folder: Path) -> str:
         ({"PROFILE": "cluster,activity"}, "transactions,user_activity", "cluster,activity", ""),
         ({"FEEDS": "transactions,sales"}, "transactions,sales", "sales", ""),
         ({"PROFILE": "monitoring"}, "transactions", "monitoring", ""),
+        ({"PROFILE": "airflow"}, "transactions", "airflow", ""),
+        ({"PROFILE": "airflow", "AIRFLOW_EXECUTOR": "CeleryExecutor"}, "transactions", "airflow,airflow-celery", ""),
         ({"FEEDS": "sales", "PROFILE": "replicated"}, "sales", "replicated,sales", "--scale producer=0"),
     ],
 )
@@ -143,6 +145,16 @@ def test_a_cluster_s_secret_is_made_once_and_the_database_s_beside_it(up: Up, tm
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
 
 
+def test_airflow_s_secrets_are_made_once_and_its_folders(up: Up, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert up(PROFILE="airflow").returncode == 0
+    made = dict(line.split("=") for line in (tmp_path / ".env").read_text().splitlines())
+    assert list(made) == ["AIRFLOW_POSTGRES_PASSWORD", "AIRFLOW_PASSWORD", "AIRFLOW_SECRET"]
+    assert len({*made.values()}) == 3
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"gold", "landing", "output", "reports"}
+
+
 SECRETS = [
     name.upper() for settings in (Settings, ProducerSettings) for name, field in settings.model_fields.items()
     if "SecretStr" in repr(field.annotation)
@@ -183,7 +195,9 @@ def test_a_database_whose_password_was_lost_is_not_given_another(up: Up, tmp_pat
     ("settings", "problem"),
     [
         ({"PROFILE": "activity", "POSTGRES_PASSWORD": "a@b"}, "POSTGRES_PASSWORD: it becomes part of a URL"),
-        ({"PROFILE": "nosuch"}, 'PROFILE: there is no "nosuch"; there is: activity cluster'),
+        ({"PROFILE": "nosuch"}, 'PROFILE: there is no "nosuch"; there is: activity airflow cluster'),
+        ({"PROFILE": "airflow", "AIRFLOW_EXECUTOR": "Celery"}, "AIRFLOW_EXECUTOR: Celery is none of LocalExecutor, Ce"),
+        ({"PROFILE": "airflow", "AIRFLOW_SECRET": "short"}, "AIRFLOW_SECRET: 32 characters or more are needed"),
         ({"PROFILE": "activity", "KAFKA_TOPIC": "x"}, "KAFKA_TOPIC: x cannot be the topic of 2 feeds; unset it"),
     ],
 )

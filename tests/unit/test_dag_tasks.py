@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from tests.unit.airflow_standin import AirflowException, AirflowFailException, D
 MAIN, SALES = (PROJECT / "dags" / f"{name}.py" for name in ("streamflow_main", "unified_sales_pipeline"))
 SENT = {"acknowledged": 4, "offsets": {"0": [[3, 4], [9, 9]], "2": [[0, 0]]}, "at": "2026-11-21T01:00:00+00:00"}
 HELD = {"bronze": 4, "silver": 3, "quarantine": 0, "repeats": 1}
-AGREED = {"silver": 100, "totals": 100, "differing": 0}
+AGREED = {"taken": 3, "silver": 100, "totals": 100, "differing": 0}
 LIMITS = {"max_quarantine_share": 0.1, "max_age_seconds": 60}
 # Says what it was called with, and answers as the files beside it tell.
 COMMAND = """#!/bin/sh
@@ -264,12 +265,30 @@ def test_each_sale_is_looked_for_and_a_repeat_is_none_that_is_missing(sales_dag:
 @pytest.mark.parametrize(("amount", "differing"), [("7.50", 0), ("7.49", 2)])
 def test_totals_are_compared_group_by_group(sales_dag: Dag, amount: str, differing: int) -> None:
     with duckdb.connect() as database:
-        silver = ("('p', 'FR', 2.50, 1)", "('p', 'FR', 5.00, 2)", "('q', 'UK', 1.00, 1)")
-        database.execute("CREATE SCHEMA sales;" + rows("silver", "produit_nom, pays, montant, quantite", *silver))
+        silver = ("('p', 'FR', 2.50, 1, 0, 3)", "('p', 'FR', 5.00, 2, 0, 4)", "('q', 'UK', 1.00, 1, 7, 7)")
+        columns = 'produit_nom, pays, montant, quantite, partition, "offset"'
+        database.execute("CREATE SCHEMA sales;" + rows("ventes_clean", columns, *silver))
         held = (f"('p', 'FR', {amount}, 3, 2)", "('q', 'UK', 1.00, 1, 1)")
         names = "produit_nom, pays, total_montant, total_quantite, nombre_ventes"
         database.execute(rows("ventes_aggreges", names, *held))
-        assert database.sql(helper(sales_dag, "TOTALS")).fetchall() == [(3, 3, differing)]
+        versions = {"ventes_clean": 3, "ventes_aggreges": 4}
+        sql = helper(sales_dag, "TOTALS").format(sent=helper(sales_dag, "where")(SENT), **versions)
+        assert sql.count(" AT (VERSION => ") == 2
+        plain = re.sub(r" AT \(VERSION => [34]\)", "", sql)  # which make query reads, and DuckDB alone does not
+        assert database.sql(plain).fetchall() == [(2, 3, 3, differing)]
+
+
+def history(table: str, *read: tuple[int, str]) -> dict[str, Any]:
+    """What `make history` says of a table: its versions, the newest first, with what of silver each has read."""
+    made = [{"version": version, "offsets": offsets} for version, offsets in read]
+    return {"sink": f"sales.{table}", "versions": made}
+
+
+def test_totals_are_compared_at_versions_that_have_read_the_same(sales_dag: Dag) -> None:
+    same = helper(sales_dag, "same_versions")
+    clean = history("ventes_clean", (9, "c"), (8, ""), (7, "b"), (6, "a"))
+    assert same([clean, history("ventes_aggreges", (5, "b"), (4, "a"))]) == {"ventes_clean": 7, "ventes_aggreges": 5}
+    assert same([clean, history("ventes_aggreges", (2, "0"), (1, ""))]) == {}
 
 
 def test_a_wait_is_over_when_all_are_there_or_its_time_is_up(sales_dag: Dag, commands: Callable[..., None]) -> None:
@@ -287,10 +306,11 @@ def test_a_wait_is_over_when_all_are_there_or_its_time_is_up(sales_dag: Dag, com
     [
         ({}, []),
         ({"bronze": 3}, ["bronze holds them"]),
-        ({"silver": 2}, ["silver has judged them"]),
-        ({"silver": 2, "quarantine": 1}, ["quarantine share"]),
+        ({"silver": 2, "taken": 2}, ["silver has judged them"]),
+        ({"silver": 2, "taken": 2, "quarantine": 1}, ["quarantine share"]),
         ({"age": 61}, ["freshness of silver"]),
         ({"differing": 1}, ["totals agree with silver"]),
+        ({"taken": 2}, ["totals agree with silver"]),
     ],
 )
 def test_each_check_fails_for_its_own_reason(sales_dag: Dag, changed: dict[str, int], failing: list[str]) -> None:

@@ -23,12 +23,13 @@ LINEAGE = {name.upper() for name in LineageSettings.model_fields}
 API = {name.upper() for name in ApiSettings.model_fields}
 PRODUCER = {name.upper() for name in ProducerSettings.model_fields} - {"KAFKA_CLIENT"}
 BROKER = {name.upper() for name in BrokerSettings.model_fields}
-# What local/compose_up.sh tells compose.yaml: the build's user, and how many brokers there are.
-OF_COMPOSE_UP = {"APP_UID", "APP_GID"} | set(
+# What local/compose_up.sh tells compose.yaml: the build's user, how many brokers there are, what follows from a secret.
+OF_COMPOSE_UP = {"APP_UID", "APP_GID", "AIRFLOW_FERNET_KEY"} | set(
     re.findall(r"\$\{(KAFKA_(?:VO|BRO|REPLICAS)[A-Z_]+|KAFKA_REPLICAS)", COMPOSE)
 )
 OF_COMPOSE = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE)) - OF_COMPOSE_UP
-# The containers have a broker and feeds of their own, none runs the batch path, and their API is behind a socket.
+# The containers have a broker and feeds of their own, those of the batch path have its folders at /data, and their API is
+# behind a socket.
 NOT_HANDED_ON = {name for name in SERVICE if re.match("KAFKA_(SECURITY|SASL|SSL|HTTPS|CLIENT)_", name)} | {
     "FEEDS_PATH",
     "LANDING_PATH",
@@ -50,6 +51,7 @@ def test_each_setting_is_named_once_with_its_meaning() -> None:
     assert set(names) <= SERVICE | LINEAGE | API | PRODUCER | BROKER | OF_COMPOSE | {
         "COMPOSE_PROFILES",
         "SPARK_WORKER_CORES",
+        "AIRFLOW__OPENLINEAGE__TRANSPORT",
     }
 
 
