@@ -13,10 +13,26 @@ _STYLE = (
 )
 
 
+_COLUMNS = {
+    "checks": ("Checks", ("check", "found", "allowed", "ok")),
+    "sold": ("What was sold", ("product", "sales", "pieces", "amount")),
+    "sinks": ("Sinks", ("sink", "state", "rows", "behind", "newest_file_age")),
+}
+"""Each table: its title and its columns, whose order an XCom does not keep."""
+
+
 def tables(findings: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return the tables of the report, each with its title."""
-    checks = [{**one, "ok": "yes" if one["ok"] else "NO"} for one in findings["checks"]]
-    return [("Checks", checks), ("What was sold", findings["sold"]), ("Sinks", findings["sinks"])]
+    return [
+        (title, [{column: _shown(row[column]) for column in columns} for row in findings[name]])
+        for name, (title, columns) in _COLUMNS.items()
+    ]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return "-" if value is None else str(value)
 
 
 def as_markdown(title: str, findings: dict[str, Any]) -> str:

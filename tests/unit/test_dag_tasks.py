@@ -331,18 +331,19 @@ def test_a_report_is_there_as_markdown_and_html_and_shows_text_as_it_is(
 ) -> None:
     monkeypatch.setenv("REPORTS_PATH", str(tmp_path / "reports"))
     commands(
-        query=json.dumps([{"product": "<b> | &", "sales": 4}]),
+        query=json.dumps([{"amount": "1.50", "product": "<b> | &", "sales": 4, "pieces": 5}]),
         status=json.dumps([dict.fromkeys(("sink", "state", "rows", "behind", "newest_file_age"), 1)]),
     )
     checks = helper(sales_dag, "quality")(SENT, HELD, AGREED, 999.0, LIMITS)
     event = SimpleNamespace(extra={})
     events = {helper(sales_dag, "REPORT"): event}
+    checks = json.loads(json.dumps(checks, sort_keys=True))  # as an XCom hands them on
     made = sales_dag.call("report", SENT, checks, "manual__2026-11-21T01:00:00+00:00/../x", outlet_events=events)
     markdown, page, document = (Path(name).read_text() for name in made["files"])
     assert {Path(name).parent for name in made["files"]} == {tmp_path / "reports" / "unified_sales_pipeline"}
     assert made["markdown"] == markdown
     assert event.extra["title"] == made["title"] == "4 sales: TROUBLE"
     assert "| freshness of silver | 999 s | at most 60 s | NO |" in markdown
-    assert "| <b> \\| & | 4 |" in markdown
+    assert "| <b> \\| & | 4 | 5 | 1.50 |" in markdown
     assert "<td>&lt;b&gt; | &amp;</td>" in page
     assert json.loads(document)["checks"] == checks
