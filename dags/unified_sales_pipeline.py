@@ -22,18 +22,24 @@ from streamflow_report import as_html, as_markdown, write
 
 REPORT = Asset(name="sales_report", uri="x-streamflow://reports/unified_sales_pipeline")
 TOPIC = "ventes_stream"
-# A sale that was sent twice is in silver once: the second is known by a sale with the same bytes that silver has.
+# Silver has one sale of a vente_id in an hour: another one that was sent is a repeat of it.
 PLACED = """
-    WITH sent AS (SELECT partition, "offset", value FROM sales.bronze WHERE {sent}),
+    WITH sent AS (
+        SELECT partition, "offset", kafka_ts, TRY((decode(value)::JSON ->> 'vente_id')::BIGINT) AS vente_id
+        FROM sales.bronze WHERE {sent}
+    ),
     judged AS (
         SELECT partition, "offset", 'silver' AS layer FROM sales.silver WHERE {sent}
         UNION ALL SELECT partition, "offset", 'quarantine' FROM sales.quarantine WHERE {sent}
+    ),
+    kept AS (
+        SELECT vente_id FROM sales.silver WHERE kafka_ts > (SELECT min(kafka_ts) FROM sent) - INTERVAL 2 HOUR
     ),
     placed AS (SELECT * FROM sent LEFT JOIN judged USING (partition, "offset"))
     SELECT count(*) AS bronze,
         count(*) FILTER (layer = 'silver') AS silver,
         count(*) FILTER (layer = 'quarantine') AS quarantine,
-        count(*) FILTER (layer IS NULL AND value IN (SELECT value FROM placed WHERE layer = 'silver')) AS repeats
+        count(*) FILTER (layer IS NULL AND vente_id IN (FROM kept)) AS repeats
     FROM placed
 """
 # Both tables follow silver. At versions that have read the same of it they say the same, whatever comes meanwhile.

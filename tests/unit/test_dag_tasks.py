@@ -244,19 +244,24 @@ def rows(table: str, columns: str, *values: str) -> str:
 def placed(dag: Dag, *, silver: list[str], quarantine: list[str]) -> dict[str, int]:
     """Bronze holds partition 0, offsets 3, 4 and 9, partition 2, offset 0, and what others sent."""
     with duckdb.connect() as database:
-        columns, nobody = 'partition, "offset"', "(7, 7)"
-        sent = ("(0, 3, 'a')", "(0, 4, 'b')", "(0, 9, 'a')", "(2, 0, 'c')", "(0, 5, 'other')", "(1, 0, 'other')")
-        database.execute("CREATE SCHEMA sales;" + rows("bronze", f"{columns}, value", *sent))
-        database.execute(rows("silver", columns, "(0, 5)", "(1, 0)", nobody, *silver))
-        database.execute(rows("quarantine", columns, nobody, *quarantine))
+        at, nobody = "TIMESTAMP '2026-11-21 01:00'", "(7, 7, 70, TIMESTAMP '2026-11-21')"
+        sent = [(0, 3, '{"vente_id": 10}'), (0, 4, '{"vente_id": 11}'), (0, 9, '{"vente_id": 10}'), (2, 0, "no JSON")]
+        sent += [(0, 5, '{"vente_id": 12}'), (1, 0, '{"vente_id": 13}')]
+        bronze = [f"({partition}, {offset}, '{value}'::BLOB, {at})" for partition, offset, value in sent]
+        columns = 'partition, "offset", value, kafka_ts'
+        database.execute("CREATE SCHEMA sales;" + rows("bronze", columns, *bronze, f"(5, 5, '\\xFF'::BLOB, {at})"))
+        columns = 'partition, "offset", vente_id, kafka_ts'
+        taken = ["(0, 5, 12, ", "(1, 0, 13, ", *silver]
+        database.execute(rows("silver", columns, nobody, *(f"{row}{at})" for row in taken)))
+        database.execute(rows("quarantine", 'partition, "offset"', "(7, 7)", *quarantine))
         found = database.sql(helper(dag, "PLACED").format(sent=helper(dag, "where")(SENT)))
         return dict(zip(found.columns, found.fetchall()[0], strict=True))
 
 
 def test_each_sale_is_looked_for_and_a_repeat_is_none_that_is_missing(sales_dag: Dag) -> None:
-    all_judged = placed(sales_dag, silver=["(0, 3)", "(0, 4)"], quarantine=["(2, 0)"])
+    all_judged = placed(sales_dag, silver=["(0, 3, 10, ", "(0, 4, 11, "], quarantine=["(2, 0)"])
     assert all_judged == {"bronze": 4, "silver": 2, "quarantine": 1, "repeats": 1}
-    one_missing = placed(sales_dag, silver=["(0, 3)"], quarantine=["(2, 0)"])
+    one_missing = placed(sales_dag, silver=["(0, 3, 10, "], quarantine=["(2, 0)"])
     assert one_missing == {"bronze": 4, "silver": 1, "quarantine": 1, "repeats": 1}
     nothing_yet = placed(sales_dag, silver=[], quarantine=[])
     assert nothing_yet == {"bronze": 4, "silver": 0, "quarantine": 0, "repeats": 0}
