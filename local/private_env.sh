@@ -3,7 +3,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 2
 name=$1
-secret='^[[:space:]]*(export[[:space:]]+)?([A-Z0-9_]*(PASSWORD|SECRET)[A-Z0-9_]*|DATABASE_URL)[[:space:]]*=[[:space:]]*[^[:space:]]'
+secret='^[[:space:]]*(export[[:space:]]+)?([A-Z0-9_]*(PASSWORD|SECRET)[A-Z0-9_]*|AWS_ACCESS_KEY_ID|AWS_SESSION_TOKEN|AZURE_STORAGE_KEY|AZURE_STORAGE_SAS_TOKEN|DATABASE_URL)[[:space:]]*=[[:space:]]*[^[:space:]]'
 grep -Eqs "$secret" .env || exit 0
 open=$(find -L .env -prune \( -perm -040 -o -perm -020 -o -perm -004 -o -perm -002 \))
 [ -n "$open" ] || exit 0
