@@ -88,7 +88,8 @@ def streamflow_main() -> None:
     def audit() -> list[dict[str, Any]]:
         """Prove that nothing is lost or twice; return the counts of each feed."""
         reports = answer(run("audit", "--batch", "--format=json", may=(0, WRONG_RECORDS, NOT_AUDITED)))
-        wrong = [f"{report['feed']}: {line}" for report in reports for line in report["wrong"]]
+        checks = [(report["feed"], check) for report in reports for check in report["checks"]]
+        wrong = [f"{feed}: {check['sentence']}" for feed, check in checks if check["verdict"] == "wrong"]
         if wrong:
             raise AirflowFailException(f"{len(wrong)} things are wrong; the first: {wrong[0]}")
         return [{"feed": report["feed"], "verdict": report["verdict"], **report["counts"]} for report in reports]

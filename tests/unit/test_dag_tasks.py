@@ -23,6 +23,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_app.cli.output import as_json
+from stream_app.ops.audit.report import Check, Report, Verdict
 from stream_app.settings import PROJECT
 from tests.service.harness import wait_for
 from tests.unit.airflow_standin import AirflowException, AirflowFailException, Dag, loaded
@@ -148,10 +150,14 @@ def test_a_command_gets_its_options_and_nothing_of_airflow_s_python(
 
 
 def test_an_audit_that_finds_something_wrong_is_not_retried(main_dag: Dag, commands: Callable[..., None]) -> None:
-    report = {"feed": "a", "verdict": "not audited", "counts": {"landed": 3}, "wrong": [], "not_audited": ["old"]}
-    commands(3, audit=json.dumps([report]))
+    def says(*found: Report) -> str:  # as the command prints it
+        return json.dumps([{"verdict": report.verdict, **as_json(report)} for report in found], indent=1)
+
+    right = Report("a", {"landed": 3}, [Check("records", Verdict.NOT_AUDITED, 1, "old")])
+    commands(3, audit=says(right))
     assert main_dag.call("audit") == [{"feed": "a", "verdict": "not audited", "landed": 3}]
-    commands(1, audit=json.dumps([report, report | {"feed": "b", "wrong": ["gold: 1 row is altered", "x"]}], indent=1))
+    wrong = [Check("records", Verdict.WRONG, 1, line) for line in ("gold: 1 row is altered", "another")]
+    commands(1, audit=says(right, Report("b", {}, wrong)))
     with pytest.raises(AirflowFailException, match=r"^2 things are wrong; the first: b: gold: 1 row is altered$"):
         main_dag.call("audit")
 
