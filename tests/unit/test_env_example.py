@@ -28,11 +28,9 @@ OF_COMPOSE_UP = {"APP_UID", "APP_GID", "AIRFLOW_FERNET_KEY"} | set(
     re.findall(r"\$\{(KAFKA_(?:VO|BRO|REPLICAS)[A-Z_]+|KAFKA_REPLICAS)", COMPOSE)
 )
 OF_COMPOSE = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE)) - OF_COMPOSE_UP
-# The containers have a broker and feeds of their own, the batch path's folders at /data, and their API behind a socket.
+# The containers have a broker and feeds of their own, and their API behind a socket.
 NOT_HANDED_ON = {name for name in SERVICE if re.match("KAFKA_(SECURITY|SASL|SSL|HTTPS|CLIENT)_", name)} | {
     "FEEDS_PATH",
-    "LANDING_PATH",
-    "GOLD_PATH",
     "GOOGLE_APPLICATION_CREDENTIALS",  # a file of the machine
     "API_HOST",
     "API_PORT",
