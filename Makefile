@@ -53,7 +53,7 @@ produce: setup ## the producer in the foreground; FEED=user_activity MSGS_PER_SE
 land: venv ## take a topic into files of the landing zone; TOPIC=user_events SECONDS=30 MAX_RECORDS= LANDING= GROUP=
 	@exec sh local/ops.sh land
 
-etl: setup ## tables of what has landed; FEEDS= SINCE=2026-11-26 UNTIL=2026-11-27 FULL=1 NAME= MASTER= LANDING= GOLD=
+etl: setup ## tables of what has landed; FEEDS= SINCE=2026-11-26 UNTIL=2026-11-27 FULL=1 FORMAT=delta NAME= MASTER= LANDING= GOLD=
 	@exec sh local/ops.sh etl
 
 airflow: setup ## Airflow with the DAGs in the foreground, its UI at http://127.0.0.1:8082

@@ -3,7 +3,7 @@
     batches      before_staging  mid_staging  staged  late_renamed  renamed  before_commit
     compaction   merged  swapped  half_deleted
     landing      staged  renamed  committed: the flow is land.<topic>
-    ETL          judged  written  prepared  committed  shown: the flow is etl
+    ETL          judged  written  prepared  committed  table  shown: the flow is etl; table is of Delta
 
 Without the variable a point costs one comparison.
 """

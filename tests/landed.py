@@ -39,9 +39,11 @@ class Topic:
     seed: int = 1
     ends: dict[int, int] = field(default_factory=lambda: {0: 0, 1: 0})
     now: datetime = START
+    feed: str = ""
+    """The producer's, where it is not called as the topic."""
 
     def __post_init__(self) -> None:
-        self._traffic = Traffic(source(self.name, self.seed), SHARES, self.seed)
+        self._traffic = Traffic(source(self.feed or self.name, self.seed), SHARES, self.seed)
         self._rng = random.Random(self.seed)
         self.zone = Zone(self.root, self.name)
         self.zone.folder.mkdir(parents=True, exist_ok=True)

@@ -18,10 +18,11 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import DateType, StructField, StructType
 
 from stream_app.contract.contract import Contract
+from stream_app.contract.references import Snapshots
 from stream_app.errors import StreamAppError
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.schema import PLANNED
+from stream_app.feeds.schema import PINS, PLANNED
 from stream_app.landing.lines import Line, read
 from stream_app.landing.zone import LandedFile
 from stream_app.layers.bronze import texts_of, times_of
@@ -29,6 +30,7 @@ from stream_app.layers.quarantine import refused
 from stream_app.layers.reading import judged
 from stream_app.layers.silver import rows_of
 from stream_app.sinks.parts import attempt
+from stream_app.storage.pins import NOTHING
 
 EVENT_DATE, LANDED_DATE = "event_date", "landed_date"
 """The columns by which rows and quarantine are in folders: the day of the event time, and of landing; both in UTC."""
@@ -59,12 +61,25 @@ def silver_columns(feed: Feed) -> StructType:
 QUARANTINE_COLUMNS = StructType([*schemas.QUARANTINE, StructField(LANDED_DATE, DateType())])
 
 
-def judge(spark: SparkSession, feed: Feed, files: Sequence[LandedFile], folder: Path) -> Judged:
+@dataclass(frozen=True)
+class Reference:
+    """By which reference data records are judged; a feed without lookups has none."""
+
+    pin: str = NOTHING
+    snapshots: Snapshots | None = None
+
+
+NO_REFERENCE = Reference()
+
+
+def judge(
+    spark: SparkSession, feed: Feed, files: Sequence[LandedFile], folder: Path, by: Reference = NO_REFERENCE
+) -> Judged:
     """Judge files; what comes of them is in the folder. Raises StreamAppError for a file that is damaged."""
     folder.mkdir(parents=True)
     parts = shares([(file, file.path.stat().st_size) for file in files], spark.sparkContext.defaultParallelism)
     numbers = spark.range(0, len(parts), 1, len(parts))
-    told = numbers.mapInArrow(_task(feed, parts, folder), "told string").collect()
+    told = numbers.mapInArrow(_task(feed, parts, folder, by), "told string").collect()
     found: list[dict[str, Any]] = [json.loads(row.told) for row in told]
     if problems := [one["problem"] for one in found if "problem" in one]:
         raise StreamAppError(f"{problems[0]}; restore the file, or move it out of the landing zone")
@@ -101,12 +116,14 @@ def shares(files: Sequence[tuple[LandedFile, int]], cores: int) -> list[list[Lan
     return found
 
 
-def _task(feed: Feed, parts: Sequence[Sequence[LandedFile]], folder: Path) -> Callable[[Batches], Batches]:
+def _task(
+    feed: Feed, parts: Sequence[Sequence[LandedFile]], folder: Path, by: Reference
+) -> Callable[[Batches], Batches]:
     def task(numbers: Batches) -> Batches:
         for batch in numbers:
             for number in batch.column(0).to_pylist():
                 try:
-                    told = _judged(feed, parts[number], folder)
+                    told = _judged(feed, parts[number], folder, by)
                 except (StreamAppError, FileNotFoundError) as error:  # told: Spark would try it again, and log stacks
                     told = {"problem": str(error)}
                 yield pa.RecordBatch.from_pydict({"told": [json.dumps(told)]})
@@ -114,8 +131,8 @@ def _task(feed: Feed, parts: Sequence[Sequence[LandedFile]], folder: Path) -> Ca
     return task
 
 
-def _judged(feed: Feed, files: Sequence[LandedFile], folder: Path) -> dict[str, Any]:
-    contract, name = Contract(feed), attempt()
+def _judged(feed: Feed, files: Sequence[LandedFile], folder: Path, by: Reference) -> dict[str, Any]:
+    contract, name = Contract(feed, by.snapshots), attempt()
     rows = _Part(folder / f"rows-{name}.parquet", silver_columns(feed))
     quarantine = _Part(folder / f"quarantine-{name}.parquet", QUARANTINE_COLUMNS)
     invalid = to_arrow_schema(schemas.QUARANTINE, timezone="UTC")
@@ -124,7 +141,7 @@ def _judged(feed: Feed, files: Sequence[LandedFile], folder: Path) -> dict[str, 
         before = rows.count, quarantine.count
         records = 0
         for lines in read(file):
-            batch = bronze_of(lines, feed.topic)
+            batch = bronze_of(lines, feed.topic, by.pin)
             found = judged(contract, batch)
             valid = rows_of(batch, contract, found)
             event_date = valid[feed.event_time.field].cast(pa.date32())
@@ -139,8 +156,8 @@ def _judged(feed: Feed, files: Sequence[LandedFile], folder: Path) -> dict[str, 
     return {"rows": rows.close(), "quarantine": quarantine.close(), "days": sorted(days), "counts": counts}
 
 
-def bronze_of(lines: Sequence[Line], topic: str) -> pa.RecordBatch:
-    """Return lines as bronze has records, with PLANNED, and without headers, which no verdict depends on."""
+def bronze_of(lines: Sequence[Line], topic: str, pin: str = NOTHING) -> pa.RecordBatch:
+    """Return lines as bronze has records, with PLANNED and PINS, without headers, which no verdict depends on."""
     columns = {
         "key": texts_of([line.key_bytes for line in lines]),
         "value": pa.array([line.value_bytes for line in lines], pa.binary()),
@@ -149,6 +166,7 @@ def bronze_of(lines: Sequence[Line], topic: str) -> pa.RecordBatch:
         "partition": pa.array([line.partition for line in lines], pa.int32()),
         "offset": pa.array([line.offset for line in lines], pa.int64()),
         PLANNED: pa.array([line.landed_ms * 1000 for line in lines], pa.int64()),
+        PINS: pa.repeat(pa.scalar(pin, pa.string()), len(lines)),
     }
     return pa.RecordBatch.from_pydict(columns)
 

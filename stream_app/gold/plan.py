@@ -10,7 +10,7 @@ from functools import reduce
 from stream_app.admission.rule_versions import version_of
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
-from stream_app.gold.store import Manifest
+from stream_app.gold.manifest import Manifest
 from stream_app.landing.ranges import Ranges, joined, of_files, overlap, without
 from stream_app.landing.zone import LandedFile, Zone
 from stream_app.settings import Settings
@@ -63,13 +63,29 @@ class Plan:
 
     def taken(self) -> dict[str, dict[str, Ranges]]:
         """Return what all runs have taken once this one is committed, by topic and version of the rules."""
-        found = {topic: dict(own) for topic, own in (self.before.taken if self.before else {}).items()}
+        return self._offsets(
+            self.before.taken if self.before else {}, {one.feed.name: version_of(one.feed) for one in self.feeds}
+        )
+
+    def pins(self, pins: Mapping[str, str]) -> dict[str, dict[str, Ranges]]:
+        """Return the same by topic and pin of reference data, where this run judges by those, by feed."""
+        own = {feed: pin for feed, pin in pins.items() if pin}
+        return self._offsets(self.before.pins if self.before else {}, own)
+
+    def _offsets(
+        self, before: Mapping[str, Mapping[str, Ranges]], now_by: Mapping[str, str]
+    ) -> dict[str, dict[str, Ranges]]:
+        """Return offsets as before, and those of this run under what it judges each feed by."""
+        found = {topic: dict(own) for topic, own in before.items()}
         for one in self.feeds:
             now = of_files(one.files)
-            others = {} if one.starts_anew else found.get(one.feed.topic, {})
-            kept = {rules: rest for rules, own in others.items() if (rest := without(own, now))}
-            rules = version_of(one.feed)
-            found[one.feed.topic] = kept | {rules: joined(kept.get(rules, {}), now)}
+            others = found.pop(one.feed.topic, {})
+            kept = {by: rest for by, own in others.items() if (rest := without(own, now)) and not one.starts_anew}
+            by = now_by.get(one.feed.name)
+            if by is not None:
+                kept[by] = joined(kept.get(by, {}), now)
+            if kept:
+                found[one.feed.topic] = kept
         return found
 
 

@@ -19,51 +19,12 @@ from stream_app.contract.contract import Contract
 from stream_app.contract.verdict import Rejected
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feeds.feed import Feed
-from stream_app.feeds.load import load_feeds
 from stream_app.feeds.parts import Dedupe
-from stream_app.gold import etl
-from stream_app.gold.plan import Selection
-from stream_app.gold.store import Manifest
-from stream_app.gold.tables import load_tables
 from stream_app.landing.lines import read
 from stream_app.landing.zone import Zone
-from stream_app.ops.audit.gold import audit_gold
-from stream_app.ops.audit.report import Report
-from stream_app.settings import PROJECT, load_settings
-from stream_app.storage.row_counts import literal
+from tests.batch import FEEDS, NAMES, TABLES, Batch
 from tests.helpers import UNUSUAL
 from tests.landed import START, Topic
-
-NAMES = ("user_events", "transaction_events")
-FEEDS = {feed.name: feed for feed in load_feeds(PROJECT / "conf" / "feeds", NAMES)}
-TABLES = load_tables(PROJECT / "conf" / "gold")
-
-
-class Batch:
-    """A landing zone, and gold."""
-
-    def __init__(self, spark: SparkSession, landing: Path, gold: Path) -> None:
-        self._spark, self.landing, self.gold = spark, landing, gold
-        self.feeds, self.tables = dict(FEEDS), TABLES
-
-    def etl(self, *names: str, **selection: Any) -> Manifest | None:
-        settings = load_settings(_env_file=None, landing_path=self.landing, gold_path=self.gold)
-        feeds = [self.feeds[name] for name in names or NAMES]
-        return etl.run(
-            settings, etl.Job(feeds, self.feeds, self.tables, Selection(**selection), "test"), lambda: self._spark
-        )
-
-    def audit(self) -> dict[str, Report]:
-        found = audit_gold(self.landing, self.gold, [*self.feeds.values()], lambda *_: None)
-        return {report.feed.removesuffix(" in gold"): report for report in found}
-
-    def rows(self, table: str, order: str = "ALL") -> list[tuple[Any, ...]]:
-        return duckdb.sql(f"SELECT * FROM {self.files(table)} ORDER BY {order}").fetchall()
-
-    def files(self, table: str) -> str:
-        """The files of a table in SQL, as a reader of the plain folder names them."""
-        folder = literal(self.gold / table).replace("'", "''")
-        return f"read_parquet('{folder}/*/*.parquet', hive_partitioning = true)"
 
 
 def due(feed: Feed, landing: Path) -> list[tuple[int, int]]:

@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from stream_app.errors import ConfigError
 from stream_app.feeds.load import load_feeds
 from stream_app.gold import store
+from stream_app.gold.files import link_files
 from stream_app.gold.judge import shares
+from stream_app.gold.manifest import Manifest, Taken, loaded
+from stream_app.gold.plain import Plain
 from stream_app.gold.plan import Selection, plan, shape_of, taken_of
-from stream_app.gold.store import Gold, Manifest, Taken, link_files
+from stream_app.gold.store import Gold
 from stream_app.gold.tables import Table, check, load_tables
 from stream_app.landing.ranges import of_files
 from stream_app.landing.zone import LandedFile, Zone
@@ -45,8 +48,8 @@ def touch(settings: Settings, partition: int, first: int, last: int, hours: int 
 def committed(settings: Settings, before: Manifest | None, selection: Selection = Selection()) -> Manifest:  # noqa: B008
     found = plan(settings, [FEED], before, selection)
     shapes = {FEED.name: shape_of(FEED)}
-    made = Manifest(found.run, "test", "", "", {}, {}, found.taken(), shapes)
-    return store._loaded(_written(settings, made))  # as the next run reads it
+    made = Manifest(found.run, "test", "", "", {}, {}, found.taken(), shapes=shapes)
+    return loaded(_written(settings, made))  # as the next run reads it
 
 
 def _written(settings: Settings, manifest: Manifest) -> Path:
@@ -189,11 +192,14 @@ def test_the_version_before_stays_for_who_has_listed_it_and_older_ones_go(tmp_pa
     for run in (1, 2, 3):
         folder = version(gold, run, a=str(run))
         if run > 1:
-            link_files(gold.version(run - 1) / "a" / "event_date=2026-11-21", folder / "b" / "event_date=2026-11-20")
+            link_files(
+                Plain(gold.root).version(run - 1) / "a" / "event_date=2026-11-21",
+                folder / "b" / "event_date=2026-11-20",
+            )
         gold.commit(manifest(run), folder)
     assert sorted(path.name for path in (tmp_path / "_versions").iterdir()) == ["0000000002", "0000000003"]
-    kept = gold.version(3) / "b" / "event_date=2026-11-20" / "a_0000000002_00000.parquet"
-    assert kept.samefile(gold.version(2) / "a" / "event_date=2026-11-21" / kept.name), "no byte is copied"
+    kept = Plain(gold.root).version(3) / "b" / "event_date=2026-11-20" / "a_0000000002_00000.parquet"
+    assert kept.samefile(Plain(gold.root).version(2) / "a" / "event_date=2026-11-21" / kept.name), "no byte is copied"
     runs = sorted(path.name for path in (tmp_path / "_runs").iterdir())
     assert runs == ["0000000001.json", "0000000002.json", "0000000003.json"]
 
@@ -305,14 +311,18 @@ def test_an_audit_of_the_batch_path_needs_a_run(cli: Cli, tmp_path: Path, argume
     assert f"{gold} has no run that ended; make one with: make etl" in done.err
 
 
-def test_a_feed_with_lookups_is_for_the_stream(cli: Cli, tmp_path: Path) -> None:
-    feeds = tmp_path / "feeds"
-    feeds.mkdir()
-    declared = (PROJECT / "conf" / "feeds" / "user_events.toml").read_text()
-    lookup = '\n[lookups.homes]\nfile = "homes.csv"\nkey = "country"\ncolumns = { continent = "string" }\n'
-    referenced = declared.replace('pattern = "[A-Z]{2}"', 'references = "homes"')
-    (feeds / "user_events.toml").write_text(referenced + lookup)
-    Zone(tmp_path / "landing", "user_events").folder.mkdir(parents=True)
-    Zone(tmp_path / "landing", "user_events").claim("id")
-    done = cli(tmp_path, "etl", f"--landing={tmp_path / 'landing'}", FEEDS_PATH=str(feeds))
-    assert (done.code, "feed user_events has [lookups], which only the stream joins" in done.err) == (2, True), done.err
+def test_a_manifest_says_by_which_reference_data_each_record_was_judged(settings: Settings) -> None:
+    touch(settings, 0, 0, 9)
+    first = plan(settings, [FEED], None, Selection())
+    one = Manifest(1, "", "", "", {}, {}, first.taken(), first.pins({FEED.name: "one"}))
+    again = touch(settings, 0, 10, 19, hours=1)
+    second = plan(settings, [FEED], loaded(_written(settings, one)), Selection())
+    other = Manifest(2, "", "", "", {}, {}, second.taken(), second.pins({FEED.name: "other"}))
+    assert other.pins == {FEED.topic: {"one": {0: [(0, 9)]}, "other": {0: [(10, 19)]}}}
+    read = loaded(_written(settings, other))
+    assert read.pins == other.pins
+    third = plan(settings, [FEED], read, Selection(since=again.hour))
+    assert third.pins({FEED.name: "one"}) == {FEED.topic: {"one": {0: [(0, 19)]}}}
+    full = plan(settings, [FEED], read, Selection(full=True))
+    assert full.pins({FEED.name: "other"}) == {FEED.topic: {"other": {0: [(0, 19)]}}}
+    assert full.pins({FEED.name: ""}) == {}, "a feed whose lookups went has none"

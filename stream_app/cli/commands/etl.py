@@ -14,8 +14,9 @@ from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import feeds_in, load_feeds
 from stream_app.gold import etl
+from stream_app.gold.manifest import Manifest
 from stream_app.gold.plan import Selection
-from stream_app.gold.store import Manifest
+from stream_app.gold.store import FORMS
 from stream_app.gold.tables import check, load_tables
 from stream_app.landing.zone import Zone
 from stream_app.runtime import submit
@@ -29,6 +30,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name", metavar="NAME", default="etl", help="what Spark's page and the manifest call it [etl]"
     )
+    form = "how the tables are kept; a folder of gold has one [as it is, in a new one parquet]"
+    parser.add_argument("--format", choices=[*FORMS], default="", help=form)
     parser.add_argument("--master", metavar="URL", default="", help="where Spark runs [SPARK_MASTER]")
     time = "take again what has landed from this hour on, as 2026-11-27 or 2026-11-27T14, in UTC"
     parser.add_argument("--since", metavar="TIME", type=_hour, help=time)
@@ -70,7 +73,7 @@ def _job(settings: Settings, options: argparse.Namespace) -> etl.Job:
     check(tables, [feed.name for feed in known])
     feeds = _chosen(settings, known, [name.strip() for name in options.feeds.split(",") if name.strip()])
     selection = Selection(options.since, options.until, options.full)
-    return etl.Job(feeds, {feed.name: feed for feed in known}, tables, selection, options.name)
+    return etl.Job(feeds, {feed.name: feed for feed in known}, tables, selection, options.name, options.format)
 
 
 def _chosen(settings: Settings, known: Sequence[Feed], names: Sequence[str]) -> list[Feed]:
@@ -84,11 +87,7 @@ def _chosen(settings: Settings, known: Sequence[Feed], names: Sequence[str]) -> 
     if not landed:
         problem = f"{settings.landing_path} has no topic of any feed"
         raise ConfigError(f"LANDING_PATH: {problem}; land one first, as by: make land TOPIC=user_events")
-    chosen = [by_name[name] for name in names] or landed
-    if joined := [feed.name for feed in chosen if feed.lookups]:
-        problem = f"feed {joined[0]} has [lookups], which only the stream joins"
-        raise ConfigError(f"--feeds: {problem}; name the other feeds, or leave its topic out of the landing zone")
-    return chosen
+    return [by_name[name] for name in names] or landed
 
 
 def _print(manifest: Manifest | None) -> None:
@@ -108,12 +107,18 @@ COMMAND = Command(
         Judges the landed files that no run has taken by the contracts of their feeds, and makes tables of them:
         GOLD_PATH/<feed>/event_date=.../ has each key once a day, GOLD_PATH/quarantine/<feed>/ what was refused, with
         every reason. Then it makes the tables by SQL of the folder gold beside FEEDS_PATH. Readers see all tables
-        change at once. It is one spark-submit; without anything new it starts none. It may be killed at any time.
-        The last line that it prints is a summary as JSON.
+        change at once; Delta tables each at once. It is one spark-submit; without anything new it starts none. It may
+        be killed at any time. The last line that it prints is a summary as JSON.
     """,
     options=_options,
     run=_run,
     exits={0: "all is made, or there was nothing new", 1: "a landed file is damaged, or the disk is full"},
-    examples=("", "--feeds=user_events", "--since=2026-11-26 --until=2026-11-27", "--full --master=spark://host:7077"),
-    settings=("landing_path", "gold_path", "feeds_path", "spark_master", "spark_driver_memory"),
+    examples=(
+        "",
+        "--format=delta",
+        "--feeds=user_events",
+        "--since=2026-11-26 --until=2026-11-27",
+        "--full --master=spark://host:7077",
+    ),
+    settings=("landing_path", "gold_path", "feeds_path", "retention_hours", "spark_master", "spark_driver_memory"),
 )

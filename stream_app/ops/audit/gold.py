@@ -20,17 +20,20 @@ from stream_app.feeds import schema as schemas
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.schema import types_of
 from stream_app.feeds.sql import name
-from stream_app.gold.judge import EVENT_DATE, LANDED_DATE
+from stream_app.gold.judge import EVENT_DATE, LANDED_DATE, Reference
+from stream_app.gold.manifest import Manifest
 from stream_app.gold.plan import taken_of
-from stream_app.gold.store import Gold, Manifest
+from stream_app.gold.reference import snapshots_of
+from stream_app.gold.store import Gold
 from stream_app.gold.tables import QUARANTINE
 from stream_app.landing.ranges import Ranges, of_files, overlap, without
 from stream_app.landing.zone import LandedFile, Zone
 from stream_app.ops.audit.landed import FILE, expected
 from stream_app.ops.audit.report import Check, Report, Step, Verdict
 from stream_app.ops.views import database
-from stream_app.storage.batch_files import partitions
+from stream_app.storage.pins import NOTHING
 from stream_app.storage.row_counts import paths, read_parquet
+from stream_app.storage.snapshots import PlainSnapshot
 
 Progress = Callable[[str, int, int], None]
 """Is told the feed, how many offsets are judged, and how many there are."""
@@ -62,7 +65,7 @@ class _Audit:
 
     def __post_init__(self) -> None:
         self.db = database()
-        self._version = self.gold.version(self.newest.run)
+        self._form = self.gold.form(self.newest.format)
         self._records: list[int] = []
 
     def report(self, *, is_first: bool) -> Report:
@@ -78,7 +81,8 @@ class _Audit:
             self._compare(step, "_due", "_gold", "gold", [*schemas.silver(self.feed).names, EVENT_DATE])
             self._compare(step, "_refused", "_quarantine", QUARANTINE, [*schemas.QUARANTINE.names, LANDED_DATE])
             self._balance(step, asked)
-        others = {path.name for path in self._version.iterdir()} - {*self.newest.shapes, QUARANTINE}
+        feeds = {*self.newest.shapes}
+        others = {*self._form.tables(self.newest)} - feeds - {f"{QUARANTINE}/{feed}" for feed in feeds}
         for table in sorted(others) if is_first else []:
             sentence = f"{table}: is made by SQL, and not computed again"
             step.others.append(Check("tables", Verdict.BEYOND, 0, sentence))
@@ -102,10 +106,16 @@ class _Audit:
             done[0] += records
             self.progress(self.feed.name, done[0], total)
 
-        found = expected(self.feed, files, folder, told)
+        found = expected(self.feed, [(file, self._reference(file)) for file in files], folder, told)
         step.rows = self.counts["landed"] = sum(one.records for one in found)
         step.wrong += [one.problem for one in found if one.problem]
         self._records += [one.records for one in found]
+
+    def _reference(self, file: LandedFile) -> Reference:
+        """Return by which reference data the run judged a file that took it."""
+        own, pins = of_files([file]), self.newest.pins.get(self.feed.topic, {})
+        pin = next((one for one, ranges in pins.items() if overlap(own, ranges)), NOTHING)
+        return Reference(pin, snapshots_of(self.gold.root, self.feed, PlainSnapshot))
 
     def _load(self, files: Sequence[LandedFile], folder: Path) -> None:
         """Make views of what gold has of the judged records: _gold and _quarantine."""
@@ -117,8 +127,8 @@ class _Audit:
         for number, file in enumerate(files):
             values = (number, file.hour.date(), file.partition, file.first, file.last)
             db.execute("INSERT INTO _files VALUES (?, ?, ?, ?, ?)", values)
-        self._view("_all_gold", self._version / feed.name, EVENT_DATE, schemas.silver(feed))
-        self._view("_all_quarantine", self._version / QUARANTINE / feed.name, LANDED_DATE, schemas.QUARANTINE)
+        self._view("_all_gold", feed.name, EVENT_DATE, schemas.silver(feed))
+        self._view("_all_quarantine", f"{QUARANTINE}/{feed.name}", LANDED_DATE, schemas.QUARANTINE)
         for view in ("gold", "quarantine"):
             db.execute(f"CREATE VIEW _{view} AS SELECT t.* FROM _all_{view} t WHERE {_JUDGED}")
         self._load_due(folder) if files else self._load_nothing()
@@ -147,9 +157,9 @@ class _Audit:
         self.db.execute(f"CREATE VIEW _candidates AS SELECT *, -1 AS {FILE}, true AS _is_first FROM _gold LIMIT 0")
         self.db.execute("CREATE VIEW _due AS FROM _gold LIMIT 0; CREATE VIEW _refused AS FROM _quarantine LIMIT 0")
 
-    def _view(self, view: str, table: Path, by: str, columns: StructType) -> None:
+    def _view(self, view: str, table: str, by: str, columns: StructType) -> None:
         """Make a view of a table of gold, which may have no file."""
-        if files := [path for folder in partitions(table) for path in sorted(folder.glob("*.parquet"))]:
+        if files := self._form.files(self.newest, table):
             day = f"regexp_extract(filename, '{by}=([0-9-]+)/[^/]*$', 1)::DATE AS {by}"
             shown = ", ".join([*map(name, columns.names), day])
             rows = f"read_parquet({paths(files)}, hive_partitioning = false, filename = true)"

@@ -20,7 +20,7 @@ from stream_app.errors import StreamAppError
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.schema import COORDINATES, PLANNED
-from stream_app.gold.judge import bronze_of
+from stream_app.gold.judge import Reference, bronze_of
 from stream_app.landing.lines import read
 from stream_app.landing.zone import LandedFile
 
@@ -38,8 +38,13 @@ class Expected:
     """Why the file cannot be read; else empty."""
 
 
-def expected(feed: Feed, files: Sequence[LandedFile], folder: Path, progress: Callable[[int], None]) -> list[Expected]:
-    """Judge files, and write `valid-<number>.parquet` and `refused-<number>.parquet` of each to the folder."""
+def expected(
+    feed: Feed, files: Sequence[tuple[LandedFile, Reference]], folder: Path, progress: Callable[[int], None]
+) -> list[Expected]:
+    """Judge files, each by its reference data.
+
+    Write `valid-<number>.parquet` and `refused-<number>.parquet` of each to the folder.
+    """
     judge = partial(_judged, feed, folder)
     found = []
     if len(files) <= _FEW_FILES:
@@ -55,8 +60,9 @@ def expected(feed: Feed, files: Sequence[LandedFile], folder: Path, progress: Ca
     return found
 
 
-def _judged(feed: Feed, folder: Path, number: int, file: LandedFile) -> Expected:
-    contract = Contract(feed)
+def _judged(feed: Feed, folder: Path, number: int, given: tuple[LandedFile, Reference]) -> Expected:
+    file, by = given
+    contract = Contract(feed, by.snapshots)
     valid = to_arrow_schema(schemas.silver(feed), timezone="UTC").append(pa.field(FILE, pa.int64()))
     invalid = to_arrow_schema(schemas.QUARANTINE, timezone="UTC").append(pa.field(FILE, pa.int64()))
     records = 0
@@ -66,9 +72,10 @@ def _judged(feed: Feed, folder: Path, number: int, file: LandedFile) -> Expected
     ):
         try:
             for lines in read(file):
-                batch = bronze_of(lines, feed.topic)
-                times = (batch[name].cast(pa.int64()).to_pylist() for name in ("kafka_ts", PLANNED))
-                verdicts = contract.check_each(batch["value"].to_pylist(), *times)
+                batch = bronze_of(lines, feed.topic, by.pin)
+                kafka_ts, planned = (batch[name].cast(pa.int64()).to_pylist() for name in ("kafka_ts", PLANNED))
+                pins = [by.pin] * len(lines)
+                verdicts = contract.check_each(batch["value"].to_pylist(), kafka_ts, planned, pins)
                 for writer, schema, columns in (
                     (rows, valid, _valid(batch, verdicts, valid, contract)),
                     (quarantine, invalid, _invalid(batch, verdicts)),

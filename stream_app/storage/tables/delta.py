@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
@@ -88,10 +89,13 @@ class Delta(DeltaView):
         return True
 
     @told
-    def commit(self, mark: Mark, added: Sequence[Part], removed: Sequence[File] = ()) -> None:
+    def commit(
+        self, mark: Mark, added: Sequence[Part], removed: Sequence[File] = (), columns: pa.Schema | None = None
+    ) -> None:
         """Bring a batch in, and take files out, at once. A batch that is in by then changes nothing.
 
-        The batch is flushed when it returns. Raises ConflictError where a file to be removed has gone.
+        With `columns` the table has these from then on, and no row but the batch's. The batch is flushed when it
+        returns. Raises ConflictError where a file to be removed has gone.
         """
         for left in reversed(range(_TRIES)):
             is_held = self._holds(removed)  # first: no version may come between the next question and ours
@@ -101,7 +105,7 @@ class Delta(DeltaView):
                 gone = f"{self.location}: somebody replaced files that batch {mark.batch} was to replace"
                 raise ConflictError(gone)
             try:
-                self._write(mark, added, removed, _saying(mark))
+                self._write(mark, added, removed, _saying(mark), columns)
             except Exception as error:  # whatever it was, the commit may have been made
                 self.refresh()
                 if self._has(mark):
@@ -137,7 +141,12 @@ class Delta(DeltaView):
         self._flush(before + 1, self.version)
 
     def _write(
-        self, mark: Mark | None, added: Sequence[Part], removed: Sequence[File], says: Mapping[str, str]
+        self,
+        mark: Mark | None,
+        added: Sequence[Part],
+        removed: Sequence[File],
+        says: Mapping[str, str],
+        columns: pa.Schema | None = None,
     ) -> None:
         """Make the version after the one that is looked at. Raises CommitFailedError where somebody else has."""
         now, before, is_change = now_ms(), self.version, mark is not None
@@ -150,8 +159,10 @@ class Delta(DeltaView):
         partitions = [*self.partitioned_by]
         transactions = [Transaction(mark.query_id, mark.batch, now)] if mark else None
         properties = CommitProperties(dict(says), app_transactions=transactions)
-        self._table.create_write_transaction(
-            actions, "append", self._table.schema(), partition_by=partitions, commit_properties=properties
+        mode: Literal["append", "overwrite"] = "append" if columns is None else "overwrite"
+        schema = self._table.schema() if columns is None else Schema.from_arrow(columns)
+        self._current.create_write_transaction(
+            actions, mode, schema, partition_by=partitions, commit_properties=properties
         )
         self.refresh()
         self._flush(before + 1, self.version)

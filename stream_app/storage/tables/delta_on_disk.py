@@ -127,9 +127,17 @@ class DeltaOnDisk(Delta):
                 self._files[unquote(one["path"])] = _file(one)
 
     def _write(
-        self, mark: Mark | None, added: Sequence[Part], removed: Sequence[File], says: Mapping[str, str]
+        self,
+        mark: Mark | None,
+        added: Sequence[Part],
+        removed: Sequence[File],
+        says: Mapping[str, str],
+        columns: pa.Schema | None = None,
     ) -> None:
-        self._check(is_removing=bool(mark and removed))
+        self._check(is_removing=bool(mark and (removed or columns)))
+        if columns is not None:
+            super()._write(mark, added, removed, says, columns)
+            return
         entry = _entry(mark, added, removed, says, self.partitioned_by)
         if not delta_log.put(self._root, self._version + 1, entry):
             raise CommitFailedError(f"{self.location}: somebody else has made version {self._version + 1}")
