@@ -23,7 +23,7 @@ import obstore
 import pytest
 
 from stream_app.object_stores import TableRoot
-from stream_app.settings import Settings
+from stream_app.settings import PROJECT, Settings
 from stream_app.storage.tables.in_store import InStore
 from stream_app.storage.tables.places import place_of
 from tests.helpers import app_settings
@@ -87,9 +87,8 @@ def store_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     log = tmp_path_factory.mktemp("moto") / "log"
     with log.open("w") as out:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=out, stderr=out
-        )
+        command = [sys.executable, "-m", "tests.moto_server", str(port)]
+        server = subprocess.Popen(command, cwd=PROJECT, stdout=out, stderr=out)
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + _PATIENCE_SECONDS

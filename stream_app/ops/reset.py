@@ -22,6 +22,7 @@ from stream_app.layers.kind import BRONZE
 from stream_app.ops import archive
 from stream_app.ops.archive import Archive
 from stream_app.ops.status import status
+from stream_app.sinks.protocol import sink_of
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files
 from stream_app.storage.lock import LOOK_SECONDS, sole_user
 from stream_app.storage.row_counts import count_rows
@@ -164,6 +165,8 @@ def _archives(chosen: Sequence[Flow]) -> Iterator[Archive]:
 
 
 def _sinks(chosen: Sequence[Flow], begins: _Begins, archives: Sequence[Archive]) -> Iterator[SinkPlan]:
+    for flow in chosen:
+        sink_of(flow).holding(flow)  # before anything is deleted: a store that is away could not be emptied
     for row, flow in zip(status(chosen[0].root, chosen).sinks, chosen, strict=True):
         late = batch_files(flow.layout.late, flow.layout.late_name) if flow.stateful else []
         replayed = batch_files(flow.layout.replay, REPLAY) if flow.is_own and flow.kind.takes_replayed else []

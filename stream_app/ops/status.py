@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from stream_app.errors import UnavailableError
 from stream_app.flows.completeness import complete_up_to, newest_taken
 from stream_app.flows.flow import Flow
 from stream_app.observe import status_file
@@ -92,7 +93,8 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
     committed = flow.checkpoint.last_committed()
     now = time.time()
     behind = _records_behind(flow, told, running)
-    held = sink_of(flow).holding(flow) or Holding(
+    table, away = _held_by_table(flow)
+    held = table or Holding(
         len(files),
         sum(_rows(file.path) for file, _ in files),
         sum(size for _, size in files),
@@ -113,7 +115,7 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
         refused=int(str(told.get("refused", 0))),
         newest_file=held.newest,
         newest_file_age=round(now - held.newest_ms / 1000, 1) if held.newest else None,
-        last_error=str(told.get("last_error", "")),
+        last_error=away or str(told.get("last_error", "")),
         held=_held(told) if running and flow.upstream is None else None,
         state_rows=int(str(told.get("state_rows", 0))) if flow.kind.running else None,
         lookups=tuple(_lookups(flow, now)) if flow.upstream is None else (),
@@ -121,6 +123,14 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
         complete_up_to=complete_up_to(flow),
         newest_taken=_newest_taken(flow),
     )
+
+
+def _held_by_table(flow: Flow) -> tuple[Holding | None, str]:
+    """Return what a table holds, and why nothing is known of it: its store may be away."""
+    try:
+        return sink_of(flow).holding(flow), ""
+    except UnavailableError as error:
+        return Holding(), str(error)
 
 
 def _newest_taken(flow: Flow) -> Mapping[int, datetime]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from confluent_kafka import TopicPartition
@@ -22,6 +23,7 @@ from pydantic import SecretStr
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
 from stream_app.flows.flow import Flow
+from stream_app.object_stores import StoreSettings
 from stream_app.ops.audit import Report, reconcile
 from stream_app.ops.views import connect
 from stream_app.settings import PROJECT, Settings
@@ -32,6 +34,7 @@ from tests.ports import free_port
 from tests.service.servers import PARTITIONS, KafkaBroker
 
 DEADLINE_SECONDS = 240.0
+_STORE = [name.upper() for name in StoreSettings.model_fields]
 # What make hands on to a command; anything else that is given is a setting.
 _OPTIONS = {"FEED", "TOPIC", "SAMPLE", "SINK", "SQL", "REASON", "ALLOW", "TO", "FORMAT"}
 _FLAGS = {"YES", "DRY_RUN"}
@@ -60,11 +63,13 @@ class Service:
 
     @property
     def settings(self) -> Settings:
+        store: dict[str, Any] = {name.lower(): self.environment[name] for name in _STORE if name in self.environment}
         return Settings(
             output_path=self.root,
             feeds_path=self.feeds_path,
             kafka_bootstrap_servers=self.servers,
             database_url=SecretStr(self.environment.get("DATABASE_URL", "")),
+            **store,
         )
 
     @property
@@ -73,7 +78,7 @@ class Service:
 
     @property
     def flows(self) -> dict[str, Flow]:
-        return {flow.sink: flow for flow in flows([self.feed], self.root)}
+        return {flow.sink: flow for flow in flows([self.feed], self.root, self.settings.tables)}
 
     @property
     def log(self) -> Path:

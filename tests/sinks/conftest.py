@@ -28,6 +28,7 @@ from tests.helpers import UNUSUAL, Row, app_settings, write_planned
 from tests.service.servers import Database, KafkaBroker
 from tests.sinks.jsonl import JsonLinesSink
 from tests.spark.session import pipeline_of
+from tests.stores import Bucket
 
 KINDS = [*SINKS, "jsonl"]
 MODULES = (batch, kafka, late, postgres, table_writer)
@@ -83,7 +84,7 @@ class Target:
     def declare(self, feed: Feed) -> None:
         """Have the feed file changed; the next drain is the start that finds it so."""
         changed = feed.model_copy(update={"sinks": self.flow.feed.sinks})
-        self.flows = {flow.sink: flow for flow in flows([changed], self.settings.output_path)}
+        self.flows = {flow.sink: flow for flow in flows([changed], self.settings.output_path, self.settings.tables)}
 
     def compact(self) -> None:
         """Have the files of the sink merged."""
@@ -133,21 +134,25 @@ def target_of(
     topic = f"out-{tmp_path.name}".replace("[", "-").replace("]", "-")[-200:]
     made: list[str] = []
 
-    def target(kind: str, of: str = "silver", root: str = UNUSUAL, **more: object) -> Target:
+    def target(
+        kind: str, of: str = "silver", root: str = UNUSUAL, bucket: Bucket | None = None, **more: object
+    ) -> Target:
         keys = {"kafka": {"topic": topic}, "postgres": {"table": "t"}}.get(kind, {})
         sink = SinkTable.model_validate({"of": of, "to": kind, **keys, **more})
         totals = {of: Total.model_validate(TOTALS[of])} if of in TOTALS else {}
         own = feed.model_copy(update={"sinks": {"x": sink}, "totals": totals})
+        store: dict[str, Any] = {name.lower(): v for name, v in bucket.environment.items()} if bucket else {}
         settings = app_settings(
             tmp_path / root,
             trigger_interval="available-now",
             kafka_bootstrap_servers=broker.address,
             database_url=SecretStr(database.url),
+            **store,
         )
         if kind == "kafka" and topic not in made:
             broker.create_topic(topic)
             made.append(topic)
-        found = {flow.sink: flow for flow in flows([own], settings.output_path)}
+        found = {flow.sink: flow for flow in flows([own], settings.output_path, settings.tables)}
         return Target(spark, broker, settings, found)
 
     return target

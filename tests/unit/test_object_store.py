@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +148,17 @@ def test_a_store_that_does_not_answer_is_one_line(
         assert re.search(said, str(raised.value))
         assert KEY not in str(raised.value)
         assert SECRET not in str(raised.value)
+
+
+def test_what_died_in_the_making_goes_once_it_is_old(table: Delta, tmp_path: Path) -> None:
+    staging = tmp_path / "_staging"
+    staging.mkdir()
+    old, young = staging / "0-old.parquet", staging / "0-young.parquet"
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (0, 0))
+    assert table.mend() == []
+    assert [path.name for path in staging.iterdir()] == [young.name]
 
 
 def test_no_text_of_a_place_has_a_secret(bucket: Bucket, tmp_path: Path) -> None:

@@ -65,7 +65,20 @@ def test_a_table_that_is_reset_is_empty_and_has_no_owner(flow: Flow) -> None:
     assert (table.live(), table.owner) == ([], {"sink": "transactions.x", "query": ""})
 
 
-@pytest.mark.parametrize("command", [("query", "--sql=SELECT * FROM x"), ("status",), ("history",), ("reset",)])
+def test_the_status_of_a_store_that_is_away_says_so(
+    cli: Cli,
+    flow: Flow,
+    feeds: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stream_app.storage.tables.in_store._RETRIES", 1)
+    done = cli(flow.root, "status", "--format=json", FEEDS_PATH=feeds, AWS_ENDPOINT_URL="http://127.0.0.1:1")
+    (shown,) = [one for one in json.loads(done.out) if one["sink"] == "x"]
+    assert (done.code, shown["last_batch"], shown["rows"]) == (0, 3, 0)
+    assert shown["last_error"].startswith("DELTA_PATH: s3://tests-")
+
+
+@pytest.mark.parametrize("command", [("query", "--sql=SELECT * FROM x"), ("history",), ("reset",)])
 def test_a_store_that_is_away_is_one_line(
     cli: Cli,
     flow: Flow,

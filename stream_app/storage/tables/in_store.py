@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ _CLIENT = ("allow_http", "connect_timeout", "timeout")
 """Options that are of the connection. delta-rs takes them with the others."""
 _CONNECT_SECONDS, _ANSWER_SECONDS, _PUT_SECONDS = 5, 60, 600
 _RETRIES, _RETRY_SECONDS = 10, 30
+_LEFT_SECONDS = 3600.0
 _READ_AHEAD, _FOOTER = 1 << 20, 64 << 10
 
 
@@ -61,6 +63,13 @@ class InStore:
     def told(self) -> AbstractContextManager[None]:
         """Tell of bucket and key."""
         return told(self.location, self.hidden)
+
+    def mend(self) -> None:
+        """Empty the staging folder, but for what is young: a command may run beside the service."""
+        for path in self.spool.glob("*.parquet"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - _LEFT_SECONDS:
+                    path.unlink()
 
     def probe(self) -> None:
         """Have eight threads create one key, eight times over."""

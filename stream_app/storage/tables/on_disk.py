@@ -36,6 +36,9 @@ class OnDisk:
         """Leave errors as they are: a full disk is told of for all outputs alike."""
         return nullcontext()
 
+    def mend(self) -> None:
+        """Do nothing: parts are made where they belong, and `vacuum` deletes what no version names."""
+
     def probe(self) -> None:
         """Do nothing: a file system has one winner of each name."""
 

@@ -43,6 +43,9 @@ class Place(Protocol):
         UnavailableError is for what may be well again by itself.
         """
 
+    def mend(self) -> None:
+        """Delete what a task or a command that died has left in the making."""
+
     def probe(self) -> None:
         """Try whether commits are safe there. Raises ConfigError where they are not, or nothing can be put."""
 

@@ -22,6 +22,7 @@ _MESSAGE = re.compile(r"<Message>([^<]{1,300})</Message>")
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 # What no later try gets otherwise, whatever the key is.
 _REFUSED = {"301", "307", "400", "401", "403", "405", "501"}
+_PASSES = {"RequestTimeout"}
 _LONGEST = 400
 
 
@@ -58,7 +59,7 @@ def _as_ours(location: str, said: str, code: str, secrets: Iterable[str]) -> Str
         return ConfigError(f"{problem}; make it, or name another")
     if status in {"401", "403"}:
         return ConfigError(f"{problem}; look at the credentials: they are wrong, or lack the right")
-    if status in _REFUSED:
+    if status in _REFUSED and code not in _PASSES:
         return ConfigError(problem)
     return UnavailableError(problem if status else f"{problem}; look at the endpoint, and whether it can be reached")
 
