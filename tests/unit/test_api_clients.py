@@ -31,10 +31,12 @@ def listening(app: ASGIApp) -> Iterator[int]:
     server = uvicorn.Server(uvicorn.Config(app, http=PromptClients, ws="none", log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
-    yield int(listener.getsockname()[1])
-    server.force_exit = server.should_exit = True
-    thread.join()
-    listener.close()
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        server.force_exit = server.should_exit = True
+        thread.join()
+        listener.close()
 
 
 def connected(port: int, sent: bytes = b"") -> socket.socket:
