@@ -55,7 +55,7 @@ def streamflow_main() -> None:
     """Declare the tasks."""
 
     @setup
-    @task(retries=0)
+    @task
     def make_scratch() -> str:
         """Make the folder for what Spark spills: a run that is killed leaves nothing behind."""
         return tempfile.mkdtemp(prefix="streamflow-")
@@ -100,7 +100,7 @@ def streamflow_main() -> None:
         return {"run": made["run"], "days": made["days"], "audit": audited}
 
     @teardown
-    @task(retries=0)
+    @task
     def remove_scratch(scratch: str) -> None:
         """Remove that folder, whatever became of the run."""
         shutil.rmtree(scratch, ignore_errors=True)
