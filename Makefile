@@ -18,7 +18,7 @@ $(if $(MISTAKE),$(error $(MISTAKE)))
 $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is given, but empty; leave it out)))
 # Or each start of the service, of which a test run has a hundred, would compile its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup venv run broker postgres app api produce land etl airflow up down logs ps feed-check feed-test feed-new status show query quarantine drift lineage psql history optimize vacuum restore audit replay reset \
+.PHONY: help setup venv run broker postgres app api produce land etl airflow up down logs ps feed-check feed-test feed-new status show query quarantine drift contract lineage psql history optimize vacuum restore audit replay reset \
         test test-faults check bench soak browser-test deploy-test prometheus alertmanager compose-test lock
 
 help: ## list the targets
@@ -94,6 +94,9 @@ quarantine: ## quarantined records by reason, with the newest of each; FEED= REA
 
 drift: ## fields of records that their feed does not declare; FEED= FORMAT=json
 	@exec sh local/ops.sh drift
+
+contract: ## the contract of a feed for other programs; FEED=sales FORMAT=odcs|jsonschema
+	@exec sh local/ops.sh contract
 
 lineage: ## where data comes from and goes to, as a flowchart of Mermaid; FEED= FORMAT=json has the columns
 	@exec sh local/ops.sh lineage

@@ -12,9 +12,10 @@ from stream_app.contract.plainly import read_all
 from stream_app.contract.wire import Number
 
 _HEX = "[0-9a-fA-F]"
-_UUID_SPELLING = f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}"
-_UUID = re.compile(_UUID_SPELLING)
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+UUID_SPELLING = f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}"
+_UUID = re.compile(UUID_SPELLING)
+NUMBER_SPELLING = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+_NUMBER = re.compile(NUMBER_SPELLING)
 
 
 def uuid_of(text: str) -> str | None:
@@ -27,7 +28,7 @@ def uuid_of(text: str) -> str | None:
 
 def uuid_of_all(texts: pa.Array) -> pa.Array:
     """Return `uuid_of` each text, null for None."""
-    return read_all(texts, pa.string(), [(rf"\A{_UUID_SPELLING}\z", pc.ascii_lower)], uuid_of)
+    return read_all(texts, pa.string(), [(rf"\A{UUID_SPELLING}\z", pc.ascii_lower)], uuid_of)
 
 
 def bytes_of(text: str) -> bytes | None:

@@ -28,8 +28,8 @@ def microseconds(span: timedelta) -> int:
     return (span.days * 86_400 + span.seconds) * 1_000_000 + span.microseconds
 
 
-_FIRST = microseconds(datetime(1, 1, 1, tzinfo=UTC) - EPOCH)
-_LAST = microseconds(datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - EPOCH)
+FIRST_US = microseconds(datetime(1, 1, 1, tzinfo=UTC) - EPOCH)
+LAST_US = microseconds(datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - EPOCH)
 
 # What fromisoformat reads beyond this (weeks, hours alone, offsets with seconds, other digits) is refused, and so is
 # 24:00, which newer Pythons read; the calendar is its part.
@@ -37,8 +37,9 @@ _HOUR, _SIXTY = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]"
 _FRACTION, _OFFSET = "(?:[.,][0-9]{1,9})?", f"(?:[Zz]|[+-]{_HOUR}(?::?{_SIXTY})?)?"
 _EXTENDED = f"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[Tt ]{_HOUR}:{_SIXTY}(?::{_SIXTY}{_FRACTION})?"
 _BASIC = f"[0-9]{{8}}[Tt ]{_HOUR}{_SIXTY}(?:{_SIXTY}{_FRACTION})?"
-_TIME = re.compile(f"(?:{_EXTENDED}|{_BASIC}){_OFFSET}")
-_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}")
+TIME_SPELLING = f"(?:{_EXTENDED}|{_BASIC}){_OFFSET}"
+DATE_SPELLING = "[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}"
+_TIME, _DATE = re.compile(TIME_SPELLING), re.compile(DATE_SPELLING)
 
 # What Arrow reads as fromisoformat does: days that every year has, in years that no offset leads out of 1 to 9999.
 _ANY_YEAR_S_DAY = "(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
@@ -133,7 +134,7 @@ def epoch_reader_all(unit: str) -> Callable[[pa.Array], pa.Array]:
 
 def _in_years(time_us: int) -> int | None:
     """Keep what lies in the years 1 to 9999, which an offset may lead out of."""
-    return time_us if _FIRST <= time_us <= _LAST else None
+    return time_us if FIRST_US <= time_us <= LAST_US else None
 
 
 def _cast(kind: pa.DataType) -> Callable[[pa.Array], pa.Array]:
