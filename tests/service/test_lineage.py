@@ -19,7 +19,8 @@ def test_each_flow_was_declared_and_its_run_ended_with_the_rows_that_it_has(drai
     }
     assert by_job.keys() == status.keys()
     for name, events in by_job.items():
-        assert [one.get("eventType", "JOB") for one in events] == ["JOB", "START", "COMPLETE"], name
+        states = [one.get("eventType", "JOB") for one in events]
+        assert [one for one in states if one != "RUNNING"] == ["JOB", "START", "COMPLETE"], name  # of a slow machine
     for name in ("transactions.bronze", "transactions.silver", "readings.quarantine", "readings.readings_delta"):
         (output,) = by_job[name][-1]["outputs"]
         assert output["outputFacets"]["outputStatistics"]["rowCount"] == status[name]["rows"], name
