@@ -59,7 +59,7 @@ etl: setup ## tables of what has landed; FEEDS= SINCE=2026-11-26 UNTIL=2026-11-2
 airflow: setup ## Airflow with the DAGs in the foreground, its UI at http://127.0.0.1:8082
 	@exec $(PYTHON) -m local airflow
 
-up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster,activity,dashboard,airflow
+up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster,activity,dashboard,monitoring,airflow
 	@exec sh local/compose_up.sh
 
 down: ## stop what `make up` started; the outputs stay, and Kafka's records unless VOLUMES=1
@@ -131,7 +131,7 @@ test: setup ## the tests, in a quarter of an hour: a real broker, a real spark-s
 	@exec $(PYTHON) -m pytest $(THREE_AT_A_TIME) -m 'not faults' tests/service tests/spark tests/sinks tests/unit
 
 test-faults: setup ## kills at each point and at random, brokers and disks that go, every place, an upgrade; half an hour
-	@exec env EXAMPLES=all $(PYTHON) -m pytest $(THREE_AT_A_TIME) -m 'faults or hypothesis' tests/faults tests/service tests/unit
+	@exec env EXAMPLES=all $(PYTHON) -m pytest $(THREE_AT_A_TIME) -m 'faults or hypothesis' tests/faults tests/service tests/spark tests/unit
 
 check: venv ## linters and types
 	@$(PYTHON) -m ruff check

@@ -85,6 +85,7 @@ def test_gold_has_each_valid_record_once_a_day_and_quarantine_the_others(whole: 
     assert whole.etl() is None, "nothing is new"
 
 
+@pytest.mark.faults
 def test_the_order_and_number_of_runs_makes_no_difference_and_other_days_keep_their_files(
     spark: SparkSession, whole: Batch, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ def row(day: int) -> Row:
     return fields | more | {"kafka_ts": at(0), "topic": "user_activity", "partition": 0, "offset": day}
 
 
+@pytest.mark.faults
 @pytest.mark.proves("A lake has each row exactly once")
 def test_five_thousand_dates_are_few_folders_and_another_span_divides_a_batch_anew(
     spark: SparkSession, service: Service, feed: Feed

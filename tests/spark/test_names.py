@@ -50,6 +50,7 @@ def drained(service: Service) -> dict[str, Flow]:
     return found
 
 
+@pytest.mark.faults
 def test_every_output_has_its_rows(drained: dict[str, Flow]) -> None:
     database = views.connect(list(drained.values()))
 

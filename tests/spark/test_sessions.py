@@ -189,6 +189,7 @@ class Before(layer._Sessions):
         self._runs = Runs({}, most_alone=sys.maxsize)  # so that there are none
 
 
+@pytest.mark.faults
 def test_a_long_session_goes_on_from_a_checkpoint_of_before(
     activity: Activity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +205,7 @@ def test_a_long_session_goes_on_from_a_checkpoint_of_before(
     assert {(name, *rest) for name, _, _, *rest in found} >= {("a", 2_004, "ended"), ("a", 3_499, "timed_out")}
 
 
+@pytest.mark.faults
 @pytest.mark.proves("Sessions are cut by event time")
 def test_the_order_of_records_within_a_batch_makes_no_difference(
     spark: SparkSession, feed: Feed, activity: Activity, tmp_path: Path
@@ -223,6 +225,7 @@ def test_the_order_of_records_within_a_batch_makes_no_difference(
     assert sum(map(len, first.values())) > 5
 
 
+@pytest.mark.faults
 def test_fresh_rows_take_the_place_of_what_is_not_final(spark: SparkSession, feed: Feed, activity: Activity) -> None:
     """A table with the rule that layers/sessions.py states ends as the files do, and shows open sessions meanwhile."""
     random_activity(activity, 5, 8)
