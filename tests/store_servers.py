@@ -31,6 +31,8 @@ _PROGRAM = PROJECT / ".jars" / "versitygw-1.8.0" / "versitygw"
 _PATIENCE_SECONDS = 60.0
 WELL, SLOW, FLAKY, LOST, READ_ONLY = "well", "slow", "flaky", "lost", "read-only"
 """The moods of a proxy: what each does is in `Proxy`."""
+AWAY = "away"
+"""The fault of a store that does not answer."""
 
 
 @pytest.fixture(scope="session")
@@ -157,6 +159,8 @@ class Proxy:
                     answer = connection.getresponse()
                     content = answer.read()
                 except (OSError, http.client.HTTPException):
+                    with proxy._lock:
+                        proxy.faults[AWAY] += 1
                     self.close_connection = True
                     return
                 finally:

@@ -20,7 +20,9 @@ from stream_app.sinks.table_tidy import Tidying
 from stream_app.storage.row_counts import read_parquet
 from stream_app.storage.tables.delta import Delta
 from stream_app.storage.tables.delta_statistics import statistics
+from stream_app.storage.tables.store_errors import told
 from tests.helpers import app_settings
+from tests.store_servers import READ_ONLY, Proxy
 from tests.stores import KEY, SECRET, Bucket, careless
 from tests.tables import COLUMNS, OWNER, mark, numbered
 
@@ -173,6 +175,32 @@ def test_no_text_of_a_place_has_a_secret(bucket: Bucket, tmp_path: Path) -> None
 def test_a_store_that_honours_conditional_puts_is_taken_and_left_as_it_was(bucket: Bucket, tmp_path: Path) -> None:
     bucket.place(tmp_path).probe()
     assert bucket.names() == []
+
+
+def test_a_store_that_lets_nothing_be_written_names_the_key(bucket: Bucket, tmp_path: Path) -> None:
+    with Proxy(int(bucket.endpoint.rpartition(":")[2])).running() as proxy:
+        proxy.mood = READ_ONLY
+        said = rf"DELTA_PATH: {bucket.url}/t: PUT http://\S+/{bucket.name}/lake/tables/t/race-\d: 403 .*credentials"
+        with pytest.raises(ConfigError, match=said):
+            Bucket(f"http://127.0.0.1:{proxy.port}", bucket.name).place(tmp_path).probe()
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "error"),
+    [
+        ("GET", "NoSuchKey", FileNotFoundError),
+        ("HEAD", "", FileNotFoundError),
+        ("GET", "NoSuchBucket", ConfigError),
+        ("GET", "XAdminUserNotFound", ConfigError),  # a key that versitygw does not know
+        ("PUT", "", UnavailableError),  # what listens is no store
+    ],
+)
+def test_a_404_is_not_always_of_a_file(asked: str, code: str, error: type[Exception]) -> None:
+    said = f"Error performing {asked} http://h/b/k in 2ms - Server returned non-2xx status code: 404 Not Found: "
+    with pytest.raises(error) as raised, told("s3://b/k", ()):
+        raise FileNotFoundError(f"{said}<Code>{code}</Code>")
+    assert f"{asked} http://h/b/k" in str(raised.value)
+    assert ("DELTA_PATH: s3://b/k: " in str(raised.value)) == (error is not FileNotFoundError)
 
 
 @pytest.mark.parametrize("looks", [False, True], ids=["ignores the condition", "loses races"])

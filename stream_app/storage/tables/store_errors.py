@@ -19,7 +19,11 @@ _REQUEST = re.compile(r"Error performing ([A-Z]+) (https?://\S+)")
 _STATUS = re.compile(r"\b([345]\d\d) [A-Z][A-Za-z]+")
 _CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,300})</Message>")
+_NO_KEY = {"", "NoSuchKey", "NoSuchVersion", "NotFound", "BlobNotFound", "ResourceNotFound"}
+"""What a store says of a missing file; to HEAD it says nothing. Some answer by 404 for other reasons."""
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
+_NOT_LET_IN = {"InvalidAccessKeyId", "XAdminUserNotFound", "InvalidToken", "ExpiredToken"}
+"""What a store may say by another status than 401 and 403."""
 # What no later try gets otherwise, whatever the key is.
 _REFUSED = {"301", "307", "400", "401", "403", "405", "501"}
 _PASSES = {"RequestTimeout"}
@@ -39,8 +43,9 @@ def told(location: str, secrets: Iterable[str]) -> Iterator[None]:
     except Exception as error:
         said = " ".join(_ARROW.sub(" ", str(error).split("Debug source")[0]).split())
         code = _first(_CODE, said)
-        if isinstance(error, FileNotFoundError) and code not in _NO_BUCKET:
-            raise FileNotFoundError(2, "is not there", _without(_asked(said) or location, secrets)) from None
+        asked = _asked(said)
+        if isinstance(error, FileNotFoundError) and code in _NO_KEY and not asked.startswith("P"):  # PUT, POST
+            raise FileNotFoundError(2, "is not there", _without(asked or location, secrets)) from None
         if not _OF_A_STORE.search(said):
             raise
         raise _as_ours(location, said, code, secrets) from None
@@ -57,7 +62,7 @@ def _as_ours(location: str, said: str, code: str, secrets: Iterable[str]) -> Str
     problem = f"DELTA_PATH: {location}: {_without(what, secrets)[:_LONGEST]}"
     if code in _NO_BUCKET:
         return ConfigError(f"{problem}; make it, or name another")
-    if status in {"401", "403"}:
+    if status in {"401", "403"} or code in _NOT_LET_IN:
         return ConfigError(f"{problem}; look at the credentials: they are wrong, or lack the right")
     if status in _REFUSED and code not in _PASSES:
         return ConfigError(problem)

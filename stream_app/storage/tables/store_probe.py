@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from stream_app.errors import ConfigError
@@ -53,6 +53,13 @@ def _winners(store: Any, name: str) -> int:
 def _deleted(store: Any, names: Sequence[str]) -> Iterator[None]:
     try:
         yield
-    finally:
-        for name in names:
-            store.delete(name)
+    except BaseException:  # which says more than what comes of the deletes
+        with suppress(Exception):
+            _delete(store, names)
+        raise
+    _delete(store, names)
+
+
+def _delete(store: Any, names: Sequence[str]) -> None:
+    for name in names:
+        store.delete(name)
