@@ -21,8 +21,8 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from stream_app.errors import ConfigError
 from stream_app.feeds.parts import ColumnName, Duration, quoted
-from stream_app.feeds.schema import PROVENANCE
-from stream_app.feeds.types import Type, of_spark, scalar
+from stream_app.feeds.schema import PROVENANCE, types_of
+from stream_app.feeds.types import Type, scalar
 from stream_app.flows.flow import Flow
 from stream_app.layers.aggregate import FINAL
 from stream_app.layers.kind import Kind
@@ -107,8 +107,7 @@ class TableSink(Sink):
         return kind.upstream is None and self.partition_by != "key"
 
     def _provenance(self, kind: Kind) -> dict[str, Type]:
-        columns = PROVENANCE if self.archives(kind) else ()
-        return {column.name: of_spark(column.dataType.jsonValue()) for column in columns}
+        return types_of(PROVENANCE) if self.archives(kind) else {}
 
     def _shows_open(self, kind: Kind) -> bool:
         """Return whether there are windows or sessions that are not final."""

@@ -16,9 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructType
 
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import checked
+from stream_app.feeds.schema import PROVENANCE
 from stream_app.flows.flow import Flow
 from stream_app.layers.registry import datasets
 from stream_app.sinks.delta import DeltaSink
@@ -315,8 +317,8 @@ def test_the_text_of_a_record_is_beside_its_bytes() -> None:
     values = [b'{"a": 1}', b"\xff\xc3\xa9", b"", None]
     place = {"kafka_ts": at(0), "topic": "sales", "partition": 0}
     rows = [{"key": "k", "value": one, "headers": None, **place, "offset": n} for n, one in enumerate(values)]
-    columns = to_arrow_schema(bronze.columns, timezone="UTC")
+    columns = to_arrow_schema(StructType([*bronze.columns, *PROVENANCE]), timezone="UTC")
     found = sink.reading(bronze).function(pa.RecordBatch.from_pylist(rows, columns))
     assert found["value"].to_pylist() == values
     assert found["value_text"].to_pylist() == ['{"a": 1}', "\ufffdé", "", None]
-    assert sink.rows_of(bronze).names == [*columns.names, "value_text"]
+    assert sink.rows_of(bronze).names == [*bronze.columns.names, "value_text", *PROVENANCE.names]
