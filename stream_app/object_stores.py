@@ -77,7 +77,7 @@ class StoreSettings(BaseSettings):
     azure_storage_sas_token: SecretStr = SecretStr("")
     """A shared access signature. Never logged."""
     azure_storage_endpoint: Annotated[str, AfterValidator(_endpoint)] = ""
-    """The server of az://, if it is not Microsoft's."""
+    """The server of az://, if it is not Microsoft's. Its URL ends with the account, as https://host:10000/account."""
     azure_storage_use_emulator: bool = False
     """1: az:// is Azurite, at 127.0.0.1:10000."""
 
