@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 WRONG = 2
 """The exit code of a command for what somebody must set right."""
+RETRIES: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=5),
+}
+"""How often a task is tried again, and when: what is away for a while is waited for."""
 _PR_SET_PDEATHSIG = 1
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.sdk import Asset, Param, dag, setup, task, teardown
 from airflow.sdk.exceptions import AirflowFailException
-from streamflow_commands import answer, run
+from streamflow_commands import RETRIES, answer, run
 
 GOLD = [
     Asset(name=table, uri=f"x-streamflow://gold/{table}")
@@ -28,13 +28,7 @@ WRONG_RECORDS, NOT_AUDITED = 1, 3
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={
-        "retries": 3,
-        "retry_delay": timedelta(seconds=10),
-        "retry_exponential_backoff": True,
-        "max_retry_delay": timedelta(minutes=5),
-        "execution_timeout": timedelta(minutes=30),
-    },
+    default_args={**RETRIES, "execution_timeout": timedelta(minutes=30)},
     params={
         "seconds": Param(30, type="integer", minimum=1, maximum=1500, description="how long to read a topic at most"),
         "feeds": Param(

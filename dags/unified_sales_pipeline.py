@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow.sdk import Asset, Param, PokeReturnValue, dag, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
-from streamflow_commands import answer, home, run
+from streamflow_commands import RETRIES, answer, home, run
 from streamflow_report import as_html, as_markdown, write
 
 REPORT = Asset(name="sales_report", uri="x-streamflow://reports/unified_sales_pipeline")
@@ -140,13 +140,7 @@ def quality(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={
-        "retries": 3,
-        "retry_delay": timedelta(seconds=10),
-        "retry_exponential_backoff": True,
-        "max_retry_delay": timedelta(minutes=5),
-        "execution_timeout": timedelta(minutes=10),
-    },
+    default_args={**RETRIES, "execution_timeout": timedelta(minutes=10)},
     params={
         "count": Param(50, type="integer", minimum=1, maximum=100_000, description="how many sales to send"),
         "brokers": Param(
