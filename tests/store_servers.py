@@ -80,6 +80,15 @@ class Gateway:
         return Bucket(f"http://127.0.0.1:{port or self.port}", name)
 
 
+@pytest.fixture
+def gateway(versitygw: Path, tmp_path: Path) -> Iterator[Gateway]:
+    """A versitygw that runs, with a folder of its own."""
+    server = Gateway(versitygw, tmp_path / "store")
+    server.start()
+    yield server
+    server.kill()
+
+
 class Proxy:
     """Hands requests on to a store, as its mood is: `well` does nothing else.
 

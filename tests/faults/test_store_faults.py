@@ -28,14 +28,6 @@ from tests.stores import KEY, SECRET, Bucket
 KILLS = 8
 
 
-@pytest.fixture
-def gateway(versitygw: Path, tmp_path: Path) -> Iterator[Gateway]:
-    server = Gateway(versitygw, tmp_path / "store")
-    server.start()
-    yield server
-    server.kill()
-
-
 class Writer:
     """The writer of a bucket, and what it has told in all its lives."""
 

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -105,14 +104,6 @@ class Run:
     def _table(self, name: str) -> DeltaTable:
         root = self.bucket.root(self.service.root)
         return DeltaTable(f"{root.location}/transactions/{name}", storage_options=dict(root.options))
-
-
-@pytest.fixture
-def gateway(versitygw: Path, tmp_path: Path) -> Iterator[Gateway]:
-    server = Gateway(versitygw, tmp_path / "store")
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture
