@@ -33,14 +33,12 @@ from stream_app.storage.batch_files import partitions, sync
 from stream_app.storage.layout import staging
 from stream_app.storage.tables.delta_statistics import statistics
 from stream_app.storage.tables.on_disk import OnDisk
-from stream_app.storage.tables.table import Mark, Part
+from stream_app.storage.tables.table import Mark, Part, take_expired
 
 if TYPE_CHECKING:
     from stream_app.storage.tables.delta_on_disk import DeltaOnDisk
 
 _OWNER = "gold"
-_MANY_EXPIRED = 100
-"""Files that were replaced; each vacuum is two versions, so one is made for so many at once."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,7 @@ class DeltaTables:
             if written is None or written < newest.run:
                 self._commit(table, name, newest)
                 reach(FLOW, "table")
-            if len(table.expired(self.kept_hours, orphans=False)) >= _MANY_EXPIRED:
-                table.vacuum(self.kept_hours, orphans=False)
+            take_expired(name, table, self.kept_hours)
 
     def tables(self, newest: Manifest) -> list[str]:
         """Return the names of all tables, quarantine's by feed."""

@@ -21,10 +21,8 @@ from stream_app.sinks.table_rows import by_partition
 from stream_app.storage import merging, parquet
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.tables.place import Place
-from stream_app.storage.tables.table import File, Table
+from stream_app.storage.tables.table import File, Table, take_expired
 
-_MANY_EXPIRED = 100
-"""Each vacuum is two versions, so one is made for so many files at once."""
 _VERSIONS_A_LOOK = 100
 """A version expires a file or two. To ask for them all takes a while, as the log grows."""
 
@@ -54,7 +52,8 @@ class Tidying:
         self._table.refresh()
         self._merge_small()
         if self._looked_at is None or self._table.version - self._looked_at >= _VERSIONS_A_LOOK:
-            self._take_expired()
+            if (hours := self._table.kept_hours) is not None:
+                take_expired(self._name, self._table, hours)
             self._looked_at = self._table.version
 
     def _merge_small(self) -> None:
@@ -83,13 +82,6 @@ class Tidying:
             logs.info(f"{self._name} compacted", files=len(files), file=name, bytes=part.size, version=table.version)
         else:  # somebody else changed the table; the next look finds what there is to do
             self._root.abandon([path])
-
-    def _take_expired(self) -> None:
-        """Delete replaced files once they are many, and no version needs them that is kept."""
-        table, hours = self._table, self._table.kept_hours
-        if hours is not None and len(found := table.expired(hours, orphans=False)) >= _MANY_EXPIRED:
-            table.vacuum(hours, orphans=False)
-            logs.info(f"{self._name} deleted files that no version of the last {hours} hours needs", files=len(found))
 
 
 def _of_one_width(root: Place, files: Sequence[File]) -> Iterator[list[File]]:

@@ -11,9 +11,12 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from stream_app import logs
 from stream_app.errors import UnavailableError
 from stream_app.storage.tables.place import Place
 
+_MANY_EXPIRED = 100
+"""Each vacuum is two versions, so one is made for so many files at once."""
 Partition = Mapping[str, str | None]
 """The partition column and its value as text; empty of a table that is not partitioned."""
 
@@ -151,3 +154,10 @@ class Table(Protocol):
 
     def vacuum(self, hours: int, *, orphans: bool) -> None:
         """Delete what is `expired`. Versions that needed it can no longer be read."""
+
+
+def take_expired(name: str, table: Table, hours: int) -> None:
+    """Delete replaced files that no version of the last hours needs, once these are many."""
+    if len(found := table.expired(hours, orphans=False)) >= _MANY_EXPIRED:
+        table.vacuum(hours, orphans=False)
+        logs.info(f"{name} deleted files that no version of the last {hours} hours needs", files=len(found))
