@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from pydantic import SecretStr
 
@@ -19,6 +19,7 @@ from stream_app.feeds.feed import Feed
 from stream_app.gold.manifest import Manifest
 from stream_app.sources.lookup import Source
 from stream_app.storage import pins, snapshots
+from stream_app.storage.layout import FeedLayout
 from stream_app.storage.snapshots import Opener, Snapshot
 
 
@@ -39,7 +40,8 @@ def take(gold: Path, feed: Feed, folder: Path, database_url: SecretStr) -> str:
 def snapshots_of(gold: Path, feed: Feed, kind: Opener = Snapshot) -> Snapshots | None:
     """Return the snapshots of a feed, by their pins; None for a feed without lookups."""
     folder = _folder(gold, feed).absolute()
-    return Snapshots(folder, folder / "first.json", feed.pinned, kind) if feed.lookups else None
+    first = folder / FeedLayout.first_lookups.under(FeedLayout.lookups)
+    return Snapshots(folder, first, feed.pinned, kind) if feed.lookups else None
 
 
 def tidy(gold: Path, feeds: Iterable[Feed], manifest: Manifest) -> None:
@@ -50,4 +52,4 @@ def tidy(gold: Path, feeds: Iterable[Feed], manifest: Manifest) -> None:
 
 
 def _folder(gold: Path, feed: Feed) -> Path:
-    return gold / "_lookups" / feed.name
+    return gold / PurePath(FeedLayout.lookups.path).name / feed.name
