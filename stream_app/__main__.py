@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,8 @@ def _without_traceback(kind: type[BaseException], error: BaseException, trace: T
 if __name__ == "__main__":
     # Before the imports, which take most of a command's first seconds.
     sys.excepthook = _without_traceback
+    # What is imported is no garbage, and to look through it takes a tenth of a start. cli/main.py ends this.
+    gc.disable()
     from stream_app.cli.main import main
 
     sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import io
 import os
@@ -58,6 +59,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         print(_help())
         return 0
     found = command(name)
+    gc.enable()  # __main__.py has had it wait for the imports
     return found.run(parser(name, found).parse_args(arguments))
 
 

@@ -1,12 +1,16 @@
 """Imports point one way, and what needs no Spark or no Kafka does not import it."""
 
 import ast
+import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from stream_app.cli.main import main
 from stream_app.settings import PROJECT
 
 # From what people type down to what knows nobody: a folder imports from itself and from those below it.
@@ -111,6 +115,25 @@ def test_what_the_operations_and_the_workers_need_imports_no_spark(name: str) ->
     files = modules("stream_app")
     foreign = {m for module in reachable(f"stream_app.{name}") for m in imported(files[module])}
     assert not [module for module in foreign if module.split(".")[0] in {"pyspark", "py4j", "confluent_kafka"}]
+
+
+def test_a_command_starts_without_what_few_commands_need() -> None:
+    """Each of them is a tenth of a second or more, of each start."""
+    typed = [sys.executable, "-X", "importtime", "-m", "stream_app", "feed-check", "--help"]
+    told = subprocess.run(typed, cwd=PROJECT, capture_output=True, text=True, check=True).stderr
+    loaded = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+    assert "stream_app.ops.feed_check" in loaded
+    assert not loaded & {"redis", "fastapi", "deltalake", "obstore", "fsspec", "pandas", "openlineage"}
+
+
+def test_garbage_is_collected_once_a_command_is_imported() -> None:
+    gc.disable()  # as __main__.py does
+    try:
+        with pytest.raises(SystemExit):
+            main(["feed-check", "--help"])
+        assert gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_layers_are_pure_they_know_no_source_sink_or_session() -> None:
