@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -66,7 +67,7 @@ def check(feed: Feed, others: Sequence[Feed] = ()) -> Iterator[Problem]:
     yield from found
     if found:
         return
-    claimed = {claim: other.name for other in others for sink in _sinks(other).values() for claim in sink.claims}
+    claimed = {claim: other.name for other in others for claim in _claims(other)}
     for name, sink in _sinks(feed).items():
         for claim in sorted(sink.claims):
             if (owner := claimed.setdefault(claim, f"sinks.{name}")) != f"sinks.{name}":
@@ -100,7 +101,14 @@ def _of_feed(feed: Feed, root: Path, tables: TableRoot | None) -> Iterator[Flow]
 
 
 def _sinks(feed: Feed) -> dict[str, Sink]:
-    return {name: SINKS[one.to].model_validate(one.model_dump()) for name, one in feed.sinks.items() if one.to in SINKS}
+    return {name: SINKS[one.to].model_validate(one.model_dump()) for name, one in feed.sinks.items()}
+
+
+def _claims(feed: Feed) -> Iterator[str]:
+    """Yield what the sinks of a feed have for themselves. One that is ill-formed is its own feed's mistake."""
+    for declared in feed.sinks.values():
+        with suppress(KeyError, ValidationError):
+            yield from SINKS[declared.to].model_validate(declared.model_dump()).claims
 
 
 def _problems(name: str, declared: SinkTable, kinds: Mapping[str, Kind]) -> Iterator[Problem]:

@@ -56,6 +56,18 @@ def test_one_feed_alone_is_compared_with_no_other(cli: Cli, tmp_path: Path) -> N
     assert cli(tmp_path, "feed-check", "--feed=c", FEEDS_PATH=str(tmp_path)).code == 2
 
 
+@pytest.mark.parametrize(
+    "ill", ['to = "lake"\ndates = "0 days"', 'to = "excel"', 'to = "csv"\ntopic = "x"', 'to = "kafka"']
+)
+def test_an_ill_formed_sink_of_one_feed_hides_no_mistake_of_another(cli: Cli, tmp_path: Path, ill: str) -> None:
+    (tmp_path / "a.toml").write_text(f'{ORDERS}\n[sinks.ill]\nof = "silver"\n{ill}\n')
+    for feed in ("b", "c"):  # which are sound, but for their topic
+        (tmp_path / f"{feed}.toml").write_text(TRANSACTIONS)
+    done = cli(tmp_path, "feed-check", FEEDS_PATH=str(tmp_path))
+    assert (done.code, done.err) == (2, "")
+    assert [line.split(":")[0] for line in done.out.splitlines()] == ["a.toml", "c.toml"]
+
+
 def test_as_json_a_mistake_has_its_parts(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "orders.toml").write_text(ORDERS.replace("[event_time]", "[event_tim]"))
     done = cli(tmp_path, "feed-check", "--format=json", FEEDS_PATH=str(tmp_path))
