@@ -59,7 +59,7 @@ etl: setup ## tables of what has landed; FEEDS= SINCE=2026-11-26 UNTIL=2026-11-2
 airflow: setup ## Airflow with the DAGs in the foreground, its UI at http://127.0.0.1:8082
 	@exec $(PYTHON) -m local airflow
 
-up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster,activity,dashboard,monitoring,airflow
+up: ## all with Docker Compose, returns when everything is healthy; PROFILE=cluster,replicated,activity,sales,dashboard,monitoring,airflow
 	@exec sh local/compose_up.sh
 
 down: ## stop what `make up` started; the outputs stay, and Kafka's records unless VOLUMES=1
@@ -86,7 +86,7 @@ status: ## a row a sink: state, last batch, rows, lag, newest file; FEED= SINK= 
 show: ## the newest rows of each output; FEED= SINK= FORMAT=json
 	@exec sh local/ops.sh show
 
-query: ## SQL="..." over the outputs by DuckDB, a view per feed and layer; FEED= FORMAT=json|ndjson|csv
+query: ## SQL="..." over the outputs by DuckDB, a view per feed and layer; FEED= SINK= FORMAT=json|ndjson|csv
 	@exec sh local/ops.sh query
 
 quarantine: ## quarantined records by reason, with the newest of each; FEED= REASON= FORMAT=json
@@ -119,7 +119,7 @@ restore: ## a lost checkpoint is made again from its Delta table; FEED= SINK= YE
 audit: ## reconcile every output with bronze: nothing lost, nothing twice; FEED= SINK= BATCH=1 LANDING= GOLD= FORMAT=json
 	@exec sh local/ops.sh audit
 
-replay: ## append quarantined records that pass by now; FEED= REASON= ALLOW=late DRY_RUN=1 FORMAT=json
+replay: ## append quarantined records that pass by now; FEED= SINK= REASON= ALLOW=late DRY_RUN=1 FORMAT=json
 	@exec sh local/ops.sh replay
 
 reset: ## delete outputs and read again; FEED= SINK= TO=earliest|latest|<ISO time> YES=1 FORMAT=json

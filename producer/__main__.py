@@ -7,6 +7,7 @@ import math
 import secrets
 import signal
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -106,10 +107,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 def _interval(text: str) -> float:
     """Read a number of seconds; 0 means as fast as it can."""
-    seconds = float(text)
-    if not (seconds == 0 or LEAST_INTERVAL <= seconds < math.inf):
-        raise ValueError(text)
-    return seconds
+    with suppress(ValueError):
+        if (seconds := float(text)) == 0 or LEAST_INTERVAL <= seconds < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor a number of seconds from {LEAST_INTERVAL} on")
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import argparse
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 from stream_app.api.settings import ApiSettings
 from stream_app.errors import ConfigError
+from stream_app.feeds.parts import quoted
 from stream_app.settings import Settings
 
 PROGRAM = "python -m stream_app"
@@ -95,10 +97,10 @@ def format_option(parser: argparse.ArgumentParser, *more: str) -> None:
 
 def number(text: str) -> int:
     """Read a number from 1 on, as the type of an option."""
-    found = int(text)
-    if found < 1:
-        raise ValueError(text)
-    return found
+    with suppress(ValueError):
+        if (found := int(text)) >= 1:
+            return found
+    raise argparse.ArgumentTypeError(f"{quoted(text)} is no number from 1 on")
 
 
 def flag(parser: argparse.ArgumentParser, name: str, meaning: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
@@ -47,18 +48,19 @@ def _steps(value: object) -> object:
     return value.split(".") if isinstance(value, str) else value
 
 
+_TYPE = re.compile(rf"({'|'.join(types.SCALARS)}|array|map|struct|decimal\([0-9]{{1,2}},[0-9]{{1,2}}\))")
+
+
 def _digits(name: str) -> str:
+    if not _TYPE.fullmatch(name):
+        raise ValueError(f"{quoted(name)} is none of {', '.join(types.SCALARS)}, decimal(18,2), array, map, struct")
     precision, scale = types.precision_scale(name) or (1, 0)
     if not scale <= precision <= 38 or precision < 1:
         raise ValueError(f"{name} is not a decimal of 1 to 38 digits")
     return name
 
 
-TypeName = Annotated[
-    str,
-    StringConstraints(pattern=rf"^({'|'.join(types.SCALARS)}|array|map|struct|decimal\([0-9]{{1,2}},[0-9]{{1,2}}\))$"),
-    AfterValidator(_digits),
-]
+TypeName = Annotated[str, AfterValidator(_digits), WithJsonSchema({"type": "string", "pattern": f"^{_TYPE.pattern}$"})]
 # Needs no escape in JSON, which is what msgspec asks of a Struct's names.
 Name = Annotated[str, StringConstraints(pattern=r'^[^"\\\x00-\x1f]{1,128}$')]
 Path = Annotated[

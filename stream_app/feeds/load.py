@@ -20,7 +20,7 @@ from stream_app.feeds.lines import dotted, lines_of
 from stream_app.feeds.parts import IDENTIFIER, quoted
 from stream_app.feeds.sinks import MOVED, moved
 
-_PLAIN = {"extra_forbidden": "unknown key", "missing": "is missing"}
+_PLAIN = {"extra_forbidden": "unknown key", "missing": "is missing", "too_short": "is empty"}
 _SYNTAX = re.compile(r"(.*) \(at (?:line ([0-9]+), column [0-9]+|end of document)\)", re.DOTALL)
 _LAST_NAME = re.compile(r'\.?("(?:[^"\\]|\\.)*"|[^."]+)$')
 

@@ -29,14 +29,14 @@ def query(servers: Servers, flows: tuple[Flow, ...], sql: str, limit: int | None
                 sink_of(flow).copy_into(connection, flow, servers)
         sql = with_views(connection, flows, sql, files.path)
         if not duckdb.extract_statements(sql):
-            names = ", ".join(_as_typed(flow) for flow in flows if sink_of(flow).is_queryable)
+            names = ", ".join(as_typed(flow) for flow in flows if sink_of(flow).is_queryable)
             problem = f'--sql: give a query over {names}, such as: make query SQL="SELECT * FROM silver LIMIT 5"'
             raise ConfigError(problem)
         found = connection.sql(sql)
         return None if found is None else rows.read(connection, found, limit)
 
 
-def _as_typed(flow: Flow) -> str:
+def as_typed(flow: Flow) -> str:
     """Return the name of a flow's rows, with the quotes that SQL's own words want."""
     free = "SELECT count(*) = 0 FROM duckdb_keywords() WHERE keyword_name = ? AND keyword_category != 'unreserved'"
     parts = (flow.feed.name, flow.sink)

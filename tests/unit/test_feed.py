@@ -157,7 +157,7 @@ MISTAKES = {
     "unknown type": (
         '"double"\nrange = [-90',
         '"number"\nrange = [-90',
-        "fields.lat.type: String should match pattern",
+        'fields.lat.type: "number" is none of string, boolean',
     ),
     "decimal of 39": ("decimal(18,2)", "decimal(39,2)", "fields.amount.type: decimal(39,2) is not a decimal"),
     "decimal of none": ("decimal(18,2)", "decimal(0,0)", "fields.amount.type: decimal(0,0) is not a decimal"),

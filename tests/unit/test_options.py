@@ -114,6 +114,27 @@ def test_an_option_with_a_bad_value_is_refused(cli: Cli, tmp_path: Path, name: s
         assert "\x1b" not in line
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "says"),
+    [
+        ("land", "--seconds=-1", '"-1" is no number of seconds above 0'),
+        ("land", "--seconds=nan", '"nan" is no number of seconds above 0'),
+        ("land", "--max-records=x", '"x" is no number from 1 on'),
+        ("etl", "--since=foo", '"foo" is no whole hour such as 2026-11-27T14'),
+        ("etl", "--until=2026-11-27T14:30", '"2026-11-27T14:30" is no whole hour'),
+        ("etl", "--until=0001-01-01T00+01:00", '"0001-01-01T00+01:00" is no whole hour'),
+        ("preflight", "--brokers=0", '"0" is no number from 1 on'),
+        ("history", "--most=-3", '"-3" is no number from 1 on'),
+    ],
+)
+def test_a_value_that_is_none_is_answered_with_what_is_one(
+    cli: Cli, tmp_path: Path, name: str, wrong: str, says: str
+) -> None:
+    done = cli(tmp_path, name, wrong)
+    assert done.code == 2
+    assert done.err.startswith(f"{name}: argument {wrong.partition('=')[0]}: {says}")
+
+
 @pytest.mark.parametrize("typed", [["aduit"], ["--feed=x"], [""], ["status.x"]])
 def test_a_command_that_is_not_there_is_answered_with_those_that_are(
     cli: Cli, tmp_path: Path, typed: list[str]
@@ -148,7 +169,7 @@ def test_make_refuses_what_the_target_does_not_take(target: str) -> None:
 @pytest.mark.parametrize(
     ("goals", "is_taken"),
     [
-        (["query", "SINK=silver"], False),
+        (["query", "REASON=late"], False),
         (["reset", "SINK=silver"], True),
         (["run", "FEED=transactions"], False),
         (["run", "produce", "FEED=transactions"], True),

@@ -140,6 +140,14 @@ def test_what_leaves_no_whole_row_cannot_be_allowed(made: dict[str, Flow], run: 
     assert tree(made["bronze"].root) == before
 
 
+def test_records_go_to_silver_alone(made: dict[str, Flow], run: Replay, cli: Cli) -> None:
+    assert "quarantine" in run("--sink=silver")
+    done = cli(made["bronze"].root, "replay", "--sink=gold")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("replay: --sink: records go to silver alone")
+    assert cli(made["bronze"].root, "replay", "--sink=nothing").code == 2
+
+
 def test_a_dry_run_counts_and_writes_nothing(made: dict[str, Flow], run: Replay) -> None:
     """To look changes nothing that anybody reads; the lock alone is left, empty."""
     rows = [quarantined(n, value(n, amount=12.5 if n < 3 else -1), "out_of_range:amount") for n in range(5)]

@@ -243,6 +243,16 @@ def test_show_tells_the_same_as_json(made: tuple[Flow, ...], tmp_path: Path, cli
     assert [row["txn_id"] for row in silver["newest"]] == ["t6", "t5", "t4", "t3", "t2"]
 
 
+def test_query_gives_the_rows_of_a_sink(made: tuple[Flow, ...], tmp_path: Path, cli: Cli) -> None:
+    write_layer(made[2], 0, [silver_row(7)])
+    (row,) = json.loads(cli(tmp_path, "query", "--sink=silver", "--format=json").out)
+    assert row["txn_id"] == "t7"
+    (count,) = json.loads(cli(tmp_path, "query", "--sink=silver", "--sql=SELECT 1 n FROM silver", "--format=json").out)
+    assert count == {"n": 1}
+    assert cli(tmp_path, "query", "--sink=silver", "--sql=FROM gold").code == 1
+    assert cli(tmp_path, "query", "--sink=nothing").code == 2
+
+
 @pytest.mark.parametrize("sql", ["", ";", " ", "-- only a remark"])
 def test_query_asks_for_sql(tmp_path: Path, cli: Cli, sql: str) -> None:
     done = cli(tmp_path, "query", f"--sql={sql}")

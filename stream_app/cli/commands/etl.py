@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from stream_app import logs
@@ -13,6 +14,7 @@ from stream_app.cli.command import Command, flag
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import feeds_in, load_feeds
+from stream_app.feeds.parts import quoted
 from stream_app.gold import etl
 from stream_app.gold.manifest import Manifest
 from stream_app.gold.plan import Selection
@@ -40,11 +42,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _hour(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    if (time.minute, time.second, time.microsecond) != (0, 0, 0):
-        raise ValueError(text)
-    return time
+    with suppress(ValueError, OverflowError):
+        time = datetime.fromisoformat(text)
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        if (time.minute, time.second, time.microsecond) == (0, 0, 0):
+            return time
+    raise argparse.ArgumentTypeError(f"{quoted(text)} is no whole hour such as 2026-11-27T14")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stream_app.cli.command import Command, number
 from stream_app.cli.output import as_json
 from stream_app.errors import ConfigError
+from stream_app.feeds.parts import quoted
 from stream_app.landing import land as landing
 from stream_app.settings import load_settings
 
@@ -33,10 +34,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < math.inf:
-        raise ValueError(text)
-    return seconds
+    with suppress(ValueError):
+        if 0 < (seconds := float(text)) < math.inf:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{quoted(text)} is no number of seconds above 0")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -7,10 +7,10 @@ import csv
 import json
 import sys
 
-from stream_app.cli.chosen import chosen
-from stream_app.cli.command import OF_FEEDS, Command, feed_option, format_option
+from stream_app.cli.chosen import chosen, of_sink
+from stream_app.cli.command import OF_FEEDS, Command, feed_option, format_option, sink_option
 from stream_app.cli.output import as_json, print_json
-from stream_app.ops.query import query
+from stream_app.ops.query import as_typed, query
 from stream_app.ops.rows import Rows
 
 _SHOWN_ROWS = 1000
@@ -22,13 +22,16 @@ _WIDTH = 200
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sql", metavar="SQL", default="", help="the statement; of several the last one's rows")
     feed_option(parser)
+    sink_option(parser, "only this sink; without --sql its rows [all]")
     format_option(parser, "ndjson", "csv")
 
 
 def _run(options: argparse.Namespace) -> int:
-    with chosen(options) as (settings, flows):
+    with chosen(options) as (settings, found):
+        flows = of_sink(found, options.sink)
+        sql = options.sql or (f"FROM {as_typed(flows[0])}" if options.sink else "")
         limit = _COUNTED_ROWS if options.format == "table" else None
-        if (rows := query(settings.servers, flows, options.sql, limit)) is not None:
+        if (rows := query(settings.servers, flows, sql, limit)) is not None:
             _print(rows, options.format)
     return 0
 
@@ -63,6 +66,10 @@ COMMAND = Command(
     options=_options,
     run=_run,
     exits={0: "it ran", 1: "DuckDB refused the SQL, or a file or the database cannot be read"},
-    examples=('--sql="SELECT status, count(*) FROM silver GROUP BY ALL"', '--sql="FROM quarantine" --format=ndjson'),
+    examples=(
+        '--sql="SELECT status, count(*) FROM silver GROUP BY ALL"',
+        '--sql="FROM quarantine" --format=ndjson',
+        "--sink=gold",
+    ),
     settings=(*OF_FEEDS, "database_url"),
 )

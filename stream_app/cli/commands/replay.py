@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 
 from rich.console import Console
 
-from stream_app.cli.chosen import chosen
-from stream_app.cli.command import Command, feed_option, flag, format_option
+from stream_app.cli.chosen import chosen, of_sink
+from stream_app.cli.command import Command, feed_option, flag, format_option, sink_option
 from stream_app.cli.output import foreign, print_json, table
 from stream_app.contract.contract import FORGIVABLE
+from stream_app.errors import ConfigError
+from stream_app.flows.flow import Flow
 from stream_app.ops.replay import ReplayReport, replay
 from stream_app.plain import plain
 from stream_app.sources.lookups import pin_of_now
@@ -18,6 +21,7 @@ from stream_app.sources.lookups import pin_of_now
 
 def _options(parser: argparse.ArgumentParser) -> None:
     feed_option(parser)
+    sink_option(parser, "where records go: silver, which the others follow [silver]")
     parser.add_argument("--reason", metavar="REASON", default="", help="only records with it: missing:amount, missing")
     parser.add_argument("--allow", choices=[FORGIVABLE], help="a reason that keeps no record out")
     flag(parser, "--dry-run", "only count, by reason")
@@ -26,6 +30,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     with chosen(options) as (settings, flows):
+        _check_sink(flows, options.sink)
         is_late = options.allow == FORGIVABLE
         pin_of = partial(pin_of_now, folder=settings.feeds_path, database_url=settings.database_url)
         asked = {"reason": options.reason, "allow_late": is_late, "is_dry": options.dry_run}
@@ -36,6 +41,12 @@ def _run(options: argparse.Namespace) -> int:
         for report in done:
             _print(report, options.reason)
     return 0
+
+
+def _check_sink(flows: Sequence[Flow], sink: str) -> None:
+    taking = {flow.sink for flow in flows if flow.kind.takes_replayed and flow.is_own}
+    if of_sink(flows, sink) and sink not in {"", *taking}:
+        raise ConfigError(f"--sink: records go to {', '.join(taking)} alone, and what follows it follows; leave it out")
 
 
 def _print(report: ReplayReport, reason: str) -> None:
