@@ -119,7 +119,7 @@ def _as_it_was(flow: Flow) -> Iterator[Flow]:
 
 def _depends_on(flow: Flow) -> dict[str, Any]:
     """Return what the query of the flow depends on, beside the columns; a follower on what a lake divides rows by."""
-    declared = flow.kind.state if flow.derives else {"time": flow.kind.time}
+    declared = flow.kind.state if flow.derives else {"time": flow.to.divided_by(flow.kind)}
     found: dict[str, Any] = json.loads(json.dumps(declared))
     return found
 

@@ -38,6 +38,9 @@ class Destination(Protocol):
     def is_table(self) -> bool:
         """Whether a log in its folder says which files hold its rows."""
 
+    def divided_by(self, kind: Kind) -> str:
+        """Return the time by whose date its rows are divided, where they are."""
+
     def derives(self, kind: Kind) -> bool:
         """Return whether its query makes the dataset's rows itself, and does not follow the dataset's files."""
 

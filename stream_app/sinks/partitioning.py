@@ -19,9 +19,10 @@ from stream_app.sinks.table_parts import Divide, by_value, whole
 from stream_app.sources.split_rows import Batches
 from stream_app.storage.tables.table import Partition
 
+BY_DATE = rf"^date\(({IDENTIFIER.pattern})\)$"
+"""What a feed file may say of folders of files."""
 PATTERN = rf"^({IDENTIFIER.pattern}|date\({IDENTIFIER.pattern}\))$"
-"""What a feed file may say of it."""
-_BY_DATE = re.compile(rf"date\(({IDENTIFIER.pattern})\)")
+"""What it may say of a table."""
 # Values of other types have no text that every reader takes for the same value.
 _TYPES = frozenset({"string", "uuid", "boolean", "int", "long", "date"})
 
@@ -35,7 +36,7 @@ class Partitioning:
     @property
     def time(self) -> str | None:
         """The column by whose date rows are divided."""
-        found = _BY_DATE.fullmatch(self.declared or "")
+        found = re.fullmatch(BY_DATE, self.declared or "")
         return found[1] if found else None
 
     @property

@@ -132,6 +132,10 @@ class Sink(Frozen):
         """Yield why it cannot hold that dataset, each as (key of the declaration, what is wrong)."""
         yield from ()
 
+    def divided_by(self, kind: Kind) -> str:
+        """Return the time by whose date its rows are divided, where they are: the dataset's own."""
+        return kind.time
+
     def derives(self, kind: Kind) -> bool:  # noqa: ARG002 - most follow the dataset's files
         """Return whether its query makes the dataset's rows itself, fresh, and does not follow its files."""
         return False

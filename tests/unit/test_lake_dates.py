@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_app.admission.declared import noted
+from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
 from stream_app.feeds.sinks import SinkTable
@@ -24,6 +27,7 @@ from stream_app.flows.flow import Flow
 from stream_app.ops import views
 from stream_app.settings import PROJECT
 from stream_app.sinks.lake import LakeSink
+from stream_app.sinks.protocol import sink_of
 from stream_app.storage.offsets import LayerOffset
 from tests.helpers import START_MS, flow_of
 
@@ -91,6 +95,43 @@ def test_the_span_can_be_declared(tmp_path: Path) -> None:
     assert lake_of(SHIPPED).dates == timedelta(days=400)
     (tmp_path / "other.toml").write_text(text.replace('to = "lake"', 'to = "lake"\ndates = "7 days"'))
     assert lake_of(load_feeds(tmp_path, ["other"])[0]).dates == timedelta(days=7)
+
+
+def by(column: str) -> Flow:
+    sink = {"of": "silver", "to": "lake", "partition_by": column}
+    return flow_of(SHIPPED.model_copy(update={"sinks": {"lake": SinkTable.model_validate(sink)}}), "lake", Path("x"))
+
+
+def test_the_folders_may_be_by_another_time() -> None:
+    flow = by("date(kafka_ts)")
+    near, far = START_MS * 1000, START_MS * 1000 - 4_000 * DAY
+    times = {
+        name: pa.array(micros, pa.int64()).cast(pa.timestamp("us", "UTC"))
+        for name, micros in {"event_time": [far, near, near], "kafka_ts": [near, far, None]}.items()
+    }
+    batch = Batch(0, START_MS, 0, 0, LayerOffset(), LayerOffset(), ())
+    found = LakeSink.model_validate(flow.to).divided(flow.kind, batch)(iter(pa.table(times).to_batches()))
+    assert {folder: sum(piece.num_rows for piece in rows) for folder, rows in found} == {date(near): 1, OTHER: 2}
+    assert "CAST(kafka_ts AT" in str(sink_of(flow).select(flow, (), Path)).replace('"', "")
+
+
+@pytest.mark.parametrize(
+    ("column", "problem"),
+    [
+        ("country", '"country" is not date(<a time>)'),
+        ("date(country)", '"country" is not a time of silver'),
+        ("date(nothing)", '"nothing" is not a time of silver'),
+    ],
+)
+def test_what_is_no_date_of_a_time_is_refused(column: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"sinks.lake.partition_by: {problem}")):
+        by(column)
+
+
+def test_another_time_asks_for_a_reset() -> None:
+    """Rows that are there are in the folders of the time before."""
+    own, other = noted(by("date(event_time)"))["depends_on"], noted(by("date(kafka_ts)"))["depends_on"]
+    assert (own, other) == ({"time": "event_time"}, {"time": "kafka_ts"})
 
 
 def lake_of(feed: Feed) -> LakeSink:
