@@ -13,10 +13,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from stream_app.api import actions, feeds, pipeline, problems, sales
+from stream_app.api.ahead import Ahead
 from stream_app.api.audits import Audits
 from stream_app.api.clients import TakenBit
 from stream_app.api.context import Context
-from stream_app.api.middleware import BrowserHeaders, Measured, Measures, SmallBodies
+from stream_app.api.middleware import BrowserHeaders, Heads, Measured, Measures, SmallBodies
 from stream_app.api.settings import ApiSettings
 from stream_app.api.watch import Watcher
 from stream_app.settings import Settings
@@ -63,7 +64,9 @@ def application(settings: Settings, own: ApiSettings) -> FastAPI:
         _summarize(router)
         app.include_router(router)
     _serve_pages(app, measures, has_tokens=own.has_tokens)
+    app.add_middleware(Ahead, context=context)
     app.add_middleware(TakenBit)
+    app.add_middleware(Heads)
     app.add_middleware(Measured, measures=measures)
     app.add_middleware(SmallBodies)
     app.add_middleware(BrowserHeaders, inline_styles=_DOCS)

@@ -46,12 +46,17 @@ class Cache:
     _bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def get(self, key: str) -> Answer | None:
-        """Return the answer of that key, if it is still held."""
+    def held(self, key: str) -> Answer | None:
+        """Return the answer of that key, if it is still in this process."""
         with self._lock:
             if found := self._held.get(key):
                 self._held.move_to_end(key)
-                return found
+            return found
+
+    def get(self, key: str) -> Answer | None:
+        """Return the answer of that key, if it is still held, here or by the server that others share."""
+        if found := self.held(key):
+            return found
         if self.shared and (found := self.shared.get(key)):
             self._hold(key, found)
             return found

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from http import HTTPStatus
-from pathlib import Path
 
 from stream_app import logs
 from stream_app.api.cache import Cache, Shared
 from stream_app.api.engine import Engine
 from stream_app.api.guard import Guard
 from stream_app.api.problems import Problem
+from stream_app.api.questions import Questions
 from stream_app.api.settings import ApiSettings
 from stream_app.api.versions import Versions
 from stream_app.errors import ConfigError
@@ -33,7 +35,7 @@ class Declared:
 
     def flows(self) -> tuple[Flow, ...]:
         """Return them; while a file has a mistake, those from before it. Raises ConfigError where there were none."""
-        stamps = tuple(map(_stamp, self._files()))
+        stamps = self._looked()
         if stamps != self._stamps:
             try:
                 self._flows = load_flows(
@@ -46,17 +48,25 @@ class Declared:
             self._stamps = stamps
         return self._flows
 
+    def held(self) -> tuple[Flow, ...]:
+        """Return them as they were read, if no file has changed since; else none. Nobody waits for that."""
+        return self._flows if self._looked() == self._stamps else ()
+
     def fresh(self, feed: str) -> tuple[Flow, ...]:
         """Return the flows of a feed as its file is at this moment. Raises ConfigError for a mistake in it."""
         return load_flows(self.settings.feeds_path, (feed,), self.settings.output_path, self.settings.tables)
 
-    def _files(self) -> list[Path]:
-        return [self.settings.feeds_path / f"{feed}.toml" for feed in self.settings.feeds]
+    def _looked(self) -> _Stamps:
+        return tuple(map(_stamp, self._files))
+
+    @cached_property
+    def _files(self) -> list[str]:
+        return [str(self.settings.feeds_path / f"{feed}.toml") for feed in self.settings.feeds]
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: str) -> tuple[int, int]:
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - each request asks: a Path costs more than the answer
     except OSError:
         return (0, 0)
     return (found.st_mtime_ns, found.st_size)
@@ -73,6 +83,7 @@ class Context:
     engine: Engine = field(default_factory=Engine)
     cache: Cache = field(init=False)
     versions: Versions = field(default_factory=Versions)
+    questions: Questions = field(default_factory=Questions)
 
     def __post_init__(self) -> None:
         self.declared = Declared(self.settings)

@@ -13,6 +13,7 @@ from stream_app.api import formats
 from stream_app.api.answers import cached, told
 from stream_app.api.cache import Answer
 from stream_app.api.context import Context
+from stream_app.api.versions import Source
 from stream_app.flows.flow import Flow
 from stream_app.ops.selection import Condition, Selection, columns_of, select
 from stream_app.sinks.protocol import Moment, sink_of
@@ -81,7 +82,7 @@ def routes(context: Context) -> APIRouter:
             link = {"Link": f'<{following.path}?{following.query}>; rel="next"'} if following else {}
             return Answer(written.write(page, numbers), written.media, link)
 
-        return cached(request, context.cache, [context.versions.of(flow)], written.media, make)
+        return cached(request, context, [Source(flow)], written.media, make)
 
     return router
 

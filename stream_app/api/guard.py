@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OctKey
@@ -53,6 +54,8 @@ class Guard:
             aud={"essential": True, "value": settings.api_jwt_audience},
             exp={"essential": True},
         )
+        secret = settings.api_jwt_secret.get_secret_value()
+        self._secret = OctKey.import_key(secret) if secret else None
         self._keys = _Keys(settings.api_jwks_url)
 
     def needs(self, scope: Scope) -> Any:
@@ -60,15 +63,22 @@ class Guard:
         return Depends(self._checker(scope))
 
     def _checker(self, scope: Scope) -> Callable[..., Caller]:
-        def of_token(sent: _Sent) -> Caller:
-            if sent is None:
-                raise _unauthorized("a bearer token is needed")
-            return self._of_token(sent.credentials, scope)
+        def of_token(request: Request, _: _Sent) -> Caller:  # that is for the description
+            return self.caller(request, scope)
 
         def of_this_machine(request: Request) -> Caller:
-            return self._of_this_machine(request, scope)
+            return self.caller(request, scope)
 
         return of_token if self._settings.has_tokens else of_this_machine
+
+    def caller(self, request: Request, scope: Scope, *, may_wait: bool = True) -> Caller:
+        """Return who asks. Raises Problem for whom the scope is not, and where it would wait for keys but may not."""
+        if not self._settings.has_tokens:
+            return self._of_this_machine(request, scope)
+        kind, token = get_authorization_scheme_param(request.headers.get("authorization"))
+        if kind.lower() != "bearer" or not token:
+            raise _unauthorized("a bearer token is needed")
+        return self._of_token(token, scope, may_wait=may_wait)
 
     def _of_this_machine(self, request: Request, scope: Scope) -> Caller:
         """Refuse what a page of another site has a browser of this machine ask.
@@ -84,11 +94,11 @@ class Guard:
             raise Problem(HTTPStatus.FORBIDDEN, f"a page of {origin} may not do this")
         return Caller("this machine")
 
-    def _of_token(self, text: str, scope: Scope) -> Caller:
+    def _of_token(self, text: str, scope: Scope, *, may_wait: bool) -> Caller:
         try:
             if len(text) > _LONGEST_TOKEN:
                 raise ValueError("it is too long")
-            token = self._decoded(text)
+            token = self._decoded(text, may_wait=may_wait)
             self._claims.validate(token.claims)
         except (JoseError, ValueError) as error:
             raise _unauthorized(f"the token is not valid: {error}") from None
@@ -98,19 +108,17 @@ class Guard:
             raise Problem(HTTPStatus.FORBIDDEN, f"the token has not the scope {scope}")
         return Caller(str(token.claims.get("sub", "a token without sub")))
 
-    def _decoded(self, text: str) -> Token:
+    def _decoded(self, text: str, *, may_wait: bool) -> Token:
         try:
-            return jwt.decode(text, self._key(), algorithms=self._algorithms)
+            return jwt.decode(text, self._key(may_wait=may_wait), algorithms=self._algorithms)
         except (JoseError, ValueError):
-            if not self._keys.are_stale():
+            if not may_wait or not self._keys.are_stale():
                 raise
             self._keys.fetch()  # it may be signed by a key that is new
-            return jwt.decode(text, self._key(), algorithms=self._algorithms)
+            return jwt.decode(text, self._key(may_wait=may_wait), algorithms=self._algorithms)
 
-    def _key(self) -> Any:
-        if secret := self._settings.api_jwt_secret.get_secret_value():
-            return OctKey.import_key(secret)
-        return self._keys.current()
+    def _key(self, *, may_wait: bool) -> Any:
+        return self._secret or self._keys.current(may_wait=may_wait)
 
 
 @dataclass
@@ -122,9 +130,11 @@ class _Keys:
     _at: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def current(self) -> KeySet:
-        """Return the keys. Raises Problem while there are none."""
+    def current(self, *, may_wait: bool) -> KeySet:
+        """Return the keys. Raises Problem while there are none, or none of late where nobody may wait for them."""
         if self._found is None or time.monotonic() - self._at > _KEYS_SECONDS:
+            if not may_wait:
+                raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the keys are to be fetched")
             self.fetch()
         if self._found is None:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "API_JWKS_URL gives no keys; the log of the API says why")

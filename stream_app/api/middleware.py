@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
 
+from anyio import CancelScope
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stream_app.api.clients import REQUEST_SECONDS
@@ -18,6 +20,7 @@ _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'{inline}; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_POLICY, _INLINE = "Content-Security-Policy", " 'unsafe-inline'"
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -25,6 +28,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_ONLY_GET, _ALSO_HEAD = (b"allow", b"GET"), b"GET, HEAD"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _BUCKETS = (0.005, 0.02, 0.05, 0.15, 0.5, 1, 2.5, 10)
 
@@ -36,20 +40,65 @@ class BrowserHeaders:
         """`inline_styles`: the one path whose styles may be in the page itself."""
         self._app = app
         self._inline_styles = inline_styles
+        self._added = {inline: _raw(_HEADERS | {_POLICY: _CSP.format(inline=inline)}) for inline in ("", _INLINE)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Add the headers to an answer."""
-        inline = " 'unsafe-inline'" if scope.get("path") == self._inline_styles else ""
+        """Add the headers to an answer, none of which has any of these."""
+        added = self._added[_INLINE if scope.get("path") == self._inline_styles else ""]
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"] = _CSP.format(inline=inline)
-                for name, value in _HEADERS.items():
-                    headers[name] = value
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         await self._app(scope, receive, sent)
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+class Heads:
+    """Answers HEAD wherever there is GET."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer HEAD as GET; who uses another method is told that there is HEAD, too."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            await self._begin(scope, receive, send)
+        else:
+            await self._app(scope, receive, _allowing_head(send))
+
+    async def _begin(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer up to where the body would begin: events would have no end."""
+        asked, is_over = {**scope, "method": "GET"}, False
+        with CancelScope() as answering:
+
+            async def sent(message: Message) -> None:
+                nonlocal is_over
+                if is_over:  # it is cancelled where it waits next
+                    return
+                scope["route"] = asked.get("route")
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+                is_over = True
+                answering.cancel()
+
+            await self._app(asked, receive, sent)
+
+
+def _allowing_head(send: Send) -> Send:
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [
+                (name, _ALSO_HEAD if (name, value) == _ONLY_GET else value) for name, value in message["headers"]
+            ]
+            message["headers"] = headers
+        await send(message)
+
+    return sent
 
 
 class SmallBodies:

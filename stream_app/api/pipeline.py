@@ -15,6 +15,7 @@ from stream_app.api.answers import JSON, cached, told
 from stream_app.api.cache import Answer
 from stream_app.api.context import Context
 from stream_app.api.formats import encode
+from stream_app.api.versions import Source
 from stream_app.api.watch import Watcher
 from stream_app.flows.flow import Flow
 from stream_app.ops import quarantine as quarantines
@@ -62,24 +63,20 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
     def quarantine(request: Request, feed: Feed = "", reason: Reason = "") -> Response:
         """Tell what is in quarantine by reason, with the newest records of each."""
         flows = context.flows(feed)
-        return _cached(
-            request, _quarantined(context, flows), lambda database: quarantines.quarantine(database, flows, reason)
-        )
+        return _cached(request, _quarantined(flows), lambda database: quarantines.quarantine(database, flows, reason))
 
     @router.get("/quarantine/history", response_model=tuple[QuarantineHistory, ...])
     def quarantine_history(request: Request, feed: Feed = "") -> Response:
         """Tell how many records were refused over time, by reason."""
         flows = context.flows(feed)
-        return _cached(
-            request, _quarantined(context, flows), lambda database: quarantines.quarantine_history(database, flows)
-        )
+        return _cached(request, _quarantined(flows), lambda database: quarantines.quarantine_history(database, flows))
 
     @router.get("/late", response_model=tuple[LateReport, ...])
     def get_late(request: Request, feed: Feed = "") -> Response:
         """Tell what came too late for windows and sessions, with the newest rows."""
         flows = context.flows(feed)
-        versions = [context.versions.of_late(flow) for flow in flows if flow.is_own and flow.stateful]
-        return _cached(request, versions, lambda database: late(database, flows))
+        sources = [Source(flow, is_late=True) for flow in flows if flow.is_own and flow.stateful]
+        return _cached(request, sources, lambda database: late(database, flows))
 
     @router.get("/drift", response_model=tuple[DriftReport, ...])
     def get_drift(request: Request, feed: Feed = "") -> Response:
@@ -103,15 +100,17 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
             else:
                 yield ServerSentEvent(event=KINDS[type(one.event)], raw_data=encode(one.event).decode(), id=one.id)
 
-    def _cached(request: Request, versions: list[str], ask: Callable[[duckdb.DuckDBPyConnection], object]) -> Response:
+    def _cached(
+        request: Request, sources: list[Source], ask: Callable[[duckdb.DuckDBPyConnection], object]
+    ) -> Response:
         def make() -> Answer:
             with context.engine.cursor() as database:
                 return Answer(encode(ask(database)), JSON, {})
 
-        return cached(request, context.cache, versions, JSON, make)
+        return cached(request, context, sources, JSON, make)
 
     return router
 
 
-def _quarantined(context: Context, flows: tuple[Flow, ...]) -> list[str]:
-    return [context.versions.of(flow) for flow in flows if flow.is_own and flow.kind.counted]
+def _quarantined(flows: tuple[Flow, ...]) -> list[Source]:
+    return [Source(flow) for flow in flows if flow.is_own and flow.kind.counted]

@@ -13,6 +13,7 @@ from stream_app.api.answers import JSON, cached
 from stream_app.api.cache import Answer
 from stream_app.api.context import Context
 from stream_app.api.formats import Numbers, encode
+from stream_app.api.versions import Source
 from stream_app.ops import sales
 from stream_app.ops.sales import SalesAsked, SalesQuery
 from stream_app.ops.selection import SelectionError
@@ -66,6 +67,6 @@ def routes(context: Context) -> APIRouter:
             except duckdb.ConversionException:
                 raise SelectionError(f"from, to: {asked.since!r}, {asked.until!r}: one is no time") from None
 
-        return cached(request, context.cache, [context.versions.of(flow)], JSON, make)
+        return cached(request, context, [Source(flow)], JSON, make)
 
     return router

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
-from pathlib import Path
 
 from stream_app.flows.flow import Flow
 from stream_app.sinks.protocol import sink_of
@@ -33,51 +34,64 @@ class _Known:
         return self.flow is flow and self.stamp == stamp and (is_settled or now_ns - self.at_ns < _RACY_NS)
 
 
+@dataclass(frozen=True)
+class Source:
+    """Rows that an answer is made of: those of a dataset, or those that came too late for it."""
+
+    flow: Flow
+    is_late: bool = False
+
+    @cached_property
+    def name(self) -> str:
+        """What tells it from others."""
+        return f"{self.flow.name} late" if self.is_late else self.flow.name
+
+    @cached_property
+    def place(self) -> str:
+        """The folder or URL that its rows are in."""
+        return str(self.flow.layout.late) if self.is_late else sink_of(self.flow).place(self.flow)
+
+    def version(self) -> str:
+        """Ask what changes when the rows do: the query and what its files hold, merged or not; a table's version."""
+        text = _late_version(self.flow) if self.is_late else _version(self.flow)
+        return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
 @dataclass
 class Versions:
-    """The versions of datasets, each asked for by one thread at a time."""
+    """The versions of sources, each asked for by one thread at a time."""
 
     _known: dict[str, _Known] = field(default_factory=dict)
     _asking: dict[str, threading.Lock] = field(default_factory=dict)
 
-    def of(self, flow: Flow) -> str:
-        """Return what changes when the rows of a dataset do: its query and what its files hold, merged or not.
-
-        Of a table it is its version.
-        """
-        return self._noted(flow, flow.name, sink_of(flow).place(flow), _version)
-
-    def of_late(self, flow: Flow) -> str:
-        """Return the same for the rows that came too late for it."""
-        return self._noted(flow, f"{flow.name} late", str(flow.layout.late), _late_version)
-
-    def _noted(self, flow: Flow, key: str, place: str, ask: Callable[[Flow], str]) -> str:
-        if known := self._held(flow, key, place):
-            return known.version
-        with self._asking.setdefault(key, threading.Lock()):
-            if known := self._held(flow, key, place):  # by another thread meanwhile
-                return known.version
-            stamp, now_ns = _stamp(place), time.time_ns()  # before it is asked: what comes after that is another stamp
-            version = blake2b(ask(flow).encode(), digest_size=16).hexdigest()
-            self._known[key] = _Known(flow, stamp, now_ns, version)
+    def of(self, source: Source) -> str:
+        """Return the version of a source."""
+        if version := self.held(source):
+            return version
+        with self._asking.setdefault(source.name, threading.Lock()):
+            if version := self.held(source):  # by another thread meanwhile
+                return version
+            stamp, now_ns = _stamp(source.place), time.time_ns()  # first: what comes after that is another stamp
+            version = source.version()
+            self._known[source.name] = _Known(source.flow, stamp, now_ns, version)
             return version
 
-    def _held(self, flow: Flow, key: str, place: str) -> _Known | None:
-        known = self._known.get(key)
-        return known if known and known.holds(flow, _stamp(place), time.time_ns()) else None
+    def held(self, source: Source) -> str | None:
+        """Return the version if nothing has changed since it was asked for; nobody waits for that."""
+        known = self._known.get(source.name)
+        return known.version if known and known.holds(source.flow, _stamp(source.place), time.time_ns()) else None
 
 
 def _stamp(place: str) -> _Stamp:
     """Return what changes with a file in a folder, or with a commit to a table; each second for one elsewhere."""
     if not place.startswith("/"):
         return ((0, int(time.monotonic()) // _REMOTE_SECONDS),)
-    folder = Path(place)
-    return tuple(map(_changed, (folder, folder / "_delta_log")))
+    return (_changed(place), _changed(f"{place}/_delta_log"))
 
 
-def _changed(path: Path) -> tuple[int, int]:
+def _changed(path: str) -> tuple[int, int]:
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - each request asks: a Path costs more than the answer
     except OSError:
         return (0, 0)
     return (found.st_mtime_ns, found.st_ino)

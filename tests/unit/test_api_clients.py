@@ -63,6 +63,29 @@ async def large(_: Scope, __: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"x" * LARGE})
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_answer_in_parts_is_sent_at_once(host: str) -> None:
+    """TCP would keep the second part until the client says that it has the first, which it does 40 ms later."""
+    found: list[int] = []
+    try:
+        listener = listen(host, 0)
+    except OSError as error:
+        pytest.skip(f"this machine has no {host}: {error}")
+
+    async def connect() -> None:
+        def taken(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            found.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(taken, sock=listener) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+            assert await reader.read() == b""
+            writer.close()
+
+    asyncio.run(connect())
+    assert found == [1]
+
+
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", HEAD + b"GET /"])
 def test_a_request_that_does_not_come_is_waited_for_some_seconds(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "REQUEST_SECONDS", 0.2)

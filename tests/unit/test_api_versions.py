@@ -11,7 +11,7 @@ import pytest
 
 from stream_app.api import versions
 from stream_app.api.cache import Answer, Cache
-from stream_app.api.versions import _RACY_NS, Versions, _Known
+from stream_app.api.versions import _RACY_NS, Source, Versions, _Known
 from stream_app.flows.flow import Flow
 from tests.helpers import at, value
 from tests.outputs import Output, Record
@@ -25,6 +25,7 @@ def output(tmp_path: Path) -> Output:
 
 def test_files_are_looked_at_where_the_folder_changed(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     flow, asked, ask = output.flows["silver"], list[str](), versions._version
+    silver, late_of_gold = Source(flow), Source(output.flows["gold"], is_late=True)
 
     def noting(flow: Flow) -> str:
         asked.append(flow.name)
@@ -33,13 +34,13 @@ def test_files_are_looked_at_where_the_folder_changed(output: Output, monkeypatc
     monkeypatch.setattr(versions, "_version", noting)
     held = Versions()
     os.utime(flow.layout.output, ns=(0, time.time_ns() - 10**9))
-    before = {held.of(flow) for _ in range(10)}
+    before = {held.of(silver) for _ in range(10)}
     assert (len(before), len(asked)) == (1, 1)
     output.take([Record(value(500, 900), at(900))], at(905))
-    assert held.of(flow) not in before
-    late = held.of_late(output.flows["gold"])
+    assert held.of(silver) not in before
+    late = held.of(late_of_gold)
     assert late not in before
-    assert held.of_late(output.flows["gold"]) == late
+    assert held.of(late_of_gold) == late
 
 
 def test_a_change_in_the_same_step_of_the_clock_is_seen_a_moment_later(output: Output) -> None:
