@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from stream_app.flows.flow import Flow
 from stream_app.sinks.tables import TableSink
 from stream_app.storage.tables.delta_statistics import statistics
-from stream_app.storage.tables.table import Table
+from stream_app.storage.tables.table import Look, Table
 
 
 class DeltaSink(TableSink):
@@ -28,6 +28,12 @@ class DeltaSink(TableSink):
         from stream_app.storage.tables.delta_on_disk import table_at  # noqa: PLC0415 - 129 MB, which most processes need not
 
         return table_at(self.root(flow))
+
+    def look(self, flow: Flow) -> Look | None:
+        """Return what the flow's table holds by now; None where it is not there."""
+        from stream_app.storage.tables.delta_looks import look_at  # noqa: PLC0415 - as above
+
+        return look_at(self.root(flow))
 
     @property
     def statistics(self) -> Callable[[pq.FileMetaData], str]:

@@ -16,7 +16,7 @@ from stream_app.sinks.protocol import Holding, Moment
 from stream_app.storage.opened import Opened
 from stream_app.storage.row_counts import read_parquet
 from stream_app.storage.tables.place import Place
-from stream_app.storage.tables.table import File, Partition, Table
+from stream_app.storage.tables.table import File, Look, Partition, Table
 
 
 def select(root: Place, files: Sequence[File], columns: Mapping[str, str], opened: Opened) -> str:
@@ -59,11 +59,10 @@ def version_at(table: Table, moment: Moment) -> int | None:
     return newest
 
 
-def holding(table: Table) -> Holding:
+def holding(look: Look) -> Holding:
     """Return how much a table holds, and its newest version."""
-    files, newest = table.live(), next(table.versions(1))
-    rows, size = sum(file.rows for file in files), sum(file.size for file in files)
-    return Holding(len(files), rows, size, f"version {newest.number}", newest.time_ms)
+    rows, size = sum(file.rows for file in look.files), sum(file.size for file in look.files)
+    return Holding(len(look.files), rows, size, f"version {look.newest.number}", look.newest.time_ms)
 
 
 def flaws(root: Place, files: Sequence[File]) -> Iterator[str]:

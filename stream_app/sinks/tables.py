@@ -41,7 +41,7 @@ from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.opened import Opened
 from stream_app.storage.tables.on_disk import OnDisk
 from stream_app.storage.tables.place import Place
-from stream_app.storage.tables.table import File, Table
+from stream_app.storage.tables.table import File, Look, Table
 
 VALUE, VALUE_TEXT = "value", "value_text"
 
@@ -69,6 +69,10 @@ class TableSink(Sink):
     @abstractmethod
     def table(self, flow: Flow) -> Table:
         """Return the flow's table, which may not be there yet."""
+
+    @abstractmethod
+    def look(self, flow: Flow) -> Look | None:
+        """Return what the flow's table holds by now; None where it is not there."""
 
     @property
     @abstractmethod
@@ -213,14 +217,17 @@ class TableSink(Sink):
 
     def holding(self, flow: Flow) -> Holding:
         """Return how much the table holds, and its newest version."""
-        table = self.table(flow)
-        return table_rows.holding(table) if table.exists() else Holding()
+        look = self.look(flow)
+        return table_rows.holding(look) if look else Holding()
 
     def flaws(self, flow: Flow) -> Iterator[str]:
         """Yield each file that the log names and that is not there as the log says."""
         yield from table_rows.flaws(self.root(flow), self._files(flow, Moment()))
 
-    def _files(self, flow: Flow, moment: Moment) -> list[File]:
+    def _files(self, flow: Flow, moment: Moment) -> Sequence[File]:
+        if moment == Moment():
+            look = self.look(flow)
+            return look.files if look else ()
         table = self.table(flow)
         if table.exists():
             return table.live(table_rows.version_at(table, moment))

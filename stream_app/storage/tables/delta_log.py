@@ -44,9 +44,13 @@ def read(root: Path, version: int) -> list[Action] | None:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def has(root: Path, version: int) -> bool:
-    """Return whether the entry of a version is there: it may be a new one, or cleaned up."""
-    return _entry(root, version).exists()
+def stamp(root: Path, version: int) -> tuple[int, int] | None:
+    """Return what tells the entry of a version from another one of that name; None where it is not there."""
+    try:
+        found = _entry(root, version).stat()
+    except FileNotFoundError:
+        return None
+    return (found.st_mtime_ns, found.st_ino)
 
 
 def put(root: Path, version: int, actions: Sequence[Action]) -> bool:

@@ -22,9 +22,10 @@ from stream_app.storage.batch_files import sync
 from stream_app.storage.tables import delta_log
 from stream_app.storage.tables.delta import Delta, now_ms
 from stream_app.storage.tables.delta_log import Action
+from stream_app.storage.tables.delta_told import version_of
 from stream_app.storage.tables.on_disk import OnDisk
 from stream_app.storage.tables.place import Place
-from stream_app.storage.tables.table import File, Mark, Part
+from stream_app.storage.tables.table import File, Mark, Part, Version
 
 _FEWEST, _MOST, _SHARE = 10, 100, 50
 """A checkpoint is made for a share of the versions: it costs what the log holds, and a start reads what came after."""
@@ -48,6 +49,8 @@ class DeltaOnDisk(Delta):
         self._batches = dict[str, int]()
         """The newest by query, where an entry brought one in that was read or made here."""
         self._checkpoint = -1
+        self._stamp: tuple[int, int] | None = None
+        """What tells the entry of that version from one of another table at this place."""
 
     def exists(self) -> bool:
         """Return whether there is a table at its location."""
@@ -67,14 +70,14 @@ class DeltaOnDisk(Delta):
 
     def refresh(self) -> None:
         """Look at the newest version."""
-        if self._opened is None:
+        if self._opened is None or self._is_gone():
             self._open()
         while (entry := delta_log.read(self._root, self._version + 1)) is not None:
             if any("metaData" in one or "protocol" in one for one in entry):
                 self._open()
             else:
                 self._follow(entry)
-        if not delta_log.has(self._root, self._version):  # cleaned up, as the next one may have been
+        if self._is_gone():
             self._open()
 
     @property
@@ -83,6 +86,13 @@ class DeltaOnDisk(Delta):
         if self._opened is None:
             self.refresh()
         return self._version
+
+    @property
+    def newest(self) -> Version:
+        """That version, as the log has it."""
+        entry = delta_log.read(self._root, self.version) or ()
+        says = next((one["commitInfo"] for one in entry if "commitInfo" in one), None)
+        return version_of({**says, "version": self._version}) if says else super().newest
 
     def written(self, query_id: str) -> int | None:
         """Return the newest batch of a query that is in; None before the first."""
@@ -114,10 +124,19 @@ class DeltaOnDisk(Delta):
     def _at(self, version: int) -> None:
         """Look at a version that delta-rs has read."""
         self._version, self._files, self._batches = version, None, {}
+        self._stamp = delta_log.stamp(self._root, version)
+
+    def _is_gone(self) -> bool:
+        """Return whether its entry is not that of the version that is looked at.
+
+        It was cleaned up, as the next ones may have been; or the table was deleted, and another one made.
+        """
+        return self._stamp is None or delta_log.stamp(self._root, self._version) != self._stamp
 
     def _follow(self, entry: Sequence[Action]) -> None:
         """Look at the version that an entry makes of the one before."""
         self._version += 1
+        self._stamp = delta_log.stamp(self._root, self._version)
         for action in entry:
             if one := action.get("txn"):
                 self._batches[one["appId"]] = int(one["version"])

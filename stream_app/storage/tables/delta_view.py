@@ -69,6 +69,11 @@ class DeltaView:
         return int(self._table.version())
 
     @property
+    def newest(self) -> Version:
+        """That version, as the log has it."""
+        return next(self.versions(1))
+
+    @property
     def columns(self) -> pa.Schema:
         """Its columns, with those by which it is partitioned."""
         return pa.schema(self._table.schema())

@@ -67,6 +67,14 @@ class Version:
     says: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a table held when it was looked at."""
+
+    newest: Version
+    files: tuple[File, ...]
+
+
 class Table(Protocol):
     """One table, opened on the driver. It shows one version until it is refreshed."""
 
@@ -93,6 +101,10 @@ class Table(Protocol):
     @property
     def version(self) -> int:
         """The number of the version that is looked at."""
+
+    @property
+    def newest(self) -> Version:
+        """That version, as the log has it."""
 
     @property
     def columns(self) -> pa.Schema:
