@@ -27,7 +27,7 @@ def serve(settings: Settings, own: ApiSettings) -> None:
     for ending in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ending, lambda *_: None)  # uvicorn raises it once more when it has ended in order
     with _listener(own) as listener:
-        _tell_where(own)
+        _tell_where(own, listener)
         cut_off_who_takes_nothing(listener)
         logs.adopt("uvicorn.error")
         config = uvicorn.Config(
@@ -43,12 +43,13 @@ def serve(settings: Settings, own: ApiSettings) -> None:
         uvicorn.Server(config).run([listener])
 
 
-def _tell_where(own: ApiSettings) -> None:
+def _tell_where(own: ApiSettings, listener: socket.socket) -> None:
     if own.api_socket:
         logs.info("the API is up", socket=own.api_socket)
         return
     shown = f"[{own.api_host}]" if ":" in own.api_host else own.api_host
-    logs.info("the API is up", url=f"http://{shown}:{own.api_port}/", docs=f"http://{shown}:{own.api_port}/docs")
+    port = listener.getsockname()[1]  # API_PORT=0 has the system choose one
+    logs.info("the API is up", url=f"http://{shown}:{port}/", docs=f"http://{shown}:{port}/docs")
 
 
 def _listener(own: ApiSettings) -> socket.socket:

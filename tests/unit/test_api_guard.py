@@ -15,6 +15,8 @@ from fastapi.testclient import TestClient
 from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
+from stream_app import logs
+from stream_app.api import serve
 from stream_app.api.settings import load_api_settings
 from stream_app.errors import ConfigError
 from tests.unit.served import filled, own, served
@@ -247,3 +249,12 @@ def test_requests_are_counted_by_route(opened: TestClient) -> None:
     assert text.count('stream_app_api_requests_total{method="other"') == 1, "any word is a method to HTTP"
     assert 'route="/api/feeds/{feed}/{dataset}",status="200"' in text
     assert "/silver" not in text
+
+
+def test_the_log_names_the_port_that_the_system_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, object] = {}
+    monkeypatch.setattr(logs, "info", lambda _message, **fields: told.update(fields))
+    settings = load_api_settings(api_port=0)
+    with serve._listener(settings) as listener:
+        serve._tell_where(settings, listener)
+        assert told["url"] == f"http://127.0.0.1:{listener.getsockname()[1]}/"
