@@ -49,12 +49,14 @@ def feed_new(kafka: KafkaConnection, directory: Path, topic: str, feed: str = ""
     """Write <directory>/<feed>.toml from up to `most` of the topic's newest records.
 
     feed: the topic's name, made fit, where it is empty.
-    Raises ConfigError for a file that is there, a topic that is not, and records that make no feed.
+    Raises ConfigError for a file that is there, a folder or a topic that is not, and records that make no feed.
     """
     name = feed or _named(topic)
     file = directory / f"{name}.toml"
     if not IDENTIFIER.fullmatch(name):
         raise ConfigError(f"--feed: {quoted(name)} is no name for a feed, it must match {IDENTIFIER.pattern}")
+    if not directory.is_dir():
+        raise ConfigError(f"FEEDS_PATH: there is no folder {directory}; make it first")
     if file.exists():
         raise ConfigError(f"{file}: is there already; give another name by --feed, or move it away")
     records = newest(kafka, topic, most)

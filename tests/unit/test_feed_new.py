@@ -6,6 +6,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from stream_app.kafka.sample import Sampled
 from stream_app.ops.feed_new import proposed
 from stream_app.storage.planned import UNBOUNDED
 from tests import feed_schema, shapes
+from tests.unit.conftest import Cli
 
 AT = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
 
@@ -165,3 +167,9 @@ def test_what_is_no_object_is_counted_by_its_reason() -> None:
 def test_records_that_make_no_feed_are_refused_with_the_reason(values: list[object], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         proposed("t", sampled(values))
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_topic_is_read(cli: Cli, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    done = cli(tmp_path, "feed-new", "--topic=t", FEEDS_PATH=str(missing), KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert (done.code, done.err) == (2, f"feed-new: FEEDS_PATH: there is no folder {missing}; make it first\n")
