@@ -8,9 +8,11 @@ binary as base64; in texts quotes, backslashes and control characters escaped, a
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -69,15 +71,8 @@ def values(column: pa.Array) -> pa.Array:
         return pc.binary_join_element_wise('"', times(column), '"', "")
     if pa.types.is_decimal(kind) and kind.scale <= _PLAIN_DECIMALS:
         return column.cast(pa.string())
-    if pa.types.is_float32(kind):
-        shown = (None if value is None else _double(str(np.float32(value))) for value in column.to_pylist())
-        return pa.array(shown, pa.string())
-    return pa.array([None if value is None else _json(value) for value in _plain(column)], pa.string())
-
-
-def _plain(column: pa.Array) -> list[object]:
-    maps = "lossy" if pa.types.is_nested(column.type) else None
-    return list(column.to_pylist(maps_as_pydicts=maps))
+    written = _writer(kind)
+    return pa.array([None if value is None else written(value) for value in column.to_pylist()], pa.string())
 
 
 def _strings(column: pa.Array) -> pa.Array:
@@ -89,11 +84,18 @@ def _strings(column: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise('"', column, '"', "")
 
 
-def _json(value: object) -> str:
-    for kind, written in _WRITTEN.items():
-        if isinstance(value, kind):
-            return written(value)
-    raise TypeError(type(value))
+def _writer(kind: pa.DataType) -> Callable[[Any], str]:
+    """Return what writes a value of that type, which is not null."""
+    if pa.types.is_map(kind):
+        return partial(_map, _writer(kind.item_type))
+    if pa.types.is_list(kind):
+        return partial(_list, _writer(kind.value_type))
+    if pa.types.is_struct(kind):
+        return partial(_struct, {part.name: _writer(part.type) for part in kind})
+    for is_one, written in _WRITTEN.items():
+        if is_one(kind):
+            return written
+    raise TypeError(kind)
 
 
 def _double(shown: str) -> str:
@@ -108,27 +110,39 @@ def _double(shown: str) -> str:
     return f"{'-' if sign else ''}{first}.{''.join(rest) or '0'}E{exponent + len(digits) - 1}"
 
 
+def _text(value: str) -> str:
+    return f'"{value.translate(_ESCAPES)}"'
+
+
 def _time(value: datetime) -> str:
     utc = value.astimezone(UTC)
     return f'"{utc.year:04d}-{utc:%m-%dT%H:%M:%S.%f}Z"'
 
 
-def _map(value: dict[str, object]) -> str:
-    # a struct leaves null out, as a map does; Spark writes a map's nulls, which no kind of a field has
-    members = (f'"{name.translate(_ESCAPES)}":{_json(one)}' for name, one in value.items() if one is not None)
+def _struct(parts: Mapping[str, Callable[[Any], str]], value: Mapping[str, object]) -> str:
+    members = (f"{_text(name)}:{written(value[name])}" for name, written in parts.items() if value[name] is not None)
     return f"{{{','.join(members)}}}"
 
 
-_WRITTEN: dict[type, Callable[..., str]] = {
-    bool: lambda value: "true" if value else "false",
-    str: lambda value: f'"{value.translate(_ESCAPES)}"',
-    int: str,
-    float: lambda value: _double(repr(value)),
-    Decimal: str,
-    bytes: lambda value: f'"{b64encode(value).decode()}"',
-    datetime: _time,
-    date: lambda value: f'"{value.isoformat()}"',
-    dict: _map,
-    list: lambda value: f"[{','.join('null' if one is None else _json(one) for one in value)}]",
+def _map(written: Callable[[Any], str], entries: Sequence[tuple[str, object]]) -> str:
+    """Write an entry without a value, too: unlike a member of a struct, it is there only where the record has it."""
+    members = (f"{_text(key)}:{'null' if one is None else written(one)}" for key, one in entries)
+    return f"{{{','.join(members)}}}"
+
+
+def _list(written: Callable[[Any], str], elements: Sequence[object]) -> str:
+    return f"[{','.join('null' if one is None else written(one) for one in elements)}]"
+
+
+_WRITTEN: dict[Callable[[pa.DataType], bool], Callable[[Any], str]] = {
+    pa.types.is_boolean: lambda value: "true" if value else "false",
+    pa.types.is_string: _text,
+    pa.types.is_integer: str,
+    pa.types.is_float32: lambda value: _double(str(np.float32(value))),
+    pa.types.is_floating: lambda value: _double(repr(value)),
+    pa.types.is_decimal: str,
+    pa.types.is_binary: lambda value: f'"{b64encode(value).decode()}"',
+    pa.types.is_timestamp: _time,
+    pa.types.is_date: lambda value: f'"{value.isoformat()}"',
 }
-"""By type, the narrower before the wider: a bool is an int, a datetime a date."""
+"""By type, the narrower before the wider."""

@@ -1,11 +1,13 @@
 """Values inside of values as DuckDB compares them: a file or a table has them as JSON text, the dataset as they are.
 
-What is binary in them is base64 in that text. A text without anything and one that is not there may look alike.
+What is binary in them is base64 in that text. A text without anything and one that is not there may look alike. A map
+is its entries in the order of the keys: a jsonb has an order of its own.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pyarrow as pa
 
@@ -23,21 +25,31 @@ def compared(columns: pa.Schema) -> tuple[str, str]:
 
 
 def plain(value: str, kind: pa.DataType) -> str:
-    """Return the SQL for a value with base64 in the place of what is binary in it."""
-    if pa.types.is_binary(kind):
-        return f"to_base64({value})"
-    if pa.types.is_list(kind):
-        return f"list_transform({value}, one -> {plain('one', kind.value_type)})"
-    if pa.types.is_struct(kind):
-        members = (f"{text(part.name)}: {plain(f'{value}.{name(part.name)}', part.type)}" for part in kind)
-        return f"CASE WHEN {value} IS NOT NULL THEN {{{', '.join(members)}}} END"
-    return value
+    """Return the SQL for a value with base64 in the place of what is binary in it, and entries for a map."""
+    return f"to_base64({value})" if pa.types.is_binary(kind) else _each(value, kind, plain)
 
 
 def read_back(value: str, kind: pa.DataType) -> str:
     """Return the SQL for the same, of its JSON text."""
-    exact = _with_quoted_numbers(value) if _has_decimals(kind) else value
-    return f"json_transform({exact}, {text(json.dumps(_structure(kind)))})"
+    exact = _with_quoted_numbers(value) if _has(kind, pa.types.is_decimal) else value
+    return _entries(f"json_transform({exact}, {text(json.dumps(_structure(kind)))})", kind)
+
+
+def _entries(value: str, kind: pa.DataType) -> str:
+    return _each(value, kind, _entries) if _has(kind, pa.types.is_map) else value
+
+
+def _each(value: str, kind: pa.DataType, change: Callable[[str, pa.DataType], str]) -> str:
+    """Return the SQL for a value with `change` of each that is directly in it."""
+    if pa.types.is_map(kind):
+        entry = f"{{'key': one.key, 'value': {change('one.value', kind.item_type)}}}"
+        return f"list_sort(list_transform(map_entries({value}), one -> {entry}))"
+    if pa.types.is_list(kind):
+        return f"list_transform({value}, one -> {change('one', kind.value_type)})"
+    if pa.types.is_struct(kind):
+        members = (f"{text(part.name)}: {change(f'{value}.{name(part.name)}', part.type)}" for part in kind)
+        return f"CASE WHEN {value} IS NOT NULL THEN {{{', '.join(members)}}} END"
+    return value
 
 
 def _as_table(column: str, kind: pa.DataType) -> str:
@@ -62,17 +74,29 @@ def _with_quoted_numbers(value: str) -> str:
     return f"replace(replace({quoted}, {begin}, '\"'), {end}, '\"')"
 
 
-def _has_decimals(kind: pa.DataType) -> bool:
-    if pa.types.is_nested(kind):
-        return any(_has_decimals(kind.field(place).type) for place in range(kind.num_fields))
-    return bool(pa.types.is_decimal(kind))
+def _has(kind: pa.DataType, is_one: Callable[[pa.DataType], bool]) -> bool:
+    """Return whether a type, or one inside of it, is such a one."""
+    inside = (kind.field(place).type for place in range(kind.num_fields)) if pa.types.is_nested(kind) else ()
+    return bool(is_one(kind)) or any(_has(one, is_one) for one in inside)
 
 
 def _structure(kind: pa.DataType) -> object:
+    if pa.types.is_map(kind):
+        return _typed(kind)  # a structure has no word for it
     if pa.types.is_list(kind):
         return [_structure(kind.value_type)]
     if pa.types.is_struct(kind):
         return {part.name: _structure(part.type) for part in kind}
+    return _scalar(kind)
+
+
+def _typed(kind: pa.DataType) -> str:
+    if pa.types.is_map(kind):
+        return f"MAP(VARCHAR, {_typed(kind.item_type)})"
+    if pa.types.is_list(kind):
+        return f"{_typed(kind.value_type)}[]"
+    if pa.types.is_struct(kind):
+        return f"STRUCT({', '.join(f'{name(part.name)} {_typed(part.type)}' for part in kind)})"
     return _scalar(kind)
 
 

@@ -26,6 +26,18 @@ VALUES: dict[str, tuple[pa.DataType, Any, Any]] = {
     ),
     "integer": (pa.struct([("x", pa.decimal128(5, 2)), ("n", pa.int64())]), {"n": 2**62}, {"n": 2**62 + 1}),
     "double": (pa.list_(pa.float64()), [0.1, -1e-300], [0.1, -1.1e-300]),
+    "map": (pa.map_(pa.string(), pa.int64()), [("b", 2**62), ("a", None)], [("b", 2**62 + 1), ("a", None)]),
+    "empty map": (pa.map_(pa.string(), pa.int64()), [], [("", 0)]),
+    "map of structs": (
+        pa.map_(pa.string(), pa.struct([("x 'y\"", pa.decimal128(18, 2)), ("z", pa.list_(AT))])),
+        [("1", {"x 'y\"": Decimal("90071992547409.93"), "z": []}), ("a", None)],
+        [("1", {"x 'y\"": Decimal("90071992547409.94"), "z": []}), ("a", None)],
+    ),
+    "maps in maps in a list in a struct": (
+        pa.struct([("x", pa.list_(pa.map_(pa.string(), pa.map_(pa.string(), pa.binary()))))]),
+        {"x": [[("z", [("b", b"\xff"), ("a", b"")])], None]},
+        {"x": [[("z", [("b", b"\xfe"), ("a", b"")])], None]},
+    ),
     "time": (
         pa.struct([("x", AT)]),
         {"x": datetime(2026, 1, 1, tzinfo=UTC)},
@@ -45,3 +57,12 @@ def test_numbers_and_times_in_nested_values_are_compared_exactly(name: str) -> N
         left, right = nested_sql.plain("held", kind), nested_sql.read_back("text", kind)
         found = database.sql(f"SELECT {left} IS NOT DISTINCT FROM {right} FROM rows").fetchall()
     assert found == [(True,), (False,), (True,)]
+
+
+def test_a_jsonb_may_have_the_entries_of_a_map_in_another_order() -> None:
+    kind = pa.list_(pa.map_(pa.string(), pa.binary()))
+    held = pa.array([[[("long", b"x"), ("b", b"y")]]], kind)
+    with duckdb.connect() as database:
+        database.register("rows", pa.table({"held": held, "text": ['[{"b": "eQ==", "long": "eA=="}]']}))
+        left, right = nested_sql.plain("held", kind), nested_sql.read_back("text", kind)
+        assert database.sql(f"SELECT {left} = {right} FROM rows").fetchall() == [(True,)]
