@@ -20,6 +20,7 @@ _OTHERS = bytes(set(range(256)) - set(b'[]{}"'))
 _STEPS = np.zeros(256, np.int8)
 _STEPS[[*b"[{"]], _STEPS[[*b"]}"]] = 1, -1
 _PIECE = 1 << 16
+"""So many bytes are small enough for a core's own cache."""
 _BRACE_OF_BRACKET = ord("{") ^ ord("[")  # one bit
 
 
@@ -54,18 +55,34 @@ def is_whole(value: bytes) -> bool:
 
 def may_not_be_whole(values: pa.Array, objects: int) -> Places:
     """Return the places of binary values of which `is_whole` may be false, at a glance; so many are JSON objects."""
+    return np.union1d(np.array(_not_utf8(values, 0), np.int64), _with_many_brackets(values, objects))
+
+
+def _not_utf8(values: pa.Array, first: int) -> list[int]:
+    """Return the places of what is no text, counted from `first`: a half that is all text is looked at once."""
     try:
         values.cast(pa.string())
     except pa.ArrowInvalid:
-        return np.arange(len(values))
+        half = len(values) // 2
+        return [*_not_utf8(values[:half], first), *_not_utf8(values[half:], first + half)] if half else [first]
+    return []
+
+
+def _with_many_brackets(values: pa.Array, objects: int) -> Places:
     _, offsets, data = values.buffers()
     bounds = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
-    found = np.frombuffer(data or b"", np.uint8)[bounds[0] : bounds[-1]]
-    is_bracket = found | _BRACE_OF_BRACKET == ord("{")
-    if np.count_nonzero(is_bracket) - objects < _LEVELS:  # each of the objects has one bracket at least
-        return np.empty(0, np.int64)
-    brackets = np.flatnonzero(is_bracket)
-    return np.flatnonzero(np.diff(np.searchsorted(brackets, bounds - bounds[0])) > _LEVELS)
+    signs = np.frombuffer(data or b"", np.uint8)[bounds[0] : bounds[-1]]
+    pieces = (signs[start : start + _PIECE] for start in range(0, len(signs), _PIECE))
+    if sum(map(np.count_nonzero, map(_brackets, pieces))) - objects < _LEVELS:
+        return np.empty(0, np.int64)  # each of the objects has one bracket at least
+    found = np.flatnonzero(_brackets(signs))
+    return np.flatnonzero(np.diff(np.searchsorted(found, bounds - bounds[0])) > _LEVELS)
+
+
+def _brackets(signs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Return which of the signs open an object or an array."""
+    opens: npt.NDArray[np.bool_] = signs | _BRACE_OF_BRACKET == ord("{")
+    return opens
 
 
 class Number(str):

@@ -16,8 +16,9 @@ from importlib import import_module
 
 from pyspark.daemon import manager
 
-# pandas: pyarrow imports it by itself, to tell its arrays from others.
-_NEEDED = ("pandas", "pyarrow.parquet", "stream_app.sinks.dedupe.staging", "stream_app.sources.topic_records")
+# pandas: pyarrow imports it by itself, to tell its arrays from others. The registry: every kind and sink, and with them
+# all of ours that a task unpickles. It imports nothing of deltalake, which must not be used before a fork.
+_NEEDED = ("pandas", "pyarrow.parquet", "stream_app.sinks.registry", "stream_app.sources.layer_reader")
 
 
 def main() -> None:
