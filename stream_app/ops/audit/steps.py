@@ -38,7 +38,9 @@ class Audit:
         self._counts: dict[str, int] = {}
         self._db = copies.database
         state.attach(self._db)
-        self._db.execute(f"SET preserve_insertion_order = false; CREATE SCHEMA IF NOT EXISTS {name(self._feed.name)}")
+        # its queries ask the same files, which stay open until it ends
+        self._db.execute("SET preserve_insertion_order = false; SET parquet_metadata_cache = true")
+        self._db.execute(f"CREATE SCHEMA IF NOT EXISTS {name(self._feed.name)}")
         self._db.execute(f"CREATE VIEW _actual_silver AS {state.sql(state.flows[SILVER])}")
         self._followers = Followers(state, copies, self._counts, max_files)
 
