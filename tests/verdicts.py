@@ -60,7 +60,9 @@ def assert_total(
             assert len(verdict.reasons) == len(set(verdict.reasons)) >= 1
         else:
             assert len(verdict) == len(contract.columns)
-    expected = [as_arrow(feed, verdict) for verdict in verdicts]
+    alike = {shown(verdict): verdict for verdict in verdicts}
+    in_arrow = {text: as_arrow(feed, verdict) for text, verdict in alike.items()}
+    expected = [in_arrow[shown(verdict)] for verdict in verdicts]
     batch = pa.array(values, pa.binary()), *(pa.array(each, pa.int64()) for each in (kafka_ts, planned))
     refused = contract.check_all(*batch, rows=False).rejected
     assert refused == [(place, one) for place, one in enumerate(verdicts) if isinstance(one, Rejected)]
