@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from jsonschema import Draft7Validator
 
 from stream_app.feeds.feed import Feed
+from stream_app.feeds.parts import Frozen
 from stream_app.settings import PROJECT
 from stream_app.sinks.registry import SINKS
 
@@ -24,11 +28,38 @@ def page() -> str:
     for kind in SINKS.values():
         sink = kind.model_json_schema(ref_template="#/$defs/{model}")
         schema["$defs"] |= sink.pop("$defs", {}) | {kind.__name__: sink}
+    for model in _below(Frozen):
+        part = schema if model is Feed else schema["$defs"].get(model.__name__, {})
+        for key, meaning in _meanings(model).items():
+            if key in part.get("properties", {}):
+                part["properties"][key].setdefault("description", meaning)
     schema["$defs"]["SinkTable"] = {"oneOf": [{"$ref": f"#/$defs/{kind.__name__}"} for kind in SINKS.values()]}
     del schema["properties"]["name"]  # the file's own
     schema["required"].remove("name")
     text = json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", **_as_draft_7(schema)}, indent=2)
     return text.replace("#/$defs/", "#/definitions/") + "\n"
+
+
+def _below(model: type[Frozen]) -> Iterator[type[Frozen]]:
+    """Yield all models that extend it."""
+    for one in model.__subclasses__():
+        yield one
+        yield from _below(one)
+
+
+def _meanings(model: type[Frozen]) -> dict[str, str]:
+    """Return the docstring of each key, by what it is called in a file."""
+    found: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if issubclass(base, Frozen):
+            (declared,) = ast.parse(inspect.getsource(base)).body
+            assert isinstance(declared, ast.ClassDef)
+            for one, after in pairwise(declared.body):
+                match one, after:
+                    case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(meaning))):
+                        if key := model.model_fields.get(name):
+                            found[key.alias or name] = inspect.cleandoc(meaning)
+    return found
 
 
 def mistakes(text: str) -> list[str]:

@@ -46,9 +46,13 @@ Topic = Annotated[str, StringConstraints(pattern=r"^(\.{0,2}[A-Za-z0-9_-]|\.{3})
 
 
 class Frozen(BaseModel):
-    """A value with closed keys that never changes. The docstring of a key is what editors show of it."""
+    """A value with closed keys that never changes.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    The docstring of a key is what editors show of it (docs/feed.schema.json). Pydantic does not look for it: that would
+    parse each module once more for each model, at a tenth of the start of every command.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Wire(Frozen):
