@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings
 from local import ports
 from local.places import JARS, ROOT, shown
 from stream_app.errors import ConfigError
-from stream_app.settings import SOURCES, read
+from stream_app.settings_sources import SOURCES, read
 
 _RULES = ROOT / "deploy" / "kafka" / "jmx.yml"
 

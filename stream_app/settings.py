@@ -6,35 +6,21 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import NoDecode
 
-from stream_app.errors import ConfigError
 from stream_app.kafka.connection import KafkaConnection
 from stream_app.kafka.settings import KafkaSettings
 from stream_app.object_stores import StoreSettings, TableRoot
 from stream_app.paths import FromRoot
+from stream_app.settings_sources import SOURCES, read, secrets_of
 
 PROJECT = Path(__file__).resolve().parents[1]
 PYTHON_START = PROJECT / "stream_app" / "runtime" / "start"
 """Holds what each Python that Spark starts runs first; in the Dockerfile likewise."""
 AVAILABLE_NOW = "available-now"
-# Where Docker and Kubernetes put secrets: a file for each, named as the setting.
-_SECRETS = Path("/run/secrets")
-
-# .env is shared with the producer, the containers and make
-SOURCES = SettingsConfigDict(
-    env_file=".env",
-    secrets_dir=_SECRETS if _SECRETS.is_dir() else None,
-    extra="ignore",
-    frozen=True,
-    env_ignore_empty=True,
-    use_attribute_docstrings=True,
-)
-"""Where settings come from, and what they are."""
-
 _INTERVAL = re.compile(r"([1-9]\d{0,5}) (second|minute|hour)s?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -231,35 +217,9 @@ class Settings(KafkaSettings, StoreSettings):
         return SparkOptions(self.spark_master, memory, partitions, self.spark_auth_secret)
 
 
-_Kind = TypeVar("_Kind", bound=BaseSettings)
-
-
-def secrets_of(kind: type[BaseSettings]) -> frozenset[str]:
-    """Return the settings whose values are never shown."""
-    return frozenset(name for name, field in kind.model_fields.items() if field.annotation is SecretStr)
-
-
 _SECRET = secrets_of(Settings)
 
 
 def load_settings(**overrides: Any) -> Settings:
     """Read the environment and `.env`. Raises ConfigError, one line that names each wrong setting and no secret."""
     return read(Settings, **overrides)
-
-
-def read(kind: type[_Kind], **overrides: Any) -> _Kind:
-    """Read settings of that kind, as `load_settings` those of the service."""
-    try:
-        return kind(**overrides)
-    except ValidationError as error:
-        mistakes = error.errors(include_url=False)
-        raise ConfigError("; ".join(_mistake(one, secrets_of(kind)) for one in mistakes)) from None
-
-
-def _mistake(mistake: Any, secret: frozenset[str]) -> str:
-    cause = str(mistake.get("ctx", {}).get("error") or mistake["msg"])
-    if not mistake["loc"]:
-        return cause
-    name = str(mistake["loc"][0])
-    shown = name not in secret and not cause.startswith('"')
-    return f"{name.upper()}: {cause}" + (f", not {mistake['input']!r}" if shown else "")

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings
 
 from stream_app.paths import FromRoot
-from stream_app.settings import SOURCES, read
+from stream_app.settings_sources import SOURCES, read
 
 _SHORTEST_SECRET = 32
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings
 
-from stream_app.settings import SOURCES, read
+from stream_app.settings_sources import SOURCES, read
 
 _OWN = ("OPENLINEAGE__TRANSPORT", "OPENLINEAGE_CONFIG")
 """How the variables begin by which the client of OpenLineage is told of other transports than HTTP."""

@@ -11,10 +11,8 @@ Windows, sessions and totals have a query of their own over silver, whose rows a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal, LiteralString, Protocol
+from typing import ClassVar, Literal
 
 import duckdb
 import pyarrow as pa
@@ -37,6 +35,7 @@ from stream_app.settings import Servers
 from stream_app.sinks import nested_sql
 from stream_app.sinks.late import write_late
 from stream_app.sinks.postgres_appended import AppendedRows
+from stream_app.sinks.postgres_batch import MARKER_TABLE, MARKERS, Changes, Work, mark
 from stream_app.sinks.postgres_connection import Connection, connect, connected, database_named
 from stream_app.sinks.postgres_copy import copy_table
 from stream_app.sinks.postgres_fresh import FreshRows
@@ -47,13 +46,8 @@ from stream_app.sinks.report import LATE, Report
 from stream_app.sources.split_rows import Batches, Rows
 from stream_app.storage.offsets import LayerOffset
 
-_MARKER_TABLE = "stream_app_batches"
 _BEFORE_ALL = -1
 _LOCK_TIMEOUT = sql.SQL("SET LOCAL lock_timeout = '5s'")
-_MARKERS = sql.SQL(
-    "CREATE TABLE IF NOT EXISTS stream_app_batches "
-    "(sink text PRIMARY KEY, query_id text NOT NULL, batch_id bigint NOT NULL, offsets jsonb NOT NULL)"
-)
 # What each table has beside its own columns (PostgreSQL's manual, "System Columns").
 _SYSTEM = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 
@@ -73,7 +67,7 @@ class PostgresSink(Sink):
 
     def problems(self, kind: Kind) -> Iterator[tuple[str, str]]:
         """Yield a name or a column that PostgreSQL has itself, and rows that nothing tells apart."""
-        if self.table == _MARKER_TABLE:
+        if self.table == MARKER_TABLE:
             yield "table", f"the service keeps what it has written in a table {self.table}"
         if self.table.startswith("pg_"):
             yield "table", f"PostgreSQL keeps names that begin with pg_ to itself, as {self.table}"
@@ -127,57 +121,6 @@ class PostgresSink(Sink):
         return _TableWriter(flow, self, rows, tools)
 
 
-class Changes(Protocol):
-    """What a batch does to a table: postgres_fresh.py, postgres_keyed.py and postgres_appended.py have one each."""
-
-    @property
-    def reads_all(self) -> bool:
-        """Whether the rows must be read even if the batch was written before."""
-
-    def added_columns(self) -> dict[str, LiteralString]:
-        """Return the table's columns beside those of the rows, with their types."""
-
-    def indexes(self) -> list[sql.Composed]:
-        """Return the SQL that makes the table's indexes."""
-
-    def migrate(self, connection: Connection, name: str) -> None:
-        """Make a table of an older version what this one makes; `name` is the query's."""
-
-    def apply(self, connection: Connection, batches: Iterator[pa.RecordBatch], batch: Batch) -> int:
-        """Write the rows of a batch, in the caller's transaction; return how many there are."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """A micro-batch of a table: what the task that writes it needs to know."""
-
-    sink: str
-    table: str
-    query_id: str
-    batch: Batch
-    changes: Changes
-
-    @classmethod
-    def of(cls, flow: Flow, declared: PostgresSink, columns: Sequence[str], batch: Batch) -> Work:
-        """Return what is to be done for a batch of the flow, whose rows have those columns."""
-        query_id = flow.checkpoint.query_id() or ""
-        return cls(flow.name, declared.table, query_id, batch, declared.changes(flow.kind, columns))
-
-    def run(self, connection: Connection, rows: Iterator[pa.RecordBatch]) -> int:
-        """Do it in one transaction, the caller's, unless the marker shows that it was done; return the rows written."""
-        found = connection.execute(
-            "SELECT query_id, batch_id FROM stream_app_batches WHERE sink = %s FOR UPDATE", [self.sink]
-        ).fetchone()
-        if not found or found[0] != self.query_id:
-            problem = f"the table {self.table} was taken over by another query than that of {self.sink}"
-            raise ConfigError(f"{problem}; does a second service write to the database at DATABASE_URL?")
-        if found[1] >= self.batch.id:
-            return sum(records.num_rows for records in rows)
-        written = self.changes.apply(connection, rows, self.batch)
-        _mark(connection, self.sink, self.query_id, self.batch.id, self.batch.end.as_json())
-        return written
-
-
 class _TableWriter:
     def __init__(self, flow: Flow, declared: PostgresSink, rows: Rows | None, tools: Tools) -> None:
         self._flow = flow
@@ -194,7 +137,7 @@ class _TableWriter:
         flow, table = self._flow, self._declared.table
         changes, identifier = self._declared.changes(flow.kind, columns.names), sql.Identifier(table)
         with connected(flow, self._tools.servers.database_url) as connection:
-            connection.execute(_MARKERS)
+            connection.execute(MARKERS)
             found = connection.execute("SELECT to_regclass(%s)", [identifier.as_string(connection)]).fetchone()
             exists = found is not None and found[0] is not None
             marker = connection.execute(
@@ -213,14 +156,15 @@ class _TableWriter:
                 raise ConfigError(f"{problem}; rename or drop it, or name another database")
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(identifier))
             _create(connection, table, columns, changes)
-            _mark(connection, flow.name, flow.checkpoint.query_id() or "", _BEFORE_ALL, {})
+            mark(connection, flow.name, flow.checkpoint.query_id() or "", _BEFORE_ALL, {})
 
     def write(self, batch: Batch, frame: DataFrame) -> Report:
         """Bring the table up to date with the rows of the batch, after its late rows are kept."""
         flow, rows = self._flow, self._rows
         late = {LATE: write_late(flow, self._tools.hadoop, batch)} if flow.stateful else {}
         url, name, batch_id = self._tools.servers.database_url.get_secret_value(), flow.name, batch.id
-        work = Work.of(flow, self._declared, frame.columns, batch)
+        declared = self._declared
+        work = Work.of(flow, declared.table, declared.changes(flow.kind, frame.columns), batch)
         reach(name, "before_staging", batch_id)
 
         def task(batches: Batches) -> Batches:
@@ -255,11 +199,3 @@ def _create(connection: Connection, table: str, columns: StructType, changes: Ch
     connection.execute(sql.SQL("CREATE TABLE {} ({})").format(sql.Identifier(table), sql.SQL(", ").join(declared)))
     for index in changes.indexes():
         connection.execute(index)
-
-
-def _mark(connection: Connection, sink: str, query_id: str, batch_id: int, end: object) -> None:
-    connection.execute(
-        "INSERT INTO stream_app_batches VALUES (%s, %s, %s, %s) ON CONFLICT (sink) DO UPDATE "
-        "SET query_id = excluded.query_id, batch_id = excluded.batch_id, offsets = excluded.offsets",
-        [sink, query_id, batch_id, json.dumps(end)],
-    )

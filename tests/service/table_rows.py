@@ -12,7 +12,8 @@ from pyspark.sql.types import StructType
 from stream_app.flows.batch import planned
 from stream_app.flows.flow import Flow
 from stream_app.settings import Settings
-from stream_app.sinks.postgres import PostgresSink, Work
+from stream_app.sinks.postgres import PostgresSink
+from stream_app.sinks.postgres_batch import Work
 from stream_app.sinks.protocol import Tools
 from stream_app.storage.filesystem import Hadoop
 from tests.helpers import commit, plan
@@ -27,7 +28,9 @@ def run(
     arrays = [pa.array(list(column)) for column in values] or [pa.array([], pa.string()) for _ in columns]
     batch = pa.RecordBatch.from_arrays(arrays, list(columns))
     with psycopg.connect(database.url) as connection:
-        Work.of(flow, table_of(flow), columns, planned(flow, batch_id)).run(connection, iter([batch]))
+        declared = table_of(flow)
+        changes = declared.changes(flow.kind, columns)
+        Work.of(flow, declared.table, changes, planned(flow, batch_id)).run(connection, iter([batch]))
 
 
 def prepare(flow: Flow, settings: Settings, columns: StructType) -> None:

@@ -33,6 +33,7 @@ ORDER = (
     "feeds",
     "failpoints",
     "settings",
+    "settings_sources",
     "object_stores",
     "kafka",
     "paths",
