@@ -129,7 +129,8 @@ class DeltaTables:
                 raise ConfigError(f"GOLD_PATH: {found[0]} is in the way of a table of that name; move it away")
             self._create(table, columns, name, manifest)
         table.refresh()
-        if table.version == 0 and table.owner.get(_OWNER, manifest.gold) != manifest.gold:  # of a first run that died
+        owner = table.owner.get(_OWNER, manifest.gold)
+        if owner != manifest.gold and table.written(owner) is None and not table.live():  # of a first run that died
             self._create(table, columns, name, manifest)
         self._check(table, manifest)
         if table.kept_hours != self.kept_hours:

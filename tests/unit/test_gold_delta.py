@@ -114,6 +114,29 @@ def test_a_run_that_dies_at_any_point_was_or_was_not(
         assert [seen(gold, table) for table in ("a", "b")] == [again, again]
 
 
+def test_first_runs_that_die_one_after_another_are_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gold = Gold(tmp_path / "gold", 24)
+
+    def die(_flow: str, reached: str) -> None:
+        if reached == "prepared":
+            raise DiedError
+
+    for number, own in enumerate(("first", "second", "third")):
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "reach", die)
+            with pytest.raises(DiedError):
+                commit(Gold(gold.root, 24 + number), 1, {"a": [2, 3]}, own=own)
+        assert gold.recover() is None
+    commit(gold, 1, {"a": [3]}, own="fourth")
+    assert seen(gold, "a") == {3: 1}
+    (gold.root / "_runs").rename(tmp_path / "moved")
+    with pytest.raises(ConfigError, match="/a is a table that no run here has made"):
+        commit(gold, 1, {"a": [4]}, own="fifth")
+    assert seen(gold, "a") == {3: 1}, "the rows of a run are nobody else's"
+
+
 def test_what_others_did_to_a_table_stays(gold: Gold) -> None:
     """The log is what counts: a deleted row is not made good, and a compacted table is gone on with."""
     opened = DeltaTable(str(gold.root / "a"))
