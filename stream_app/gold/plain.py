@@ -40,7 +40,9 @@ class Plain:
         return self.version(newest.run)
 
     def prepare(self, manifest: Manifest, version: Path) -> None:
-        """Flush the version, and give it its name."""
+        """Flush the version, and give it its name. Raises ConfigError where a table's link has something in its way."""
+        for table in version.iterdir():
+            _admit(self.root / table.name)
         for path in sorted(version.rglob("*"), reverse=True):
             if path.is_dir() or path.stat().st_nlink == 1:  # a linked file was flushed by the run that wrote it
                 sync(path)
@@ -72,11 +74,15 @@ class Plain:
         return [path for folder in folders for path in sorted(folder.glob("*.parquet"))]
 
 
+def _admit(link: Path) -> None:
+    if link.exists() and not link.is_symlink():
+        raise ConfigError(f"GOLD_PATH: {link} is in the way of a table of that name; move it away")
+
+
 def _link(link: Path, target: Path) -> None:
     if link.is_symlink() and link.readlink() == target:
         return
-    if link.exists() and not link.is_symlink():
-        raise ConfigError(f"GOLD_PATH: {link} is in the way of a table of that name; move it away")
+    _admit(link)
     partial = link.with_name(f"_{link.name}.link")
     partial.unlink(missing_ok=True)
     partial.symlink_to(target)

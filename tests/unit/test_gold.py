@@ -209,6 +209,13 @@ def test_what_is_in_the_way_of_a_table_or_damaged_is_named(tmp_path: Path) -> No
     (tmp_path / "a").mkdir()
     with pytest.raises(ConfigError, match=r"GOLD_PATH: .*/a is in the way of a table of that name"):
         gold.commit(manifest(1), version(gold, 1, a="1"))
+    assert gold.recover() is None, "such a run never was"
+    (tmp_path / "a").rmdir()
+    gold.commit(manifest(1), version(gold, 1, a="1"))
+    (tmp_path / "a").unlink()
+    (tmp_path / "a").mkdir()
+    with pytest.raises(ConfigError, match=r"GOLD_PATH: .*/a is in the way of a table of that name"):
+        gold.recover()
     (tmp_path / "a").rmdir()
     gold.recover()
     assert seen(gold) == {"a": "1"}
