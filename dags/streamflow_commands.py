@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 WRONG = 2
@@ -31,6 +32,11 @@ _PR_SET_PDEATHSIG = 1
 def home() -> Path:
     """Return the folder of the project: APP_HOME, or the one that these DAGs are in."""
     return Path(os.environ.get("APP_HOME", Path(__file__).resolve().parents[1]))
+
+
+def given(name: str) -> Any:
+    """Return a parameter of the run that the task is of."""
+    return get_current_context()["params"][name]
 
 
 def run(*arguments: str, program: str = "stream_app", may: tuple[int, ...] = (0,), **environment: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.sdk import Asset, Param, dag, setup, task, teardown
 from airflow.sdk.exceptions import AirflowFailException
-from streamflow_commands import RETRIES, answer, run
+from streamflow_commands import RETRIES, answer, given, run
 
 GOLD = [
     Asset(name=table, uri=f"x-streamflow://gold/{table}")
@@ -55,27 +55,26 @@ def streamflow_main() -> None:
         return tempfile.mkdtemp(prefix="streamflow-")
 
     @task
-    def check_infrastructure(params: dict[str, Any] | None = None) -> None:
+    def check_infrastructure() -> None:
         """Look at brokers, topics, Spark and disks."""
-        run("preflight", f"--topics={','.join((params or {})['feeds'])}")
+        run("preflight", f"--topics={','.join(given('feeds'))}")
 
     @task
-    def chosen(params: dict[str, Any] | None = None) -> list[str]:
+    def chosen() -> list[str]:
         """Return the topics to land."""
-        return list((params or {})["feeds"])
+        return list(given("feeds"))
 
     @task(max_active_tis_per_dagrun=2, multiple_outputs=False)
-    def land(topic: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+    def land(topic: str) -> dict[str, Any]:
         """Take a topic into files; side by side with the others."""
-        return answer(run("land", f"--topic={topic}", f"--seconds={(params or {})['seconds']}"))
+        return answer(run("land", f"--topic={topic}", f"--seconds={given('seconds')}"))
 
     @task(multiple_outputs=False)
-    def etl(scratch: str, params: dict[str, Any] | None = None, run_id: str | None = None) -> dict[str, Any]:
+    def etl(scratch: str, run_id: str | None = None) -> dict[str, Any]:
         """Make tables of what has landed."""
-        given = params or {}
-        limits = [f"--{name}={given[name]}" for name in ("since", "until") if given.get(name)]
-        full = ["--full"] if given.get("full") else []
-        feeds = f"--feeds={','.join(given['feeds'])}"
+        limits = [f"--{name}={given(name)}" for name in ("since", "until") if given(name)]
+        full = ["--full"] if given("full") else []
+        feeds = f"--feeds={','.join(given('feeds'))}"
         return answer(run("etl", feeds, f"--name={run_id}", *limits, *full, SPARK_LOCAL_DIRS=scratch))
 
     @task

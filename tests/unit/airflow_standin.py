@@ -6,6 +6,7 @@ Airflow is in an environment of its own. tests/faults/test_airflow.py holds this
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,9 +48,12 @@ class Dag:
     module: ModuleType
     tasks: dict[str, Task] = field(default_factory=dict)
 
-    def call(self, name: str, *arguments: object, **given: object) -> Any:
-        """Run the function of a task."""
-        return self.tasks[name].function(*arguments, **given)
+    def call(self, name: str, *arguments: object, **context: object) -> Any:
+        """Run the function of a task, in a run of that context."""
+        function = self.tasks[name].function
+        asked = {key: context[key] for key in inspect.signature(function).parameters.keys() & context.keys()}
+        with mock.patch.dict(_context, context):
+            return function(*arguments, **asked)
 
 
 @contextmanager
@@ -63,6 +67,7 @@ def loaded(path: Path) -> Iterator[Dag]:
         Asset=lambda *, name, uri: _Asset(name, uri),
         Param=lambda default, **schema: SimpleNamespace(default=default, schema=schema),
         PokeReturnValue=lambda is_done, xcom_value=None: SimpleNamespace(is_done=is_done, xcom_value=xcom_value),
+        get_current_context=lambda: _context,
         dag=lambda **options: lambda declare: lambda: made.append(_declared(options, declare)),
         task=_Decorator(),
         setup=lambda maker: maker.having(is_setup=True),
@@ -87,6 +92,8 @@ class _Asset:
 
 
 _building: list[Dag] = []
+_context: dict[str, Any] = {}
+"""Of the task that is called."""
 
 
 def _declared(options: dict[str, Any], declare: Callable[[], None]) -> Dag:

@@ -33,7 +33,7 @@ MAIN, SALES = (PROJECT / "dags" / f"{name}.py" for name in ("streamflow_main", "
 SENT = {"acknowledged": 4, "offsets": {"0": [[3, 4], [9, 9]], "2": [[0, 0]]}, "at": "2026-11-21T01:00:00+00:00"}
 HELD = {"bronze": 4, "silver": 3, "quarantine": 0, "repeats": 1}
 AGREED = {"taken": 3, "silver": 100, "totals": 100, "differing": 0}
-LIMITS = {"max_quarantine_share": 0.1, "max_age_seconds": 60}
+LIMITS = (0.1, 60)
 # Says what it was called with, and answers as the files beside it tell.
 COMMAND = """#!/bin/sh
 here=$(dirname "$0")
@@ -135,7 +135,7 @@ def test_what_somebody_must_set_right_is_not_retried(
 ) -> None:
     commands(code, land="land: begins\nland: there is no topic t\n")
     with pytest.raises(error, match=r"^land: there is no topic t$") as caught:
-        main_dag.call("land", "t", {"seconds": 5})
+        main_dag.call("land", "t", params={"seconds": 5})
     assert type(caught.value) is error
 
 
@@ -144,7 +144,7 @@ def test_a_command_gets_its_options_and_nothing_of_airflow_s_python(
 ) -> None:
     commands(etl='{"run": 1}\nWARN a line after it\n')
     params = {"feeds": ["a", "b"], "since": "2026-11-26", "until": None, "full": True}
-    assert main_dag.call("etl", "/scratch", params, "manual") == {"run": 1}
+    assert main_dag.call("etl", "/scratch", params=params, run_id="manual") == {"run": 1}
     (line,) = called(tmp_path)
     assert line == "-m stream_app etl --feeds=a,b --name=manual --since=2026-11-26 --full PYTHONPATH="
 
@@ -227,17 +227,17 @@ def test_the_infrastructure_is_as_many_brokers_as_are_named_and_a_stream_that_ru
         with service(200, "{}") as url:
             monkeypatch.setenv("SERVICE_URL", url + "/")
             if state == "running":
-                sales_dag.call("check_infrastructure", {"brokers": None})
+                sales_dag.call("check_infrastructure", params={"brokers": None})
             else:
                 with pytest.raises(AirflowException, match=r"sales\.silver is stopped; start the service with FEEDS="):
-                    sales_dag.call("check_infrastructure", {"brokers": 1})
+                    sales_dag.call("check_infrastructure", params={"brokers": 1})
     asked = [line.split()[2:5] for line in called(tmp_path) if "preflight" in line]
     assert asked == [["preflight", "--topics=ventes_stream", f"--brokers={brokers}"] for brokers in (3, 1)]
 
 
 def test_sales_are_known_by_their_offsets(sales_dag: Dag, commands: Callable[..., None], tmp_path: Path) -> None:
     commands(**{"--feed=sales": 'totals sent=4\n{"acknowledged": 4, "offsets": {"0": [[3, 6]]}}\n'})
-    sent = sales_dag.call("produce", {"count": 4})
+    sent = sales_dag.call("produce", params={"count": 4})
     assert sent["offsets"] == {"0": [[3, 6]]}
     assert called(tmp_path)[0].startswith("-m producer --feed=sales --topic=ventes_stream --count=4 ")
     assert not helper(sales_dag, "is_over")(sent, 60)
@@ -308,7 +308,7 @@ def test_a_wait_is_over_when_all_are_there_or_its_time_is_up(sales_dag: Dag, com
         held = {"bronze": bronze, "silver": bronze, "quarantine": 0, "repeats": 0}
         commands(query=json.dumps([held], indent=1))
         sent = SENT | {"at": (now - timedelta(seconds=age)).isoformat()}
-        found = sales_dag.call("wait_for_layers", sent, {"wait_seconds": 60})
+        found = sales_dag.call("wait_for_layers", sent, params={"wait_seconds": 60})
         assert (found.is_done, found.xcom_value) == (over, held)
 
 
@@ -327,7 +327,7 @@ def test_a_wait_is_over_when_all_are_there_or_its_time_is_up(sales_dag: Dag, com
 def test_each_check_fails_for_its_own_reason(sales_dag: Dag, changed: dict[str, int], failing: list[str]) -> None:
     held = {name: changed.get(name, value) for name, value in HELD.items()}
     totals = {name: changed.get(name, value) for name, value in AGREED.items()}
-    checks = helper(sales_dag, "quality")(SENT, held, totals, changed.get("age", 60), LIMITS)
+    checks = helper(sales_dag, "quality")(SENT, held, totals, changed.get("age", 60), *LIMITS)
     assert [one["check"] for one in checks if not one["ok"]] == failing
     made = {"files": ["report.md"]}
     if failing:
@@ -345,11 +345,12 @@ def test_a_report_is_there_as_markdown_and_html_and_shows_text_as_it_is(
         query=json.dumps([{"amount": "1.50", "product": "<b> | &", "sales": 4, "pieces": 5}]),
         status=json.dumps([dict.fromkeys(("sink", "state", "rows", "behind", "newest_file_age"), 1)]),
     )
-    checks = helper(sales_dag, "quality")(SENT, HELD, AGREED, 999.0, LIMITS)
+    checks = helper(sales_dag, "quality")(SENT, HELD, AGREED, 999.0, *LIMITS)
     event = SimpleNamespace(extra={})
     events = {helper(sales_dag, "REPORT"): event}
     checks = json.loads(json.dumps(checks, sort_keys=True))  # as an XCom hands them on
-    made = sales_dag.call("report", SENT, checks, "manual__2026-11-21T01:00:00+00:00/../x", outlet_events=events)
+    run = "manual__2026-11-21T01:00:00+00:00/../x"
+    made = sales_dag.call("report", SENT, checks, run_id=run, outlet_events=events)
     markdown, page, document = (Path(name).read_text() for name in made["files"])
     assert {Path(name).parent for name in made["files"]} == {tmp_path / "reports" / "unified_sales_pipeline"}
     assert made["markdown"] == markdown
