@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.store_servers",
     "tests.service.fixtures",
     "tests.service.drained",
+    "tests.service.sales",
 ]
 
 examples.load_profile()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -14,16 +13,14 @@ import pytest
 from deltalake import DeltaTable
 
 from tests.service.harness import Service
-from tests.service.sales import TABLES, sold
-from tests.service.servers import KafkaBroker
+from tests.service.sales import COUNT, TABLES
 
-COUNT = 3_000
 Rows = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def sales(broker: KafkaBroker, class_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Service:
-    return sold(broker, class_archive, tmp_path_factory.mktemp("sales"), COUNT)
+def sales(shop: dict[str, Service]) -> Service:
+    return shop["sales"]
 
 
 def _of_deltalake(table: str) -> Rows:
