@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from stream_app.feeds.footers import statistics_of
 from stream_app.feeds.growth import lifted
 
 
@@ -15,8 +16,7 @@ def old_rows(file: pq.ParquetFile, columns: pa.Schema, event_time: str, before: 
     It closes the file.
     """
     with file:
-        column = file.schema_arrow.get_field_index(event_time)
-        groups = [file.metadata.row_group(i).column(column).statistics for i in range(file.num_row_groups)]
+        groups = statistics_of(file.metadata, event_time)
         time = file.schema_arrow.field(event_time).type
         at = pa.scalar(before, pa.int64()).cast(time)
         # the statistics spare reading the file, which nearly always holds nothing late

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from stream_app.feeds.footers import statistics_of
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.sinks.report import IN_TIME, TAKEN
@@ -61,8 +62,7 @@ def _counted(path: Path, *moments: float) -> Sequence[int]:
 def _older(file: pq.ParquetFile, group: int, us: int) -> int:
     """Return how many records of a row group have a Kafka timestamp below that, in microseconds since the epoch."""
     found = file.metadata.row_group(group)
-    leaves = [file.schema.column(leaf).path for leaf in range(len(file.schema))]  # nested columns have several
-    statistics = found.column(leaves.index(_COLUMN)).statistics
+    statistics = statistics_of(file.metadata, _COLUMN)[group]
     if statistics is not None and statistics.has_min_max:  # raw: no datetime holds every timestamp
         if statistics.min_raw >= us:
             return 0

@@ -13,6 +13,7 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stream_app.feeds.footers import statistics_of
 from stream_app.layers.aggregate import FINAL, Aggregate
 from stream_app.sinks.kept_by_key import Fresh, Totalled
 from stream_app.sinks.table_parts import OPEN, PartWriter, kind_of
@@ -100,6 +101,4 @@ def _is_open(root: Place, file: File) -> bool:
     if kind := kind_of(file):
         return kind == OPEN
     footer = root.look(file.path).footer
-    column = footer.schema.to_arrow_schema().get_field_index(FINAL)
-    found = [footer.row_group(group).column(column).statistics for group in range(footer.num_row_groups)]
-    return not all(one is not None and one.has_min_max and one.min for one in found)
+    return not all(one is not None and one.has_min_max and one.min for one in statistics_of(footer, FINAL))
