@@ -42,7 +42,8 @@ def _entries(value: str, kind: pa.DataType) -> str:
 def _each(value: str, kind: pa.DataType, change: Callable[[str, pa.DataType], str]) -> str:
     """Return the SQL for a value with `change` of each that is directly in it."""
     if pa.types.is_map(kind):
-        entry = f"{{'key': one.key, 'value': {change('one.value', kind.item_type)}}}"
+        key, value_of = change("one.key", kind.key_type), change("one.value", kind.item_type)
+        entry = f"{{'key': {key}, 'value': {value_of}}}"
         return f"list_sort(list_transform(map_entries({value}), one -> {entry}))"
     if pa.types.is_list(kind):
         return f"list_transform({value}, one -> {change('one', kind.value_type)})"
@@ -53,9 +54,14 @@ def _each(value: str, kind: pa.DataType, change: Callable[[str, pa.DataType], st
 
 
 def _as_table(column: str, kind: pa.DataType) -> str:
+    """Return the SQL for a value with what PostgreSQL takes for a NUL: it is in no text of a jsonb either."""
     if pa.types.is_string(kind):
         return f"replace({column}, chr(0), chr(65533))"
-    return plain(column, kind) if pa.types.is_nested(kind) else column
+    return _each(column, kind, _in_table) if pa.types.is_nested(kind) else column
+
+
+def _in_table(value: str, kind: pa.DataType) -> str:
+    return plain(value, kind) if pa.types.is_binary(kind) else _as_table(value, kind)
 
 
 def _of_table(column: str, kind: pa.DataType) -> str:

@@ -66,3 +66,17 @@ def test_a_jsonb_may_have_the_entries_of_a_map_in_another_order() -> None:
         database.register("rows", pa.table({"held": held, "text": ['[{"b": "eQ==", "long": "eA=="}]']}))
         left, right = nested_sql.plain("held", kind), nested_sql.read_back("text", kind)
         assert database.sql(f"SELECT {left} = {right} FROM rows").fetchall() == [(True,)]
+
+
+def test_a_table_has_another_letter_for_nul_in_what_is_nested_too() -> None:
+    kind = pa.struct([('x"y', pa.list_(pa.map_(pa.string(), pa.string()))), ("z", pa.binary())])
+    held = pa.array([{'x"y': [[("a\0", "b\0")]], "z": b"\0"}], kind)
+    columns, of_table = nested_sql.compared(
+        pa.schema([("nested", kind), ("text", pa.string()), ("bytes", pa.binary())])
+    )
+    with duckdb.connect() as database:
+        database.register("rows", pa.table({"nested": held, "text": ["c\0"], "bytes": [b"\0"]}))
+        texts = {"nested": ['{"z": "AA==", "x\\"y": [{"a\ufffd": "b\ufffd"}]}'], "text": ["c\ufffd"], "bytes": [b"\0"]}
+        database.register("copied", pa.table(texts))
+        own, other = database.sql(f"SELECT {columns} FROM rows"), database.sql(f"SELECT {of_table} FROM copied")
+        assert own.fetchall() == other.fetchall()
