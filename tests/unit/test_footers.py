@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ from stream_app.observe.promptness import _counted
 from stream_app.storage.planned import newest_kafka_ts
 
 TIME = pa.timestamp("us", "UTC")
-NESTED = {
+NESTED: dict[str, tuple[pa.DataType, Any]] = {
     "nothing": (pa.int64(), 1),
     "a struct with the names of the times": (pa.struct([("event_time", pa.int64()), ("kafka_ts", pa.int64())]), None),
     "a map": (pa.map_(pa.string(), pa.string()), [("kafka_ts", "x")]),
@@ -28,7 +29,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A file of four rows, one and two minutes after 1970, in two row groups, with something before the times."""
     kind, value = NESTED[request.param]
     if pa.types.is_struct(kind):
-        value = {"event_time": 10**15, "kafka_ts": 10**15}
+        value = dict.fromkeys(_TIMES, 10**15)
     times = {name: pa.array([60_000_000, 60_000_000, 120_000_000, 120_000_000]).cast(TIME) for name in _TIMES}
     file = tmp_path / "silver.parquet"
     pq.write_table(pa.table({"before": pa.array([value] * 4, kind), **times}), file, row_group_size=2)
