@@ -109,8 +109,8 @@ def _differs(feed: Feed, column: str, measure: Measure) -> str:
         within = f"1e-9 * greatest(1, _e.{_size(column)})"
     else:
         return f"{actual} IS DISTINCT FROM {expected}"
-    differs = f"{actual} IS NULL OR (isfinite({within}) AND abs({actual} - {expected}) > {within})"
-    return f"coalesce({differs}, true)"
+    differs = f"isfinite({within}) AND abs({actual} - {expected}) > {within}"
+    return f"({actual} IS NULL) <> ({expected} IS NULL) OR coalesce({differs}, {actual} IS NOT NULL)"
 
 
 def _size(column: str) -> str:

@@ -55,6 +55,9 @@ def found(feed: Feed, type_: str, values: Sequence[object], total: object, avera
         ("double", [0.1, 0.2, 0.3], 0.6, 0.2),
         ("long", [LONG, -LONG, -LONG - 1, 1, 5], Decimal(-LONG + 5), -1.8446744073709552e18),
         ("long", [LONG, -LONG, 5], Decimal(5), 0.0),
+        ("double", [None, None], None, None),
+        ("long", [None], None, None),
+        ("double", [None, 2.0], 2.0, 2.0),
     ],
 )
 def test_what_an_order_of_adding_makes_is_right(
@@ -74,6 +77,9 @@ def test_what_an_order_of_adding_makes_is_right(
         ("double", [1e20, 1.0, -1e20], 1e12, 0.0),
         ("double", [1e9, -1e9, 5.0], 7.1, 5 / 3),
         ("long", [LONG, -LONG, 5], Decimal(6), 0.0),
+        ("double", [None], 0.0, None),
+        ("double", [None], None, 0.0),
+        ("double", [1.0, None], 1.0, None),
     ],
 )
 def test_what_no_order_makes_is_wrong(
