@@ -59,11 +59,20 @@ def numbers(table: Delta, version: int | None = None) -> list[int]:
     return sorted(found["number"].to_pylist())
 
 
-def append(flow: Flow, batch: int, rows: Sequence[Mapping[str, Any]], query_id: str = "q", upstream: str = "") -> None:
-    """Bring a batch of rows into a flow's table, as its query does."""
+def append(
+    flow: Flow,
+    batch: int,
+    rows: Sequence[Mapping[str, Any]],
+    query_id: str = "q",
+    upstream: str = "",
+    *,
+    replace: bool = False,
+) -> None:
+    """Bring a batch of rows into a flow's table, as its query does; with `replace` in the place of all others."""
     sink = sink_of(flow)
     assert isinstance(sink, TableSink)
-    _append(flow, batch, pa.Table.from_pylist([*rows], sink.rows_of(flow.kind)), query_id, upstream)
+    made = pa.Table.from_pylist([*rows], sink.rows_of(flow.kind))
+    _append(flow, batch, made, query_id, upstream, replace=replace)
 
 
 def follow(flow: Flow, files: Sequence[BatchFile]) -> None:
@@ -76,7 +85,7 @@ def follow(flow: Flow, files: Sequence[BatchFile]) -> None:
         _append(flow, batch, pa.Table.from_batches(rows_of(flow).read(iter([split]))), query_id, upstream)
 
 
-def _append(flow: Flow, batch: int, rows: pa.Table, query_id: str, upstream: str) -> None:
+def _append(flow: Flow, batch: int, rows: pa.Table, query_id: str, upstream: str, *, replace: bool = False) -> None:
     sink = sink_of(flow)
     assert isinstance(sink, TableSink)
     table, columns = sink.table(flow), sink.rows_of(flow.kind)
@@ -91,4 +100,4 @@ def _append(flow: Flow, batch: int, rows: pa.Table, query_id: str, upstream: str
     table.refresh()
     offsets = {"start": f'{{"batch": {batch - 1}}}', "end": f'{{"batch": {batch}}}', "upstream": upstream}
     times = {"time_ms": str(START_MS + batch * 1000), "watermark_ms": "0", "rows": str(rows.num_rows)}
-    table.commit(Mark(query_id, batch, {**offsets, **times}), parts)
+    table.commit(Mark(query_id, batch, {**offsets, **times}), parts, table.live() if replace else ())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 import duckdb
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.sse import EventSourceResponse, ServerSentEvent
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from stream_app.api.answers import JSON, cached, told
 from stream_app.api.cache import Answer
@@ -26,9 +25,28 @@ from stream_app.ops.lineage import Lineage, lineage
 from stream_app.ops.quarantine import QuarantineHistory, QuarantineReport
 from stream_app.ops.status import SinkStatus, status
 
-_RETRY_MS = 2000
+_AS_IT_COMES = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 Reason = Annotated[str, Query(description="only this reason, or those that begin with it and a colon", max_length=512)]
 Feed = Annotated[str, Query(description="only this feed", max_length=63)]
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events, written once for all who listen; the framework's own would write each for each of them."""
+
+    media_type = "text/event-stream"
+
+
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data", "id"],
+    "properties": {
+        "event": {"enum": [*KINDS.values(), "position"]},
+        "data": {"type": "string", "contentMediaType": JSON},
+        "id": {"type": "string"},
+        "retry": {"type": "integer", "minimum": 0},
+    },
+}
+_EVENTS = {EventStream.media_type: {"itemSchema": _EVENT}}
 
 
 @dataclass(frozen=True)
@@ -88,17 +106,13 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
         """Tell what is made of what, by column, as the feed files declare it."""
         return told(request, lineage(context.flows(feed)))
 
-    @router.get("/events", response_class=EventSourceResponse)
-    async def live(last_event_id: Annotated[str, Header(max_length=16384)] = "") -> AsyncIterator[ServerSentEvent]:
+    @router.get("/events", response_class=EventStream, responses={200: {"content": _EVENTS}})
+    async def live(last_event_id: Annotated[str, Header(max_length=16384)] = "") -> Response:
         """Tell what happens as it does: a `batch`, a `state`, an `alert` each.
 
         With Last-Event-ID it begins with what has happened since. A `position` event marks that all of that was told.
         """
-        async for one in watcher.follow(last_event_id):
-            if isinstance(one, str):
-                yield ServerSentEvent(event="position", data={}, id=one, retry=_RETRY_MS)
-            else:
-                yield ServerSentEvent(event=KINDS[type(one.event)], raw_data=encode(one.event).decode(), id=one.id)
+        return EventStream(watcher.follow(last_event_id), headers=_AS_IT_COMES)
 
     def _cached(
         request: Request, sources: list[Source], ask: Callable[[duckdb.DuckDBPyConnection], object]

@@ -5,31 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
 from stream_app import logs
 from stream_app.api.context import Context
+from stream_app.api.formats import encode
 from stream_app.errors import StreamAppError
 from stream_app.flows.flow import Flow
 from stream_app.ops import events
-from stream_app.ops.events import Event, Position
+from stream_app.ops.events import KINDS, Event, Position
 from stream_app.ops.status import SinkStatus, StatusReport, status
 
 _LOOK_SECONDS = 1.0
 _SAMPLE_SECONDS = 5.0
 _SAMPLES = 1440
-_LONGEST_QUEUE = 10_000
-
-
-@dataclass(frozen=True)
-class Told:
-    """An event, and its id."""
-
-    event: Event
-    id: str
+_LONGEST_QUEUE = 600
+_PING_SECONDS = 15.0
+_RETRY_MS = 2000
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,8 @@ class Watcher:
     context: Context
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     _look: _Look | None = None
-    _subscribers: set[asyncio.Queue[Told | None]] = field(default_factory=set)
+    _subscribers: set[asyncio.Queue[bytes | None]] = field(default_factory=set)
+    """What each has not taken yet, as it is sent: written once for all, whoever listens. None is the end."""
     _next_sample: float = 0.0
     _trouble: str = ""
 
@@ -79,24 +77,25 @@ class Watcher:
             for queue in self._subscribers:
                 queue.put_nowait(None)
 
-    async def follow(self, last_id: str) -> AsyncIterator[Told | str]:
-        """Yield what has happened since that id, then what happens, each as it does.
+    async def follow(self, last_id: str) -> AsyncIterator[bytes]:
+        """Yield what has happened since that id, then what happens, each as it does, as server-sent events.
 
         Where the id names no position of these flows it is all that is still known. Without one it begins now, and the
         first that is yielded is the id of now. The stream ends where its reader is too slow: it comes back with an id.
         """
-        queue: asyncio.Queue[Told | None] = asyncio.Queue(_LONGEST_QUEUE)
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(_LONGEST_QUEUE)
         while (look := self._look) is None:
             await asyncio.sleep(_LOOK_SECONDS / 10)
         self._subscribers.add(queue)  # nothing is awaited since the look: what comes after it comes by the queue
         try:
             if last_id:
                 before = events.position(last_id, look.flows) or Position()
-                for told in await asyncio.to_thread(_since, before, look):
+                if told := await asyncio.to_thread(_since, before, look):
                     yield told
-            yield events.now(look.flows, look.report.sinks).id(look.flows)
-            while (told_now := await queue.get()) is not None:
-                yield told_now
+            now = events.now(look.flows, look.report.sinks).id(look.flows)
+            yield format_sse_event(event="position", data_str="{}", id=now, retry=_RETRY_MS)
+            while (next_told := await _next(queue)) is not None:
+                yield next_told
         finally:
             self._subscribers.discard(queue)
 
@@ -115,11 +114,12 @@ class Watcher:
                 self._trouble = str(error)
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def _tell(self, told: Sequence[Told]) -> None:
+    def _tell(self, told: bytes) -> None:
+        if not told:
+            return
         for queue in [*self._subscribers]:
             try:
-                for one in told:
-                    queue.put_nowait(one)
+                queue.put_nowait(told)
             except asyncio.QueueFull:
                 self._subscribers.discard(queue)
                 queue.get_nowait()
@@ -134,9 +134,22 @@ class Watcher:
         return look
 
 
-def _since(before: Position, look: _Look) -> list[Told]:
+async def _next(queue: asyncio.Queue[bytes | None]) -> bytes | None:
+    """Return what is told next, or after a while without, what keeps the connection: proxies close one that is idle."""
+    try:
+        async with asyncio.timeout(_PING_SECONDS):
+            return await queue.get()
+    except TimeoutError:
+        return KEEPALIVE_COMMENT
+
+
+def _since(before: Position, look: _Look) -> bytes:
     found = events.since(before, look.flows, look.report.sinks)
-    return [Told(event, at.id(look.flows)) for event, at in found]
+    return b"".join(_written(event, at.id(look.flows)) for event, at in found)
+
+
+def _written(event: Event, identity: str) -> bytes:
+    return format_sse_event(event=KINDS[type(event)], data_str=encode(event).decode(), id=identity)
 
 
 def _sample(report: StatusReport) -> Sample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -12,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from stream_app.api import watch
+from stream_app.api.context import Context
+from stream_app.api.watch import Watcher
 from stream_app.flows.flow import Flow
 from stream_app.ops.events import AlertEvent, BatchEvent, Event, Position, StateEvent, now, position, since
 from stream_app.ops.status import status
 from tests.api_process import ApiProcess
-from tests.helpers import at, value, wait_until
+from tests.helpers import app_settings, at, value, wait_until
 from tests.outputs import Output, Record
-from tests.unit.served import MINUTES, filled
+from tests.unit.served import MINUTES, filled, own
 
 
 @pytest.fixture
@@ -117,6 +121,52 @@ def test_a_client_that_comes_back_misses_nothing_and_a_stream_holds_no_end_back(
     )
     assert other.returncode == 2
     assert other.stderr == f"api: API_PORT: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_what_happens_is_written_once_for_all_who_listen(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_LOOK_SECONDS", 0.1)
+    watcher = Watcher(Context(app_settings(output.root), own()))
+
+    async def listen() -> None:
+        async with watcher.watching():
+            streams = [watcher.follow("") for _ in range(3)]
+            assert all([(await anext(stream)).startswith(b"event: position") for stream in streams])
+            output.take([Record(value(500, 900), at(900))], at(905))
+            first, *others = [await anext(stream) for stream in streams]
+            assert first.startswith(b"event: batch\ndata: {")
+            assert all(other is first for other in others)
+
+    asyncio.run(asyncio.wait_for(listen(), 60))
+
+
+def test_a_stream_in_which_nothing_happens_is_kept(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_PING_SECONDS", 0.1)
+    watcher = Watcher(Context(app_settings(output.root), own()))
+
+    async def listen() -> None:
+        async with watcher.watching():
+            stream = watcher.follow("")
+            await anext(stream)
+            assert await anext(stream) == b": ping\n\n"
+            await stream.aclose()  # type: ignore[attr-defined] # it is a generator
+            assert not watcher._subscribers
+
+    asyncio.run(asyncio.wait_for(listen(), 60))
+
+
+def test_who_is_too_slow_ends_and_comes_back(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "_LONGEST_QUEUE", 2)
+    watcher = Watcher(Context(app_settings(output.root), own()))
+
+    async def listen() -> list[bytes]:
+        async with watcher.watching():
+            stream = watcher.follow("")
+            await anext(stream)
+            for told in (b"1", b"2", b"3"):
+                watcher._tell(told)
+            return [told async for told in stream]
+
+    assert asyncio.run(asyncio.wait_for(listen(), 60)) == [b"2"]
 
 
 def test_many_streams_are_open_at_once(api: ApiProcess, output: Output) -> None:
