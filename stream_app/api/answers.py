@@ -79,7 +79,7 @@ def told(request: Request, value: object, numbers: Numbers = "string") -> Respon
 def _has(request: Request, tag: str) -> bool:
     """Return whether the client holds that answer; a proxy that compresses makes a weak tag of a strong one."""
     held = request.headers.get("if-none-match", "")
-    return tag in {one.strip().removeprefix("W/").strip('"') for one in held.split(",")}
+    return held.strip() == "*" or tag in {one.strip().removeprefix("W/").strip('"') for one in held.split(",")}
 
 
 def _headers(tag: str) -> Mapping[str, str]:

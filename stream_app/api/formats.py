@@ -30,13 +30,19 @@ class Format:
 def chosen(accept: str) -> Format:
     """Return the format that an Accept header prefers. Raises Problem where none is known."""
     wanted = sorted(
-        ((_quality(part), part.partition(";")[0].strip()) for part in accept.split(",")), key=lambda p: -p[0]
+        ((_quality(part), part.partition(";")[0].strip().lower()) for part in accept.split(",")), key=lambda p: -p[0]
     )
+    refused = {media for quality, media in wanted if quality <= 0}
     for quality, media in wanted:
-        found = FORMATS.get("application/json" if media in {"*/*", "application/*", ""} else media)
+        found = next((one for one in FORMATS.values() if _fits(one.media, media) and one.media not in refused), None)
         if found and quality > 0:
             return found
     raise Problem(HTTPStatus.NOT_ACCEPTABLE, f"Accept: there are {', '.join(FORMATS)}")
+
+
+def _fits(media: str, wanted: str) -> bool:
+    """Return whether a media type is one that is wanted: text/* is any of these."""
+    return wanted in {media, "*/*", ""} or (wanted.endswith("/*") and media.startswith(wanted[:-1]))
 
 
 def encode(value: object, numbers: Numbers = "string") -> bytes:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import duckdb
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from stream_app.api.answers import JSON, cached, told
 from stream_app.api.cache import Answer
 from stream_app.api.context import Context
 from stream_app.api.formats import encode
+from stream_app.api.problems import known_only
 from stream_app.api.versions import Source
 from stream_app.api.watch import Watcher
 from stream_app.flows.flow import Flow
@@ -59,7 +60,9 @@ class Status:
 
 def routes(context: Context, watcher: Watcher) -> APIRouter:
     """Return the operations."""
-    router = APIRouter(prefix="/api", tags=["pipeline"], dependencies=[context.guard.needs("read")])
+    router = APIRouter(
+        prefix="/api", tags=["pipeline"], dependencies=[context.guard.needs("read"), Depends(known_only)]
+    )
 
     @router.get("/status", response_model=Status)
     def get_status(request: Request, feed: Feed = "") -> Response:

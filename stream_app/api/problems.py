@@ -10,6 +10,7 @@ import duckdb
 import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -40,6 +41,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 """What OpenAPI says of every operation's errors."""
 
 
+_OPTION = "--"
+
+
 class Problem(HTTPException):
     """A refusal with a sentence that says why."""
 
@@ -50,19 +54,31 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
     return Response(msgspec.json.encode(body), status, headers, MEDIA)
 
 
+def known_only(request: Request) -> None:
+    """Refuse a parameter that an operation does not have: one that is misspelt would be left out, and all be told."""
+    route = request.scope["route"]
+    known = {field.alias for field in route.dependant.query_params} if isinstance(route, APIRoute) else set()
+    for name in request.query_params:
+        if name not in known:
+            there_are = f"there are {', '.join(sorted(known))}" if known else "there are none"
+            raise Problem(HTTPStatus.BAD_REQUEST, f"{name}: is no parameter here; {there_are}")
+
+
 def install(app: FastAPI) -> None:
     """Have every error of the application answered as a problem."""
 
     @app.exception_handler(HTTPException)
     def _http(_: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, str(error.detail), error.headers)
+        allowed = (error.headers or {}).get("Allow", "")
+        detail = {
+            HTTPStatus.NOT_FOUND.phrase: "there is no such path; /docs describes those that there are",
+            HTTPStatus.METHOD_NOT_ALLOWED.phrase: f"this path has {allowed or 'other methods'}",
+        }.get(str(error.detail), str(error.detail))  # where it is the framework's, which is the title already
+        return problem(error.status_code, detail, error.headers)
 
     @app.exception_handler(RequestValidationError)
     def _invalid(_: Request, error: RequestValidationError) -> Response:
-        found = (
-            f"{'.'.join(str(part) for part in one['loc'][1:]) or one['loc'][0]}: {one['msg']}" for one in error.errors()
-        )
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(found))
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(map(_wrong, error.errors())))
 
     @app.exception_handler(SelectionError)
     def _selection(_: Request, error: SelectionError) -> Response:
@@ -71,6 +87,8 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(StreamAppError)
     def _expected(_: Request, error: StreamAppError) -> Response:
         refused = isinstance(error, ConfigError)  # the state of things is against it, and the line says what to do
+        if refused and str(error).startswith(_OPTION):  # of a command: here it is a member of the body
+            return problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error).removeprefix(_OPTION))
         return problem(HTTPStatus.CONFLICT if refused else HTTPStatus.SERVICE_UNAVAILABLE, str(error))
 
     @app.exception_handler(duckdb.InterruptException)
@@ -85,3 +103,10 @@ def install(app: FastAPI) -> None:
     def _bug(request: Request, error: Exception) -> Response:
         logs.error(f"{request.method} {request.url.path} failed", error=f"{type(error).__name__}: {error}")
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a fault of ours; the log of the API says more")
+
+
+def _wrong(found: Mapping[str, Any]) -> str:
+    """Return what is wrong with a parameter or the body, by its name."""
+    if found["type"] == "json_invalid":
+        return "body: is no JSON"
+    return f"{'.'.join(str(part) for part in found['loc'][1:]) or found['loc'][0]}: {found['msg']}"

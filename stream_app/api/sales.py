@@ -6,17 +6,18 @@ from collections.abc import Callable
 from typing import Annotated
 
 import duckdb
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from stream_app.api.answers import JSON, cached
 from stream_app.api.cache import Answer
 from stream_app.api.context import Context
 from stream_app.api.formats import Numbers, encode
+from stream_app.api.problems import known_only
 from stream_app.api.versions import Source
 from stream_app.ops import sales
 from stream_app.ops.sales import SalesAsked, SalesQuery
-from stream_app.ops.selection import SelectionError
+from stream_app.ops.selection import A_TIME, SelectionError
 
 _MOST_ROWS = 10_000
 From = Annotated[str, Query(alias="from", max_length=64, description="the earliest time, inclusive; UTC")]
@@ -28,7 +29,7 @@ AsNumbers = Annotated[Numbers, Query(description="how money is written")]
 
 def routes(context: Context) -> APIRouter:
     """Return the operations. They answer 404 where the feed sales is not in FEEDS."""
-    router = APIRouter(prefix="/api", tags=["sales"], dependencies=[context.guard.needs("read")])
+    router = APIRouter(prefix="/api", tags=["sales"], dependencies=[context.guard.needs("read"), Depends(known_only)])
 
     @router.get("/aggregated_sales")
     def aggregated_sales(
@@ -65,7 +66,7 @@ def routes(context: Context) -> APIRouter:
                 with context.engine.cursor() as connection:
                     return Answer(encode(query.run(connection, flow, asked), numbers), JSON, {})
             except duckdb.ConversionException:
-                raise SelectionError(f"from, to: {asked.since!r}, {asked.until!r}: one is no time") from None
+                raise SelectionError(f"from, to: {asked.since!r}, {asked.until!r}: one is no {A_TIME}") from None
 
         return cached(request, context, [Source(flow)], JSON, make)
 

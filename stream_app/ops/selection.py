@@ -33,6 +33,8 @@ OPERATORS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<
 NOW = Moment()
 _MOST_VALUES = 200
 """How many values may be compared with: each is looked at before the query runs."""
+A_TIME = "time such as 2026-11-21T10:00:00Z (in a URL, + is written %2B)"
+_SHOWN = dict.fromkeys(("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"), A_TIME)
 _KEY = "_key"  # begins the columns that the cursor is made of, as no column of a feed can be called
 
 
@@ -196,7 +198,7 @@ class _Query:
             if isinstance(cast, int | Decimal) and not isinstance(cast, bool) and cast != Decimal(value):
                 raise ValueError
         except (duckdb.Error, ArithmeticError, ValueError):
-            raise SelectionError(f"{parameter}: {value!r} is no {kind}") from None
+            raise SelectionError(f"{parameter}: {value!r} is no {_SHOWN.get(kind, kind)}") from None
         self._parameters.append(value)
         return f"CAST(? AS {kind})"
 

@@ -165,6 +165,14 @@ def test_every_format_has_the_same_rows(still: TestClient) -> None:
     floats = get("application/vnd.apache.arrow.stream", numbers="float").content
     assert pa.ipc.open_stream(floats).read_all()["amount"].to_pylist()[0] == 0.05
     assert still.get(SILVER, headers={"Accept": "text/html"}).status_code == 406
+    for accept, media in {
+        "TEXT/CSV": "text/csv; charset=utf-8",
+        "text/*": "text/csv; charset=utf-8",
+        "text/html, application/*;q=0.8": "application/json",
+        "application/json;q=0, */*": "application/x-ndjson",
+        "text/csv;q=0, */*": "application/json",
+    }.items():
+        assert still.get(SILVER, headers={"Accept": accept}).headers["content-type"] == media
 
 
 def test_bronze_has_its_bytes_in_base64(still: TestClient) -> None:
@@ -192,14 +200,17 @@ def test_a_formula_is_no_formula_in_csv(tmp_path: Path) -> None:
         (f"{SILVER}?offset=1.5", 400, "offset: '1.5' is no BIGINT"),
         (f"{SILVER}?amount.gt=0.001", 400, "amount: '0.001' is no DECIMAL(18,2)"),
         (f"{SILVER}?{'&'.join(['txn_id=a'] * 201)}", 400, "txn_id: there are more than 200 conditions"),
-        (f"{SILVER}?from=yesterday", 400, "from: 'yesterday' is no TIMESTAMPTZ"),
+        (f"{SILVER}?from=yesterday", 400, "from: 'yesterday' is no time such as 2026-11-21T10:00:00Z"),
+        (f"{SILVER}?from=2026-11-21T10:00:00+02:00", 400, "(in a URL, + is written %2B)"),
+        (f"{SILVER}?event_time.gt=2026-13-01", 400, "event_time: '2026-13-01' is no time such as"),
         (f"{SILVER}?order=nothing", 400, "order: transactions.silver has no column nothing"),
         (f'{SILVER}?columns=txn_id,1;DROP TABLE "x"', 400, "columns: transactions.silver has no column"),
         (f"{SILVER}?cursor=x", 400, "cursor: is not one of"),
         (f"{SILVER}?limit=0", 422, "limit: "),
         (f"{SILVER}?limit=10001", 422, "limit: "),
         ("/api/feeds/transactions/quarantine?order=reasons", 400, "order: reasons is a VARCHAR[]"),
-        ("/api/nowhere", 404, "Not Found"),
+        ("/api/nowhere", 404, "there is no such path; /docs describes"),
+        ("/api/replay", 405, "this path has POST"),
     ],
 )
 def test_a_mistake_is_a_problem_that_names_it(still: TestClient, path: str, status: int, detail: str) -> None:

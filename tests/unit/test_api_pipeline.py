@@ -127,7 +127,10 @@ def test_a_reset_deletes_what_was_shown_or_nothing(client: TestClient, output: O
     assert client.post("/api/reset", json={**asked, "token": shown["token"]}).status_code == 200
     assert output.paths("gold") == []
     assert output.paths("silver")
-    assert client.post("/api/reset/preview", json={"feed": "transactions", "sink": "no"}).status_code == 409
+    wrong = client.post("/api/reset/preview", json={"feed": "transactions", "sink": "no"})
+    assert (wrong.status_code, wrong.json()["detail"].partition(" is none of")[0]) == (422, 'sink: "no"')
+    wrong = client.post("/api/reset/preview", json={"feed": "transactions", "to": "2026-99"})
+    assert (wrong.status_code, wrong.json()["detail"].partition(" is neither")[0]) == (422, 'to: "2026-99"')
 
 
 def test_an_audit_is_started_followed_and_read(client: TestClient) -> None:
@@ -227,3 +230,17 @@ def test_what_a_fault_of_ours_says_is_nothing_of_our_insides(output: Output, mon
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert json.loads(answer.text)["status"] == 500
+
+
+@pytest.mark.parametrize("path", ["status", "history", "quarantine", "quarantine/history", "late", "drift", "lineage"])
+def test_a_misspelt_parameter_is_named(client: TestClient, path: str) -> None:
+    """Left out, it would have all told where somebody asked for a part."""
+    assert client.get(f"/api/{path}").status_code == 200
+    answer = client.get(f"/api/{path}?fed=transactions")
+    assert (answer.status_code, answer.json()["detail"].partition(";")[0]) == (400, "fed: is no parameter here")
+
+
+def test_a_body_that_is_no_json_is_named(client: TestClient) -> None:
+    for sent in (b"{", b"\xff\xfe", b""):
+        answer = client.post("/api/reset/preview", content=sent, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["detail"].partition(":")[0]) == (422, "body")

@@ -74,7 +74,11 @@ def test_values_are_no_sql_and_a_mistake_is_named(client: TestClient) -> None:
     assert get(client, "aggregated_sales", pays="x' OR true --") == []
     answer = client.get("/api/hourly_sales?from=yesterday")
     assert (answer.status_code, "from, to: 'yesterday'" in answer.json()["detail"]) == (400, True)
+    misspelt = client.get("/api/top_products?pay=Spain")
+    known = "pay: is no parameter here; there are from, limit, numbers, pays, to"
+    assert (misspelt.status_code, misspelt.json()["detail"]) == (400, known)
     tag = client.get("/api/top_products").headers["etag"]
+    assert client.get("/api/top_products", headers={"If-None-Match": "*"}).status_code == 304
     assert client.get("/api/top_products", headers={"If-None-Match": tag}).status_code == 304
 
 
