@@ -34,7 +34,6 @@ NOW = Moment()
 _MOST_VALUES = 200
 """How many values may be compared with: each is looked at before the query runs."""
 A_TIME = "time such as 2026-11-21T10:00:00Z (in a URL, + is written %2B)"
-_SHOWN = dict.fromkeys(("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"), A_TIME)
 _KEY = "_key"  # begins the columns that the cursor is made of, as no column of a feed can be called
 
 
@@ -153,8 +152,10 @@ class _Query:
             return usual
         if _has_no_order(self._type("order", column)):
             raise SelectionError(f"order: {column} is a {self._columns[column]}, which has no order here")
-        asked = (column, self._selection.order.startswith("-"))
-        return [asked, *((one, falls) for one, falls in usual if one != column)]
+        return [
+            (column, self._selection.order.startswith("-")),
+            *((one, falls) for one, falls in usual if one != column),
+        ]
 
     def _conditions(self) -> list[str]:
         if sum(len(condition.values) for condition in self._selection.conditions) > _MOST_VALUES:
@@ -198,7 +199,8 @@ class _Query:
             if isinstance(cast, int | Decimal) and not isinstance(cast, bool) and cast != Decimal(value):
                 raise ValueError
         except (duckdb.Error, ArithmeticError, ValueError):
-            raise SelectionError(f"{parameter}: {value!r} is no {_SHOWN.get(kind, kind)}") from None
+            wanted = A_TIME if kind.startswith("TIMESTAMP") else kind
+            raise SelectionError(f"{parameter}: {value!r} is no {wanted}") from None
         self._parameters.append(value)
         return f"CAST(? AS {kind})"
 
