@@ -39,6 +39,7 @@ class _Ready(Child):
     def __init__(self, places: Places, argv: Sequence[str], environment: Mapping[str, str], url: str) -> None:
         super().__init__("airflow-dag-processor", argv, places, _STOP_SECONDS, environment)
         self._url = url
+        self._passwords = Path(environment["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
 
     def start(self, stopping: Event) -> None:
         """Start it; return when all are healthy."""
@@ -46,7 +47,8 @@ class _Ready(Child):
         deadline = time.monotonic() + _START_SECONDS
         while not stopping.wait(0.5) and self.returncode is None:
             if _is_healthy(self._url):
-                say("airflow", f"ready at {self._url}; Ctrl-C ends it")
+                password = f"the password of admin is in {shown(self._passwords)}"
+                say("airflow", f"ready at {self._url}; {password}; Ctrl-C ends it")
                 return
             if time.monotonic() > deadline:
                 problem = f"{self._url} is not healthy within {_START_SECONDS:.0f} s; see {self.log_name}"
@@ -72,6 +74,7 @@ def run_airflow(settings: Settings, places: Places, broker: str) -> int:
         "SERVICE_URL": os.environ.get("SERVICE_URL", service),
     }
     _make_password(home / "passwords.json")
+    say("airflow", "starts, in half a minute; the first time it makes its database")
     program = str(AIRFLOW / "bin" / "airflow")
     log = places.log("airflow")
     run([program, "db", "migrate"], log, "Airflow's database cannot be made", environment)
@@ -145,7 +148,6 @@ def _port() -> int:
 def _make_password(path: Path) -> None:
     """Make a password for `admin`, once: it is in a file for its owner alone, and shown when it is made."""
     if path.exists():
-        say("airflow", f"the password of admin is in {shown(path)}")
         return
     password = secrets.token_urlsafe(12)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

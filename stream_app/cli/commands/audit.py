@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.box import SIMPLE
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -81,7 +82,8 @@ def _has_gold(settings: Settings, options: argparse.Namespace) -> bool:
 
 def _print(report: Report) -> None:
     """Print the counts, then a line for each finding, then the verdict."""
-    table = Table(title=f"audit of {report.feed}", title_justify="left", box=SIMPLE, show_header=False)
+    title = f"audit of {report.feed}"
+    table = Table(title=title, title_justify="left", box=SIMPLE, show_header=False, min_width=cell_len(title))
     for counted, count in report.counts.items():
         table.add_row(foreign(counted), f"{count:,}")
     Console().print(table)
