@@ -1,6 +1,7 @@
 """Health, metrics and the progress reports that feed them."""
 
 import json
+import re
 import socket
 import time
 import urllib.error
@@ -18,6 +19,7 @@ from stream_app.flows.flow import Flow
 from stream_app.observe.metrics import Metrics
 from stream_app.observe.monitor import FlowStatus, Monitor, State
 from stream_app.observe.progress import ProgressListener
+from stream_app.settings import PROJECT
 from stream_app.sinks.registry import flows
 from stream_app.sinks.report import REASON, WARNED, Report
 
@@ -119,6 +121,14 @@ def test_health_readiness_and_metrics_over_http(monitor: Monitor, silver: FlowSt
 
         with pytest.raises(ConfigError, match=f"METRICS_PORT: cannot listen on 127.0.0.1:{port}"):
             Metrics(monitor, PATIENCE).served("127.0.0.1", port).__enter__()
+
+
+def test_the_docs_have_every_metric(monitor: Monitor) -> None:
+    families = re.findall(r"^# TYPE stream_app_(\w+) ", Metrics(monitor, PATIENCE)._metrics()[2].decode(), re.MULTILINE)
+    told = {family.removesuffix("_created") for family in families}
+    assert "batches_total" in told
+    docs = (PROJECT / "docs" / "operations.md").read_text().partition("\n## Metrics\n")[2].partition("\n## ")[0]
+    assert told <= set(re.findall(r"\w+", docs))
 
 
 def test_metrics_name_every_family_by_feed_and_sink(monitor: Monitor, silver: FlowStatus) -> None:
