@@ -24,7 +24,7 @@ from stream_app.ops.events import KINDS
 from stream_app.ops.late import LateReport, late
 from stream_app.ops.lineage import Lineage, lineage
 from stream_app.ops.quarantine import QuarantineHistory, QuarantineReport
-from stream_app.ops.status import SinkStatus, status
+from stream_app.ops.status import SinkStatus
 
 _AS_IT_COMES = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 Reason = Annotated[str, Query(description="only this reason, or those that begin with it and a colon", max_length=512)]
@@ -67,8 +67,9 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
     @router.get("/status", response_model=Status)
     def get_status(request: Request, feed: Feed = "") -> Response:
         """Tell how each flow is: its state, newest batch, rows, lag, and how complete it is."""
-        report = watcher.report() if not feed else status(context.settings.output_path, context.flows(feed))
-        return told(request, Status(report.is_running, report.sinks))
+        context.flows(feed)
+        report = watcher.report()
+        return told(request, Status(report.is_running, tuple(one for one in report.sinks if feed in {"", one.feed})))
 
     @router.get("/history")
     def history(request: Request) -> Response:

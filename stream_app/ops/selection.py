@@ -134,11 +134,9 @@ class _Query:
 
     def _type(self, parameter: str, column: str) -> DuckDBPyType:
         if (found := self._columns.get(column)) is None:
-            raise SelectionError(f"{parameter}: {self._flow.name} has no column {column}; it has {self._listed()}")
+            known = ", ".join(self._columns)
+            raise SelectionError(f"{parameter}: {self._flow.name} has no column {column}; it has {known}")
         return found
-
-    def _listed(self) -> str:
-        return ", ".join(self._columns)
 
     def _ordered(self) -> list[tuple[str, bool]]:
         """Return the columns to order by, which tell all rows apart, each with whether the greatest is first."""

@@ -244,3 +244,12 @@ def test_a_body_that_is_no_json_is_named(client: TestClient) -> None:
     for sent in (b"{", b"\xff\xfe", b""):
         answer = client.post("/api/reset/preview", content=sent, headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.json()["detail"].partition(":")[0]) == (422, "body")
+
+
+def test_the_status_of_a_feed_is_its_part_of_the_newest(output: Output) -> None:
+    with served(output.root, service={"feeds": ("transactions", "sales")}) as client:
+        whole = client.get("/api/status").json()["sinks"]
+        for feed in ("transactions", "sales"):
+            told = client.get(f"/api/status?feed={feed}").json()["sinks"]
+            assert [one["sink"] for one in told] == [one["sink"] for one in whole if one["feed"] == feed]
+            assert {one["feed"] for one in told} == {feed}
