@@ -234,7 +234,7 @@ def test_a_table_is_read_as_it_was(flow_to: MakeFlow, tmp_path: Path) -> None:
         assert asked(f"SELECT count(*) FILTER ('ü漢' <> '') FROM {then} WHERE t.txn_id <> 'AT ('") == [(3,)]
     with pytest.raises(ConfigError, match=r"has no version of 1970-01-01"):
         asked("FROM x AT (TIMESTAMP => TIMESTAMP '1970-01-01')")
-    with pytest.raises(ConfigError, match=r"version 77 cannot be read"):
+    with pytest.raises(ConfigError, match=r"there is no version 77; the newest is \d+$"):
         asked("FROM x AT (VERSION => 77)")
     table = cast(TableSink, sink_of(flow)).table(flow)
     first, *others = sorted(table.live(), key=lambda file: file.path)

@@ -116,6 +116,10 @@ class DeltaView:
         try:
             table = self._current if version is None else self._handle(version)
         except DeltaError as error:
+            if version is not None and version > self.version:
+                raise ConfigError(
+                    f"{self.location}: there is no version {version}; the newest is {self.version}"
+                ) from None
             raise ConfigError(
                 f"{self.location}: its version {version} cannot be read: {' '.join(str(error).split())}"
             ) from None
