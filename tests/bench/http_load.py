@@ -10,9 +10,10 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-_TICK = 0.002
+_TICK, _PATIENCE_SECONDS = 0.002, 30.0
 
 
 @dataclass
@@ -115,7 +116,9 @@ async def load(port: int, paths: Iterable[str], rate: float, connections: int) -
             asked.add(due)
     else:
         asked.go_on()
-    await asked.done
+    with suppress(TimeoutError):  # what is not answered by then was not held
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await asked.done
     asked.found.took = time.perf_counter() - began
     return asked.found
 
