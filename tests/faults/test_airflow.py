@@ -7,8 +7,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from local.airflow import AIRFLOW, environment_of, make_environment
 from local.places import Places
 from stream_app.settings import PROJECT
 from tests.ports import free_port
+from tests.service.cluster import BROKERS, Cluster, running
 from tests.service.harness import Service, quick, wait_for
 from tests.service.servers import KafkaBroker
 from tests.unit.airflow_standin import loaded
@@ -121,22 +123,33 @@ def test_what_no_retry_mends_fails_at_once_with_a_line_that_says_so(airflow: Air
 
 
 @pytest.fixture
-def sales(broker: KafkaBroker, class_archive: Path, tmp_path: Path) -> Iterator[Service]:
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Three brokers, as the requirements of the pipeline have them."""
+    (folder := tmp_path / "cluster").mkdir()
+    with running(folder) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def sales(cluster: Cluster, class_archive: Path, tmp_path: Path) -> Iterator[Service]:
     """The service of the sales, which is ready, with its metrics on a port."""
     shutil.copytree(PROJECT / "conf" / "reference", tmp_path / "conf" / "reference")
     (feeds := tmp_path / "conf" / "feeds").mkdir()
     shutil.copy(PROJECT / "conf" / "feeds" / "sales.toml", feeds)
-    broker.create_topic("ventes_stream")
+    cluster.create_topic("ventes_stream", [[1, 2, 3], [2, 3, 1], [3, 1, 2]], **{"min.insync.replicas": "2"})
     environment = quick(tmp_path, class_archive) | {"METRICS_PORT": str(free_port())}
-    service = Service(tmp_path / "out", feeds, broker.address, environment, "sales")
+    service = Service(tmp_path / "out", feeds, cluster.address, environment, "sales")
     service.start()
     yield service
     service.kill()
 
 
 @pytest.mark.timeout(1800)
-def test_sales_are_seen_through_the_stream_and_reported(airflow: Airflow, sales: Service, tmp_path: Path) -> None:
+def test_sales_are_seen_through_the_stream_and_reported(
+    airflow: Airflow, cluster: Cluster, sales: Service, tmp_path: Path
+) -> None:
     service = {
+        "KAFKA_BOOTSTRAP_SERVERS": cluster.address,
         "SERVICE_URL": f"http://127.0.0.1:{sales.environment['METRICS_PORT']}",
         "REPORTS_PATH": str(tmp_path / "reports"),
         "OUTPUT_PATH": str(sales.root),
@@ -146,19 +159,32 @@ def test_sales_are_seen_through_the_stream_and_reported(airflow: Airflow, sales:
     wait_for(lambda: _answers(f"{service['SERVICE_URL']}/readyz"), "a service that is ready")
     found = airflow("unified_sales_pipeline", {}, **service)
     assert found["state"] == "success", found["log"][-6000:]
+    assert "3 of 3 are up" in found["log"]
     (markdown,) = (tmp_path / "reports" / "unified_sales_pipeline").glob("*.md")
     assert markdown.read_text().startswith("# 50 sales: all is well\n")
     assert "| bronze holds them | 50 of 50 | all | yes |" in markdown.read_text()
     assert markdown.with_suffix(".html").exists()
     assert (sales.count("bronze"), sales.count("silver") + sales.count("quarantine")) == (50, 50)
+    # Without one of the three brokers it goes on where that is allowed.
+    cluster.kill_node(BROKERS[0])
+    preflight = [sys.executable, "-m", "stream_app", "preflight", "--topics=ventes_stream", "--brokers=3"]
+    line = f"preflight: brokers: 2 of 3 are up at {cluster.address}\n"
+    wait_for(lambda: _refused(preflight, os.environ | service) == line, "brokers that miss the third")
     # A check that fails is said with its number, and the report is there. With the seed of the run before, sales that
     # are valid repeat those of it.
-    refused = airflow("unified_sales_pipeline", {"count": 20, "max_quarantine_share": 0}, BAD_SHARE="0.5", **service)
+    conf = {"count": 20, "max_quarantine_share": 0, "brokers": 2}
+    refused = airflow("unified_sales_pipeline", conf, BAD_SHARE="0.5", **service)
     assert refused["state"] == "failed"
     assert refused["tasks"]["report"] == "success", refused["log"][-6000:]
     assert re.search(r"quarantine share: \d\d\.\d%, allowed is at most 0\.0%; see /", refused["log"])
     assert sales.process is not None
     assert sales.process.poll() is None, "it watches the stream, and leaves it alone"
+
+
+def _refused(command: Sequence[str], environment: dict[str, str]) -> str:
+    """Return what a command tells that may be right at a later try."""
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    return done.stderr if done.returncode == 1 else ""
 
 
 def _answers(url: str) -> bool:
