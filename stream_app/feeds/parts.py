@@ -26,6 +26,8 @@ def quoted(value: object) -> str:
 
 
 def _duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):  # which no feed file can have (judged.py)
+        return value
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None or int(match[1]) == 0:
         raise ValueError(f'{quoted(value)} is not a duration such as "5 minutes"')

@@ -16,10 +16,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from stream_app import logs
-from stream_app.admission.rule_versions import version_of
 from stream_app.errors import ConfigError, no_room_is_expected
 from stream_app.failpoints import reach
 from stream_app.feeds.feed import Feed
+from stream_app.flows.rules import version_of
 from stream_app.gold import reference
 from stream_app.gold.judge import (
     EVENT_DATE,

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
 
-from stream_app.admission.rule_versions import version_of
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
+from stream_app.flows.rules import version_of
 from stream_app.gold.manifest import Manifest
 from stream_app.landing.ranges import Ranges, joined, of_files, overlap, without
 from stream_app.landing.zone import LandedFile, Zone

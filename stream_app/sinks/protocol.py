@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Protocol, cast
@@ -22,6 +22,7 @@ from stream_app.errors import ConfigError
 from stream_app.feeds.parts import ColumnName, Frozen
 from stream_app.feeds.sql import names
 from stream_app.feeds.types import Type
+from stream_app.flows import rules
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
@@ -237,10 +238,16 @@ class Sink(Frozen):
 def rows_of(flow: Flow) -> Rows:
     """Return what a flow's tasks make of the files of the layer before."""
     if flow.derives:
-        return Rows.of(flow.kind, Snapshots.of(flow.feed, flow.root))
+        earlier = list(rules.earlier(flow)) if flow.kind.judges else []
+        before = [(batch, _derived(flow, replace(flow.kind, feed=feed))) for batch, feed in earlier]
+        return _derived(flow, flow.kind).before(before)
     sink = sink_of(flow)
     reading = sink.reading(flow.kind)
     return Rows(sink.taken(flow.kind), lambda _split: reading)
+
+
+def _derived(flow: Flow, kind: Kind) -> Rows:
+    return Rows.of(kind, Snapshots.of(kind.feed, flow.root))
 
 
 def topics_of(flow: Flow) -> frozenset[str]:

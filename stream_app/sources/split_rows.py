@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, groupby
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,11 +22,13 @@ from stream_app.layers.kind import Kind
 from stream_app.layers.reading import Reading
 from stream_app.sources.provenance import Provenance
 from stream_app.sources.split import Split, decoded
+from stream_app.storage.batch_files import last_batch
 from stream_app.storage.pins import Pins
 from stream_app.storage.planned import Planned
 
 _ARROW_BATCH_ROWS = 10_000
 Batches = Iterator[pa.RecordBatch]
+ReadingOf = Callable[[Split], Reading]
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,18 @@ class Rows:
     """
 
     columns: StructType
-    reading: Callable[[Split], Reading]
+    reading: ReadingOf
+    earlier: tuple[tuple[int, ReadingOf], ...] = ()
+    """How files of batches up to a number are read, where that is otherwise; oldest first."""
 
     @classmethod
     def of(cls, kind: Kind, snapshot_of: SnapshotOf | None) -> Rows:
         """Return those of a dataset, made of its upstream."""
         return cls(kind.taken, lambda split: kind.reading(split.clock, snapshot_of, replayed=split.replayed))
+
+    def before(self, earlier: Sequence[tuple[int, Rows]]) -> Rows:
+        """Return the same, in which other rows are made of batches up to a number, lifted to these columns."""
+        return replace(self, earlier=tuple((batch, self._lifting(rows)) for batch, rows in earlier))
 
     def frame(self, splits: DataFrame) -> DataFrame:
         """Return the rows of splits, in `columns`, for Spark to go on with."""
@@ -53,15 +62,32 @@ class Rows:
         What records have that nobody has declared is added to `undeclared` once all are read.
         """
         for split in decoded(splits):
-            reading = self.reading(split)
-            columns = to_arrow_schema(reading.columns, timezone="UTC")
-            for path, groups in split.row_groups:
-                with pq.ParquetFile(path) as file:
-                    provenance = Provenance.of(Path(path).name, file.metadata) if reading.has_provenance else None
-                    found = map(reading.function, _batches(file, groups, columns, provenance, judged=reading.judges))
-                    yield from (rows for rows in found if rows.num_rows)
-            if undeclared is not None and reading.undeclared is not None:
-                undeclared.merge(reading.undeclared)
+            for reading_of, files in groupby(split.row_groups, partial(self._reading_of, split)):
+                reading = reading_of(split)
+                columns = to_arrow_schema(reading.columns, timezone="UTC")
+                for path, groups in files:
+                    with pq.ParquetFile(path) as file:
+                        provenance = Provenance.of(Path(path).name, file.metadata) if reading.has_provenance else None
+                        taken = _batches(file, groups, columns, provenance, judged=reading.judges)
+                        yield from (rows for rows in map(reading.function, taken) if rows.num_rows)
+                if undeclared is not None and reading.undeclared is not None:
+                    undeclared.merge(reading.undeclared)
+
+    def _reading_of(self, split: Split, held: tuple[str, list[int]]) -> ReadingOf:
+        """Return how a file is read, by the newest batch in it. A record of the ledger was judged already."""
+        if not self.earlier or split.replayed:
+            return self.reading
+        newest = last_batch(Path(held[0]).name)
+        return next((reading_of for batch, reading_of in self.earlier if newest <= batch), self.reading)
+
+    def _lifting(self, rows: Rows) -> ReadingOf:
+        columns = to_arrow_schema(self.columns, timezone="UTC")
+
+        def reading_of(split: Split) -> Reading:
+            reading = rows.reading(split)
+            return replace(reading, function=lambda batch: lifted(reading.function(batch), columns))
+
+        return reading_of
 
 
 def _batches(

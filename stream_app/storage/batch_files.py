@@ -56,6 +56,13 @@ def holds_range(name: str) -> bool:
     return "-" in name  # of ids alone: no sink's name has one
 
 
+def last_batch(name: str) -> int:
+    """Return the newest batch that a batch file of that name holds, of whatever layer."""
+    match = _NAME.fullmatch(name)
+    assert match  # noqa: S101 - a reader has found it by its name
+    return int(match["last"] or match["first"])
+
+
 def batch_file(
     directory: Path, layer: str, extension: str, time_ms: int, first: int, last: int | None = None
 ) -> BatchFile:

@@ -256,20 +256,21 @@ class Layout(FeedLayout):
     )
     rules = Place(
         "<feed>/_chk/<sink>/rules",
-        "Of silver and quarantine: the versions of the rules that judged, oldest first. A line is a digest and the "
-        "contract's number.",
-        "admission/rule_versions.py",
+        "Of silver and quarantine: the versions of the rules that judge, oldest first, a line of JSON each. See "
+        "[below](#rules).",
+        "flows/rules.py",
         "at the first start, and with new rules",
         "yes",
         "The rules up to now count as unknown ones.",
     )
     judged_before = Place(
         "<feed>/_chk/<sink>/judged_before",
-        "Of silver and quarantine: the newest batch of bronze that was judged before the newest rules.",
-        "admission/rule_versions.py",
-        "at a start with new rules",
+        "Of versions up to 0.1: the newest batch of bronze that was judged before the newest rules. The first start of "
+        "a newer one moves it to `rules`.",
+        "flows/rules.py",
+        "no more",
         "yes",
-        "The audit takes every batch for judged by other rules.",
+        "The audit takes every batch for judged by other rules, where `rules` does not say it.",
     )
     seen = Place(
         "<feed>/_chk/<sink>/seen/",

@@ -20,10 +20,12 @@ from stream_app.feeds.types import of_name
 from stream_app.flows import columns, lineage
 from stream_app.flows.flow import Flow
 from stream_app.ops.replay import replay
+from stream_app.sinks.protocol import rows_of
+from stream_app.sources.split import Split, encoded
 from stream_app.storage import parquet
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.lines import Csv
-from tests.helpers import agree, claim, commit, flow_of, plan, tree, write_file
+from tests.helpers import agree, at, bronze_row, claim, commit, flow_of, plan, tree, write_file, write_layer
 from tests.unit.test_any_feed import Declared, feed_of
 
 OLD: Declared = {
@@ -374,14 +376,59 @@ def test_columns_that_cannot_be_read_are_damaged(tmp_path: Path, garbage: object
         claim(flow)
 
 
-def test_while_one_half_is_ahead_a_feed_does_not_grow(tmp_path: Path) -> None:
+NOTED: Declared = {"note": {"type": "string", "required": False, "length": [1, 2]}, "count": {"type": "long"}}
+
+
+def test_while_one_half_is_ahead_by_rules_that_nobody_noted_a_feed_does_not_grow(tmp_path: Path) -> None:
     """What silver has judged without the field, quarantine would judge by it."""
     both = [flow_of(feed(), sink, tmp_path) for sink in ("quarantine", "silver")]
     for number, flow in enumerate(both, 2):
         ran(flow, number)
     agree(flow_of(feed(), "bronze", tmp_path))
-    with pytest.raises(ConfigError, match="quarantine up to 1 and silver up to 2"):
-        agree(flow_of(feed({"note": {"type": "string", "required": False}}), "bronze", tmp_path))
+    with pytest.raises(ConfigError, match=r"quarantine up to 1 and silver up to 2; .* put the old feed file back"):
+        agree(flow_of(feed(NOTED), "bronze", tmp_path))
+    agree(flow_of(feed(), "bronze", tmp_path))
+
+
+@pytest.mark.parametrize("behind", ["quarantine", "silver"])
+@pytest.mark.proves("Outputs grow in place", "silver")
+def test_one_half_that_is_behind_makes_rows_of_before_in_the_columns_of_now(tmp_path: Path, behind: str) -> None:
+    """One task reads files of both sides. A note that is too long is no fault from before it was declared."""
+    bronze = flow_of(feed(), "bronze", tmp_path)
+    record = {
+        "id": "a",
+        "at": at(0).isoformat(),
+        "amount": 1,
+        "count": 7,
+        "ratio": 0.1,
+        "kind": "x",
+        "tags": [{"n": 1}],
+    }
+    notes = ["abc", "ab", "abc"]
+    files = [
+        write_layer(bronze, batch, [bronze_row(batch, json.dumps(record | {"note": note}).encode())])
+        for batch, note in enumerate(notes)
+    ]
+    both = {sink: flow_of(feed(), sink, tmp_path) for sink in ("quarantine", "silver")}
+    for flow in both.values():
+        ran(flow, 0)
+    agree(bronze)
+    for sink, flow in both.items():
+        if sink != behind:
+            plan(flow, 0, {"batch": 0})
+            commit(flow, 0)
+    agree(flow_of(feed(NOTED), "bronze", tmp_path))
+    flow = flow_of(feed(NOTED), behind, tmp_path)
+    split = Split([(str(file.path), [0]) for file in files], clock=0)
+    found = pa.Table.from_batches(rows_of(flow).read(iter([encoded([split])])))
+    assert found.schema == to_arrow_schema(flow.kind.taken, timezone="UTC")
+    if behind == "silver":
+        assert found.select(["offset", "note", "count"]).to_pylist() == [
+            {"offset": 0, "note": None, "count": 7},
+            {"offset": 1, "note": "ab", "count": 7},
+        ]
+    else:
+        assert found.select(["offset", "reasons"]).to_pylist() == [{"offset": 2, "reasons": ["out_of_range:note"]}]
 
 
 def test_a_replay_waits_for_the_start_that_takes_up_the_new_columns(tmp_path: Path) -> None:

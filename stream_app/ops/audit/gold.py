@@ -14,12 +14,12 @@ from pathlib import Path
 
 from pyspark.sql.types import StructType
 
-from stream_app.admission.rule_versions import version_of
 from stream_app.errors import ConfigError
 from stream_app.feeds import schema as schemas
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.schema import types_of
 from stream_app.feeds.sql import name
+from stream_app.flows.rules import version_of
 from stream_app.gold.judge import EVENT_DATE, LANDED_DATE, Reference
 from stream_app.gold.manifest import Manifest
 from stream_app.gold.plan import taken_of
