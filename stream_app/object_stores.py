@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from pydantic import AfterValidator, SecretStr, TypeAdapter, model_validator
@@ -13,26 +14,46 @@ from stream_app.paths import FromRoot
 
 _PATH = TypeAdapter(FromRoot)
 # No sign that means something in a URL, a pattern or SQL.
-_URL = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,62}(/[A-Za-z0-9_=][A-Za-z0-9._=-]*)*/?")
+URL = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,62}(/[A-Za-z0-9_=][A-Za-z0-9._=-]*)*/?")
+"""Where a table may lie in a store."""
 _ENDPOINT = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 
 
 @dataclass(frozen=True)
-class TableRoot:
-    """Where the tables of all feeds lie. Its text holds no secret."""
+class Access:
+    """What the client of a kind of stores is told. Its text holds no secret."""
 
-    location: str
-    """A path from the root on, or a URL as s3://bucket/prefix."""
     options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Endpoint, region and credentials of a store, as obstore and delta-rs call them."""
     hidden: tuple[str, ...] = field(default=(), repr=False)
     """Those of the values that are never shown."""
 
 
+@dataclass(frozen=True)
+class TableRoot:
+    """Where tables lie: those of all feeds, or a single one. Its text holds no secret."""
+
+    location: str
+    """A path from the root on, or a URL as s3://bucket/prefix."""
+    stores: tuple[tuple[str, Access], ...] = ()
+    """By scheme, how stores are reached."""
+    named_by: str = "DELTA_PATH"
+    """The setting or the key that says so, for errors."""
+
+    def at(self, location: str, named_by: str) -> TableRoot:
+        """Return another place, whose store is reached in the same way."""
+        return replace(self, location=location, named_by=named_by)
+
+    @property
+    def access(self) -> Access:
+        """How its store is reached; nothing of a path."""
+        return dict(self.stores).get(self.location.partition("://")[0], Access())
+
+
 def _location(value: str) -> str:
     if "://" not in value:
         return str(_PATH.validate_python(value)) if value else ""
-    if not _URL.fullmatch(value):
+    if not URL.fullmatch(value):
         problem = f'"{value}" is neither a folder nor a URL such as s3://bucket/prefix, gs://… or az://container/prefix'
         raise ValueError(problem)
     return value.rstrip("/")
@@ -96,13 +117,8 @@ class StoreSettings(BaseSettings):
 
     def table_root(self, otherwise: str) -> TableRoot:
         """Return where tables lie, `otherwise` where DELTA_PATH is not set."""
-        location = self.delta_path or otherwise
-        given = self._given().get(location.partition("://")[0], {}) if "://" in location else {}
-        texts = {
-            key: value.get_secret_value() if isinstance(value, SecretStr) else value for key, value in given.items()
-        }
-        hidden = tuple(texts[key] for key, value in given.items() if isinstance(value, SecretStr) and texts[key])
-        return TableRoot(location, tuple((key, value) for key, value in texts.items() if value), hidden)
+        stores = tuple((scheme, _access(given)) for scheme, given in self._given().items())
+        return TableRoot(self.delta_path or otherwise, stores)
 
     def _given(self) -> dict[str, dict[str, str | SecretStr]]:
         """Return by scheme what its client is told."""
@@ -128,3 +144,9 @@ class StoreSettings(BaseSettings):
             },
             "gs": {"google_application_credentials": self.google_application_credentials},
         }
+
+
+def _access(given: Mapping[str, str | SecretStr]) -> Access:
+    texts = {key: value.get_secret_value() if isinstance(value, SecretStr) else value for key, value in given.items()}
+    hidden = tuple(texts[key] for key, value in given.items() if isinstance(value, SecretStr) and texts[key])
+    return Access(tuple((key, value) for key, value in texts.items() if value), hidden)

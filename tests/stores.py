@@ -76,7 +76,7 @@ class Bucket:
 
     def names(self) -> list[str]:
         """Every key, from the bucket on."""
-        given = {key: value for key, value in self.root(Path("/")).options if key != "allow_http"}
+        given = {key: value for key, value in self.root(Path("/")).access.options if key != "allow_http"}
         store: Any = obstore.store.from_url(f"s3://{self.name}", config=given, client_options={"allow_http": True})  # type: ignore[call-overload]
         return sorted(found["path"] for page in obstore.list(store) for found in page)
 

@@ -17,8 +17,6 @@ from stream_app.storage.form import Form
 from stream_app.storage.layout import Layout
 from stream_app.storage.offsets import LayerOffset, Offset, in_layer
 from stream_app.storage.parquet import Parquet
-from stream_app.storage.tables.place import Place
-from stream_app.storage.tables.places import place_of
 
 _LATE_FORM = Parquet()
 
@@ -125,10 +123,9 @@ class Flow:
         return Layout(self.root, self.feed.name, self.sink)
 
     @property
-    def table_place(self) -> Place:
-        """Where the table of its name lies, if it has one."""
-        root = self.table_root or TableRoot(str(self.root))
-        return place_of(root, f"{self.feed.name}/{self.sink}", self.layout.staging)
+    def tables(self) -> TableRoot:
+        """Where its table lies if it has one, in a folder of its name, unless the sink says otherwise."""
+        return self.table_root or TableRoot(str(self.root))
 
     @property
     def data_folders(self) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 import sys
 import threading
@@ -34,9 +33,9 @@ from stream_app.runtime.retention import Retention
 from stream_app.runtime.runner import Runner
 from stream_app.settings import Settings
 from stream_app.sinks.protocol import topics_of
+from stream_app.sinks.registry import probe_stores
 from stream_app.sources.lookups import Lookups
 from stream_app.storage.lock import LOCK_PATIENCE_SECONDS, sole_user
-from stream_app.storage.tables.places import place_of
 
 _BROKER_PATIENCE_SECONDS = 60.0
 # While leaders move, and shorter than a batch has to end in before a stop.
@@ -79,8 +78,7 @@ def _run(
         metrics = Metrics(monitor, _STUCK_TRIGGERS * settings.trigger.seconds + _STUCK_SECONDS)
         if settings.metrics_port:
             beside.enter_context(metrics.served(settings.metrics_host, settings.metrics_port))
-        if any(flow.to.is_table for flow in all_flows):
-            place_of(settings.tables, f"_probe/{secrets.token_hex(6)}", settings.output_path).probe()
+        probe_stores(all_flows, settings.output_path)
         broker = Broker(settings.kafka, patience_seconds=_LEADER_PATIENCE_SECONDS)
         for topic in sorted({topic for flow in all_flows for topic in topics_of(flow)}):
             broker.wait_for_topic(topic, _BROKER_PATIENCE_SECONDS)

@@ -28,6 +28,7 @@ from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
 from stream_app.layers.origin import Origins, same
 from stream_app.layers.reading import Reading
+from stream_app.object_stores import TableRoot
 from stream_app.paths import named
 from stream_app.settings import Servers
 from stream_app.sinks.report import Report
@@ -174,6 +175,10 @@ class Sink(Frozen):
     def place(self, flow: Flow) -> str:
         """Return where people find it."""
         return str(flow.layout.output)
+
+    def table_root(self, flow: Flow) -> TableRoot | None:  # noqa: ARG002 - most are none
+        """Return under what its table lies; None where it is no table. Before a start its store is tried."""
+        return None
 
     def named(self, flow: Flow, servers: Servers) -> tuple[str, str]:  # noqa: ARG002 - most are files
         """Return what OpenLineage calls it: a namespace, and a name in it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from stream_app.sinks.lake import LakeSink
 from stream_app.sinks.own_folder import OwnFolder
 from stream_app.sinks.postgres import PostgresSink
 from stream_app.sinks.protocol import Sink, sink_of
+from stream_app.storage.tables.places import place_of
 
 # By what a feed file calls them (`to`).
 SINKS: dict[str, type[Sink]] = {
@@ -83,6 +85,13 @@ def topics(feeds: Sequence[Feed]) -> frozenset[str]:
 def needs_database(feeds: Sequence[Feed]) -> bool:
     """Return whether a sink of the feeds cannot be without a database."""
     return any(sink_of(flow).needs_database for flow in flows(feeds, Path()))
+
+
+def probe_stores(flows: Sequence[Flow], spool: Path) -> None:
+    """Try each place that tables of the flows lie under. Raises ConfigError where commits are not safe there."""
+    roots = (sink_of(flow).table_root(flow) for flow in flows)
+    for root in dict.fromkeys(root for root in roots if root):
+        place_of(root, f"_probe/{secrets.token_hex(6)}", spool).probe()
 
 
 def _of_feed(feed: Feed, root: Path, tables: TableRoot | None) -> Iterator[Flow]:

@@ -6,16 +6,16 @@ nothing. Rows are appended; with `fresh` windows and sessions are kept by key, a
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints, WithJsonSchema
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StringType, StructField, StructType
 
@@ -29,6 +29,7 @@ from stream_app.layers.kind import Kind
 from stream_app.layers.origin import How, Origin, Origins
 from stream_app.layers.quarantine import text_of
 from stream_app.layers.reading import Reading
+from stream_app.object_stores import URL, TableRoot
 from stream_app.sinks import table_rows
 from stream_app.sinks.dates import DATE, dated
 from stream_app.sinks.partitioning import PATTERN, Partitioning
@@ -39,18 +40,31 @@ from stream_app.sources.split_rows import Rows
 from stream_app.storage.batch_files import BatchFile
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.opened import Opened
-from stream_app.storage.tables.on_disk import OnDisk
 from stream_app.storage.tables.place import Place
+from stream_app.storage.tables.places import place_of
 from stream_app.storage.tables.table import File, Look, Table
 
 VALUE, VALUE_TEXT = "value", "value_text"
 
 
+def _location(value: str) -> str:
+    if not _LOCATION.fullmatch(value):
+        problem = "is neither a folder from the root on nor a URL such as s3://bucket/prefix, gs://… or az://…"
+        raise ValueError(f"{quoted(value)} {problem}")
+    return value if value.startswith("/") else value.rstrip("/")
+
+
+_LOCATION = re.compile(rf"/.*|{URL.pattern}")
+Location = Annotated[
+    str, AfterValidator(_location), WithJsonSchema({"type": "string", "pattern": f"^({_LOCATION.pattern})$"})
+]
+
+
 class TableSink(Sink):
     """The dataset as a table whose log says which files are its rows."""
 
-    location: Annotated[str, StringConstraints(pattern=r"^/")] | None = None
-    """The folder of the table, from the root on; without it the sink's own, under DELTA_PATH."""
+    location: Location | None = None
+    """The folder of the table, from the root on, or its URL in a store; without it the sink's own, under DELTA_PATH."""
     partition_by: Annotated[str, StringConstraints(pattern=PATTERN)] | None = None
     """A column, or `date(<column>)` for the UTC date of a time, in a column event_date."""
     cluster_by: tuple[ColumnName, ...] = ()
@@ -152,9 +166,16 @@ class TableSink(Sink):
         """How the table is partitioned."""
         return Partitioning(self.partition_by)
 
+    def table_root(self, flow: Flow) -> TableRoot:
+        """Return DELTA_PATH, or the location, whose store is reached by the same settings."""
+        if self.location is None:
+            return flow.tables
+        return flow.tables.at(self.location, f"sinks.{flow.sink}.location of {flow.feed.name}")
+
     def root(self, flow: Flow) -> Place:
         """Return where the table lies."""
-        return OnDisk(Path(self.location)) if self.location else flow.table_place
+        folder = "" if self.location else f"{flow.feed.name}/{flow.sink}"
+        return place_of(self.table_root(flow), folder, flow.layout.staging)
 
     def place(self, flow: Flow) -> str:
         """Return the folder of the table, or its URL."""

@@ -73,7 +73,7 @@ def writers() -> Iterator[list[Writer]]:
 def check(writer: Writer, store: Bucket, folder: Path) -> None:
     """Hold the table against what was acknowledged: every row once, and every batch in one version."""
     root = store.root(folder)
-    table = DeltaTable(f"{root.location}/t", storage_options=dict(root.options))
+    table = DeltaTable(f"{root.location}/t", storage_options=dict(root.access.options))
     numbers = pa.table(table.scan(columns=["number"]).read_all())["number"].to_pylist()
     assert sorted(numbers) == [*range(len(numbers))], "a row is lost or twice"
     assert len(numbers) >= (max(writer.acknowledged) + 1) * ROWS > 0, "an acknowledged batch is lost"

@@ -103,7 +103,7 @@ class Run:
 
     def _table(self, name: str) -> DeltaTable:
         root = self.bucket.root(self.service.root)
-        return DeltaTable(f"{root.location}/transactions/{name}", storage_options=dict(root.options))
+        return DeltaTable(f"{root.location}/transactions/{name}", storage_options=dict(root.access.options))
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,16 +22,25 @@ test_growth = test_conformance.test_a_dataset_that_has_grown_goes_on_where_it_wa
 test_reset = test_conformance.test_a_sink_that_is_reset_is_written_again_from_the_start
 
 
+@pytest.fixture(params=["DELTA_PATH", "location"])
+def made(request: pytest.FixtureRequest, target_of: Targets, bucket: Bucket) -> Targets:
+    """Makes a table in a bucket of the test's own: by DELTA_PATH, or by the `location` of its sink alone."""
+    if request.param == "DELTA_PATH":
+        return partial(target_of, "delta", bucket=bucket)
+    reached = replace(bucket, more={"DELTA_PATH": ""})
+    return partial(target_of, "delta", bucket=reached, location=f"{bucket.url}/of/one/")
+
+
 @pytest.fixture
-def target(target_of: Targets, bucket: Bucket) -> Target:
-    """A table in a bucket of its own."""
-    return target_of("delta", bucket=bucket)
+def target(made: Targets) -> Target:
+    """Such a table."""
+    return made()
 
 
 def test_a_second_service_is_refused_and_a_reset_lets_it_have_the_table(
-    target: Target, target_of: Targets, bucket: Bucket, tmp_path: Path
+    target: Target, made: Targets, bucket: Bucket, tmp_path: Path
 ) -> None:
-    second = target_of("delta", root="another", bucket=bucket)
+    second = made(root="another")
     for one in (target, second):
         one.write(batch(0))
     target.drain()
@@ -43,3 +54,9 @@ def test_a_second_service_is_refused_and_a_reset_lets_it_have_the_table(
     with pytest.raises(ConfigError, match=r"another query"):
         target.drain()
     assert not list(tmp_path.rglob("part-*.parquet"))
+    assert {name.rpartition("/")[0] for name in bucket.names()} >= {f"{where(target)}/_delta_log", where(target)}
+
+
+def where(target: Target) -> str:
+    """The folder of the table in its bucket."""
+    return target.sink.place(target.flow).partition("://")[2].partition("/")[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +15,11 @@ import pytest
 from deltalake import DeltaTable
 
 from stream_app.errors import ConfigError, UnavailableError
+from stream_app.feeds.feed import Feed
+from stream_app.feeds.sinks import SinkTable
 from stream_app.ops.views import database
 from stream_app.sinks import table_rows
+from stream_app.sinks.registry import flows, probe_stores
 from stream_app.sinks.table_tidy import Tidying
 from stream_app.storage.row_counts import read_parquet
 from stream_app.storage.tables.delta import Delta
@@ -197,7 +201,7 @@ def test_a_store_that_lets_nothing_be_written_names_the_key(bucket: Bucket, tmp_
 )
 def test_a_404_is_not_always_of_a_file(asked: str, code: str, error: type[Exception]) -> None:
     said = f"Error performing {asked} http://h/b/k in 2ms - Server returned non-2xx status code: 404 Not Found: "
-    with pytest.raises(error) as raised, told("s3://b/k", ()):
+    with pytest.raises(error) as raised, told("DELTA_PATH", "s3://b/k", ()):
         raise FileNotFoundError(f"{said}<Code>{code}</Code>")
     assert f"{asked} http://h/b/k" in str(raised.value)
     assert ("DELTA_PATH: s3://b/k: " in str(raised.value)) == (error is not FileNotFoundError)
@@ -209,6 +213,23 @@ def test_a_store_that_does_not_is_refused(tmp_path: Path, looks: bool) -> None:
         with pytest.raises(ConfigError, match=r"DELTA_PATH: s3://bucket/lake/tables/t: .*conditional puts.*of 8 keys"):
             Bucket(server.address, "bucket").place(tmp_path).probe()
         assert server.objects == {}
+
+
+@pytest.mark.parametrize("location", [None, "s3://bucket/of/one"])
+def test_each_place_of_a_table_is_tried_once(feed: Feed, bucket: Bucket, tmp_path: Path, location: str | None) -> None:
+    """A store that is DELTA_PATH's is of no concern where no table lies in it."""
+    keys = {"of": "silver", "to": "delta"} | ({"location": location} if location else {})
+    sinks = {name: SinkTable.model_validate(keys) for name in (["x"] if location else ["x", "y"])}
+    with careless(looks=False) as server:
+        there = replace(bucket, endpoint=server.address, more={} if location is None else {"DELTA_PATH": ""})
+        tables = there.settings(tmp_path).tables
+        named = rf"sinks.x.location of transactions: {location}" if location else f"DELTA_PATH: {bucket.url}"
+        with pytest.raises(ConfigError, match=rf"^{named}/_probe/\w+: the store does not honour .* of 8 keys"):
+            probe_stores(flows([feed.model_copy(update={"sinks": sinks})], tmp_path, tables), tmp_path)
+        probe_stores(flows([feed], tmp_path, tables), tmp_path)
+        assert server.objects == {}
+    on_disk = SinkTable.model_validate(keys | {"location": str(tmp_path)})
+    probe_stores(flows([feed.model_copy(update={"sinks": {"x": on_disk}})], tmp_path, tables), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +255,6 @@ def test_tables_lie_under_output_path_unless_delta_path_says_otherwise(tmp_path:
     assert app_settings(tmp_path / "out", delta_path="~/x").tables.location == str(Path.home() / "x")
     given = {"azure_storage_account": "a", "azure_storage_key": "hidden"}
     azure = app_settings(tmp_path, delta_path="az://data/p/", **given).tables
-    assert (azure.location, azure.hidden) == ("az://data/p", ("hidden",))
-    assert dict(azure.options) == {"azure_storage_account_name": "a", "azure_storage_account_key": "hidden"}
+    assert (azure.location, azure.access.hidden) == ("az://data/p", ("hidden",))
+    assert dict(azure.access.options) == {"azure_storage_account_name": "a", "azure_storage_account_key": "hidden"}
     assert "hidden" not in repr(azure)

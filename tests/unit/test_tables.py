@@ -64,6 +64,9 @@ def rows(flow: Flow, sql: str = "SELECT txn_id FROM x ORDER BY 1") -> list[Any]:
         return database.sql(sql).fetchall()
 
 
+NEITHER = "is neither a folder from the root on nor a URL such as s3://bucket/prefix, gs://… or az://…"
+
+
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [
@@ -72,7 +75,10 @@ def rows(flow: Flow, sql: str = "SELECT txn_id FROM x ORDER BY 1") -> list[Any]:
         ({"partition_by": "date(city)"}, 'sinks.x.partition_by: "city" is not a time of silver'),
         ({"cluster_by": ["nothing"]}, 'sinks.x.cluster_by: "nothing" is not a column in the files of silver'),
         ({"fresh": True}, "sinks.x.fresh: nothing of silver is open: its rows are final when they come"),
-        ({"location": "here"}, "sinks.x.location: String should match pattern '^/'"),
+        *(
+            ({"location": place}, f"sinks.x.location: {json.dumps(place)} {NEITHER}")
+            for place in ("here", "hdfs://host/x", "s3://b", "s3://Bucket/x", "s3://bucket/a?b", "")
+        ),
     ],
 )
 def test_what_cannot_be_is_said_of_the_feed_file(feed: Feed, keys: dict[str, Any], problem: str) -> None:
@@ -84,6 +90,31 @@ def test_two_sinks_do_not_write_one_folder(feed: Feed) -> None:
     one = SinkTable.model_validate({"of": "silver", "to": "delta", "location": "/there"})
     own = feed.model_copy(update={"sinks": {"x": one, "y": one}})
     assert [*check(own)] == [("sinks.y", "sinks.x has the folder /there already")]
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+@pytest.mark.parametrize("elsewhere", ["", "s3://others/x", "az://others", "/srv"])
+def test_a_location_in_a_store_is_reached_by_its_settings_wherever_the_others_are(
+    feed: Feed, tmp_path: Path, scheme: str, elsewhere: str
+) -> None:
+    secret = {"aws_access_key_id": "me", "aws_secret_access_key": "hidden", "azure_storage_key": "secret"}
+    settings = app_settings(tmp_path, delta_path=elsewhere, google_application_credentials="/key.json", **secret)
+    one = SinkTable.model_validate({"of": "silver", "to": "delta", "location": f"{scheme}://bucket/of/one/"})
+    (flow,) = (
+        found
+        for found in flows([feed.model_copy(update={"sinks": {"x": one}})], tmp_path, settings.tables)
+        if found.sink == "x"
+    )
+    sink = cast(TableSink, sink_of(flow))
+    place = sink.root(flow)
+    assert sink.place(flow) == place.location == f"{scheme}://bucket/of/one"
+    given = {"s3": "hidden", "az": "secret", "gs": "/key.json"}
+    assert given[scheme] in place.options.values()
+    assert not {*given.values()} - {given[scheme]} & {*place.options.values()}
+    for text in (repr(sink.table_root(flow)), repr(place), repr(flow)):
+        assert "hidden" not in text
+        assert "secret" not in text
+    assert [sink_of(own).table_root(own) for own in flows([feed], tmp_path, settings.tables)] == [None] * 5
 
 
 def test_a_new_table_is_made_and_taken_up_again(flow_to: MakeFlow) -> None:

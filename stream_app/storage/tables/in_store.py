@@ -48,6 +48,8 @@ class InStore:
     """Those of the values that are never shown."""
     spool: Path
     """The folder where a file waits that is not whole."""
+    named_by: str = "DELTA_PATH"
+    """The setting or the key that chose it, for errors."""
 
     @property
     def options(self) -> Mapping[str, str]:
@@ -62,7 +64,7 @@ class InStore:
 
     def told(self) -> AbstractContextManager[None]:
         """Tell of bucket and key."""
-        return told(self.location, self.hidden)
+        return told(self.named_by, self.location, self.hidden)
 
     def mend(self) -> None:
         """Empty the staging folder, but for what is young: a command may run beside the service."""
@@ -74,7 +76,7 @@ class InStore:
     def probe(self) -> None:
         """Have eight threads create one key, eight times over."""
         with self.told():
-            probe(self.location, _client(self, _ANSWER_SECONDS))
+            probe(f"{self.named_by}: {self.location}", _client(self, _ANSWER_SECONDS))
 
     def write(self, path: str, fill: Callable[[Path], object]) -> Stored:
         """Have the file written in the staging folder, and put it. What comes of a failure is left to `vacuum`."""

@@ -11,7 +11,11 @@ from stream_app.storage.tables.place import Place
 
 
 def place_of(root: TableRoot, folder: str, spool: Path) -> Place:
-    """Return the place of that folder. Files in the making wait in `spool` where they cannot in the folder."""
+    """Return the place of that folder, or with "" of the root itself.
+
+    Files in the making wait in `spool` where they cannot in the folder.
+    """
     if "://" in root.location:
-        return InStore(f"{root.location}/{folder}", root.options, root.hidden, spool)
+        location = f"{root.location}/{folder}" if folder else root.location
+        return InStore(location, root.access.options, root.access.hidden, spool, root.named_by)
     return OnDisk(Path(root.location).absolute() / folder)

@@ -31,8 +31,10 @@ _LONGEST = 400
 
 
 @contextmanager
-def told(location: str, secrets: Iterable[str]) -> Iterator[None]:
+def told(named_by: str, location: str, secrets: Iterable[str]) -> Iterator[None]:
     """Raise StreamAppError for what a store of that location did not do; UnavailableError where it may do it later.
+
+    `named_by` is the setting or the key that has the location.
 
     ConfigError is for what a retry cannot help. FileNotFoundError is left: that one file is not there.
     """
@@ -48,10 +50,10 @@ def told(location: str, secrets: Iterable[str]) -> Iterator[None]:
             raise FileNotFoundError(2, "is not there", _without(asked or location, secrets)) from None
         if not _OF_A_STORE.search(said):
             raise
-        raise _as_ours(location, said, code, secrets) from None
+        raise _as_ours(f"{named_by}: {location}", said, code, secrets) from None
 
 
-def _as_ours(location: str, said: str, code: str, secrets: Iterable[str]) -> StreamAppError:
+def _as_ours(place: str, said: str, code: str, secrets: Iterable[str]) -> StreamAppError:
     # a reason behind what was asked: a status may be a part of a URL
     status = _first(_STATUS, _REQUEST.sub("", said))
     asked, message = _asked(said), _first(_MESSAGE, said)
@@ -59,7 +61,7 @@ def _as_ours(location: str, said: str, code: str, secrets: Iterable[str]) -> Str
         message = said.rpartition("HTTP error")[2].strip(" :") or said
     answer = " ".join(part for part in (status, code) if part)
     what = ": ".join(part for part in (asked, answer, message) if part)
-    problem = f"DELTA_PATH: {location}: {_without(what, secrets)[:_LONGEST]}"
+    problem = f"{place}: {_without(what, secrets)[:_LONGEST]}"
     if code in _NO_BUCKET:
         return ConfigError(f"{problem}; make it, or name another")
     if status in {"401", "403"} or code in _NOT_LET_IN:

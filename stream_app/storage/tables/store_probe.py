@@ -16,16 +16,16 @@ from stream_app.errors import ConfigError
 _KEYS, _AT_ONCE = 8, 8
 
 
-def probe(location: str, store: Any) -> None:
-    """Create keys below that location, several times each at once, and delete them again.
+def probe(place: str, store: Any) -> None:
+    """Create keys in a store, several times each at once, and delete them again.
 
-    Raises ConfigError where a key was created twice: commits would be lost there.
+    Raises ConfigError, which names the place, where a key was created twice: commits would be lost there.
     """
     names = [f"race-{number}" for number in range(_KEYS)]
     with _deleted(store, names):
         twice = sum(_winners(store, name) > 1 for name in names)
     if twice:
-        problem = f"DELTA_PATH: {location}: the store does not honour conditional puts (If-None-Match)"
+        problem = f"{place}: the store does not honour conditional puts (If-None-Match)"
         raise ConfigError(
             f"{problem}: {twice} of {_KEYS} keys were created twice, so commits would be lost; use another"
         )
