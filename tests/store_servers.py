@@ -30,6 +30,7 @@ _MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 _PROGRAM = PROJECT / ".jars" / "versitygw-1.8.0" / "versitygw"
 _PATIENCE_SECONDS = 60.0
 WELL, SLOW, FLAKY, LOST, READ_ONLY = "well", "slow", "flaky", "lost", "read-only"
+FULL, OVER_QUOTA = "full", "over quota"
 """The moods of a proxy: what each does is in `Proxy`."""
 AWAY = "away"
 """The fault of a store that does not answer."""
@@ -93,7 +94,8 @@ class Proxy:
     """Hands requests on to a store, as its mood is: `well` does nothing else.
 
     `slow` takes a second for each request. `flaky` answers most by 500, 503 or not at all. `lost` has the store do the
-    work and breaks off in place of its answer, which it does for writes alone. `read-only` refuses writes by 403.
+    work and breaks off in place of its answer, which it does for writes alone. `read-only` refuses writes by 403, as do
+    `full` and `over quota` with what they say, but for deletes.
     What may fail at random succeeds on the fourth try of one path at the latest, as a client tries ten times.
     """
 
@@ -123,7 +125,7 @@ class Proxy:
             thread.join()
 
     def fault(self, method: str, path: str) -> str:
-        """Return what is to go wrong with a request: "", slow, 500, 503, dropped, lost or 403."""
+        """Return what is to go wrong with a request: "", slow, 500, 503, dropped, lost, 403 or a mood that it has."""
         writes = method in {"PUT", "POST", "DELETE"}
         with self._lock:
             found = ""
@@ -131,6 +133,8 @@ class Proxy:
                 found = "slow"
             elif self.mood == READ_ONLY and writes:
                 found = "403"
+            elif self.mood in {FULL, OVER_QUOTA} and method in {"PUT", "POST"}:
+                found = self.mood
             elif self.mood in {FLAKY, LOST} and self._is_due(method, path):
                 found = self._random.choice(["500", "503", "dropped"]) if self.mood == FLAKY else "lost" * writes
             self.faults[found] += 1
@@ -151,8 +155,9 @@ class Proxy:
                     time.sleep(1)
                 if fault == "dropped":
                     self.close_connection = True
-                elif fault.isdigit():
-                    self._answer(int(fault), [], f"<Error><Code>{_CODES[fault]}</Code></Error>".encode())
+                elif fault in _CODES:
+                    status, code = _CODES[fault]
+                    self._answer(status, [], f"<Error><Code>{code}</Code></Error>".encode())
                 else:
                     self._hand_on(body, is_lost=fault == "lost")
 
@@ -196,7 +201,20 @@ class Proxy:
         return Handler
 
 
-_CODES = {"403": "AccessDenied", "500": "InternalError", "503": "SlowDown"}
+@pytest.fixture
+def proxy(gateway: Gateway) -> Iterator[Proxy]:
+    """A proxy before it."""
+    with Proxy(gateway.port).running() as before:
+        yield before
+
+
+_CODES = {
+    "403": (403, "AccessDenied"),
+    "500": (500, "InternalError"),
+    "503": (503, "SlowDown"),
+    FULL: (507, "XMinioStorageFull"),
+    OVER_QUOTA: (403, "QuotaExceeded"),
+}
 
 
 def _listens(port: int) -> bool:

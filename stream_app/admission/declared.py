@@ -15,12 +15,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from stream_app.admission.rule_versions import halves_of, is_behind
 from stream_app.admission.verdict import Code, Finding, Repair, to_reset
 from stream_app.feeds.fields import Field
 from stream_app.feeds.growth import changes
 from stream_app.feeds.schema import COORDINATES
 from stream_app.feeds.types import of_arrow
-from stream_app.flows import columns, lineage
+from stream_app.flows import columns, lineage, rules
 from stream_app.flows.columns import Version
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import replace_text
@@ -48,7 +49,9 @@ class Note(Repair):
 
 def noted(flow: Flow) -> dict[str, Any]:
     """Return what `_owner.json` says of the declaration of a new output."""
-    return {"depends_on": _depends_on(flow), "columns": [columns.first(flow).as_json()]}
+    today = columns.first(flow)
+    versions = [*(one for one in _made_before(flow) if one != today), today]
+    return {"depends_on": _depends_on(flow), "columns": [one.as_json() for one in versions]}
 
 
 def inspect(flow: Flow, owner: Owner) -> Iterator[Finding]:
@@ -73,7 +76,8 @@ def inspect(flow: Flow, owner: Owner) -> Iterator[Finding]:
     if remade or [(name, one.name) for name, one in old.items()] != [(name, one.name) for name, one in new.items()]:
         newest = lineage.newest_written(flow)
         written = newest.batch_id if newest else -1  # later ones have the columns of today
-        kept = [version for version in versions if version.after < written]  # no file is of another one
+        # no file is of another one; but rows that earlier rules make may come yet, and the audit knows them by it
+        kept = [version for version in versions if version.after < written or is_behind(flow)]
         grown = [one.as_json() for one in (*kept, Version(written, new, sources))]
         said = [*(change.sentence for change in found), *(f"{path} is read or filled otherwise" for path in remade)]
         what = ", ".join(said) or "its fields are in another order"
@@ -87,6 +91,15 @@ def first_digest(flow: Flow) -> str:
     """Return what versions up to 0.1 noted of such a declaration."""
     declared = flow.kind.depends_on if flow.derives else flow.kind.shape
     return hashlib.sha256(json.dumps(declared).encode()).hexdigest()[:16]
+
+
+def _made_before(flow: Flow) -> Iterator[Version]:
+    """Yield the columns of rows that a new output is to make by rules of before, since the other half has."""
+    if is_behind(flow) and flow.upstream:
+        noted_rules = (one for other in halves_of(flow.upstream) if other != flow for one in rules.noted(other))
+        for feed in (one.feed for one in noted_rules if one.feed):
+            kind = replace(flow.kind, feed=feed)
+            yield Version(-1, kind.types, kind.sources)
 
 
 def _taken_over(flow: Flow, owner: Owner) -> Iterator[Finding]:

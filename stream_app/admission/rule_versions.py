@@ -136,6 +136,12 @@ def halves_of(bronze: Flow) -> list[Flow]:
     return [flow for flow in bronze.downstream if flow.is_own and flow.kind.judges]
 
 
+def is_behind(flow: Flow) -> bool:
+    """Return whether it is half of the verdict, and the other has judged more."""
+    halves = halves_of(flow.upstream) if flow.upstream else []
+    return flow in halves and any(_judged(other) > _judged(flow) for other in halves)
+
+
 def _has_judged_otherwise(flow: Flow, today: str) -> bool:
     try:
         return bool({one.version for one in rules.noted(flow)} - {today})

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,34 +11,15 @@ import pytest
 from tests.ports import free_port
 from tests.service.harness import Service, wait_for
 from tests.service.servers import KafkaBroker
-from tests.service.watch import get, send, status
+from tests.service.watch import fill, get, send, status
 
 UNENDING = {"MAX_FAILURES": "1000"}
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def _fill(ballast: Path) -> None:
-    with ballast.open("wb") as file, suppress(OSError):
-        while True:
-            file.write(bytes(64 << 10))
-            file.flush()
 
 
 def test_a_disk_that_is_full_before_the_start_is_one_line(service: Service, small_disk: Path) -> None:
     service.root = small_disk
     (service.root / "transactions").mkdir()
-    _fill(small_disk / "ballast")
+    fill(small_disk / "ballast")
     for told in (service.drain(expected=1), service.op("reset", expected=1, YES="1")):
         assert "Traceback" not in told
         line = told.splitlines()[-1]
@@ -59,7 +37,7 @@ def test_a_full_disk_is_survived(service: Service, broker: KafkaBroker, small_di
     service.start(METRICS_PORT=str(port))
     send(broker, service, 0, 100)
     wait_for(lambda: service.count("raw_csv") == 100, "the first records")
-    _fill(ballast)
+    fill(ballast)
     send(broker, service, 100, 20_000)
     wait_for(lambda: "No space left" in status(service, "bronze")["last_error"], "the status to say why")
     wait_for(lambda: "No space left" in get(port, "healthz")[1], "bad health, and why")

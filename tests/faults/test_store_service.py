@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pyarrow as pa
@@ -51,7 +51,7 @@ class Run:
     def __init__(self, service: Service, broker: KafkaBroker, bucket: Bucket, port: int) -> None:
         """The service finds the bucket at the port of the proxy. That is in this process, so reads go past it."""
         self.service, self.broker, self.bucket = service, broker, bucket
-        self._sent = 0
+        self.sent = 0
         self._first = (time.time() // 86_400 - 1) * 86_400 + 3600  # all on one day, by which a table is divided
         with (service.feeds_path / "transactions.toml").open("a") as file:
             file.write(SINKS)
@@ -62,11 +62,11 @@ class Run:
 
     def send(self) -> None:
         """Send some records; a few of them are refused, and some come twice."""
-        numbers = range(self._sent, self._sent + BATCH)
+        numbers = range(self.sent, self.sent + BATCH)
         records = [transaction(number, self._first + number / 2) for number in numbers]
         refused = [(key, value[:-5], at) for key, value, at in records[:3]]
         self.broker.send(self.service.feed.topic, [*records, *refused, *records[3:6]])
-        self._sent += BATCH
+        self.sent += BATCH
 
     def wait(self, what: str) -> None:
         """Wait until every record is in every output."""
@@ -84,10 +84,10 @@ class Run:
         """Hold the tables against the topic, their versions against their batches; the audit ends with that code."""
         topic, found = self.broker.records(self.service.feed.topic), self.contents()
         assert found["raw"] == sorted((*place, value) for place, value in topic.items())
-        assert found["clean"] == [(f"t{number:08d}",) for number in range(self._sent)]
+        assert found["clean"] == [(f"t{number:08d}",) for number in range(self.sent)]
         assert len(found["cards"]) == len({*found["cards"]}) > 0, "a window is twice"
         counted = sum(int(str(count)) for (count,) in self.rows("cards", "txn_count"))
-        assert counted == self._sent, "the windows do not count each row once"
+        assert counted == self.sent, "the windows do not count each row once"
         for name in TABLES:
             batches = Counter(
                 (one["stream_app.query"], one["stream_app.batch"])
@@ -104,12 +104,6 @@ class Run:
     def _table(self, name: str) -> DeltaTable:
         root = self.bucket.root(self.service.root)
         return DeltaTable(f"{root.location}/transactions/{name}", storage_options=dict(root.access.options))
-
-
-@pytest.fixture
-def proxy(gateway: Gateway) -> Iterator[Proxy]:
-    with Proxy(gateway.port).running() as before:
-        yield before
 
 
 @pytest.mark.timeout(1800)

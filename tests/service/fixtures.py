@@ -125,6 +125,18 @@ def new_service(tmp_path: Path, class_archive: Path) -> Iterator[Callable[..., S
 
 
 @pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
 def service(broker: KafkaBroker, new_service: Callable[..., Service]) -> Service:
     """A service on a topic of its own, not started."""
     return new_service(broker)

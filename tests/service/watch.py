@@ -6,6 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,3 +37,11 @@ def status(service: Service, sink: str) -> dict[str, Any]:
 def obstacle(service: Service) -> Path:
     """Where a folder makes each batch of the CSV fail, whatever a restart clears away."""
     return service.flows["raw_csv"].checkpoint.path / ".last_file.tmp"
+
+
+def fill(ballast: Path) -> None:
+    """Fill the disk with a file, to the last block."""
+    with ballast.open("wb") as file, suppress(OSError):
+        while True:
+            file.write(bytes(64 << 10))
+            file.flush()

@@ -136,6 +136,30 @@ def test_what_grew_twice_without_a_batch_grew_once(tmp_path: Path) -> None:
     assert noted(flow)[-1][1]["count"] == "long"
 
 
+@pytest.mark.parametrize("written", [0, 1])
+def test_what_grew_while_silver_is_behind_is_known_to_the_audit(tmp_path: Path, written: int) -> None:
+    """Silver makes rows of before yet, which have no note: else the audit takes them for wrong."""
+    silver, quarantine = (ran(flow_of(feed(), sink, tmp_path), 0) for sink in ("silver", "quarantine"))
+    agree(flow_of(feed(), "bronze", tmp_path))
+    for flow, batches in ((silver, written), (quarantine, 3)):
+        for batch in range(batches):
+            plan(flow, batch, {"batch": batch})
+            write_file(flow, batch)
+            commit(flow, batch)
+    for count in ("int", "long"):
+        grown = feed(NOTED | {"count": {"type": count}})
+        for _ in range(2):
+            claim(flow_of(grown, "silver", tmp_path))
+            agree(flow_of(grown, "bronze", tmp_path))
+    kept = [(after, "note" in found, found["count"]) for after, found in noted(silver)]
+    between = [(0, True, "int")] if written else []  # a silver that has begun does not know that none is of it
+    assert kept == [(-1, False, "int"), *between, (written - 1, True, "long")]
+    plan(silver, written, {"batch": written})
+    write_file(silver, written)
+    assert columns.of_file(columns.versions(silver), silver.files()[-1]).columns["count"].name == "long"
+    assert len(noted(quarantine)) == 1
+
+
 MADE: dict[str, Declared] = {
     "path": {"count": {"type": "int", "path": ["n"]}},
     "default": {"count": {"type": "int", "default": 0}},

@@ -207,6 +207,23 @@ def test_a_404_is_not_always_of_a_file(asked: str, code: str, error: type[Except
     assert ("DELTA_PATH: s3://b/k: " in str(raised.value)) == (error is not FileNotFoundError)
 
 
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("403 Forbidden", "QuotaExceeded"),
+        ("400 Bad Request", "XMinioAdminBucketQuotaExceeded"),
+        ("507 Insufficient Storage", "XMinioStorageFull"),
+        ("507 Insufficient Storage", ""),
+    ],
+)
+def test_a_full_store_is_waited_for(status: str, code: str) -> None:
+    """It says so by the status of wrong credentials, which nobody would wait for."""
+    said = f"Generic S3 error: Error performing PUT http://h/b/k in 2ms - Server returned non-2xx status code: {status}"
+    is_told = pytest.raises(UnavailableError, match=r"PUT http://h/b/k: .*; the store is full: make room there, or")
+    with is_told, told("DELTA_PATH", "s3://b/k", ()):
+        raise OSError(f"{said}: <Error><Code>{code}</Code></Error>")
+
+
 @pytest.mark.parametrize("looks", [False, True], ids=["ignores the condition", "loses races"])
 def test_a_store_that_does_not_is_refused(tmp_path: Path, looks: bool) -> None:
     with careless(looks=looks) as server:

@@ -27,6 +27,8 @@ _NOT_LET_IN = {"InvalidAccessKeyId", "XAdminUserNotFound", "InvalidToken", "Expi
 # What no later try gets otherwise, whatever the key is.
 _REFUSED = {"301", "307", "400", "401", "403", "405", "501"}
 _PASSES = {"RequestTimeout"}
+# Of several servers, by 400, 403 or 507: as with a full disk, somebody makes room.
+_FULL = re.compile(r"Quota|StorageFull|InsufficientStorage|StorageCapExceeded", re.IGNORECASE)
 _LONGEST = 400
 
 
@@ -64,6 +66,8 @@ def _as_ours(place: str, said: str, code: str, secrets: Iterable[str]) -> Stream
     problem = f"{place}: {_without(what, secrets)[:_LONGEST]}"
     if code in _NO_BUCKET:
         return ConfigError(f"{problem}; make it, or name another")
+    if status == "507" or _FULL.search(code):
+        return UnavailableError(f"{problem}; the store is full: make room there, or raise the quota")
     if status in {"401", "403"} or code in _NOT_LET_IN:
         return ConfigError(f"{problem}; look at the credentials: they are wrong, or lack the right")
     if status in _REFUSED and code not in _PASSES:
