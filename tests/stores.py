@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -124,6 +124,10 @@ def _answers(address: str) -> bool:
     return False
 
 
+_IS_NEW = {"If-None-Match": "*", "x-goog-if-generation-match": "0"}
+"""By what S3 and Google's XML API are told that the object must not be there."""
+
+
 class _Careless(BaseHTTPRequestHandler):
     """Puts and deletes of a store that is not to be trusted."""
 
@@ -131,14 +135,19 @@ class _Careless(BaseHTTPRequestHandler):
     server: CarelessServer
 
     def do_PUT(self) -> None:
-        content = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.server.looks and self.headers.get("If-None-Match") == "*":
-            if self.path in self.server.objects:
-                self._answer(412)
-                return
-            time.sleep(0.05)  # between the look and the write
-        self.server.objects[self.path] = content
+        content, server = self.rfile.read(int(self.headers["Content-Length"])), self.server
+        with server.lock if server.is_honest else nullcontext():
+            if server.looks and any(self.headers.get(name) == said for name, said in _IS_NEW.items()):
+                if self.path in server.objects:
+                    self._answer(412)
+                    return
+                time.sleep(0.05)  # between the look and the write
+            server.objects[self.path] = content
         self._answer(200)
+
+    def do_DELETE(self) -> None:
+        self.server.objects.pop(self.path, None)
+        self._answer(204)
 
     def do_POST(self) -> None:
         bucket = self.path.partition("?")[0]
@@ -161,11 +170,12 @@ class _Careless(BaseHTTPRequestHandler):
 
 
 class CarelessServer(ThreadingHTTPServer):
-    """A store that ignores If-None-Match, or with `looks` one that checks it and loses races."""
+    """A store that ignores conditions of a put, or with `looks` one that checks them and loses races."""
 
-    def __init__(self, *, looks: bool) -> None:
+    def __init__(self, *, looks: bool, is_honest: bool) -> None:
         super().__init__(("127.0.0.1", free_port()), _Careless)
         self.looks = looks
+        self.is_honest, self.lock = is_honest, threading.Lock()
         self.objects: dict[str, bytes] = {}
 
     @property
@@ -174,9 +184,9 @@ class CarelessServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def careless(*, looks: bool) -> Iterator[CarelessServer]:
-    """Serve one."""
-    with CarelessServer(looks=looks) as server:
+def careless(*, looks: bool, is_honest: bool = False) -> Iterator[CarelessServer]:
+    """Serve one. One that `is_honest` loses no race."""
+    with CarelessServer(looks=looks, is_honest=is_honest) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server
