@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import time
 from collections.abc import Sequence
@@ -75,7 +76,8 @@ class Broker(Child):
         if (self.places.kafka / "meta.properties").is_file():
             return
         say(NAME, f"formatting {shown(self.places.kafka)}")
-        cluster_id = _storage_tool("random-uuid").split()[-1]
+        # as Kafka's own tool would make it, in a second's start of Java; one with a dash first would be an option
+        cluster_id = f"A{secrets.token_urlsafe(16)[1:]}"
         _storage_tool("format", "--cluster-id", cluster_id, "--config", str(self._properties), "--ignore-formatted")
 
 
@@ -149,7 +151,7 @@ def _command(*arguments: str) -> list[str]:
     return [java.find(), *_JVM, jvm.log_option(_LOG4J), "-cp", _CLASS_PATH, *arguments]
 
 
-def _storage_tool(*arguments: str) -> str:
+def _storage_tool(*arguments: str) -> None:
     done = subprocess.run(
         _command("kafka.tools.StorageTool", *arguments), cwd=ROOT, capture_output=True, text=True, check=False,
         start_new_session=True, env=os.environ | jvm.environment(),
@@ -157,4 +159,3 @@ def _storage_tool(*arguments: str) -> str:
     if done.returncode:
         problem = f"Kafka cannot format its storage: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]}"
         raise ConfigError(problem)
-    return done.stdout
