@@ -235,9 +235,10 @@ def check_commands(made: tuple[Flow, ...]) -> None:
     assert sum(ledger) == len(feed.fields) - 1
 
 
-def test_every_word_as_a_feed(tmp_path: Path) -> None:
-    """Each is the first of FEEDS once, and all are there at once."""
-    found = [load(tmp_path, HARMLESS | {"feed": word}) for word in WORDS if word not in REFUSED["feed"]]
+@pytest.mark.parametrize("each", [8, pytest.param(1, marks=pytest.mark.faults)])
+def test_every_word_as_a_feed(tmp_path: Path, each: int) -> None:
+    """Each is the first of FEEDS once, and all are there at once; of eight words one in `make test`."""
+    found = [load(tmp_path, HARMLESS | {"feed": word}) for word in WORDS if word not in REFUSED["feed"]][::each]
     for feed in found:
         silver, quarantine = (flow_of(feed, layer, tmp_path) for layer in ("silver", "quarantine"))
         database = views.connect([silver, quarantine])
