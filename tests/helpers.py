@@ -76,12 +76,17 @@ def silver_row(number: int, seconds: float = 0, **fields: Any) -> Row:
 def write_layer(
     flow: Flow, batch: int, rows: Sequence[Row], last: int | None = None, row_group: int | None = None
 ) -> BatchFile:
-    """A Parquet file of a flow's output, for a micro-batch or the batches `batch` to `last`."""
+    """A Parquet file of a flow's output, for a micro-batch or the batches `batch` to `last`.
+
+    A query that runs sees all of it or nothing.
+    """
     of_topic = {"bronze": schema.BRONZE, "quarantine": schema.QUARANTINE}
     arrow = to_arrow_schema(of_topic.get(flow.sink) or schema.silver(flow.feed), timezone="UTC")
     file = batch_file(flow.layout.output, flow.sink, "parquet", START_MS + batch * 1000, batch, last)
     flow.layout.output.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows), arrow), file.path, row_group_size=row_group)
+    partial = file.path.with_name(f".{file.path.name}")
+    pq.write_table(pa.Table.from_pylist(list(rows), arrow), partial, row_group_size=row_group)
+    partial.replace(file.path)
     return file
 
 
@@ -172,9 +177,15 @@ class Deadline:
         return self._left < 0
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Return once the condition holds; fail after the deadline."""
-    deadline = Deadline(seconds)
+def wait_until(
+    condition: Callable[[], object], seconds: float = 20, what: str = "a condition", pause: float = 0.01
+) -> None:
+    """Return once the condition holds; fail after the deadline, naming what was waited for.
+
+    The pause is longer after a costly question: it would keep the cores from what is waited for.
+    """
+    deadline, asked = Deadline(seconds), time.monotonic()
     while not condition():
-        assert not deadline.has_passed(), "waited in vain"
-        time.sleep(0.01)
+        assert not deadline.has_passed(), f"waited {seconds:.0f} s in vain for: {what}"
+        time.sleep(max(pause, min(1.0, 3 * (time.monotonic() - asked))))
+        asked = time.monotonic()

@@ -20,7 +20,7 @@ import pytest
 
 from stream_app.settings import PROJECT, PYTHON_START
 from tests.ports import free_port
-from tests.service.harness import Service, transaction, wait_for
+from tests.service.harness import Service, transaction, ui_at, wait_for
 from tests.service.servers import KafkaBroker
 
 SECRET = "b3f1c0de" * 4
@@ -102,7 +102,7 @@ def test_a_cluster_whose_tasks_carry_a_password_is_closed(
     own |= {"DATABASE_URL": f"postgresql://app:{PASSWORD}@127.0.0.1:1/none"}
     service = new_service(broker, **own)
     ui = free_port()
-    options = {"SPARK_SUBMIT_OPTS": f"{service.environment['SPARK_SUBMIT_OPTS']} -Dspark.ui.port={ui}"}
+    options = {"SPARK_SUBMIT_OPTS": ui_at(service, ui)}
     service.start()
     assert "SPARK_AUTH_SECRET: is not set, and tasks carry DATABASE_URL to spark://" in service.end(2)
 

@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable
 
 from tests.ports import free_port
-from tests.service.harness import Service, refusal, transaction, wait_for
+from tests.service.harness import Service, refusal, transaction, ui_at, wait_for
 from tests.service.servers import KafkaBroker
 from tests.service.test_secure_kafka import _command_lines, _spark_ui
 from tests.store_servers import AWAY, FLAKY, LOST, READ_ONLY, WELL, Gateway, Proxy
@@ -56,7 +56,7 @@ class Run:
         with (service.feeds_path / "transactions.toml").open("a") as file:
             file.write(SINKS)
         self.ui = f"http://127.0.0.1:{(ui := free_port())}"
-        options = f"{service.environment['SPARK_SUBMIT_OPTS']} -Dspark.ui.port={ui}"
+        options = ui_at(service, ui)
         behind = replace(bucket, endpoint=f"http://127.0.0.1:{port}")
         service.environment |= {**behind.environment, **FEW, "SPARK_SUBMIT_OPTS": options}
 

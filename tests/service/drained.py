@@ -16,7 +16,8 @@ from tests.helpers import START_MS, UNUSUAL
 from tests.hostile import elsewhere
 from tests.hostile import record as hostile_record
 from tests.service.activity import event
-from tests.service.harness import Service, produce, quick, transaction
+from tests.service.fixtures import class_archive_path, class_option
+from tests.service.harness import NO_UI, Service, jvm_options, produce, quick, transaction
 from tests.service.servers import PARTITIONS, Database, DatabaseServer, KafkaBroker
 
 COUNT = 8_000
@@ -197,28 +198,30 @@ class Drained:
 def drained(
     broker: KafkaBroker,
     database_server: DatabaseServer,
-    class_archive: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Drained:
     """A service with five feeds and a database, which has run until it had read their topics."""
-    folder, database = tmp_path_factory.mktemp("drained"), database_server.create()
+    folder, database, archive = tmp_path_factory.mktemp("drained"), database_server.create(), class_archive_path()
     feeds = folder / "feeds"
     feeds.mkdir()
     for name in ("transactions", "user_activity"):
         (feeds / f"{name}.toml").write_text((PROJECT / "conf" / "feeds" / f"{name}.toml").read_text())
     for name, text in (("readings", READINGS), ("sizes", SIZES), ("order", elsewhere("order"))):
         (feeds / f"{name}.toml").write_text(text)
-    environment = quick(folder, class_archive)
-    environment |= {"DATABASE_URL": database.url, "FEEDS": ",".join(FEEDS), "MAX_OFFSETS_PER_TRIGGER": "2000"}
+    environment = quick(folder, archive)
+    environment |= {"DATABASE_URL": database.url, "FEEDS": ",".join(FEEDS), "MAX_OFFSETS_PER_TRIGGER": "3000"}
     told = {"TYPE": "file", "LOG_FILE_PATH": str(folder / LINEAGE), "APPEND": "true"}
     environment |= {f"OPENLINEAGE__TRANSPORT__{name}": value for name, value in told.items()}
     root = folder / UNUSUAL
     services = {name: Service(root, feeds, broker.address, environment, name) for name in FEEDS}
     _fill_topics(broker, services)
     try:
-        return Drained(services, database, services["transactions"].drain())
+        with class_option(archive) as option:
+            own = jvm_options(folder / "run", option, NO_UI)["SPARK_SUBMIT_OPTS"]
+            log = services["transactions"].drain(SPARK_SUBMIT_OPTS=own)
     finally:
         services["transactions"].kill()
+    return Drained(services, database, log)
 
 
 @pytest.fixture

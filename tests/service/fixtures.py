@@ -17,9 +17,10 @@ import pyspark
 import pytest
 
 from stream_app.settings import PROJECT
+from tests.api_process import ApiProcess
 from tests.helpers import UNUSUAL
 from tests.ports import free_port
-from tests.service.harness import Service, jvm_options, quick, transaction
+from tests.service.harness import NO_UI, Service, jvm_options, quick, taken_from, transaction
 from tests.service.servers import Database, DatabaseServer, KafkaBroker
 
 
@@ -64,12 +65,37 @@ def class_archive(broker: KafkaBroker, tmp_path_factory: pytest.TempPathFactory)
     """The JVM's classes, kept by a first run, so that each start is some seconds shorter. A JVM can do without.
 
     It is for one Java, one checkout and one set of jars; `make setup` removes it with the jars. Of several
-    processes of tests the first makes it for all.
+    processes of tests the first makes it for all: by the run that many tests share (drained.py), or else by this one.
     """
-    archive = PROJECT / ".jars" / f"tests-{_digest()}.jsa"
-    if not archive.exists() and os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
-        _keep_classes(archive, broker, tmp_path_factory.mktemp("classes"))
+    archive = class_archive_path()
+    if _makes(archive):
+        with class_option(archive) as option:
+            _first_run(option, broker, tmp_path_factory.mktemp("classes"))
     return archive
+
+
+def class_archive_path() -> Path:
+    """Where the archive is, or is to be."""
+    return PROJECT / ".jars" / f"tests-{_digest()}.jsa"
+
+
+@contextmanager
+def class_option(archive: Path) -> Iterator[str]:
+    """The option of Java that takes the classes from the archive, or has the run that is within keep them there."""
+    if not _makes(archive):
+        yield taken_from(archive)
+        return
+    partial = archive.with_suffix(f".{os.getpid()}")
+    try:
+        yield f"-XX:ArchiveClassesAtExit={partial}"
+        partial.replace(archive)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _makes(archive: Path) -> bool:
+    """Whether it is up to this process to make the archive."""
+    return not archive.exists() and os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
 
 
 def _digest() -> str:
@@ -80,21 +106,17 @@ def _digest() -> str:
     return hashlib.sha256(java + "\n".join(found).encode()).hexdigest()[:16]
 
 
-def _keep_classes(archive: Path, broker: KafkaBroker, folder: Path) -> None:
-    partial = archive.with_suffix(f".{os.getpid()}")
+def _first_run(option: str, broker: KafkaBroker, folder: Path) -> None:
     broker.create_topic("classes")
     broker.send("classes", [transaction(i, time.time() - 3600 + i) for i in range(1000)])
     (feeds := folder / "feeds").mkdir()
     declared = (PROJECT / "conf" / "feeds" / "transactions.toml").read_text()
     (feeds / "transactions.toml").write_text(declared.replace('topic = "transactions"', 'topic = "classes"'))
-    keep = jvm_options(folder, f"-XX:ArchiveClassesAtExit={partial}")
-    first = Service(folder / "output", feeds, broker.address, keep)
+    first = Service(folder / "output", feeds, broker.address, jvm_options(folder, option, NO_UI))
     try:
         first.drain()
-        partial.replace(archive)
     finally:
         first.kill()
-        partial.unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -140,3 +162,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def service(broker: KafkaBroker, new_service: Callable[..., Service]) -> Service:
     """A service on a topic of its own, not started."""
     return new_service(broker)
+
+
+@pytest.fixture
+def api(service: Service) -> Iterator[ApiProcess]:
+    """The API beside the service, not started."""
+    temporary = service.root.parent / "api"
+    temporary.mkdir()  # for what kill -9 leaves
+    api = ApiProcess(service.root, {"FEEDS_PATH": str(service.feeds_path), "TMPDIR": str(temporary)})
+    yield api
+    if api.process:
+        api.end()

@@ -29,7 +29,7 @@ from stream_app.ops.views import connect
 from stream_app.settings import PROJECT, Settings
 from stream_app.sinks.registry import flows
 from stream_app.storage.offsets import by_partition
-from tests.helpers import Deadline
+from tests.helpers import wait_until
 from tests.ports import free_port
 from tests.service.servers import PARTITIONS, KafkaBroker
 
@@ -38,14 +38,13 @@ _STORE = [name.upper() for name in StoreSettings.model_fields]
 # What make hands on to a command; anything else that is given is a setting.
 _OPTIONS = {"FEED", "TOPIC", "SAMPLE", "SINK", "SQL", "REASON", "ALLOW", "TO", "FORMAT"}
 _FLAGS = {"YES", "DRY_RUN"}
+NO_UI = "-Dspark.ui.enabled=false"
+"""The option of Java by which Spark serves no UI; who asks that takes `ui_at`."""
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS) -> None:
     """Return when the condition is true; fail, naming what was waited for, after the deadline."""
-    deadline = Deadline(seconds)
-    while not condition():
-        assert not deadline.has_passed(), f"waited {seconds:.0f} s in vain for: {what}"
-        time.sleep(0.2)
+    wait_until(condition, seconds, what, 0.2)
 
 
 @dataclass
@@ -222,8 +221,18 @@ def jvm_options(folder: Path, *options: str) -> dict[str, str]:
 
 
 def quick(folder: Path, class_archive: Path) -> dict[str, str]:
-    """An environment in which a service starts soon: with the classes that were kept, and little state."""
-    return jvm_options(folder, f"-XX:SharedArchiveFile={class_archive}") | {"SPARK_SQL_SHUFFLE_PARTITIONS": "2"}
+    """An environment in which a service starts soon: with the classes that were kept, little state, and no UI."""
+    return jvm_options(folder, taken_from(class_archive), NO_UI) | {"SPARK_SQL_SHUFFLE_PARTITIONS": "2"}
+
+
+def ui_at(service: Service, port: int) -> str:
+    """The options of its JVM by which Spark serves its UI there."""
+    return f"{service.environment['SPARK_SUBMIT_OPTS']} -Dspark.ui.enabled=true -Dspark.ui.port={port}"
+
+
+def taken_from(class_archive: Path) -> str:
+    """The option of Java that takes its classes from there."""
+    return f"-XX:SharedArchiveFile={class_archive}"
 
 
 @contextmanager

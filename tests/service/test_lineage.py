@@ -9,14 +9,13 @@ from tests.service.drained import FEEDS, LINEAGE, Drained
 
 
 def test_each_flow_was_declared_and_its_run_ended_with_the_rows_that_it_has(drained: Drained) -> None:
-    services = [drained[feed] for feed in FEEDS]
-    told = [json.loads(line) for line in (services[0].root.parent / LINEAGE).read_text().splitlines()]
+    service = drained[FEEDS[0]]
+    told = [json.loads(line) for line in (service.root.parent / LINEAGE).read_text().splitlines()]
     by_job: dict[str, list[dict[str, Any]]] = {}
     for event in told:
         by_job.setdefault(event["job"]["name"], []).append(event)
-    status = {
-        f"{row['feed']}.{row['sink']}": row for one in services for row in json.loads(one.op("status", FORMAT="json"))
-    }
+    status = {f"{row['feed']}.{row['sink']}": row for row in json.loads(service.op("status", FORMAT="json"))}
+    assert {row["feed"] for row in status.values()} == {*FEEDS}
     assert by_job.keys() == status.keys()
     for name, events in by_job.items():
         states = [one.get("eventType", "JOB") for one in events]

@@ -7,12 +7,10 @@ import re
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -20,20 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from stream_app.flows.flow import Flow
 from tests.api_process import ApiProcess, Follower
 from tests.ports import free_port
-from tests.service.harness import Service, transaction, wait_for
+from tests.service.harness import Service, transaction, ui_at, wait_for
 from tests.service.servers import PARTITIONS, KafkaBroker
-from tests.service.watch import get, obstacle, send, status
-
-
-@pytest.fixture
-def api(service: Service) -> Iterator[ApiProcess]:
-    """The API beside the service, not started."""
-    temporary = service.root.parent / "api"
-    temporary.mkdir()  # for what kill -9 leaves
-    api = ApiProcess(service.root, {"FEEDS_PATH": str(service.feeds_path), "TMPDIR": str(temporary)})
-    yield api
-    if api.process:
-        api.end()
+from tests.service.watch import followed, get, obstacle, send, status
 
 
 def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_status(
@@ -44,8 +31,7 @@ def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_statu
     for sink in service.flows:  # which nobody reads back, or the first records would be passed over
         _set_group_offsets(broker.admin, service, sink, 20)
     settings = {"LOG_FORMAT": "json", "COMMIT_GROUP_OFFSETS": "1", "SHOW_PREVIEWS": "1", "MAX_FAILURES": "1000"}
-    options = f"{service.environment['SPARK_SUBMIT_OPTS']} -Dspark.ui.port={(ui := free_port())}"
-    service.start(METRICS_PORT=str(port), SPARK_SUBMIT_OPTS=options, **settings)
+    service.start(METRICS_PORT=str(port), SPARK_SUBMIT_OPTS=ui_at(service, ui := free_port()), **settings)
     wait_for(lambda: get(port, "readyz")[0] == 200, "readiness")
     restarted = _metrics(port)  # Spark gives a source 10 s to start, which a very busy machine may not make
     send(broker, service, 0, 100)
@@ -58,7 +44,7 @@ def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_statu
 
     wait_for(has_come_all_the_same, "the first records, though Spark's UI is asked to kill what reads them")
     assert asked
-    events = _followed(api)
+    events = followed(api)
     _refuse_a_second_instance(service)
     now = time.time()
     broker.send(service.feed.topic, [("k", b"no json", int(now * 1000)), transaction(0, now), transaction(1, now)])
@@ -89,21 +75,8 @@ def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_statu
     log = [json.loads(line) for line in service.stop(signal.SIGINT).splitlines() if "incubator modules" not in line]
     assert {"transactions.silver", "transactions.silver preview"} <= {entry["message"] for entry in log}
     assert service.audit().wrong == []
-    hindrance.mkdir()
-    send(broker, service, 200, 50)
-    service.start(MAX_FAILURES="3")
-    assert "transactions.raw_csv failed 3 times in a row" in service.end(expected=1).splitlines()[-1]
-    wait_for(lambda: events.of("state", "raw_csv")[-1]["state"] == "failed", "the end to be told")
     events.ended.set()
     assert api.end() == 0
-
-
-def _followed(api: ApiProcess) -> Follower:
-    """A client of the API's events."""
-    api.start()
-    events = api.follow()
-    wait_for(lambda: events.last_id, "the events to begin")
-    return events
 
 
 def _check_events(service: Service, events: Follower) -> None:

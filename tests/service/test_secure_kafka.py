@@ -31,7 +31,7 @@ from tests.authority import Authority
 from tests.helpers import Deadline
 from tests.ports import free_port
 from tests.service import secure
-from tests.service.harness import Service, wait_for
+from tests.service.harness import Service, ui_at, wait_for
 from tests.service.secure import SecureBroker, secure_broker
 from tests.service.servers import KafkaBroker
 
@@ -125,7 +125,7 @@ def test_service_and_producer_are_let_in_and_show_no_secret(
     producer = _produce(client, topic)
     assert "confluent-kafka-python" in _clients(secured, client.producer_id)
     ui = free_port()
-    service.environment["SPARK_SUBMIT_OPTS"] += f" -Dspark.ui.port={ui}"
+    service.environment["SPARK_SUBMIT_OPTS"] = ui_at(service, ui)
     service.start()
     wait_for(lambda: service.count("silver") > 0, "the records")
     if client_of is by_token:  # and go on being let in when tokens have expired

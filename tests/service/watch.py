@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.service.harness import Service, transaction
+from tests.api_process import ApiProcess, Follower
+from tests.service.harness import Service, transaction, wait_for
 from tests.service.servers import KafkaBroker
 
 
@@ -32,6 +33,14 @@ def send(broker: KafkaBroker, service: Service, first: int, count: int) -> None:
 def status(service: Service, sink: str) -> dict[str, Any]:
     rows: list[dict[str, Any]] = json.loads(service.op("status", FORMAT="json"))
     return next(row for row in rows if row["sink"] == sink)
+
+
+def followed(api: ApiProcess) -> Follower:
+    """A client of the API's events."""
+    api.start()
+    events = api.follow()
+    wait_for(lambda: events.last_id, "the events to begin")
+    return events
 
 
 def obstacle(service: Service) -> Path:

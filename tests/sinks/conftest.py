@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,20 +102,29 @@ class Target:
             differ = f"({one} EXCEPT ALL {other}) UNION ALL ({other} EXCEPT ALL {one})"
             return list(database.sql(differ).fetchall())
 
-    def drain(self, sink: str = "x") -> list[Report]:
-        """Run a flow until it has taken everything that is there."""
+    def drain(self, sink: str = "x", **settings: object) -> list[Report]:
+        """Run a flow until it has taken everything that is there, with those settings, too."""
+        with self.running(sink, **settings) as take:
+            return take()
+
+    @contextmanager
+    def running(self, sink: str = "x", **settings: object) -> Iterator[Callable[[], list[Report]]]:
+        """Run a flow; what is yielded waits until it has taken everything that is there, and returns all reports."""
         flow, found = self.flows[sink], list[Report]()
-        pipeline = pipeline_of(self.spark, self.settings)
+        pipeline = pipeline_of(self.spark, self.settings.model_copy(update=settings))
 
         def write(frame: DataFrame, batch_id: int) -> None:
             found.append(pipeline.write(flow, frame, batch_id))
 
+        def take() -> list[Report]:
+            query.processAllAvailable()
+            return found
+
         query = pipeline.start(flow, write)
         try:
-            query.processAllAvailable()
+            yield take
         finally:
             query.stop()
-        return found
 
     def rows(self) -> list[dict[str, Any]]:
         """What the destination holds."""

@@ -66,10 +66,11 @@ def target(request: pytest.FixtureRequest, target_of: Targets) -> Target:
 
 
 def test_each_row_arrives_and_the_report_says_so(target: Target) -> None:
-    target.write(batch(0))
-    (first,) = target.drain()
-    target.write(batch(3, 2))
-    (second,) = target.drain()
+    with target.running() as take:
+        target.write(batch(0))
+        take()
+        target.write(batch(3, 2))
+        first, second = take()
     assert [(one.batch_id, one.rows_in, one.rows_out) for one in (first, second)] == [(0, 3, 3), (1, 2, 2)]
     assert [bool(one.files) for one in (first, second)] == [target.flow.form is not None] * 2
     check(target, range(5))
@@ -126,13 +127,14 @@ def test_a_dataset_that_has_grown_goes_on_where_it_was(target: Target, feed: Fee
     target.declare(narrow(feed))
     for number in range(4):
         target.write([silver_row(number, number, visits=7)])
-        target.drain()
+    assert len(target.drain(max_offsets_per_trigger=1)) == 4, "a batch of each file"
     target.write([silver_row(4, 4, visits=7)])  # is planned and taken by the start that finds the feed grown
     target.declare(grown(feed))
     more: Row = {"note": "new", "parts": [{"n": 1}, None], "visits": 2**40, "amount": Decimal("1.2345")}
-    for number in range(5, 9):
-        target.write([silver_row(number, number, **more)])
-        target.drain()
+    for first in (5, 7):  # with a start in between
+        for number in (first, first + 1):
+            target.write([silver_row(number, number, **more)])
+        assert len(target.drain(max_offsets_per_trigger=1)) == (3 if first == 5 else 2)
     for _ in range(2):
         check(target, range(9))
         found = {row["txn_id"]: row for row in target.rows()}
@@ -212,12 +214,14 @@ def test_what_is_final_arrives_and_what_is_late_does_not_change_it(
     target.write([silver_row(number, number) for number in range(3)])
     target.write([silver_row(3, 600)])  # moves the watermark
     target.write([silver_row(4, 601)])
-    for sink in ("gold", "x"):
-        target.drain(sink)
-    target.write([silver_row(5, 2)])  # too late for the first window
-    target.write([silver_row(6, 602)])
-    for sink in ("gold", "x"):
-        target.drain(sink)
+    with target.running("gold") as take_gold:
+        take_gold()
+        with target.running() as take:
+            take()
+            target.write([silver_row(5, 2)])  # too late for the first window
+            target.write([silver_row(6, 602)])
+            take_gold()
+            take()
     final = [row for row in target.rows() if row.get("final", True)]
     assert Counter(row["card_id"] for row in final) == {f"card-{number}": 1 for number in range(3)}
     assert {row["txn_count"] for row in final} == {1}

@@ -31,15 +31,24 @@ def test_open_windows_are_kept_by_key_whatever_dies(
 ) -> None:
     """Each window once, whether or not it is final, with what silver has of it by now."""
     target = target_of("delta", "gold", fresh=True)
-    for minute, count in ((0, 2), (0, 1), (3, 2), (12, 1)):  # the last one makes the first ones final
+
+    def write(minute: int, count: int) -> None:
         first = target.batches * 10
         target.write([silver_row(first + number, minute * 60, card_id="c") for number in range(count)])
-        if target.batches == 3:
-            with monkeypatch.context() as patch:
-                patch.setattr(table_writer, "reach", dies_at(point))
-                with pytest.raises(StreamingQueryException, match=Died.__name__):
-                    target.drain()
-        target.drain()
+
+    with target.running() as take:
+        for count in (2, 1):
+            write(0, count)
+            take()
+    write(3, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(table_writer, "reach", dies_at(point))
+        with pytest.raises(StreamingQueryException, match=Died.__name__):
+            target.drain()
+    with target.running() as take:
+        take()
+        write(12, 1)  # makes the first ones final
+        take()
     found = {row["window_start"].minute: (row["txn_count"], row["final"]) for row in target.rows()}
     assert len(target.rows()) == len(found) == 3
     assert found == {0: (3, True), 3: (2, True), 12: (1, False)}

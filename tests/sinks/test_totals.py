@@ -46,10 +46,11 @@ def target_of_totals(request: pytest.FixtureRequest, target_of: Targets) -> Call
 
 
 def drained(target: Target, batches: Sequence[Sequence[Row]]) -> None:
-    for rows in batches:
-        target.write(rows)
-        target.drain()
-        check(target)
+    with target.running() as take:
+        for rows in batches:
+            target.write(rows)
+            take()
+            check(target)
 
 
 def test_each_batch_changes_the_totals_of_its_keys(target_of_totals: Callable[[str], Target]) -> None:
