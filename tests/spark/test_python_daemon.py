@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyspark
 from pyspark.sql import SparkSession
+from pyspark.sql.datasource import DataSource
 
 from stream_app.settings import PYTHON_START
 
@@ -26,6 +27,19 @@ def test_a_worker_is_forked_from_our_daemon_with_frozen_imports(spark: SparkSess
     assert len(found) == 2
     assert all(row.imported and row.frozen > 10_000 for row in found)
     assert {row.pyspark for row in found} == {pyspark.__file__}
+
+
+def test_a_planner_is_forked_with_what_it_needs_of_ours(spark: SparkSession) -> None:
+    class Look(DataSource):
+        @classmethod
+        def name(cls) -> str:
+            return "look"
+
+        def schema(self) -> str:
+            return "imported int" if "stream_app.sources.layer_reader" in sys.modules else "lacking int"
+
+    spark.dataSource.register(Look)
+    assert spark.read.format("look").load().columns == ["imported"]
 
 
 def test_the_zip_of_a_spark_that_is_not_installed_here_stays(tmp_path: Path) -> None:
