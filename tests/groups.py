@@ -1,36 +1,53 @@
 """Which tests go to the same one of the three processes of `make test`, and which of them come first.
 
-A file's tests share what they set up, and so do all of tests/service (one run of the service), and tests/spark with
-tests/sinks (one session). xdist's own `--dist=loadgroup` sends each test alone with pytest 9.2, and says nothing
-(pytest-xdist issue 1386), so both runs were made twice.
+A file's tests share what they set up. So do the files of tests/service that ask for the run of the service that
+`drained` is, and tests/spark with tests/sinks (one session). xdist's own `--dist=loadgroup` sends each test alone with
+pytest 9.2, and says nothing (pytest-xdist issue 1386), so both runs were made twice.
 """
 
 from __future__ import annotations
 
-from pathlib import PurePath
+import re
+from functools import cache, partial
+from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-_SHARED = {"service": "service", "spark": "spark", "sinks": "spark"}
+_SERVICE = "service"
+_SHARED = {"spark": "spark", "sinks": "spark"}
 """The group of a whole folder."""
+_SHARES_A_RUN = re.compile(r"\b(drained|copied)\b")
 
 
-def group_of(nodeid: str) -> str:
-    """Return the group of the test: its folder, or its file."""
-    path = PurePath(nodeid.partition("::")[0])
-    return _SHARED.get(path.parent.name, f"{path.parent.name}/{path.name}")
+def group_of(root: Path, nodeid: str) -> str:
+    """Return the group of the test: the run or the session that it shares, or its file."""
+    return _group_of(root / nodeid.partition("::")[0])
+
+
+@cache
+def _group_of(path: Path) -> str:
+    folder = path.parent.name
+    if folder == _SERVICE and _SHARES_A_RUN.search(path.read_text()):
+        return _SERVICE
+    return _SHARED.get(folder, f"{folder}/{path.name}")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
     """Return what sends a group to a process as a whole, and the next one when that is nearly done."""
     scheduler = LoadScopeScheduling(config, log)
-    scheduler._split_scope = group_of
+    scheduler._split_scope = partial(group_of, config.rootpath)
     return scheduler
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest groups first, so that the processes end at about the same time."""
-    longest = [*dict.fromkeys(_SHARED.values())]
-    items.sort(key=lambda item: longest.index(group) if (group := group_of(item.nodeid)) in longest else len(longest))
+    """Put the longest groups first, so that the processes end at about the same time; then what starts a service."""
+    first = (_SERVICE, *dict.fromkeys(_SHARED.values()))
+    items.sort(key=lambda item: _rank(_group_of(item.path), first))
+
+
+def _rank(group: str, first: tuple[str, ...]) -> int:
+    if group in first:
+        return first.index(group)
+    return len(first) + (not group.startswith(f"{_SERVICE}/"))

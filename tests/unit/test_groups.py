@@ -17,6 +17,15 @@ import pytest
 def test(number):
     pass
 """
+SHARING = """
+@pytest.fixture
+def drained():
+    pass
+
+@pytest.mark.parametrize("number", range(9))
+def test_more(number, drained):
+    pass
+"""
 
 
 def test_each_group_is_in_one_process(tmp_path: Path) -> None:
@@ -25,6 +34,8 @@ def test_each_group_is_in_one_process(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         for name in ("one", "two"):
             (tmp_path / folder / f"test_{folder}_{name}.py").write_text(TESTS)
+    for name in ("three", "four"):
+        (tmp_path / "service" / f"test_service_{name}.py").write_text(TESTS + SHARING)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *_at_a_time()],
         cwd=tmp_path,
@@ -34,10 +45,11 @@ def test_each_group_is_in_one_process(tmp_path: Path) -> None:
         check=True,
     )
     found = re.findall(r"\[(gw\d)\].* PASSED (\w+)/test_(\w+)\.py", done.stdout)
-    assert len(found) == len(FOLDERS) * 2 * 9, done.stdout
+    assert len(found) == (len(FOLDERS) * 2 + 2 * 2) * 9, done.stdout
     processes: dict[str, set[str]] = {}
     for process, folder, file in found:
-        group = {"service": "service", "unit": file}.get(folder, "spark")
+        alone = folder == "unit" or file in {"service_one", "service_two"}
+        group = file if alone else {"service": "service"}.get(folder, "spark")
         processes.setdefault(group, set()).add(process)
     assert {group: len(used) for group, used in processes.items()} == dict.fromkeys(processes, 1)
     assert processes["service"] != processes["spark"]
