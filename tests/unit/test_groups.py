@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from local.places import ROOT
+from tests.groups import group_of
 
 FOLDERS = ("service", "spark", "sinks", "unit")
 TESTS = """
@@ -53,6 +54,13 @@ def test_each_group_is_in_one_process(tmp_path: Path) -> None:
         processes.setdefault(group, set()).add(process)
     assert {group: len(used) for group, used in processes.items()} == dict.fromkeys(processes, 1)
     assert processes["service"] != processes["spark"]
+
+
+def test_only_what_asks_for_the_shared_run_is_bound_to_it() -> None:
+    files = {"test_end_to_end.py": "service", "test_operations.py": "service", "test_sales.py": "service/test_sales.py"}
+    assert {name: group_of(ROOT, f"tests/service/{name}::test_x[1]") for name in files} == files
+    assert group_of(ROOT, "tests/sinks/test_totals.py::test_x") == group_of(ROOT, "tests/spark/test_keys.py::test_x")
+    assert group_of(ROOT, "tests/unit/test_feed.py::test_x") == "unit/test_feed.py"
 
 
 def _at_a_time() -> list[str]:
