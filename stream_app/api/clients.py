@@ -6,6 +6,7 @@ import asyncio
 import socket
 from http import HTTPStatus
 
+from anyio import BrokenResourceError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -92,5 +93,7 @@ class TakenBit:
 
         try:
             await self._app(scope, receive, sent)
+        except* BrokenResourceError:
+            pass  # the framework had an event in its hands when the client left; that is no failure of ours
         finally:
             self._bytes -= held

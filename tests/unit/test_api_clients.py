@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from anyio import BrokenResourceError, ClosedResourceError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stream_app.api import clients, middleware
@@ -156,3 +157,27 @@ def test_a_body_in_tiny_bits_costs_as_much_as_it_has(monkeypatch: pytest.MonkeyP
     asyncio.run(asyncio.wait_for(SmallBodies(slowly)(scope, receive, send), 60))
     assert answered[0]["status"] == 413
     assert taken == 200_001
+
+
+def test_a_client_that_leaves_amid_an_event_is_no_failure() -> None:
+    """The framework tells of it by an error in a group, which was logged with its traceback."""
+
+    async def gone() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(_message: Message) -> None:
+        pass
+
+    def answer(error: Exception) -> None:
+        async def app(_scope: Scope, _receive: Receive, sent: Send) -> None:
+            await sent({"type": "http.response.start", "status": 200, "headers": []})
+            raise error
+
+        asyncio.run(TakenBit(app)({"type": "http"}, gone, send))
+
+    answer(ExceptionGroup("a task group", [ExceptionGroup("", [BrokenResourceError()])]))
+    with pytest.raises(ExceptionGroup) as raised:
+        answer(ExceptionGroup("a task group", [BrokenResourceError(), ClosedResourceError()]))
+    assert [type(one) for one in raised.value.exceptions] == [ClosedResourceError]
+    with pytest.raises(ValueError, match="ours"):
+        answer(ValueError("ours"))
