@@ -168,6 +168,6 @@ def test_every_reader_reads_all_of_it(written: Flow) -> None:
     assert [str(row[0]) for row in found.fetchall()] == [own, expected[1]], "make query tells the true date"
 
 
-def test_the_feed_is_shown_what_is_wrong_with_it() -> None:
-    with pytest.raises(ValueError, match="is not a duration"):
-        Feed.model_validate(SHIPPED.model_dump(exclude={"lakes"}) | {"lakes": {"lake": {"dates": 5}}})
+def test_a_span_of_dates_is_a_duration() -> None:
+    with pytest.raises(ValueError, match=r"dates\n.*5 is not a duration"):
+        LakeSink.model_validate({"of": "silver", "to": "lake", "dates": 5})
