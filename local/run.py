@@ -19,10 +19,10 @@ from local.stack import Stack
 from local.supervise import supervise
 from stream_app.cli.commands.status import table
 from stream_app.errors import ConfigError, UnavailableError
-from stream_app.observe import status_file
 from stream_app.ops.status import status
 from stream_app.plain import plain
 from stream_app.sinks.registry import flows
+from stream_app.storage import service_status
 from stream_app.storage.lock import sole_user
 
 _LOCK_PATIENCE_SECONDS = 2.0
@@ -78,7 +78,7 @@ class _Clock:
     def time_is_up(self) -> bool:
         if self._seconds is None:
             return False
-        if self._up is None and status_file.read(self._output)["at"] > self._made:
+        if self._up is None and service_status.read(self._output)["at"] > self._made:
             self._up = time.monotonic()
             say("app", f"up; all stop in {self._seconds:.0f} s")
         return self._up is not None and time.monotonic() - self._up >= self._seconds

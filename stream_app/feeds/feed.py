@@ -97,7 +97,7 @@ class Feed(Frozen):
         newer: dict[str, object] = {"unknown": self.wire.unknown} if self.wire.unknown == "quarantine" else {}
         newer |= {"rules": self.rules} if self.rules else {}
         newer |= {"lookups": sorted(self.pinned.values())} if self.lookups else {}
-        declared = to_json({"fields": fields, "event_time": self.event_time, **newer})
+        declared = to_json({"fields": fields, "event_time": self.event_time.spelled(), **newer})
         return hashlib.sha256(declared).hexdigest()[:16]
 
     @property

@@ -77,6 +77,12 @@ class EventTime(Frozen):
     """How long before its Kafka timestamp a record may be dated. Beyond that it is `late`."""
     future_tolerance: Duration
     """How far after its Kafka timestamp, or our clock, a record may be dated. Beyond that it is `future`."""
+    idle: Duration | None = None
+    """After that long without a new record the event time goes on by itself. Without it, it never does."""
+
+    def spelled(self) -> dict[str, object]:
+        """Return it for a digest that is kept on disk: `idle` decides no record."""
+        return self.model_dump(mode="json", exclude={"idle"})
 
 
 class Dedupe(Frozen):

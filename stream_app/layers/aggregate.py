@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import ClassVar, Self
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from stream_app.contract.references import SnapshotOf
 from stream_app.feeds.parts import Session, Total, Window
 from stream_app.feeds.schema import silver, types_of
 from stream_app.feeds.sql import name
+from stream_app.layers import idle_clock
 from stream_app.layers.kind import Kind
 from stream_app.layers.reading import Reading
 
@@ -140,6 +142,18 @@ class Stateful(Aggregate):
     def stateful(self) -> Self:
         """Itself."""
         return self
+
+    @property
+    def clocked(self) -> StructType:
+        """Those columns, and the one by which the clock goes on without a record."""
+        return idle_clock.with_clock(self.feed, self.taken)
+
+    def reading(self, clock: int, snapshot_of: SnapshotOf | None, *, replayed: bool) -> Reading:
+        """Return how a task reads those columns of silver."""
+        plain = super().reading(clock, snapshot_of, replayed=replayed)
+        if self.feed.event_time.idle is None:
+            return plain
+        return replace(plain, function=idle_clock.records, idle=partial(idle_clock.row, self.feed, self.taken))
 
     @property
     def watermark(self) -> timedelta:

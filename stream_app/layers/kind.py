@@ -126,6 +126,11 @@ class Kind(ABC):
         return self.columns
 
     @property
+    def clocked(self) -> StructType:
+        """The same as Spark gets it of a task."""
+        return self.taken
+
+    @property
     def aggregate(self) -> Aggregate | None:
         """What is to be known of a query that keeps state; None for one that has none."""
         return None

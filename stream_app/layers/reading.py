@@ -32,6 +32,8 @@ class Reading:
     """Whether it takes PLANNED and PINS beside the columns, by which each record is judged (`judged`)."""
     has_provenance: bool = False
     """Whether it takes schema.PROVENANCE beside the columns."""
+    idle: Callable[[int], pa.RecordBatch] | None = None
+    """The row that moves the event time without a record (layers/idle_clock.py), if the feed has it go on."""
     undeclared: Undeclared | None = None
     """What the function adds to where records have fields that nobody has declared."""
 

@@ -32,6 +32,7 @@ from pyspark.sql.types import BooleanType, LongType, StructField, StructType
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Session
+from stream_app.layers import idle_clock
 from stream_app.layers.runs import ChunksInState, Record, Run, Runs, from_bytes, to_bytes
 
 # Columns of our own beside a feed's, whose names never begin so.
@@ -144,7 +145,7 @@ def sessions(rows: DataFrame, feed: Feed, declared: Session, *, fresh: bool) -> 
     """
     time = feed.event_time.field
     matches = [F.col(column) == value for column, value in declared.ends.items()] or [F.lit(False)]
-    records = rows.withWatermark(time, f"{declared.watermark.total_seconds()} seconds").select(
+    records = idle_clock.clocked(rows, feed, f"{declared.watermark.total_seconds()} seconds").select(
         *declared.keys, F.col(time).alias(_TIME), reduce(and_, matches).alias(_ENDS)
     )
     keys = [schema.fields(feed)[key] for key in declared.keys]

@@ -20,7 +20,7 @@ from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Window
 from stream_app.feeds.sql import name, text
-from stream_app.layers import recompute, spark_digits
+from stream_app.layers import idle_clock, recompute, spark_digits
 from stream_app.layers.aggregate import Stateful
 from stream_app.layers.late import old_rows, rounded_down
 from stream_app.layers.measures import as_column, data_type, origins
@@ -162,9 +162,7 @@ def windows(rows: DataFrame, feed: Feed, declared: Window) -> DataFrame:
     are counted exactly, so the state holds each of them.
     """
     time = feed.event_time.field
-    clocked = rows.withWatermark(time, _seconds(declared.watermark))
-    for column, value in declared.where.items():
-        clocked = clocked.where(F.col(column) == value)
+    clocked = idle_clock.clocked(rows, feed, _seconds(declared.watermark), declared.where)
     starts = {name for name, measure in declared.measures.items() if measure.function == "start"}
     measures = {name: as_column(one, feed) for name, one in declared.measures.items() if name not in starts}
     window = F.window(time, _seconds(declared.window), _seconds(declared.every)).alias(_WINDOW)

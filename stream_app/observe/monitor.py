@@ -38,6 +38,8 @@ class FlowStatus:
     last_error: str = ""
     progress_at: float = field(default_factory=time.time)
     """When the query last ended a batch or found nothing to do."""
+    read_all_at: float = 0.0
+    """When a trigger began that left nothing to read, nor anything that waits for an open transaction."""
     batch_id: int = -1
     batch_at: float = 0.0
     batches: int = 0

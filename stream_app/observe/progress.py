@@ -45,6 +45,7 @@ class ProgressListener:
         status = self._monitor.statuses.get(self._names.get(event.runId().toString(), ""))
         if status:
             _progressed(status)
+            _read_all(status, event.timestamp())
 
     def onQueryTerminated(self, event: Any) -> None:  # noqa: N802 - Spark's name
         """Forget the run of a query that ended; the supervisor sees to the query."""
@@ -58,6 +59,8 @@ class ProgressListener:
             return
         _progressed(status)
         status.behind = _behind(status.flow, progress["sources"][0])
+        if status.behind and not any(status.behind.values()):  # of a batch that runs again nobody has looked
+            _read_all(status, progress["timestamp"])
         report = status.reports.pop(progress["batchId"], None)
         if report is None:  # nothing was read: the report repeats the last batch
             return
@@ -85,6 +88,12 @@ class ProgressListener:
 def _progressed(status: FlowStatus) -> None:
     status.progress_at = time.time()
     status.failures, status.last_error = 0, ""
+
+
+def _read_all(status: FlowStatus, began: str) -> None:
+    """Note that a trigger has read all: it looked after it began, so all that had come by then."""
+    if not any(status.held.values()):
+        status.read_all_at = datetime.fromisoformat(began).timestamp()
 
 
 def _count(status: FlowStatus, progress: dict[str, Any], report: Report) -> None:

@@ -1,6 +1,7 @@
-"""`<OUTPUT_PATH>/_status.json`: what the running service knows of its flows, for commands in other processes.
+"""`<OUTPUT_PATH>/_status.json`: what the running service knows of its flows, for other processes.
 
-It is written in place, on the blocks that it has had from the start: on a full disk it must still tell what failed.
+They read it by storage/service_status.py. It is written in place, on the blocks that it has had from the start: on a
+full disk it must still tell what failed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from stream_app.observe.monitor import Monitor
 from stream_app.sinks.report import REFUSED
@@ -19,7 +19,6 @@ from stream_app.storage.layout import OutputLayout
 
 _INTERVAL_SECONDS = 1.0
 _BYTES_FOR_A_FLOW = 1024
-_ATTEMPTS = 5
 
 
 def write(root: Path, monitor: Monitor) -> None:
@@ -31,6 +30,7 @@ def write(root: Path, monitor: Monitor) -> None:
             "last_error": status.last_error,
             "batch_id": status.batch_id,
             "batch_at": status.batch_at,
+            "read_all_at": status.read_all_at,
             "behind": sum(status.behind.values()) if status.behind else None,  # before the first report
             "refused": status.counters[REFUSED],
             "held": sum(status.held.values()),
@@ -44,14 +44,6 @@ def write(root: Path, monitor: Monitor) -> None:
     with path.open("r+b", buffering=0) as file:
         file.write(text)
         file.truncate()
-
-
-def read(root: Path) -> dict[str, Any]:
-    """Return the newest snapshot, whose service may have ended; without one, a snapshot of no flows."""
-    for _ in range(_ATTEMPTS):
-        with suppress(FileNotFoundError, ValueError):  # a part may be of the second before
-            return dict(json.loads(OutputLayout(root).status.read_text()))
-    return {"at": 0.0, "flows": {}}
 
 
 @contextmanager

@@ -18,11 +18,10 @@ import pyarrow as pa
 from stream_app.errors import UnavailableError
 from stream_app.flows.completeness import complete_up_to, newest_taken
 from stream_app.flows.flow import Flow
-from stream_app.observe import status_file
 from stream_app.observe.monitor import State
 from stream_app.sinks.protocol import Holding, sink_of
 from stream_app.sources.lookups import newest_pin
-from stream_app.storage import lock, snapshots
+from stream_app.storage import lock, service_status, snapshots
 from stream_app.storage.pins import hashes_of
 from stream_app.storage.row_counts import count_rows
 
@@ -81,7 +80,7 @@ class StatusReport:
 
 def status(root: Path, flows: Sequence[Flow]) -> StatusReport:
     """Return the status of every flow, from the files under `root` and the service's last word."""
-    snap = status_file.read(root)
+    snap = service_status.read(root)
     running = lock.is_held(root)
     sinks = tuple(_status(flow, snap["flows"].get(flow.name, {}), running) for flow in flows)
     return StatusReport(root, running, sinks)

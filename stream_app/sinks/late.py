@@ -16,9 +16,10 @@ from stream_app.failpoints import reach
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.flows.lineage import signature
-from stream_app.storage import parquet
+from stream_app.storage import idle_clocks, parquet
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.offsets import in_layer
 
 
 def write_late(flow: Flow, hadoop: Hadoop, batch: Batch) -> int:
@@ -37,7 +38,8 @@ def write_late(flow: Flow, hadoop: Hadoop, batch: Batch) -> int:
         return 0
     staged = flow.layout.late_staging / target.path.name
     staged.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.concat_tables(late).replace_schema_metadata(signature(flow))
+    pinned = idle_clocks.pinned(in_layer(batch.start).idle_clock)
+    table = pa.concat_tables(late).replace_schema_metadata({**signature(flow), **pinned})
     parquet.write(table.to_batches(), table.schema, staged)
     hadoop.publish(staged, target.path)
     reach(flow.name, "late_renamed", batch.id)

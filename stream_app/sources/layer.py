@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame, SparkSession
 
+from stream_app.contract.times import microseconds
 from stream_app.flows.flow import Flow
 from stream_app.settings import Trigger
+from stream_app.sources.idle import IdleOptions
 from stream_app.sources.layer_reader import LayerSource, Options
 from stream_app.sources.split import SPLIT
 
@@ -33,10 +35,21 @@ def read_layer(spark: SparkSession, flow: Flow, trigger: Trigger) -> DataFrame:
     splits = spark.sparkContext.defaultParallelism
     patience = _PATIENCE_IN_DRAIN_SECONDS if trigger.drains else _PATIENCE_SECONDS
     folder, prefix = flow.upstream.layout.output.absolute(), flow.upstream.sink
-    options = Options(folder, prefix, ledger, trigger.max_records, splits, patience)
+    options = Options(folder, prefix, ledger, trigger.max_records, splits, patience, _idle(flow, trigger))
     source = _source_of(flow)
     spark.dataSource.register(source)
     return spark.readStream.format(source.name()).schema(SPLIT).option("reader", options.encoded()).load()
+
+
+def _idle(flow: Flow, trigger: Trigger) -> IdleOptions | None:
+    """Return when the flow's clock goes on without a record; a drain, which ends, does not wait for it."""
+    idle, silver = flow.feed.event_time.idle, flow.upstream
+    if flow.stateful is None or idle is None or trigger.drains:
+        return None
+    assert silver and silver.upstream  # noqa: S101 - what is made of silver, which is made of bronze
+    bronze, root = silver.upstream, flow.root.absolute()
+    files, checkpoint = (bronze.layout.output.absolute(), bronze.sink), silver.checkpoint.path.absolute()
+    return IdleOptions(microseconds(idle), flow.feed.event_time.field, root, bronze.name, files, checkpoint)
 
 
 def _source_of(flow: Flow) -> type[LayerSource]:

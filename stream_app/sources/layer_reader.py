@@ -5,7 +5,8 @@ one. So this module imports little: a process is up soon, and is small.
 
 Offsets look like {"batch": 42, "clock": 1763680830000000, "replay": -1}: every batch up to 42 is taken; the newest
 Kafka timestamp in them, in microseconds (layers/silver.py says what for; 0 where the layer has none); and for silver,
-which also reads the ledger of replayed records, the newest file of that.
+which also reads the ledger of replayed records, the newest file of that. Where the clock of a feed went on without a
+record there is "idle_clock", too (sources/idle.py).
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPart
 from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxRows
 from pyspark.sql.types import StructType
 
-from stream_app.contract.times import EPOCH, microseconds
+from stream_app.sources.idle import IdleClock, IdleOptions, read_by
 from stream_app.sources.split import Split, encoded
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, standing
-from stream_app.storage.offsets import LayerOffset
+from stream_app.storage.offsets import IDLE_CLOCK, LayerOffset
 from stream_app.storage.planned import newest_kafka_ts
 
 _MIN_ROWS_PER_SPLIT = 20_000
@@ -52,6 +53,8 @@ class Options:
     """How many tasks a large batch is cut into."""
     patience_seconds: float
     """How long to wait for a file before Spark is told that there is none."""
+    idle: IdleOptions | None = None
+    """When the clock goes on without a record; never without it."""
 
     def encoded(self) -> str:
         """As an option of the data source."""
@@ -87,6 +90,7 @@ class LayerReader(DataSourceStreamReader):
     def __init__(self, options: Options) -> None:
         self._options = options
         self._newest: Offset | None = None
+        self._idle = IdleClock(options.idle, options.directory, options.prefix) if options.idle else None
 
     def initialOffset(self) -> Offset:  # noqa: N802 - Spark's name
         """Before the first batch."""
@@ -118,7 +122,9 @@ class LayerReader(DataSourceStreamReader):
             rows += metadata.num_rows
             if max_rows is not None and rows > max_rows and end["batch"] != start["batch"]:
                 break
-            end |= {"batch": file.last, "clock": max(end["clock"], min(newest_kafka_ts(metadata) or 0, _read_by(file)))}
+            end |= {"batch": file.last, "clock": max(end["clock"], min(newest_kafka_ts(metadata) or 0, read_by(file)))}
+        if self._idle and end == start and (clock := self._idle.goes_to(end["batch"], end.get(IDLE_CLOCK, 0))):
+            end |= {IDLE_CLOCK: clock}
         return end
 
     def _news(self, start: Offset) -> tuple[list[BatchFile], list[BatchFile]]:
@@ -160,6 +166,8 @@ class LayerReader(DataSourceStreamReader):
         for file in self._ledger(start, end):
             every = list(range(pq.read_metadata(file.path).num_row_groups))
             taken.append(Split([(str(file.path), every)], start["clock"], replayed=True))
+        if (clock := end.get(IDLE_CLOCK, 0)) != start.get(IDLE_CLOCK, 0):
+            taken.append(Split([], start["clock"], idle_clock=clock))
         return list(map(_Partition, taken))
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
@@ -188,8 +196,3 @@ class LayerReader(DataSourceStreamReader):
 def _newest(start: Offset, files: Sequence[BatchFile], ledger: Sequence[BatchFile]) -> Offset:
     newest = {key: found[-1].last for key, found in (("batch", files), ("replay", ledger)) if found}
     return start | newest | {"clock": 0}
-
-
-def _read_by(file: BatchFile) -> int:
-    """When all of a batch's records had come, by the file's name: a record that is dated later moves no clock."""
-    return microseconds(file.time - EPOCH) + 1_000_000

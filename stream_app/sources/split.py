@@ -22,6 +22,8 @@ class Split:
     clock: int
     replayed: bool = False
     """Whether the files are of the ledger, whose rows passed the contract when they were replayed."""
+    idle_clock: int = 0
+    """Where the event time goes without a record, if it does; then there are no files."""
 
 
 def encoded(splits: Iterable[object]) -> pa.RecordBatch:

@@ -46,7 +46,7 @@ class Rows:
     @classmethod
     def of(cls, kind: Kind, snapshot_of: SnapshotOf | None) -> Rows:
         """Return those of a dataset, made of its upstream."""
-        return cls(kind.taken, lambda split: kind.reading(split.clock, snapshot_of, replayed=split.replayed))
+        return cls(kind.clocked, lambda split: kind.reading(split.clock, snapshot_of, replayed=split.replayed))
 
     def before(self, earlier: Sequence[tuple[int, Rows]]) -> Rows:
         """Return the same, in which other rows are made of batches up to a number, lifted to these columns."""
@@ -72,6 +72,9 @@ class Rows:
                         yield from (rows for rows in map(reading.function, taken) if rows.num_rows)
                 if undeclared is not None and reading.undeclared is not None:
                     undeclared.merge(reading.undeclared)
+            # a batch that was planned before the feed lost its `idle` has no such row
+            if split.idle_clock and (idle := self.reading(split).idle):
+                yield idle(split.idle_clock)
 
     def _reading_of(self, split: Split, held: tuple[str, list[int]]) -> ReadingOf:
         """Return how a file is read, by the newest batch in it. A record of the ledger was judged already."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+IDLE_CLOCK = "idle_clock"
+
 
 @dataclass(frozen=True)
 class LayerOffset:
@@ -17,10 +19,13 @@ class LayerOffset:
     """The newest Kafka timestamp in them, in microseconds since the epoch; 0 where the layer has none."""
     replay: int = -1
     """The newest file of the ledger of replayed records, which silver reads too."""
+    idle_clock: int = 0
+    """How far the event time went without a record, in microseconds since the epoch; 0 where it never did."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as Spark notes it."""
-        return asdict(self)
+        """Return it as Spark notes it; of a feed whose clock never went by itself as it always was."""
+        noted = asdict(self)
+        return noted if self.idle_clock else {key: noted[key] for key in noted if key != IDLE_CLOCK}
 
 
 @dataclass(frozen=True)
@@ -61,4 +66,4 @@ def parse(noted: Mapping[str, Any]) -> Offset:
     return TopicOffsets(topic, {int(partition): int(at) for partition, at in partitions.items()})
 
 
-_BEFORE_ALL = LayerOffset().as_json()
+_BEFORE_ALL = asdict(LayerOffset())

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream_app.feeds.growth import lifted
-from stream_app.storage import began, pins
+from stream_app.storage import began, idle_clocks, pins
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.form import WritePart
 from stream_app.storage.planned import merged
@@ -115,7 +115,7 @@ def merge(hadoop: Hadoop, parts: Sequence[Path], target: Path) -> None:
     An output only grows, so the last part has all columns, and the widest types: the others are lifted to it.
     """
     found = [pq.read_metadata(part) for part in parts]
-    says = {**merged(found), **began.merged(found), **pins.merged(found)}
+    says = {**merged(found), **began.merged(found), **pins.merged(found), **idle_clocks.merged(found)}
     if _row_groups_can_be_copied(found):
         hadoop.concat_parquet(parts, target, says)
     else:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stream_app.feeds.footers import statistics_of
+from stream_app.feeds.footers import newest_of
 from stream_app.storage import spans
 
 UNBOUNDED = 2**63 - 1
@@ -86,12 +86,7 @@ def newest_kafka_ts(metadata: pq.FileMetaData) -> int | None:
 
     It is an integer: no datetime holds the times that older versions kept of a client's clock.
     """
-    try:
-        found = statistics_of(metadata, "kafka_ts")
-    except ValueError:
-        return None
-    newest = [int(one.max_raw) for one in found if one is not None and one.has_min_max]
-    return max(newest) if newest and len(newest) == len(found) else None
+    return newest_of(metadata, "kafka_ts")
 
 
 def _spans(metadata: pq.FileMetaData) -> list[spans.Span]:

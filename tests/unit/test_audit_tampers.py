@@ -24,13 +24,29 @@ from stream_app.flows.flow import Flow
 from stream_app.ops.audit import audit, work
 from stream_app.ops.audit.report import Verdict
 from stream_app.sinks.registry import flows
-from stream_app.storage import began
+from stream_app.storage import began, idle_clocks
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.planned import merged
 from tests.helpers import Row, agree, app_settings, flow_of, reconciled
 from tests.outputs import Output, Record
 from tests.unit.audited import FEED, START, at, edit, found, lines, made, record, with_tables
+
+
+def test_what_came_too_late_by_a_clock_that_went_on_without_a_record_was_late(output: Output) -> None:
+    """The file of late rows says how far the clock had gone; no row of silver tells it."""
+
+    def early() -> list[str]:
+        return [line for line in found(output).wrong if "late_csv holds a row that was not late" in line]
+
+    emptied_into_late("csv")(output)
+    path = late_path(output, "csv")
+    rows = pq.read_table(path)
+    for minutes, is_refused in ((60, True), (100, False)):
+        clock = int(at(minutes).timestamp() * 1_000_000)
+        says = {**(rows.schema.metadata or {}), **idle_clocks.pinned(clock)}
+        pq.write_table(rows.replace_schema_metadata(says), path)
+        assert bool(early()) is is_refused
 
 
 def test_what_is_right_is_right_in_every_layer(output: Output) -> None:

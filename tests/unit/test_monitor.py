@@ -6,6 +6,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -175,6 +176,7 @@ def progress(name: str, batch: int, **fields: Any) -> Any:
     report = {
         "name": name,
         "batchId": batch,
+        "timestamp": "2026-11-21T01:00:00.000Z",
         "batchDuration": 1250,
         "numInputRows": 10,
         "eventTime": {"watermark": "2026-11-21T01:00:00.000Z"},
@@ -243,6 +245,18 @@ def test_records_behind_are_told_by_partition(listener: ProgressListener, monito
     assert monitor.statuses["transactions.bronze"].behind == {"0": 2, "1": 0, "2": 4}
 
 
+def test_a_batch_that_leaves_nothing_says_when_it_began(listener: ProgressListener, monitor: Monitor) -> None:
+    """By that the clock of a silent feed goes on (sources/idle.py); a batch that runs again has not looked."""
+    bronze, moment = monitor.statuses["transactions.bronze"], "2026-11-21T01:00:00.500Z"
+    for latest in ({"transactions": {"0": 12}}, None):
+        source = {"endOffset": {"transactions": {"0": 10}}, "latestOffset": latest}
+        listener.onQueryProgress(progress("transactions.bronze", 0, sources=[source], timestamp=moment))
+        assert bronze.read_all_at == 0
+    source = {"endOffset": {"transactions": {"0": 10}}, "latestOffset": {"transactions": {"0": 10}}}
+    listener.onQueryProgress(progress("transactions.bronze", 0, sources=[source], timestamp=moment))
+    assert bronze.read_all_at == datetime.fromisoformat(moment).timestamp()
+
+
 def test_reasons_and_late_rows_add_up(listener: ProgressListener, silver: FlowStatus) -> None:
     for batch in range(2):
         counters = {f"{REASON}late": 2, f"{REASON}empty": 1, "late": 4, "refused": 3}
@@ -254,9 +268,15 @@ def test_reasons_and_late_rows_add_up(listener: ProgressListener, silver: FlowSt
 def test_an_idle_query_makes_progress_too(listener: ProgressListener, silver: FlowStatus) -> None:
     silver.progress_at, silver.failures, silver.last_error = 0, 4, "the broker was away"
     run_id = SimpleNamespace(toString=lambda: "run-1")
-    started = SimpleNamespace(runId=lambda: run_id, name=lambda: "transactions.silver")
+    moment = "2026-11-21T01:00:00.500Z"
+    started = SimpleNamespace(runId=lambda: run_id, name=lambda: "transactions.silver", timestamp=lambda: moment)
     listener.onQueryStarted(started)
+    silver.held = {"0": 1}
     listener.onQueryIdle(started)
+    assert silver.read_all_at == 0, "records wait for an open transaction"
+    silver.held = {"0": 0}
+    listener.onQueryIdle(started)
+    assert silver.read_all_at == datetime.fromisoformat(moment).timestamp()
     assert time.time() - silver.progress_at < 60
     assert (silver.failures, silver.last_error) == (0, ""), "failures are in a row no more"
     listener.onQueryTerminated(started)

@@ -18,7 +18,7 @@ from stream_app.observe.monitor import Monitor, State
 from stream_app.ops.status import SinkStatus, status
 from stream_app.plain import plain
 from stream_app.sinks.registry import flows
-from stream_app.storage import lock
+from stream_app.storage import lock, service_status
 from tests.helpers import (
     START_MS,
     bronze_row,
@@ -92,7 +92,7 @@ def test_a_full_disk_does_not_silence_the_service(made: tuple[Flow, ...], monkey
     status_file.write(root, monitor)
     assert (root / "_status.json").stat().st_size == size
     assert [path.name for path in root.iterdir()] == ["_status.json"]
-    assert status_file.read(root)["flows"]["transactions.bronze"]["last_error"] == "y" * 500
+    assert service_status.read(root)["flows"]["transactions.bronze"]["last_error"] == "y" * 500
 
     failures = iter([OSError("No space left on device")])
 
@@ -106,7 +106,7 @@ def test_a_full_disk_does_not_silence_the_service(made: tuple[Flow, ...], monkey
     monkeypatch.setattr(status_file, "write", write)
     monitor[made[0]].restarts = 7
     with status_file.kept(root, monitor):
-        wait_until(lambda: status_file.read(root)["flows"]["transactions.bronze"]["restarts"] == 7)
+        wait_until(lambda: service_status.read(root)["flows"]["transactions.bronze"]["restarts"] == 7)
 
 
 def test_a_compacted_file_counts_once(made: tuple[Flow, ...]) -> None:
@@ -153,9 +153,9 @@ def test_the_snapshot_is_written_at_once_kept_and_written_a_last_time(made: tupl
     status_file.write(made[0].root, monitor)  # and then it was killed
     monitor = Monitor(made)
     with status_file.kept(made[0].root, monitor):
-        assert status_file.read(made[0].root)["flows"]["transactions.bronze"]["state"] == "starting"
+        assert service_status.read(made[0].root)["flows"]["transactions.bronze"]["state"] == "starting"
         monitor[made[0]].state = State.DONE
-    assert status_file.read(made[0].root)["flows"]["transactions.bronze"]["state"] == "done"
+    assert service_status.read(made[0].root)["flows"]["transactions.bronze"]["state"] == "done"
     assert row(made, "bronze").state == "stopped"
     assert not list(made[0].root.glob("*.tmp"))
 

@@ -13,10 +13,10 @@ from stream_app.cli.chosen import chosen
 from stream_app.cli.command import Command, feed_option, format_option
 from stream_app.cli.commands.status import show
 from stream_app.flows.flow import Flow
-from stream_app.observe import status_file
 from stream_app.observe.monitor import State
 from stream_app.ops.status import status
 from stream_app.settings import AVAILABLE_NOW
+from stream_app.storage import service_status
 
 _STOPPED = 1
 
@@ -49,7 +49,7 @@ def _serve(feeds: Iterable[str]) -> int:
 def _verdict(flows: Sequence[Flow], kind: str) -> int:
     root = flows[0].root
     show(status(root, flows), kind)
-    told = status_file.read(root)["flows"]
+    told = service_status.read(root)["flows"]
     stopped = [flow.name for flow in flows if told.get(flow.name, {}).get("state") != State.DONE]
     if kind != "json":
         print(f"stopped before all was read: {', '.join(stopped)}" if stopped else "all is read")

@@ -80,7 +80,8 @@ class Followers:
         pruned = state.is_pruned(SILVER)
         gone = Gone(self._newest_gone(flow), state.is_pruned(flow.sink))
         times = EventTimes(state.silver, flow.feed.event_time.field, gone.since)
-        unknown = LateRows(self._db, flow, stateful, silver, times, step.findings).check(pruned=pruned)
+        files = [state.files.path(file.path) for file in state.sound_late_files(flow)]
+        unknown = LateRows(self._db, flow, stateful, silver, times, step.findings, files).check(pruned=pruned)
         step.not_audited_rows(unknown, f"rows of {flow.layout.late_name}, which were pruned from silver")
         watermark_ms = state.positions[flow.sink].watermark_ms
         unknown = Derived(self._db, step.findings).aggregates(flow, stateful, watermark_ms, gone)

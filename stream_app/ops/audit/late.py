@@ -1,7 +1,8 @@
 """The rows that are kept as late are silver's, each with windows of its own, and came too late indeed.
 
 Spark drops a row whose window ended, or a session's that happened, by the watermark that earlier batches had brought:
-the newest event time of their rows less the declared watermark, in milliseconds, and never before 1970. Which rows were
+the newest event time of their rows less the declared watermark, in milliseconds, and never before 1970. How far that
+time went on without a record (`[event_time] idle`), the late rows' files say (storage/idle_clocks.py). Which rows were
 earlier batches of silver, its files say; of a merged one that does not, all rows count that are before the row itself.
 So what is refused here was not late; what is let through may have been read early enough to count, and then a window
 lacks it that gold was right to show with it, which the comparison of gold finds.
@@ -9,12 +10,14 @@ lacks it that gold was right to show with it, which the comparison of gold finds
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from stream_app.contract.times import microseconds
 from stream_app.feeds.sql import name
@@ -22,7 +25,8 @@ from stream_app.flows.flow import Flow
 from stream_app.layers.aggregate import Stateful
 from stream_app.ops.audit.clocks import EventTimes
 from stream_app.ops.audit.findings import Findings
-from stream_app.ops.audit.places import NOWHERE, Places
+from stream_app.ops.audit.places import NOWHERE, Numbers, Places
+from stream_app.storage import idle_clocks
 
 _PLACE = 'partition, "offset"'
 
@@ -39,6 +43,8 @@ class LateRows:
     """Of silver."""
     times: EventTimes
     findings: Findings
+    files: Sequence[Path] = ()
+    """Of the late rows."""
 
     def check(self, *, pruned: bool) -> int:
         """Note what should not be there; return how many rows silver's own has gone of, if some were `pruned`."""
@@ -72,9 +78,21 @@ class LateRows:
         place = [rows[column].cast(pa.int64()).to_numpy() for column in ("partition", "offset")]
         own, ends = self.places.find(*place), rows["_end"].to_numpy()
         newest = self.times.before(np.maximum(own, 0)) if len(self.places) else np.zeros(len(own), np.int64)
+        newest = np.maximum(newest, self._idle_clocks(*place))
         watermark = np.maximum(newest // 1000 - microseconds(self.stateful.watermark) // 1000, 0) * 1000
         early = (own != NOWHERE) & (ends > watermark)
         yield from sorted({(int(place[0][at]), int(place[1][at])) for at in np.flatnonzero(early).tolist()})
+
+    def _idle_clocks(self, partitions: Numbers, offsets: Numbers) -> Numbers:
+        """Return how far the clock had gone without a record when each of those rows came; 0 where it had not."""
+        found = dict[tuple[int, int], int]()
+        for path in self.files:
+            with pq.ParquetFile(path) as file:
+                if (clocks := idle_clocks.of_rows(file.metadata)).any():
+                    rows = file.read(columns=["partition", "offset"]).to_pydict()
+                    found |= zip(zip(rows["partition"], rows["offset"], strict=True), clocks.tolist(), strict=True)
+        places = zip(partitions.tolist(), offsets.tolist(), strict=True)
+        return np.array([found.get(place, 0) for place in places] if found else np.zeros(len(offsets)), np.int64)
 
     def _note(self, what: str, sql: str) -> None:
         self.findings.query(self.database, what, sql)

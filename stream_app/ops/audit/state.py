@@ -134,7 +134,11 @@ class State:
 
     def late_sql(self, flow: Flow) -> str:
         """Return the SQL for the rows that came too late for the flow."""
-        return read_late(flow, self._sound(self._late[flow.sink]), self.files.path)
+        return read_late(flow, self.sound_late_files(flow), self.files.path)
+
+    def sound_late_files(self, flow: Flow) -> list[BatchFile]:
+        """Return those files that have the columns of late rows."""
+        return self._sound(self._late[flow.sink])
 
     def late_files(self, flow: Flow) -> list[BatchFile]:
         """Return the files of the rows that came too late for the flow."""
