@@ -131,7 +131,7 @@ test: setup ## the tests, in ten minutes: a real broker, a real spark-submit, no
 	@exec $(PYTHON) -m pytest $(THREE_AT_A_TIME) -m 'not faults' tests/service tests/spark tests/sinks tests/unit
 
 test-faults: setup ## kills at each point and at random, brokers and disks that go, every place, an upgrade; half an hour
-	@exec env EXAMPLES=all $(PYTHON) -m pytest $(THREE_AT_A_TIME) -m 'faults or hypothesis' tests/faults tests/service tests/spark tests/unit
+	@exec env EXAMPLES=all $(PYTHON) -m pytest $(THREE_AT_A_TIME) -m 'faults or hypothesis' tests/faults tests/service tests/spark tests/sinks tests/unit
 
 check: venv ## linters and types
 	@$(PYTHON) -m ruff check

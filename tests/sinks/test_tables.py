@@ -21,7 +21,11 @@ from tests.sinks.conftest import Died, Target, dies_at
 from tests.sinks.test_conformance import batch, check
 
 Targets = Callable[..., Target]
-POINTS = ("before_staging", "mid_staging", "staged", "renamed")
+POINTS = [
+    "staged",
+    "renamed",
+    *(pytest.param(point, marks=pytest.mark.faults) for point in ("before_staging", "mid_staging")),
+]
 
 
 @pytest.mark.parametrize("point", POINTS)
