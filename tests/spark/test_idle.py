@@ -194,5 +194,7 @@ def test_the_last_sessions_become_final_without_a_record(spark: SparkSession, tm
     running.drain("user_sessions")
     running.quiet(1 + 17 * MINUTE)
     running.run("user_sessions", lambda: watermark(flow) == 15 * MINUTE)
+    running.quiet(1 + 40 * MINUTE)  # nor has the row of the clock become a session by then
+    running.run("user_sessions", lambda: watermark(flow) == 38 * MINUTE)
     sessions = views.connect([flow]).sql("SELECT session_id, events, outcome FROM user_sessions").fetchall()
     assert sessions == [("a", 3, "timed_out")]
