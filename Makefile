@@ -127,7 +127,7 @@ reset: ## delete outputs and read again; FEED= SINK= TO=earliest|latest|<ISO tim
 
 # Three at a time, the long ones first (tests/groups.py): a service that starts waits for more than it computes.
 THREE_AT_A_TIME := --numprocesses=3 --dist=loadscope --no-loadscope-reorder
-test: setup ## the tests, in ten minutes: a real broker, a real spark-submit, no Docker
+test: setup ## the tests, in twelve minutes: a real broker, a real spark-submit, no Docker
 	@exec $(PYTHON) -m pytest $(THREE_AT_A_TIME) -m 'not faults' tests/service tests/spark tests/sinks tests/unit
 
 test-faults: setup ## kills at each point and at random, brokers and disks that go, every place, an upgrade; half an hour
