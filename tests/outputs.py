@@ -28,7 +28,7 @@ from stream_app.contract.times import microseconds
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Window
-from stream_app.flows import lineage
+from stream_app.flows import chain
 from stream_app.flows.flow import Flow
 from stream_app.layers.quarantine import invalid_records
 from stream_app.layers.session_state import Kept, settle
@@ -324,10 +324,10 @@ class Output:
             return None
         path = batch_file(folder or flow.layout.output, prefix or flow.sink, "parquet", time_ms, self._batch).path
         path.parent.mkdir(parents=True, exist_ok=True)
-        link = lineage.signature(flow) if prefix else lineage.link(flow)
+        link = chain.signature(flow) if prefix else chain.link(flow)
         pq.write_table(rows.replace_schema_metadata({**link, **(says or {})}), path)
         if not prefix:
-            lineage.remember(flow, path)
+            chain.remember(flow, path)
         return path
 
     def _log(self, flow: Flow, end: Mapping[str, Any], time_ms: int, watermark: int) -> None:

@@ -1,1 +1,1 @@
-"""Whether a flow may go on from where it was, asked before it starts."""
+"""Whether a flow may go on from where it was: an inspection that changes nothing, then its repairs."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream_app.admission.verdict import Code, Refusal, reset_command
-from stream_app.flows import lineage
+from stream_app.flows import chain
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import REPLAY, batch_files
 from stream_app.storage.offsets import LayerOffset, in_layer
@@ -42,7 +42,7 @@ def inspect_clock(flow: Flow) -> Iterator[Refusal]:
     Then the layer before has written other batches under their ids since. It reads the footer of each file.
     """
     upstream = flow.upstream
-    if upstream is None or (read := _read(flow)).clock <= 0 or lineage.gone(upstream) >= 0:
+    if upstream is None or (read := _read(flow)).clock <= 0 or chain.gone(upstream) >= 0:
         return
     files, clock = upstream.files(up_to=read.batch), read.clock
     if files and all((newest := _newest(file.path)) is not None and newest < clock for file in files):

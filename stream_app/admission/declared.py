@@ -21,7 +21,7 @@ from stream_app.feeds.fields import Field
 from stream_app.feeds.growth import changes
 from stream_app.feeds.schema import COORDINATES
 from stream_app.feeds.types import of_arrow
-from stream_app.flows import columns, lineage, rules
+from stream_app.flows import chain, columns, rules
 from stream_app.flows.columns import Version
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import replace_text
@@ -74,7 +74,7 @@ def inspect(flow: Flow, owner: Owner) -> Iterator[Finding]:
         return
     remade = last.remade(sources)
     if remade or [(name, one.name) for name, one in old.items()] != [(name, one.name) for name, one in new.items()]:
-        newest = lineage.newest_written(flow)
+        newest = chain.newest_written(flow)
         written = newest.batch_id if newest else -1  # later ones have the columns of today
         # no file is of another one; but rows that earlier rules make may come yet, and the audit knows them by it
         kept = [version for version in versions if version.after < written or is_behind(flow)]

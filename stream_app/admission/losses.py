@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from stream_app.admission.superseded import conflicts
 from stream_app.admission.verdict import Code, Finding, Notice, Refusal, Repair, reset_command, stranger
-from stream_app.flows import lineage
+from stream_app.flows import chain
 from stream_app.flows.flow import Flow
 from stream_app.storage.batch_files import BatchFile, batch_files
 
@@ -28,7 +28,7 @@ class LetGo(Repair):
 
     def carry_out(self) -> None:
         """Note it, so that no later start misses it."""
-        lineage.let_go(self.flow, self.batch)
+        chain.let_go(self.flow, self.batch)
 
 
 def loss(flow: Flow, code: Code, problem: str, *, fail_on_data_loss: bool) -> Refusal | Notice:
@@ -45,11 +45,11 @@ def inspect_output(flow: Flow, query_id: str | None, *, fail_on_data_loss: bool)
 
     It reads the footer of each. While a query or retention runs, they change.
     """
-    if path := lineage.stranger(flow, query_id):
+    if path := chain.stranger(flow, query_id):
         yield stranger(flow, path)
     for folder, prefix in flow.folders:
         yield from conflicts(flow, prefix, batch_files(folder, prefix))
-    for lost in lineage.lost(flow):
+    for lost in chain.lost(flow):
         problem = f"{flow.layout.output} has lost the file of batch {lost}"
         if not fail_on_data_loss:
             yield LetGo(flow, lost, problem)
@@ -65,7 +65,7 @@ def inspect_input(
     flow: Flow, read: int, files: Sequence[BatchFile], end: int, *, fail_on_data_loss: bool
 ) -> Iterator[Refusal | Notice]:
     """Yield where a file is missing that the flow reads after batch `read`, up to `end` if that is planned."""
-    before, lost = lineage.gaps(read, files, end)
+    before, lost = chain.gaps(read, files, end)
     if before is not None:
         sentence = f"{flow.name} begins with what is left: files up to batch {before} were deleted before it"
         yield Notice(flow.name, sentence)

@@ -27,7 +27,7 @@ from stream_app.admission.verdict import (
     stranger,
     to_reset,
 )
-from stream_app.flows import lineage
+from stream_app.flows import chain
 from stream_app.flows.flow import Flow
 from stream_app.storage import key_runs
 from stream_app.storage.batch_files import batch_files, data_paths, parse, replace_text
@@ -188,7 +188,7 @@ def _mismatches(flow: Flow, topic_id: str | None) -> Iterator[Finding]:
 
 
 def _lost_beside(flow: Flow) -> Iterator[Refusal]:
-    last = lineage.last_file(flow)
+    last = chain.last_file(flow)
     if last is None:
         return
     if not flow.files_of(last.last):

@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from stream_app.admission.verdict import Code, Finding, Refusal, Repair
 from stream_app.feeds.feed import Feed
-from stream_app.flows import lineage, rules
+from stream_app.flows import chain, rules
 from stream_app.flows.flow import Flow
 from stream_app.flows.rules import UNKNOWN, Rules
 from stream_app.storage.checkpoint import DamagedError
@@ -151,5 +151,5 @@ def _has_judged_otherwise(flow: Flow, today: str) -> bool:
 
 def _judged(flow: Flow) -> int:
     """Return the newest batch of bronze whose verdict counts; -1 before the first."""
-    newest = lineage.newest_written(flow)
+    newest = chain.newest_written(flow)
     return in_layer(newest.end).batch if newest else -1

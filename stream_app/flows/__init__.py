@@ -1,1 +1,1 @@
-"""A flow: one streaming query, its names and paths, and the lineage of its files."""
+"""A flow: one streaming query, its names and paths, and the chain of its files."""

@@ -1,1 +1,1 @@
-"""What we ask the broker ourselves."""
+"""A Kafka connection as both clients take it, and what the service asks the broker itself."""

@@ -1,1 +1,1 @@
-"""The layers: pure functions from a DataFrame to a DataFrame, without a session, a path or an action."""
+"""The kinds of datasets: what each is made of, how a task reads that, and what a query with state adds up."""

@@ -21,7 +21,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from stream_app.errors import ConfigError
 from stream_app.feeds.schema import FILE, ROW, SAYS
 from stream_app.feeds.sql import name, view
-from stream_app.flows import lineage
+from stream_app.flows import chain
 from stream_app.flows.flow import Flow
 from stream_app.ops.views import connected
 from stream_app.sinks.protocol import sink_of
@@ -50,7 +50,7 @@ class Kept:
     @property
     def follows(self) -> int:
         """The batch of the file before it; -1 for none."""
-        return lineage.followed(self.said)
+        return chain.followed(self.said)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Archive:
         bronze = self.flow.upstream
         assert bronze  # noqa: S101 - a table follows it
         self.make(bronze.layout.output)
-        lineage.regained(bronze, self.before)
+        chain.regained(bronze, self.before)
 
     def _check_room(self, folder: Path) -> None:
         holding = sink_of(self.flow).holding(self.flow)
@@ -117,7 +117,7 @@ def of(bronze: Flow, standing: Sequence[BatchFile]) -> Archive | None:
 
     It is None where nothing was pruned, or no table has it.
     """
-    if lineage.gone(bronze) < 0:
+    if chain.gone(bronze) < 0:
         return None
     found = (Archive(flow, _unbroken(_kept(flow), standing)) for flow in bronze.archives)
     return max((one for one in found if one.files), key=lambda one: len(one.files), default=None)
@@ -136,7 +136,7 @@ def _unbroken(kept: Sequence[Kept], standing: Sequence[BatchFile]) -> tuple[Kept
     """Return the files that go on to the first that stands, each the one before the next."""
     found = list[Kept]()
     newest = kept[-1].file.last if kept else -1
-    before = lineage.followed(parquet.said(standing[0].path)) if standing else newest
+    before = chain.followed(parquet.said(standing[0].path)) if standing else newest
     for one in reversed(kept):
         if one.file.last == before and before >= 0:
             found.insert(0, one)

@@ -1,9 +1,9 @@
 """Keeps the folders small: micro-batch files are merged into larger ones, or deleted, as RETENTION says.
 
-Guarantee: no file is touched before its own query and every query that follows it have committed its batches, so no
-reader ever sees an offset inside a merged file. A merged file appears by one rename and then takes the place of those
-it covers; dying in between leaves both, which `files.standing` reads as one, and the next run deletes the rest. Rows
-and the order of batches stay. Someone who reads the plain folder just then may see the rows of a merge twice.
+Guarantee: no file is touched before its own query and every query that follows it have committed its batches. So no
+reader ever sees an offset inside a merged file. A merged file appears by one rename, and then takes the place of the
+files that it covers. A death in between leaves both: `batch_files.standing` reads them as one, and the next run deletes
+the rest. Rows and the order of batches stay. Who reads the plain folder just then may see the rows of a merge twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from stream_app import logs
 from stream_app.admission.superseded import covered
 from stream_app.failpoints import reach
-from stream_app.flows import columns, lineage
+from stream_app.flows import chain, columns
 from stream_app.flows.flow import Flow
 from stream_app.sinks.protocol import sink_of
 from stream_app.storage.batch_files import BatchFile, batch_file, batch_files, standing
@@ -135,10 +135,10 @@ class Retention:
     def _prune(self, flow: Flow, files: Sequence[BatchFile], prefix: str) -> None:
         if files and prefix == flow.sink:
             try:
-                lineage.let_go(flow, files[-1].last)
+                chain.let_go(flow, files[-1].last)
             except OSError:  # a full disk, for which the oldest makes room
                 self._delete(flow, files[:1])
-                lineage.let_go(flow, files[-1].last)
+                chain.let_go(flow, files[-1].last)
         self._delete(flow, files)
 
     def _delete(self, flow: Flow, files: Sequence[BatchFile]) -> None:
@@ -156,7 +156,7 @@ class Retention:
 def _mergeable(flow: Flow, prefix: str, files: Sequence[BatchFile]) -> Iterator[list[BatchFile]]:
     """Yield the files in runs that may be merged: without a gap, and of text those of one version of its columns."""
     form = flow.form_of(prefix)
-    for run in lineage.unbroken(files):
+    for run in chain.unbroken(files):
         if form and form.lifts:
             yield run
         else:

@@ -1,1 +1,1 @@
-"""What writes a micro-batch. Each module states its delivery guarantee."""
+"""Where a dataset goes: one file a kind of sink states the guarantee, the files beside it are what these share."""

@@ -20,7 +20,7 @@ from pyspark.sql.types import StructType
 
 from stream_app.contract.undeclared import counted
 from stream_app.failpoints import reach
-from stream_app.flows import lineage
+from stream_app.flows import chain
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.sinks.late import write_late
@@ -84,7 +84,7 @@ class BatchSink:
         size = sum(file.stat().st_size for file in files)
         counters = {**parts.counters, **late, **self._listed(files)}
         if files:
-            lineage.remember(flow, files[-1])
+            chain.remember(flow, files[-1])
         return Report(batch.id, rows_in, rows, tuple(files), size, counters, parts.gauges)
 
     def _write(self, batch: Batch, frame: DataFrame) -> tuple[list[Path], Parts]:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from stream_app.failpoints import reach
 from stream_app.flows.batch import Batch
+from stream_app.flows.chain import signature
 from stream_app.flows.flow import Flow
-from stream_app.flows.lineage import signature
 from stream_app.storage import idle_clocks, parquet
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.filesystem import Hadoop

@@ -17,8 +17,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructType
 
+from stream_app.flows.chain import link
 from stream_app.flows.flow import Flow
-from stream_app.flows.lineage import link
 from stream_app.sources.split_rows import Batches
 from stream_app.storage.form import Form
 

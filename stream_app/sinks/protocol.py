@@ -200,7 +200,7 @@ class Sink(Frozen):
         """Return how much it holds; None where the flow's files tell."""
         return None
 
-    def flaws(self, flow: Flow) -> Iterator[str]:  # noqa: ARG002 - files have a chain of their own (flows/lineage.py)
+    def flaws(self, flow: Flow) -> Iterator[str]:  # noqa: ARG002 - files have a chain of their own (flows/chain.py)
         """Yield a line for each file that its log names and that is not so."""
         yield from ()
 

@@ -1,1 +1,1 @@
-"""Bytes on disk: files, checkpoints, locks. Knows no feed."""
+"""Bytes on disk or in an object store: files, checkpoints, locks, tables. It knows no feed."""

@@ -241,7 +241,7 @@ class Layout(FeedLayout):
     last_file = Place(
         "<feed>/_chk/<sink>/last_file",
         "The name of the newest data file. A start notices if that is missing.",
-        "flows/lineage.py",
+        "flows/chain.py",
         "each batch with rows",
         "no",
         "A start does not notice where the newest data file was deleted.",
@@ -249,7 +249,7 @@ class Layout(FeedLayout):
     let_go = Place(
         "<feed>/_chk/<sink>/let_go",
         "The newest batch whose file may be missing: it was pruned, or somebody chose to go on without it.",
-        "flows/lineage.py",
+        "flows/chain.py",
         "by RETENTION=prune, and by a start with FAIL_ON_DATA_LOSS=false",
         "yes",
         "Files that were pruned count as lost.",

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from stream_app import logs
 from stream_app.feeds.feed import Feed
-from stream_app.flows import lineage
+from stream_app.flows import chain
 from stream_app.flows.flow import Flow
 from stream_app.runtime import retention
 from stream_app.runtime.retention import Retention
@@ -40,9 +40,9 @@ class Folder:
     def add(self, batch: int) -> None:
         file = write_layer(self.silver, batch, [silver_row(batch * 2), silver_row(batch * 2 + 1)])
         rows = pq.read_table(file.path)
-        pq.write_table(rows.replace_schema_metadata(lineage.link(self.silver)), file.path)
+        pq.write_table(rows.replace_schema_metadata(chain.link(self.silver)), file.path)
         self.silver.checkpoint.path.mkdir(parents=True, exist_ok=True)
-        lineage.remember(self.silver, file.path)
+        chain.remember(self.silver, file.path)
 
     def committed(self, flow: Flow, batch: int) -> None:
         plan(flow, batch, {"batch": batch})
@@ -137,9 +137,9 @@ def test_no_commit_is_relied_on_that_a_power_cut_could_take_back(
 def test_keep_keeps_and_prune_deletes_the_oldest(folder: Folder, mode: str, expected: int) -> None:
     folder.tidy(retention=mode)
     assert folder.ranges == [(batch, batch) for batch in range(BATCHES - expected, BATCHES)]
-    assert list(lineage.lost(folder.silver)) == []
+    assert list(chain.lost(folder.silver)) == []
     folder.silver.files_of(BATCHES - expected)[0].path.unlink()
-    assert list(lineage.lost(folder.silver)) == [BATCHES - expected]
+    assert list(chain.lost(folder.silver)) == [BATCHES - expected]
 
 
 @pytest.mark.parametrize("point", ["merged", "swapped", "half_deleted"])
@@ -183,7 +183,7 @@ def test_no_merge_goes_over_a_gap(folder: Folder) -> None:
     lost.unlink()
     folder.tidy()
     assert folder.ranges == [(0, 2), (4, 8), (9, 9), (10, 10)]
-    assert list(lineage.lost(folder.silver)) == [3]
+    assert list(chain.lost(folder.silver)) == [3]
     lost.write_bytes(kept)
     folder.tidy()
     assert folder.ranges == [(0, 2), (3, 3), (4, 8), (9, 9), (10, 10)]
@@ -197,22 +197,22 @@ def test_what_was_copied_in_is_not_merged(folder: Folder) -> None:
     folder.silver.checkpoint.path.joinpath("metadata").write_text('{"id": "ours"}')
     folder.tidy()
     assert folder.ranges == [(0, 2), (3, 3), (4, 8), (9, 9), (10, 10)]
-    assert lineage.stranger(folder.silver, "ours") == own
+    assert chain.stranger(folder.silver, "ours") == own
 
 
 @pytest.mark.proves("What RETENTION=prune deletes is gone", "silver")
 def test_a_full_disk_is_pruned(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    let_go = lineage.let_go
+    let_go = chain.let_go
 
     def no_room(flow: Flow, batch: int) -> None:
         if len(folder.ranges) == BATCHES:
             raise OSError("No space left on device")
         let_go(flow, batch)
 
-    monkeypatch.setattr(lineage, "let_go", no_room)
+    monkeypatch.setattr(chain, "let_go", no_room)
     folder.tidy(retention="prune")
     assert folder.ranges == [(batch, batch) for batch in range(BATCHES - MOST, BATCHES)]
-    assert list(lineage.lost(folder.silver)) == []
+    assert list(chain.lost(folder.silver)) == []
 
 
 def test_many_batches_leave_few_files(folder: Folder) -> None:

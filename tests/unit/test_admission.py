@@ -14,7 +14,7 @@ from stream_app.admission.admit import Admission
 from stream_app.admission.inspection import inspect
 from stream_app.errors import ConfigError, StreamAppError, UnavailableError
 from stream_app.feeds.feed import Feed
-from stream_app.flows import lineage
+from stream_app.flows import chain
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
 from stream_app.kafka.client import client_config
@@ -214,7 +214,7 @@ def test_a_file_of_its_own_that_was_deleted_is_missed(gold: Flow, broker: OneTop
 
 def test_a_name_of_the_newest_file_that_a_power_cut_made_old_is_no_loss(gold: Flow, broker: OneTopic) -> None:
     """It is not flushed; by then its batch and the next may be merged."""
-    lineage.remember(gold, gold.files_of(4)[0].path)
+    chain.remember(gold, gold.files_of(4)[0].path)
     merged = batch_file(gold.layout.output, gold.sink, "parquet", START_MS, 0, 6).path
     gold.files_of(0)[0].path.rename(merged)
     for file in gold.files(0):
@@ -235,8 +235,8 @@ def test_of_bronze_there_may_be_no_other_copy(bronze: Flow, broker: OneTopic) ->
 def test_what_was_pruned_is_not_missed(gold: Flow, broker: OneTopic) -> None:
     for batch in (0, 2):
         gold.files_of(batch)[0].path.unlink()
-    lineage.let_go(gold, 2)
-    lineage.let_go(gold, 1)
+    chain.let_go(gold, 2)
+    chain.let_go(gold, 1)
     admission(broker).admit_all([gold])
     gold.files_of(4)[0].path.unlink()
     with pytest.raises(ConfigError, match="has lost the file of batch 4"):
@@ -278,7 +278,7 @@ def test_a_merge_of_files_from_before_they_named_their_query(gold: Flow, broker:
 def test_a_file_of_another_query_among_the_late_rows(gold: Flow, broker: OneTopic) -> None:
     gold.layout.late.mkdir()
     late = batch_file(gold.layout.late, gold.layout.late_name, "parquet", START_MS, 3).path
-    pq.write_table(pa.table({"n": [1]}).replace_schema_metadata(lineage.signature(gold)), late)
+    pq.write_table(pa.table({"n": [1]}).replace_schema_metadata(chain.signature(gold)), late)
     admission(broker).admit_all([gold])
     pq.write_table(pa.table({"n": [1]}).replace_schema_metadata({b"query_id": b"of-another"}), late)
     with pytest.raises(ConfigError, match=f"{late.name} was not written by transactions.gold"):

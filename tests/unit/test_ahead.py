@@ -13,7 +13,7 @@ from stream_app.admission.admit import Admission
 from stream_app.admission.inspection import inspect
 from stream_app.errors import ConfigError
 from stream_app.feeds.load import load_feeds
-from stream_app.flows import lineage
+from stream_app.flows import chain
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
 from stream_app.kafka.topic import Topic
@@ -63,8 +63,8 @@ def write(flow: Flow, batch: int) -> None:
     file = batch_file(flow.layout.output, flow.sink, "parquet", START_MS, batch)
     times = pa.array([(START_MS + batch) * 1000], pa.timestamp("us", "UTC"))
     rows = pa.table({"kafka_ts": times, "partition": pa.array([0], pa.int32())})
-    pq.write_table(rows.replace_schema_metadata(lineage.link(flow)), file.path)
-    lineage.remember(flow, file.path)
+    pq.write_table(rows.replace_schema_metadata(chain.link(flow)), file.path)
+    chain.remember(flow, file.path)
 
 
 def restored(flow: Flow, batches: int) -> None:
@@ -76,7 +76,7 @@ def restored(flow: Flow, batches: int) -> None:
     for batch in range(batches - 1, BATCHES):
         (flow.checkpoint.path / "commits" / str(batch)).unlink()
     if files := flow.files():
-        lineage.remember(flow, files[-1].path)
+        chain.remember(flow, files[-1].path)
 
 
 def start(root: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_clock_tells_nothing_where_files_were_pruned(ran: dict[str, Flow]) -> 
     bronze = ran["transactions.bronze"]
     for file in bronze.files():
         file.path.unlink()
-        lineage.let_go(bronze, file.last)
+        chain.let_go(bronze, file.last)
     assert list(ahead.inspect_clock(ran["transactions.silver"])) == []
 
 

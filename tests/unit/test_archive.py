@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from stream_app.errors import ConfigError
 from stream_app.feeds.schema import PLANNED
-from stream_app.flows import lineage
+from stream_app.flows import chain
 from stream_app.ops import archive, tables, views
 from stream_app.ops.audit.report import Verdict
 from stream_app.ops.plans import with_plans
@@ -56,7 +56,7 @@ def fill(output: Output, first: int = 0) -> None:
 def prune(output: Output, up_to: int, sink: str = "bronze") -> list[Path]:
     """Delete the files of the batches up to one, as RETENTION=prune does; return them."""
     flow = output.flows[sink]
-    lineage.let_go(flow, up_to)
+    chain.let_go(flow, up_to)
     gone = [file.path for file in flow.files(up_to=up_to)]
     for path in gone:
         path.unlink()
@@ -202,8 +202,8 @@ def test_a_reset_brings_back_what_is_to_be_read_again(
         assert shown == f"main.bronze, batch 0 (4 files made again from {place}, 2 files)"
         apply(plan)
     assert {path.name: pq.read_table(path) for path in output.paths("bronze")} == before
-    assert lineage.gone(bronze) == -1
-    assert list(lineage.lost(bronze)) == []
+    assert chain.gone(bronze) == -1
+    assert list(chain.lost(bronze)) == []
     assert not output.flows[sink].checkpoint.path.exists()
 
 
@@ -240,13 +240,13 @@ def test_a_reset_that_died_half_way_is_made_again(tmp_path: Path, monkeypatch: p
         patch.setattr(archive, "replace", dies)
         found.bring_back()
     assert [file.first for file in bronze.files()] == [2, 3, 4, 5]
-    assert (lineage.gone(bronze), list(lineage.lost(bronze))) == (3, [])
+    assert (chain.gone(bronze), list(chain.lost(bronze))) == (3, [])
     assert reconciled(bronze, retention="prune").verdict is Verdict.RIGHT
     again = archive.of(bronze, bronze.files())
     assert again
     again.bring_back()
     assert [file.first for file in bronze.files()] == [*range(LAST + 1)]
-    assert lineage.gone(bronze) == -1
+    assert chain.gone(bronze) == -1
 
 
 @pytest.mark.parametrize("up_to", [1, LAST])

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stream_app.errors import StreamAppError
-from stream_app.flows import lineage, unread
+from stream_app.flows import chain, unread
 from stream_app.ops.audit.report import Report, Verdict
 from stream_app.storage.batch_files import REPLAY, batch_file
 from tests.outputs import Output
@@ -155,10 +155,10 @@ def test_state_files_that_we_have_not_written_are_one_line(output: Output) -> No
     (bronze.checkpoint.path / "unread.jsonl").write_text('{"x": 1}')
     (silver.checkpoint.path / "last_file").write_bytes(b"\xff")
     with pytest.raises(StreamAppError, match=r"let_go cannot be read; reset its sink"):
-        lineage.gone(bronze)
+        chain.gone(bronze)
     with pytest.raises(StreamAppError, match=r"unread.jsonl cannot be read; reset its sink"):
         unread.read(bronze)
-    assert lineage.last_file(silver) is None
+    assert chain.last_file(silver) is None
     offsets = silver.checkpoint.path / "offsets"
     newest = max(offsets.iterdir(), key=lambda path: int(path.name))
     for text in ("v1\n{}\n{}", "v1\n{}", 'v1\n{"batchTimestampMs": 1, "batchWatermarkMs": 0}\n1', "v1\nx\n{}"):

@@ -19,7 +19,7 @@ from stream_app.admission import declared
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import IDENTIFIER
-from stream_app.flows import lineage, unread
+from stream_app.flows import chain, unread
 from stream_app.flows.flow import Flow
 from stream_app.ops.audit import audit, work
 from stream_app.ops.audit.report import Verdict
@@ -379,7 +379,7 @@ def test_rows_of_another_default_or_path_are_not_audited_and_other_columns_are(
 def prune(output: Output, sink: str, up_to: int) -> None:
     """Delete the files of the batches up to one, as RETENTION=prune does."""
     flow = output.flows[sink]
-    lineage.let_go(flow, up_to)
+    chain.let_go(flow, up_to)
     for file in flow.files(up_to=up_to):
         file.path.unlink()
 

@@ -17,7 +17,7 @@ from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.growth import changes
 from stream_app.feeds.types import of_name
-from stream_app.flows import columns, lineage
+from stream_app.flows import chain, columns
 from stream_app.flows.flow import Flow
 from stream_app.ops.replay import replay
 from stream_app.sinks.protocol import rows_of
@@ -65,7 +65,7 @@ def ran(flow: Flow, batches: int = 3) -> Flow:
     for batch in range(batches):
         plan(flow, batch, {"batch": batch})
         if flow.form:
-            lineage.remember(flow, write_file(flow, batch))
+            chain.remember(flow, write_file(flow, batch))
         commit(flow, batch)
     return flow
 

@@ -14,7 +14,7 @@ from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.fields import Field
 from stream_app.feeds.load import load_feeds
-from stream_app.flows import lineage
+from stream_app.flows import chain
 from stream_app.flows.flow import Flow
 from stream_app.settings import PROJECT
 from stream_app.sinks.registry import flows
@@ -34,7 +34,7 @@ def ran(flow: Flow, topic_id: str | None, batches: int = 3) -> Flow:
         flow.layout.seen.mkdir()
     for batch in range(batches):
         plan(flow, batch, {"batch": batch})
-        lineage.remember(flow, write_file(flow, batch))
+        chain.remember(flow, write_file(flow, batch))
         commit(flow, batch)
     return flow
 

@@ -12,7 +12,7 @@ from stream_app.admission import reset_journal, rule_versions
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
-from stream_app.flows import lineage, rules
+from stream_app.flows import chain, rules
 from stream_app.flows.flow import Flow
 from stream_app.settings import PROJECT
 from stream_app.sinks.protocol import rows_of
@@ -48,7 +48,7 @@ def judge(flow: Flow, batch: int, *, dies: str = "") -> None:
     """Take batch `batch` of bronze; die before the file is there, or before the commit."""
     plan(flow, batch, {"batch": batch, "replay": -1, "clock": 0})
     if dies != "before the file":
-        lineage.remember(flow, write_file(flow, batch))
+        chain.remember(flow, write_file(flow, batch))
         if dies != "before the commit":
             commit(flow, batch)
 

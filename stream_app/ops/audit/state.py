@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app.flows import columns, lineage
+from stream_app.flows import chain, columns
 from stream_app.flows.columns import Version
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import BRONZE, QUARANTINE, SILVER
@@ -101,7 +101,7 @@ class State:
             if flow.form and flow.sink not in JUDGED:
                 self._opened(flow, self._files_of(flow))
         # after the files, since it is written before one is deleted
-        self.gone = {sink: lineage.gone(flow) for sink, flow in self.flows.items()}
+        self.gone = {sink: chain.gone(flow) for sink, flow in self.flows.items()}
         if kept:
             self.gone[BRONZE] = kept.before
 
@@ -166,9 +166,9 @@ class State:
         for flow in self.flows.values():
             if flow.form is None:
                 continue
-            newest = lineage.last_file(flow)
-            lost = list(lineage.lost(flow))
-            if newest and newest.last > lineage.gone(flow) and not flow.files_of(newest.last):
+            newest = chain.last_file(flow)
+            lost = list(chain.lost(flow))
+            if newest and newest.last > chain.gone(flow) and not flow.files_of(newest.last):
                 lost.append(newest.last)
             found += [f"{flow.layout.output} has lost the file of batch {batch}" for batch in lost]
         return found

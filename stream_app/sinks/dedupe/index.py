@@ -7,7 +7,7 @@ newest are merged once they have grown to half of the one before.
 
 Guarantee: a function of the batches before. A batch's keys are in a file of its own before its rows are published; one
 that runs again leaves out what it wrote the last time, because only the runs of earlier batches are merged. A merged
-file appears by one rename, and until the last of those that it covers is gone, `files.standing` knows it for one.
+file appears by one rename, and until the last of those that it covers is gone, `batch_files.standing` knows it for one.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from stream_app.contract.undeclared import Undeclared
 from stream_app.feeds import schema
 from stream_app.flows import undeclared
 from stream_app.flows.batch import Batch
+from stream_app.flows.chain import link
 from stream_app.flows.flow import Flow
-from stream_app.flows.lineage import link
 from stream_app.layers.silver import CLOCK
 from stream_app.sinks.dedupe.index import ENTRY, Seen, entries
 from stream_app.sinks.parts import Part, Parts, attempt

@@ -1,7 +1,7 @@
-"""What a file of Parquet says of itself: which query wrote it, and the batch of the file before it.
+"""The files of a query are a chain: each says which query wrote it, and the batch of the file before it.
 
-So the files of a query are a chain. Ids alone do not tell that one was deleted, for a batch without rows has no file;
-nor that one was copied in, of a batch that had none.
+Batch ids alone do not tell that a file was deleted, because a batch without rows has no file. Nor do they tell that one
+was copied in, of a batch that had none.
 """
 
 from __future__ import annotations
