@@ -26,7 +26,7 @@ SLICE = 0.1  # the longest call into librdkafka, which lets no signal handler ru
 
 Delivery = Callable[[KafkaError | None, Any], None]
 Acknowledged = Callable[[int, int], None]
-"""What is told the partition and the offset of each record that Kafka has."""
+"""What is told the partition and the offset of each record, where Kafka said so."""
 
 
 class Stop:
@@ -197,7 +197,8 @@ class Publisher:
     def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
         if error is None:
             self.totals.acknowledged += 1
-            if self._acknowledged:
+            # librdkafka knows no offset where it heard nothing of a record but that a later one was taken
+            if self._acknowledged and message.offset() is not None:
                 self._acknowledged(message.partition(), message.offset())
         else:
             self.totals.failed += 1

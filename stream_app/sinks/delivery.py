@@ -3,8 +3,12 @@
 Spark's own writer fails its batch with the first record that is too large, and would for ever. librdkafka tells of each
 record what became of it, and takes larger ones.
 
-An idempotent producer sends a task's records in order, none of them twice. Kafka refuses a producer's batch as a whole:
-so what it refuses is sent again, each record in a batch of its own, and so is the rest of the task.
+An idempotent producer sends a task's records in order, none of them twice. The records carry the time of sending. With
+older times, a broker that restarts forgets the producer and takes a batch without the one before it; librdkafka then
+reports both as delivered.
+
+Kafka refuses a producer's batch as a whole. So what it refuses is sent again, each record in a batch of its own, and so
+is the rest of the task.
 """
 
 from __future__ import annotations

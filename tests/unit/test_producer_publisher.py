@@ -32,6 +32,7 @@ class FakeKafka:
         self.delivered: list[Message] = []
         self.delivers = True
         self.fails_with: KafkaError | None = None
+        self.tells_offsets = True
         self.refuses_with: KafkaError | None = None
         self.full = 0
         self.answers: Iterator[Any] = iter(())
@@ -72,7 +73,9 @@ class FakeKafka:
     def _report(self, error: KafkaError | None) -> int:
         reported, self.queue = self.queue, []
         for message, on_delivery in reported:
-            place = SimpleNamespace(partition=lambda: 0, offset=lambda: len(self.delivered))
+            place = SimpleNamespace(
+                partition=lambda: 0, offset=lambda: len(self.delivered) if self.tells_offsets else None
+            )
             on_delivery(error, place)
             if error is None:
                 self.delivered.append(message)
@@ -138,6 +141,13 @@ def test_the_summary_says_where_the_records_are(bench: Bench) -> None:
         "failed": 0,
         "offsets": {"0": [[0, 20], [30, 30]], "2": [[7, 7]]},
     }
+
+
+def test_a_record_whose_offset_kafka_did_not_tell_is_in_no_range(bench: Bench) -> None:
+    bench.kafka.tells_offsets = False
+    bench.run(count=20)
+    assert bench.publisher.totals.acknowledged == 20
+    assert bench.ranges.of_partitions == {}
 
 
 def test_failed_deliveries_are_counted_and_told_once_in_a_while(
