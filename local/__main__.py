@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from local.stack import load_stack  # noqa: PLC0415 - set-up runs before what these import is installed
-    from local.supervise import follow  # noqa: PLC0415
+    from local.supervise import follow, stop_signals  # noqa: PLC0415
 
     if options.command != "psql":
         subprocess.run(["sh", str(ROOT / "local" / "private_env.sh"), options.command], check=False)
@@ -72,8 +72,9 @@ def _run(options: argparse.Namespace) -> int:
             from local.postgres import shell  # noqa: PLC0415
 
             shell(stack.database_url(), options.sql)
-    stack.make_topics()
-    return follow(stack.producers(stack.address()))
+    with stop_signals() as stopping:
+        stack.make_topics(stopping)
+    return 0 if stopping.is_set() else follow(stack.producers(stack.address()))
 
 
 def _parser() -> argparse.ArgumentParser:

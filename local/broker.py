@@ -91,6 +91,11 @@ def running(places: Places) -> str | None:
         return None  # it is about to start
 
 
+def answers(address: str) -> bool:
+    """Return whether a broker answers at the address."""
+    return _existing(_admin(address), _LOOK_SECONDS) is not None
+
+
 def make_topics(places: Places, address: str, topics: Sequence[str]) -> None:
     """Make those topics that the broker at the address lacks; none while it does not answer."""
     admin = _admin(address)

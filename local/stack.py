@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Event
 
 from local import agent, broker, ports, postgres
 from local.broker import Broker
@@ -24,6 +25,7 @@ from stream_app.settings import Settings, load_settings
 from stream_app.sinks.registry import check, needs_database, topics
 
 _LOCAL = re.compile(r"(?:localhost|127\.0\.0\.1):(\d{1,5})")
+_LOOK_SECONDS = 0.5
 _PRODUCER_PATIENCE_SECONDS = 30.0
 _API_PATIENCE_SECONDS = 15.0
 _APP_PATIENCE_SECONDS = 75.0  # the app promises to drain within 60
@@ -153,8 +155,18 @@ class Stack:
         """DATABASE_URL, or that of a PostgreSQL which runs here; empty where there is neither."""
         return self.settings.database_url.get_secret_value() or postgres.running(self.places) or ""
 
-    def make_topics(self) -> None:
-        """Make the topics that are missing in a broker of ours, which may have been started for other feeds."""
+    def make_topics(self, stopping: Event) -> None:
+        """Make the topics that are missing in a broker of ours, which may have been started for other feeds.
+
+        One of this machine that is not up yet is waited for: who makes it later would make the topics of FEEDS alone.
+        """
+        told = False
+        while self._is_awaited():
+            if not told:
+                say("produce", f"waits for the broker at {self.address()}; to start one: make broker")
+            told = True
+            if stopping.wait(_LOOK_SECONDS):
+                return
         address = broker.running(self.places)
         if address == self.address():
             broker.make_topics(self.places, address, self._topics)
@@ -162,6 +174,13 @@ class Stack:
     @property
     def _names_address(self) -> bool:
         return "kafka_bootstrap_servers" in self.settings.model_fields_set
+
+    def _is_awaited(self) -> bool:
+        """Return whether Kafka is to be on this machine, and is not there yet."""
+        if broker.running(self.places) == self.address():
+            return not broker.answers(self.address())
+        port = self._asked_port()
+        return port is not None and ports.is_free(port)
 
     def _asked_port(self) -> int | None:
         """Return the port if the address, given or default, is one of this machine."""

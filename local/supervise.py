@@ -50,7 +50,7 @@ def supervise(children: Sequence[Child], view: View, time_is_up: Callable[[], bo
     0: ended as asked. 1: one of them died, or did not stop in order. 2: one of them refused its settings.
     """
     codes: list[int] = []
-    with _stop_signals() as stopping, contextlib.ExitStack() as stops:
+    with stop_signals() as stopping, contextlib.ExitStack() as stops:
         for child in children:
             child.claim()
             stops.callback(_stop, child, view, codes)
@@ -105,7 +105,7 @@ def _stop(child: Child, view: View, codes: list[int]) -> None:
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[Event]:
+def stop_signals() -> Iterator[Event]:
     """Turn the signals that ask us to stop into an event. A repeated one changes nothing: all are stopping by then."""
     stopping = Event()
     asked = [signal.SIGINT, signal.SIGTERM]

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 from confluent_kafka import KafkaError
@@ -272,13 +273,43 @@ def test_topics_are_made_in_a_broker_of_ours_that_was_started_for_other_feeds(
 ) -> None:
     asked: list[tuple[str, list[str]]] = []
     monkeypatch.setattr(broker, "make_topics", lambda _places, address, topics: asked.append((address, topics)))
-    made = stack(places, monkeypatch, FEEDS="user_activity")
-    made.make_topics()  # none runs
+    monkeypatch.setattr(broker, "answers", lambda _address: True)
     held = hold(places, "localhost:9777")
-    made.make_topics()
-    stack(places, monkeypatch, KAFKA_BOOTSTRAP_SERVERS="kafka.example:9092").make_topics()  # not ours
+    stack(places, monkeypatch, FEEDS="user_activity").make_topics(Event())
+    stack(places, monkeypatch, KAFKA_BOOTSTRAP_SERVERS="kafka.example:9092").make_topics(Event())  # not ours
     os.close(held)
     assert asked == [("localhost:9777", ["activity"])]
+
+
+@pytest.mark.usefixtures("two_feeds")
+def test_a_broker_that_is_not_up_yet_is_waited_for_and_gets_the_topics(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = ports.any_free()
+    asked: list[str] = []
+    held: list[int] = []
+
+    class Clock(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            """Nobody is there; then one of ours starts; then it answers."""
+            if held:
+                monkeypatch.setattr(broker, "answers", lambda _address: True)
+            else:
+                held.append(hold(places, f"localhost:{port}"))
+            return super().wait(timeout)
+
+    monkeypatch.setattr("local.stack._LOOK_SECONDS", 0)
+    monkeypatch.setattr(broker, "make_topics", lambda _places, address, topics: asked.extend([address, *topics]))
+    monkeypatch.setattr(broker, "answers", lambda _address: False)
+    made = stack(places, monkeypatch, FEEDS="user_activity", KAFKA_BOOTSTRAP_SERVERS=f"localhost:{port}")
+    stopping = Event()
+    stopping.set()
+    made.make_topics(stopping)  # a signal ends the wait
+    made.make_topics(Clock())
+    os.close(held[0])
+    assert asked == [f"localhost:{port}", "activity"]
+    line = f"produce: waits for the broker at localhost:{port}; to start one: make broker\n"
+    assert capsys.readouterr().out == line * 2
 
 
 @pytest.fixture
