@@ -1,4 +1,8 @@
-"""Start the queries, restart those that fail, drain them when asked to stop."""
+"""Start the queries, restart each that fails, and stop all in order.
+
+A drain (TRIGGER_INTERVAL=available-now) ends by itself, when all is read. A stop is asked for by a signal: it waits for
+the batches that run.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +24,15 @@ from stream_app.runtime.query_errors import one_line, passes
 
 _POLL_SECONDS = 0.5
 _POLL_IN_DRAIN_SECONDS = 0.1
-_DRAIN_SECONDS = 45.0
+# How long a stop waits for the running batches, all together; then for the commit of each.
+_BATCH_SECONDS = 45.0
 _COMMIT_SECONDS = 5.0
 _SOURCE_SECONDS = 20.0
 _INITIALIZING = "Initializing sources"
 _LONGEST_BACKOFF_SECONDS = 60.0
 
 
-class _Draining(Exception):  # noqa: N818 - not an error: it ends a batch that must not begin
+class _Stopping(Exception):  # noqa: N818 - not an error: it ends a batch that must not begin
     """Raised in a batch that begins after the service was asked to stop; the batch will be replayed."""
 
 
@@ -37,7 +42,7 @@ class Runner:
     def __init__(
         self, pipeline: Pipeline, monitor: Monitor, stop: threading.Event, *, drains: bool, max_failures: int
     ) -> None:
-        """Run until `stop` is set, which a signal handler may do, or if it drains until all is read."""
+        """Run until `stop` is set, which a signal handler may do; with `drains` also until all is read."""
         self._pipeline = pipeline
         self._monitor = monitor
         self._drains = drains
@@ -48,15 +53,15 @@ class Runner:
         self._batch_errors: dict[Flow, str] = {}
         """What a batch failed with, which Spark's report of the failed query holds only in part."""
         self._stop = stop
-        self._finishing: dict[StreamingQuery, threading.Thread] = {}
-        """The queries of a drain that end with what stands now, because the layer that they follow has ended."""
-        self._is_draining = False
+        self._ending: dict[StreamingQuery, threading.Thread] = {}
+        """By query of a drain: what ends it, because the layer that it follows has ended."""
+        self._is_stopping = False
 
     def run(self, flows: tuple[Flow, ...]) -> None:
         """Keep the flows running until asked to stop, or with TRIGGER_INTERVAL=available-now until they have read all.
 
         Raises ConfigError where a query must not be started, StreamAppError after MAX_FAILURES failures in a row of
-        one flow; the others are drained first.
+        one flow; the batches of the others end first.
         """
         poll = _POLL_IN_DRAIN_SECONDS if self._drains else _POLL_SECONDS
         try:
@@ -71,11 +76,11 @@ class Runner:
                     return
                 self._watch()
         finally:
-            self._drain()
+            self._stop_queries()
             for flow in self._restart_at:
                 self._monitor[flow].state = State.STOPPED
             self._restart_at.clear()
-            for thread in self._finishing.values():
+            for thread in self._ending.values():
                 thread.join(_COMMIT_SECONDS)
 
     def _start(self, flow: Flow) -> None:
@@ -101,7 +106,7 @@ class Runner:
 
     def _watch(self) -> None:
         if self._drains:
-            self._finish()
+            self._end_followers()
         for flow, query in list(self._queries.items()):
             if query.isActive:
                 continue
@@ -115,13 +120,13 @@ class Runner:
             if time.monotonic() >= due:
                 self._start(flow)
 
-    def _finish(self) -> None:
-        """Have the queries end that follow a layer of a drain that has ended."""
+    def _end_followers(self) -> None:
+        """In a drain, end each query whose layer before has ended, once it has taken all of that."""
         for flow, query in self._queries.items():
             ended = flow.upstream is not None and self._monitor[flow.upstream].state is State.DONE
-            if ended and query not in self._finishing:
-                thread = threading.Thread(target=_end_with_what_stands, args=(flow, query), daemon=True)
-                self._finishing[query] = thread
+            if ended and query not in self._ending:
+                thread = threading.Thread(target=_end_when_all_is_taken, args=(flow, query), daemon=True)
+                self._ending[query] = thread
                 thread.start()
 
     def _failed(self, flow: Flow, error: str) -> None:
@@ -164,8 +169,8 @@ class Runner:
     @contextmanager
     def _gate(self, flow: Flow, batch_id: int) -> Iterator[None]:
         with self._monitor.lock:
-            if self._is_draining:
-                raise _Draining
+            if self._is_stopping:
+                raise _Stopping
             self._running_batches[flow] = batch_id
         try:
             yield
@@ -173,13 +178,13 @@ class Runner:
             with self._monitor.lock:
                 del self._running_batches[flow]
 
-    def _drain(self) -> None:
+    def _stop_queries(self) -> None:
         """Let the running batches end and be committed, then stop the queries, which are idle by then."""
         with self._monitor.lock:
-            self._is_draining = True
+            self._is_stopping = True
             # a batch may outlive its query, which nobody waits for then
             running = {flow: batch_id for flow, batch_id in self._running_batches.items() if flow in self._queries}
-        deadline = time.monotonic() + _DRAIN_SECONDS
+        deadline = time.monotonic() + _BATCH_SECONDS
         for flow, batch_id in running.items():
             logs.info(f"draining: waiting for {flow.name}", batch=batch_id)
             while self._running_batches.get(flow) == batch_id and time.monotonic() < deadline:
@@ -204,7 +209,7 @@ class Runner:
             time.sleep(0.05)
 
 
-def _end_with_what_stands(flow: Flow, query: StreamingQuery) -> None:
+def _end_when_all_is_taken(flow: Flow, query: StreamingQuery) -> None:
     """Stop the query once it has taken all files of the layer before, and run the last batch, the one without data."""
     has_taken_all = False
     while query.isActive and not has_taken_all:
@@ -213,5 +218,5 @@ def _end_with_what_stands(flow: Flow, query: StreamingQuery) -> None:
             query.processAllAvailable()  # a trigger that is just under way may have looked before the last file came
             if has_taken_all:
                 query.stop()
-        except Exception:  # the query's own, which the supervisor sees, too
+        except Exception:  # the query's own error, which `_watch` sees, too
             return

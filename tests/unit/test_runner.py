@@ -119,7 +119,7 @@ def service(made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch) -> Iterator
     """A service that looks often; a second of its backoff lasts a millisecond."""
     monkeypatch.setattr(runner, "_POLL_SECONDS", 0.005)
     monkeypatch.setattr(runner, "_POLL_IN_DRAIN_SECONDS", 0.005)
-    monkeypatch.setattr(runner, "_DRAIN_SECONDS", 20_000.0)
+    monkeypatch.setattr(runner, "_BATCH_SECONDS", 20_000.0)
     monkeypatch.setattr(runner, "_COMMIT_SECONDS", 5_000.0)
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() * 1000, sleep=lambda _: time.sleep(0.002))
     monkeypatch.setattr(runner, "time", clock)
@@ -373,8 +373,8 @@ def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
     query, batch, go_on = batch_under_way(service)
 
     service.stop.set()
-    wait_until(lambda: service.runner._is_draining)
-    with pytest.raises(runner._Draining):  # one that begins now must not
+    wait_until(lambda: service.runner._is_stopping)
+    with pytest.raises(runner._Stopping):  # one that begins now must not
         service.queries.batch["gold"](None, 1)
     assert query.stops == 0
     go_on.set()
@@ -395,7 +395,7 @@ def test_a_batch_that_does_not_end_holds_up_neither_the_stop_nor_the_other_queri
     service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     query, batch, go_on = batch_under_way(service)
-    monkeypatch.setattr(runner, "_DRAIN_SECONDS", 50.0)
+    monkeypatch.setattr(runner, "_BATCH_SECONDS", 50.0)
     logs.configure("text")
     monkeypatch.setattr(query, "stop", Mock(side_effect=TimeoutError("it runs still")))
     service.stop.set()
