@@ -1,44 +1,32 @@
-"""COMMIT_GROUP_OFFSETS=1: what each sink has consumed, mirrored to a consumer group `stream-app.<feed>.<layer>`.
+"""COMMIT_GROUP_OFFSETS=1: what each sink has consumed, mirrored to a consumer group `stream-app.<feed>.<sink>`.
 
 For lag tools to see, a few seconds behind and never read back: Spark's checkpoints alone say where a sink goes on.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from stream_app import logs
 from stream_app.errors import StreamAppError
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
+from stream_app.observe.regularly import regularly
 from stream_app.storage.offsets import by_partition, in_layer
 
 _INTERVAL_SECONDS = 5.0
 
 
-@contextmanager
-def mirrored(flows: Sequence[Flow], broker: Broker) -> Iterator[None]:
+def mirrored(flows: Sequence[Flow], broker: Broker) -> AbstractContextManager[None]:
     """Mirror every few seconds, in a thread of its own, and once more at the end."""
-    ended = threading.Event()
+    told: dict[str, dict[int, int]] = {}
 
-    def loop() -> None:
-        told: dict[str, dict[int, int]] = {}
-        while True:
-            last = ended.wait(_INTERVAL_SECONDS)
-            for flow in flows:
-                _mirror(flow, broker, told)
-            if last:
-                return
+    def mirror() -> None:
+        for flow in flows:
+            _mirror(flow, broker, told)
 
-    thread = threading.Thread(target=loop, daemon=True, name="groups")
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(_INTERVAL_SECONDS)
+    return regularly(mirror, _INTERVAL_SECONDS, "groups", once_more=True, patience=_INTERVAL_SECONDS)
 
 
 def consumed(flow: Flow) -> dict[int, int] | None:

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 
 from stream_app.errors import StreamAppError
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
 from stream_app.observe.monitor import Monitor
+from stream_app.observe.regularly import regularly
 
 _INTERVAL_SECONDS = 10.0
 _END_SECONDS = 1.0
 
 
-@contextmanager
-def watched(flows: Sequence[Flow], broker: Broker, monitor: Monitor) -> Iterator[None]:
+def watched(flows: Sequence[Flow], broker: Broker, monitor: Monitor) -> AbstractContextManager[None]:
     """Ask the broker every few seconds, in a thread of its own: two requests for each topic."""
-    ended = threading.Event()
-
-    def loop() -> None:
-        while not ended.wait(_INTERVAL_SECONDS):
-            for flow in flows:
-                if flow.upstream is None:
-                    _look(flow, broker, monitor)
-
-    thread = threading.Thread(target=loop, daemon=True, name="held")
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join(_END_SECONDS)
+    look = partial(_look, [flow for flow in flows if flow.upstream is None], broker, monitor)
+    return regularly(look, _INTERVAL_SECONDS, "held", patience=_END_SECONDS)
 
 
-def _look(bronze: Flow, broker: Broker, monitor: Monitor) -> None:
+def _look(bronzes: Sequence[Flow], broker: Broker, monitor: Monitor) -> None:
+    for bronze in bronzes:
+        _look_at(bronze, broker, monitor)
+
+
+def _look_at(bronze: Flow, broker: Broker, monitor: Monitor) -> None:
     try:
         topic = broker.topic(bronze.feed.topic)
         # in this order: what comes in between counts as decided

@@ -7,13 +7,13 @@ full disk it must still tell what failed.
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stream_app.observe.monitor import Monitor
+from stream_app.observe.regularly import regularly
 from stream_app.sinks.report import REFUSED
 from stream_app.storage.layout import OutputLayout
 
@@ -49,22 +49,11 @@ def write(root: Path, monitor: Monitor) -> None:
 @contextmanager
 def kept(root: Path, monitor: Monitor) -> Iterator[None]:
     """Write a snapshot at once, one every second, and a last one at the end."""
-    ended = threading.Event()
 
     def keep() -> None:
         with suppress(OSError):  # the sinks tell of a full disk; the next second tries again
             write(root, monitor)
 
-    def loop() -> None:
-        while not ended.wait(_INTERVAL_SECONDS):
-            keep()
-
-    keep()  # or those who ask during the start would be told what the service before this one was
-    thread = threading.Thread(target=loop, daemon=True, name="snapshot")
-    thread.start()
-    try:
+    keep()  # or who asks during the start would be told what the service before this one was
+    with regularly(keep, _INTERVAL_SECONDS, "snapshot", once_more=True):
         yield
-    finally:
-        ended.set()
-        thread.join()
-        keep()

@@ -20,14 +20,12 @@ from stream_app.admission.admit import Admission
 from stream_app.errors import StreamAppError, no_room_is_expected
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
-from stream_app.observe import held, lineage_sender
-from stream_app.observe.consumer_groups import mirrored
+from stream_app.observe import consumer_groups, held, lineage_sender, status_file
 from stream_app.observe.lineage_settings import load_lineage_settings
 from stream_app.observe.metrics import Metrics
 from stream_app.observe.monitor import Monitor
 from stream_app.observe.progress import ProgressListener
 from stream_app.observe.samples import Samples
-from stream_app.observe.status_file import kept
 from stream_app.runtime.pipeline import Pipeline
 from stream_app.runtime.retention import Retention
 from stream_app.runtime.runner import Runner
@@ -60,7 +58,10 @@ def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
     stop, has_begun = threading.Event(), threading.Event()
     _stop_on_signals(stop, has_begun)
     monitor = Monitor(all_flows)
-    with sole_user(settings.output_path, LOCK_PATIENCE_SECONDS), kept(settings.output_path, monitor):
+    with (
+        sole_user(settings.output_path, LOCK_PATIENCE_SECONDS),
+        status_file.kept(settings.output_path, monitor),
+    ):
         try:
             with no_room_is_expected(settings.output_path):
                 _run(settings, monitor, all_flows, stop, has_begun)
@@ -79,16 +80,8 @@ def _run(
         if settings.metrics_port:
             beside.enter_context(metrics.served(settings.metrics_host, settings.metrics_port))
         probe_stores(all_flows, settings.output_path)
-        broker = Broker(settings.kafka, patience_seconds=_LEADER_PATIENCE_SECONDS)
-        for topic in sorted({topic for flow in all_flows for topic in topics_of(flow)}):
-            broker.wait_for_topic(topic, _BROKER_PATIENCE_SECONDS)
-        lookups = {
-            flow.feed.name: Lookups(flow, settings.feeds_path, settings.database_url)
-            for flow in all_flows
-            if flow.upstream is None and flow.feed.lookups
-        }
-        for one in lookups.values():
-            one.begin()
+        broker = _broker_with_topics(settings, all_flows)
+        lookups = _lookups(settings, all_flows)
         has_database = bool(settings.database_url)
         admission = Admission(broker, fail_on_data_loss=settings.fail_on_data_loss, has_database=has_database)
         admission.admit_all(all_flows)
@@ -98,17 +91,21 @@ def _run(
         beside.callback(spark.stop)
         _take_ends_for_ends(spark)
         ProgressListener(monitor, metrics).listen(spark)
-        samples, begins_at = Samples(settings.show_previews), settings.starting_offsets
         pipeline = Pipeline(
-            spark, admission, settings.servers, settings.trigger, samples, lookups, starting_offsets=begins_at
+            spark,
+            admission,
+            settings.servers,
+            settings.trigger,
+            Samples(settings.show_previews),
+            lookups,
+            starting_offsets=settings.starting_offsets,
         )
-        drains, max_failures = settings.trigger.drains, settings.max_failures
-        runner = Runner(pipeline, monitor, stop, drains=drains, max_failures=max_failures)
+        runner = Runner(pipeline, monitor, stop, drains=settings.trigger.drains, max_failures=settings.max_failures)
         retention = Retention(all_flows, pipeline.hadoop, settings.retention, settings.max_files_per_sink)
         logs.info("started", feeds=",".join(settings.feeds), output=settings.output_path)
         beside.enter_context(retention.running())
         if settings.commit_group_offsets:
-            beside.enter_context(mirrored(all_flows, broker))
+            beside.enter_context(consumer_groups.mirrored(all_flows, broker))
         if settings.kafka_isolation_level == "read_committed":
             beside.enter_context(held.watched(all_flows, broker, monitor))
         try:
@@ -116,6 +113,26 @@ def _run(
         except StreamAppError as error:
             _end_by_force(error.exit_code)
             raise
+
+
+def _broker_with_topics(settings: Settings, all_flows: tuple[Flow, ...]) -> Broker:
+    """Return the broker, once it has every topic. Raises StreamAppError where it has not in time."""
+    broker = Broker(settings.kafka, patience_seconds=_LEADER_PATIENCE_SECONDS)
+    for topic in sorted({topic for flow in all_flows for topic in topics_of(flow)}):
+        broker.wait_for_topic(topic, _BROKER_PATIENCE_SECONDS)
+    return broker
+
+
+def _lookups(settings: Settings, all_flows: tuple[Flow, ...]) -> dict[str, Lookups]:
+    """Return the reference data of each feed that declares some, read once."""
+    found = {
+        flow.feed.name: Lookups(flow, settings.feeds_path, settings.database_url)
+        for flow in all_flows
+        if flow.upstream is None and flow.feed.lookups
+    }
+    for lookups in found.values():
+        lookups.begin()
+    return found
 
 
 def _take_ends_for_ends(spark: SparkSession) -> None:
