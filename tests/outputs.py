@@ -31,7 +31,7 @@ from stream_app.feeds.parts import Window
 from stream_app.flows import chain
 from stream_app.flows.flow import Flow
 from stream_app.layers.quarantine import invalid_records
-from stream_app.layers.session_state import Kept, settle
+from stream_app.layers.session_state import OpenSessions, settle
 from stream_app.layers.silver import valid_rows
 from stream_app.sinks.csv import CsvSink, header
 from stream_app.sinks.registry import flows
@@ -79,7 +79,7 @@ class Output:
     _watermarks: dict[str, list[int]] = field(default_factory=dict)
     _newest: int = 0
     _counted: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
-    _open: dict[tuple[str, tuple[object, ...]], Kept | None] = field(default_factory=dict)
+    _open: dict[tuple[str, tuple[object, ...]], OpenSessions | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.flows = {flow.sink: flow for flow in flows([self.feed], self.root)}

@@ -1,13 +1,13 @@
 """The state of sessions: what the records of the same keys add up to, from the first one to an end or a long pause.
 
 On the time line of its keys a session goes on until a pause longer than `gap`, or until a record that matches `ends`.
-It is final when the watermark (the newest event time less `watermark`) has reached its end, or `gap` after its last
-record: what comes after that can no longer belong to it, because records at or behind the watermark are dropped. So
-the sessions are a function of the records that were not dropped, whatever their order and their batches; sinks/late.py
-keeps those that were, and the audit computes the same from silver's files.
+It is final when the watermark has reached its end, or `gap` after its last record. The watermark is the newest event
+time less `watermark`. Records at or behind it are dropped, so what comes later can no longer belong to the session. So
+the sessions are a function of the records that were not dropped, whatever their order and their batches. sinks/late.py
+keeps the dropped ones, and the audit computes the same from silver's files.
 
-A record later than an end begins a new session, even one that comes before the end is final; one of the same
-time counts to the session that ended.
+A record later than an end begins a new session, even where it comes before that end is final. A record of the same time
+counts to the session that ended.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Found(NamedTuple):
         return self.last if self.ended else self.last + gap
 
 
-class Kept(NamedTuple):
-    """The state of one key: its open sessions.
+class OpenSessions(NamedTuple):
+    """The open sessions of one key, which are its state.
 
     Records behind the watermark are added up, because no end will ever come between them. Those ahead of it are kept
     one by one, or where they are many as runs (layers/runs.py); there are as many as come within `watermark`.
@@ -71,14 +71,14 @@ class Kept(NamedTuple):
 
 
 def settle(
-    kept: Kept | None, records: Iterable[Record], watermark: int, gap: int
-) -> tuple[list[Found], list[Found], Kept | None]:
+    kept: OpenSessions | None, records: Iterable[Record], watermark: int, gap: int
+) -> tuple[list[Found], list[Found], OpenSessions | None]:
     """Add a batch's records, as (time, whether it ends a session), to a key's state; all in microseconds.
 
     Returns the sessions that are final at that watermark, the open ones, and the new state, None if nothing is open.
     No record lies in a run.
     """
-    settled, times, ends, _, runs = kept or Kept(None, [], [], 0)
+    settled, times, ends, _, runs = kept or OpenSessions(None, [], [], 0)
     new = list(records)
     times = sorted([*times, *(time for time, _ in new)])
     ends = sorted({*ends, *(time for time, is_end in new if is_end)})
@@ -98,7 +98,7 @@ def settle(
     ends_ahead = [time for time in ends if time > watermark]
     runs_ahead = [run for run in runs if run.last > watermark]
     wake_ms = -(-first.final_at(gap) // 1000)
-    return final, still_open, Kept(added_up[0] if added_up else None, ahead, ends_ahead, wake_ms, runs_ahead)
+    return final, still_open, OpenSessions(added_up[0] if added_up else None, ahead, ends_ahead, wake_ms, runs_ahead)
 
 
 def _split(
@@ -119,9 +119,9 @@ def _split(
 
 
 def advance(
-    kept: Kept | None, records: Sequence[Record], watermark: int, gap: int, runs: Runs
-) -> tuple[list[Found], list[Found], Kept | None]:
-    """As `settle`, with a state of which only as much is looked at as the records concern."""
+    kept: OpenSessions | None, records: Sequence[Record], watermark: int, gap: int, runs: Runs
+) -> tuple[list[Found], list[Found], OpenSessions | None]:
+    """Do as `settle`, and look only at what of the state the records concern."""
     if kept and kept.runs:
         placed, outside = runs.place(kept.runs, records)
         ends = sorted({*kept.ends, *(time for time, is_end in records if is_end)})
@@ -137,11 +137,12 @@ def advance(
 def sessions(rows: DataFrame, feed: Feed, declared: Session, *, fresh: bool) -> DataFrame:
     """Silver's rows -> the keys, session_start, session_end, duration_seconds, events, outcome.
 
-    session_start and session_end are the times of the first and the last record, outcome is `ended` or `timed_out`.
-    Each session once, when it is final (output mode append). With `fresh` there is one more column, final, and a batch
-    that changes anything of a key brings all sessions of it that are open or have just become final: they take the
-    place of the key's rows that are not final (output mode update). An open session is shown as it would be if nothing
-    more came.
+    session_start and session_end are the times of the first and the last record. outcome is `ended` or `timed_out`.
+    Each session comes once, when it is final (output mode append).
+
+    With `fresh` there is one more column, final (output mode update). A batch that changes anything of a key brings all
+    sessions of the key that are open or have just become final. They take the place of the key's rows that are not
+    final. An open session is shown as it would be if nothing more came.
     """
     time = feed.event_time.field
     matches = [F.col(column) == value for column, value in declared.ends.items()] or [F.lit(False)]
@@ -219,7 +220,7 @@ class _Sessions(StatefulProcessor):
         for session in still_open if self._fresh else ():
             yield self._row(key, session, False)
 
-    def _load(self) -> Kept | None:
+    def _load(self) -> OpenSessions | None:
         found = self._state.get()
         if found is None:
             return None
@@ -228,9 +229,10 @@ class _Sessions(StatefulProcessor):
         runs: list[Run] = []
         if events < 0:
             events, runs = -1 - events, from_bytes(cast("tuple[bytes]", self._directory.get())[0])
-        return Kept(Found(first, last, events, False) if events else None, list(times), list(ends), wake_ms, runs)
+        settled = Found(first, last, events, False) if events else None
+        return OpenSessions(settled, list(times), list(ends), wake_ms, runs)
 
-    def _save(self, before: Kept | None, kept: Kept | None) -> None:
+    def _save(self, before: OpenSessions | None, kept: OpenSessions | None) -> None:
         if kept and kept.runs:
             self._directory.update((to_bytes(kept.runs),))
         elif before and before.runs:

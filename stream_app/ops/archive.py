@@ -35,8 +35,8 @@ _BATCH_ROWS = 10_000
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A file of bronze that is in an archive."""
+class ArchivedFile:
+    """A file of bronze whose records an archive holds."""
 
     file: BatchFile
     rows: int
@@ -59,7 +59,7 @@ class Archive:
 
     flow: Flow
     """That of the table."""
-    files: tuple[Kept, ...]
+    files: tuple[ArchivedFile, ...]
 
     @property
     def before(self) -> int:
@@ -82,7 +82,7 @@ class Archive:
         return sink_of(self.flow).place(self.flow)
 
     def make(self, folder: Path) -> list[BatchFile]:
-        """Make its files again in a folder, each of which appears whole; return them, oldest first.
+        """Make its files again in a folder, and return them, oldest first. Each appears whole.
 
         The newest comes first: where this dies, what is there has no gap, and is gone on from. Raises ConfigError where
         the disk has no room for them.
@@ -113,9 +113,9 @@ class Archive:
 
 
 def of(bronze: Flow, standing: Sequence[BatchFile]) -> Archive | None:
-    """Return what tables have of bronze's files before those that stand; of several, the table that has most.
+    """Return what a table has of the files before bronze's first; `standing` are all files that bronze has.
 
-    It is None where nothing was pruned, or no table has it.
+    Of several tables it is the one that has most. It is None where nothing was pruned, or no table has it.
     """
     if chain.gone(bronze) < 0:
         return None
@@ -123,18 +123,18 @@ def of(bronze: Flow, standing: Sequence[BatchFile]) -> Archive | None:
     return max((one for one in found if one.files), key=lambda one: len(one.files), default=None)
 
 
-def _kept(flow: Flow) -> list[Kept]:
+def _kept(flow: Flow) -> list[ArchivedFile]:
     assert flow.upstream  # noqa: S101 - it follows bronze
     sql = f"SELECT {FILE}, any_value({SAYS}), count(*) FROM {_rows(flow)} WHERE {FILE} IS NOT NULL GROUP BY ALL"
     with connected([flow]) as database:
         rows = database.execute(sql).fetchall()
     files = ((parse(flow.upstream.layout.output / file, flow.upstream.sink), count, says) for file, says, count in rows)
-    return sorted((Kept(file, count, says) for file, count, says in files if file), key=lambda one: one.file)
+    return sorted((ArchivedFile(file, count, says) for file, count, says in files if file), key=lambda one: one.file)
 
 
-def _unbroken(kept: Sequence[Kept], standing: Sequence[BatchFile]) -> tuple[Kept, ...]:
-    """Return the files that go on to the first that stands, each the one before the next."""
-    found = list[Kept]()
+def _unbroken(kept: Sequence[ArchivedFile], standing: Sequence[BatchFile]) -> tuple[ArchivedFile, ...]:
+    """Return the files up to the first of `standing`, each the one before the next."""
+    found = list[ArchivedFile]()
     newest = kept[-1].file.last if kept else -1
     before = chain.followed(parquet.said(standing[0].path)) if standing else newest
     for one in reversed(kept):
@@ -144,8 +144,8 @@ def _unbroken(kept: Sequence[Kept], standing: Sequence[BatchFile]) -> tuple[Kept
     return tuple(found)
 
 
-def _groups(files: Sequence[Kept]) -> Iterator[list[Kept]]:
-    group, rows = list[Kept](), 0
+def _groups(files: Sequence[ArchivedFile]) -> Iterator[list[ArchivedFile]]:
+    group, rows = list[ArchivedFile](), 0
     for one in files:
         if group and rows + one.rows > _ROWS_AT_ONCE:
             yield group
@@ -156,7 +156,7 @@ def _groups(files: Sequence[Kept]) -> Iterator[list[Kept]]:
         yield group
 
 
-def _make(database: duckdb.DuckDBPyConnection, flow: Flow, group: Sequence[Kept], folder: Path) -> None:
+def _make(database: duckdb.DuckDBPyConnection, flow: Flow, group: Sequence[ArchivedFile], folder: Path) -> None:
     assert flow.upstream  # noqa: S101 - it follows bronze
     columns = to_arrow_schema(flow.upstream.kind.columns, timezone="UTC")
     says = {one.file.path.name: one.said for one in group}

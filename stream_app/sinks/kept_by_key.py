@@ -17,7 +17,7 @@ from stream_app.layers.aggregate import FINAL, Running, Stateful
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptByKey:
     """How the rows that a batch changed become those of a table."""
 
     columns: pa.Schema
@@ -43,7 +43,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Totalled(Kept):
+class Totalled(KeptByKey):
     """Totals, each by its keys, or the first of them."""
 
     order: str
@@ -63,7 +63,7 @@ class Totalled(Kept):
 
 
 @dataclass(frozen=True)
-class Fresh(Kept):
+class Fresh(KeptByKey):
     """Windows and sessions as they are by now, marked `final` once they are. What is final is never changed."""
 
     replaces_open: bool

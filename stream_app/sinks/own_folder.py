@@ -21,7 +21,7 @@ from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
 from stream_app.layers.kind import Kind
 from stream_app.sinks.batch import BatchSink, PartsWriter
-from stream_app.sinks.dedupe.staging import KeptRows
+from stream_app.sinks.dedupe.staging import WithoutRepeats
 from stream_app.sinks.files import FileSink
 from stream_app.sinks.parts import Parts, Step, write_parts
 from stream_app.sinks.protocol import Tools, Writer
@@ -60,7 +60,7 @@ class OwnFolder(FileSink):
         if flow.upstream is None:
             parts: PartsWriter = partial(_write_records, flow, tools)
         elif rows and flow.kind.drops_repeats:
-            parts = KeptRows(flow, rows).write
+            parts = WithoutRepeats(flow, rows).write
         else:
             return super().writer(flow, rows, tools)
         return BatchSink(flow, _FORM, tools.hadoop, parts, tools.before_publish)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.layers.runs import Record, Runs, from_bytes, to_bytes
-from stream_app.layers.session_state import Found, Kept, advance, settle
+from stream_app.layers.session_state import Found, OpenSessions, advance, settle
 from tests.examples import examples
 
 GAP = 50
@@ -44,8 +44,8 @@ BATCHES = st.lists(st.tuples(st.lists(RECORDS, max_size=40), st.integers(0, 60))
 def test_runs_make_no_difference(batches: list[tuple[list[Record], int]], most: int, size: int, least: int) -> None:
     """To any batch: the same sessions become final, the same are open, and the timer is the same."""
     runs = Runs(chunks := Chunks(), most, size, least)
-    simple: Kept | None = None
-    kept: Kept | None = None
+    simple: OpenSessions | None = None
+    kept: OpenSessions | None = None
     late_by, watermark = -100, 0
     for new, step in [*batches, ([], 10_000)]:
         records = [record for record in new if record[0] > late_by]
@@ -60,7 +60,7 @@ def test_runs_make_no_difference(batches: list[tuple[list[Record], int]], most: 
     assert not chunks
 
 
-def long_session(chunks: Chunks) -> tuple[Runs, Kept]:
+def long_session(chunks: Chunks) -> tuple[Runs, OpenSessions]:
     runs = Runs(chunks)
     _, (opened,), kept = advance(None, [(time, False) for time in range(0, MANY * 2, 2)], -1, GAP, runs)
     assert opened == Found(0, (MANY - 1) * 2, MANY, False)
@@ -107,7 +107,7 @@ def test_very_many_records_of_few_times_are_counted() -> None:
 def test_a_state_from_before_there_were_runs_is_taken_over() -> None:
     times = list(range(MANY))
     runs = Runs(chunks := Chunks())
-    _, opened, kept = advance(Kept(None, times, [100], 7), [(5, False)], -1, GAP, runs)
+    _, opened, kept = advance(OpenSessions(None, times, [100], 7), [(5, False)], -1, GAP, runs)
     assert opened == [Found(0, 100, 102, True), Found(101, MANY - 1, MANY - 101, False)]
     assert kept is not None
     assert len(chunks) >= MANY / 3 / runs.size

@@ -18,7 +18,7 @@ from stream_app.feeds.load import load_feeds
 from stream_app.feeds.parts import Session
 from stream_app.flows.flow import Flow
 from stream_app.layers import recompute
-from stream_app.layers.session_state import Found, Kept, settle
+from stream_app.layers.session_state import Found, OpenSessions, settle
 from stream_app.settings import PROJECT
 from stream_app.sinks.registry import flows
 from stream_app.storage.batch_files import batch_file
@@ -40,7 +40,7 @@ def end(seconds: float) -> Record:
     return int(seconds * SECOND), True
 
 
-def at_once(records: Sequence[Record], watermark: float) -> tuple[list[Found], list[Found], Kept | None]:
+def at_once(records: Sequence[Record], watermark: float) -> tuple[list[Found], list[Found], OpenSessions | None]:
     return settle(None, records, int(watermark * SECOND), GAP)
 
 
@@ -91,7 +91,7 @@ def test_a_late_end_divides_what_was_one_session() -> None:
 
 def test_a_long_session_is_kept_as_a_sum() -> None:
     """What no end can divide any more needs no place of its own."""
-    kept: Kept | None = None
+    kept: OpenSessions | None = None
     for second in range(1_000):
         _, _, kept = settle(kept, [click(second)], max(0, second - 4) * SECOND, GAP)
     assert kept is not None

@@ -23,7 +23,7 @@ from stream_app.flows.flow import Flow
 from stream_app.ops import query, views
 from stream_app.ops.status import status
 from stream_app.sinks import table_admission
-from stream_app.sinks.kept_by_key import Fresh, Kept
+from stream_app.sinks.kept_by_key import Fresh, KeptByKey
 from stream_app.sinks.protocol import sink_of
 from stream_app.sinks.registry import check, flows
 from stream_app.sinks.table_changes import Changed, changes
@@ -305,7 +305,7 @@ def test_null_keys_are_one_key() -> None:
         return pa.Table.from_pylist([dict(zip(columns.names, row, strict=True)) for row in found], columns)
 
     held, changed = of((None, 1.0, 1), ("a", None, 2), ("b", 1.0, 3)), of((None, 1.0, 9), ("a", None, 8), ("c", 1.0, 7))
-    merged = Kept(columns, ("k", "d")).merged(held, changed).to_pylist()
+    merged = KeptByKey(columns, ("k", "d")).merged(held, changed).to_pylist()
     assert sorted(row["n"] for row in merged) == [3, 7, 8, 9]
 
 

@@ -45,7 +45,7 @@ class Share:
 
 
 @dataclass
-class Judged:
+class JudgedShare:
     """What became of a share, or of several."""
 
     findings: Findings = field(default_factory=Findings)
@@ -53,7 +53,7 @@ class Judged:
     absent: list[pa.Table] = field(default_factory=list)
     """The valid records that silver has no row of: `_row` of bronze, coordinates, `_key` as silver has it, `_again`."""
 
-    def add(self, other: Judged) -> None:
+    def add(self, other: JudgedShare) -> None:
         """Add what became of another share."""
         self.findings.add(other.findings)
         self.counts.update(other.counts)
@@ -66,7 +66,7 @@ class Compared:
 
     share: Share
     records: pa.Table
-    judged: Judged
+    judged: JudgedShare
     versions: Sequence[Columns]
     """Of silver, by which rows that earlier rules judged may have been made."""
     remade: Collection[str]

@@ -18,7 +18,7 @@ from stream_app.contract.references import Snapshots
 from stream_app.contract.verdict import Rejected, Row
 from stream_app.feeds.feed import Feed
 from stream_app.flows.columns import Version
-from stream_app.ops.audit.compared import PLACE, Compared, Judged, Layer, Share, differing, spread
+from stream_app.ops.audit.compared import PLACE, Compared, JudgedShare, Layer, Share, differing, spread
 from stream_app.ops.audit.places import NOWHERE, Flags, Numbers, Places
 from stream_app.ops.audit.stored import opened
 from stream_app.storage.pins import Pins
@@ -56,7 +56,7 @@ class Judge:
         self._layers = {SILVER: silver, QUARANTINE: quarantine, _LEDGER: ledger}
         self._places = {name: Places.load(layer.places) for name, layer in self._layers.items()}
 
-    def judge(self, share: Share) -> Judged:
+    def judge(self, share: Share) -> JudgedShare:
         """Judge the records of a share, and compare them."""
         records, planned, by = _records(share)
         verdicts = _verdicts(self._contract, records, planned, by)
@@ -64,7 +64,7 @@ class Judge:
         rows = {name: places.find(*place) for name, places in self._places.items()}
         in_silver, in_quarantine, replayed = (found != NOWHERE for found in rows.values())
         valid = np.array([not isinstance(verdict, Rejected) for verdict in verdicts], bool)
-        judged = Judged()
+        judged = JudgedShare()
         compared = Compared(share, records, judged, self._versions, self._remade)
         compared.wrong("in silver and in quarantine", in_silver & in_quarantine & ~replayed)
         if share.silver:

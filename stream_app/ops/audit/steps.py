@@ -13,7 +13,7 @@ from stream_app.flows import unread
 from stream_app.layers.kind import BRONZE, QUARANTINE, SILVER
 from stream_app.ops.audit import folders
 from stream_app.ops.audit.clocks import Clocks
-from stream_app.ops.audit.compared import Judged, Layer, Share
+from stream_app.ops.audit.compared import JudgedShare, Layer, Share
 from stream_app.ops.audit.copies import Copies
 from stream_app.ops.audit.followers import Followers
 from stream_app.ops.audit.judge import Judge
@@ -113,7 +113,7 @@ class Audit:
             foreign = wrong
         step.findings.note(f"in {layer}, not in bronze", foreign)
 
-    def _judged(self, places: dict[str, Places], rows: Numbers) -> Judged:
+    def _judged(self, places: dict[str, Places], rows: Numbers) -> JudgedShare:
         state = self._state
         refused = places["bronze"].find(*(state.quarantine.column(column) for column in _PLACE))
         taken = {layer: state.positions[layer].taken for layer in (SILVER, QUARANTINE)}
@@ -151,7 +151,7 @@ class Audit:
         known = rows[rows != NOWHERE]
         return int(known.min()) if len(known) else self._state.records.rows
 
-    def _check_repeats(self, step: Step, found: Judged, silver: Places, rows: Numbers) -> None:
+    def _check_repeats(self, step: Step, found: JudgedShare, silver: Places, rows: Numbers) -> None:
         state = self._state
         if not state.records.rows:
             return

@@ -8,16 +8,16 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
-from stream_app.ops.audit.compared import Judged, Share
+from stream_app.ops.audit.compared import JudgedShare, Share
 from stream_app.ops.audit.judge import Judge
 
 _FEW_RECORDS = 100_000
 _judge: Judge | None = None
 
 
-def judged(make: Callable[[], Judge], shares: Sequence[Share], progress: Callable[[int], None]) -> Judged:
+def judged(make: Callable[[], Judge], shares: Sequence[Share], progress: Callable[[int], None]) -> JudgedShare:
     """Judge all shares; `make` is called in each process, `progress` with the records of each share that is done."""
-    found = Judged()
+    found = JudgedShare()
     if sum(map(_records, shares)) < _FEW_RECORDS:
         judge = make()
         for share in shares:
@@ -43,6 +43,6 @@ def _start(make: Callable[[], Judge]) -> None:
     _judge = make()
 
 
-def _judged(share: Share) -> Judged:
+def _judged(share: Share) -> JudgedShare:
     assert _judge is not None  # noqa: S101 - made by _start
     return _judge.judge(share)

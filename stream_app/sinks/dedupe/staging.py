@@ -31,7 +31,7 @@ from stream_app.storage.key_runs import Numbers
 from stream_app.storage.offsets import in_layer
 
 
-class KeptRows:
+class WithoutRepeats:
     """What runs silver's batches, and leaves the rows that are no repeats in a folder."""
 
     def __init__(self, flow: Flow, rows: Rows) -> None:
