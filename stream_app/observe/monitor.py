@@ -68,6 +68,8 @@ class Monitor:
         self._start_at = time.time()
         self.ready = False
         """Whether every query has been started once."""
+        self.query_ended = threading.Event()
+        """Set when Spark tells that a query has ended, so that the supervisor looks at once."""
 
     def __getitem__(self, flow: Flow) -> FlowStatus:
         return self.statuses[flow.name]

@@ -48,8 +48,9 @@ class ProgressListener:
             _read_all(status, event.timestamp())
 
     def onQueryTerminated(self, event: Any) -> None:  # noqa: N802 - Spark's name
-        """Forget the run of a query that ended; the supervisor sees to the query."""
+        """Forget the run of a query that ended, and have the supervisor see to the query."""
         self._names.pop(event.runId().toString(), None)
+        self._monitor.query_ended.set()
 
     def onQueryProgress(self, event: Any) -> None:  # noqa: N802 - Spark's name
         """Note what the batch did, and log it unless it did nothing."""

@@ -22,8 +22,9 @@ from stream_app.observe.monitor import LONGEST_ERROR, Monitor, State
 from stream_app.runtime.pipeline import Pipeline
 from stream_app.runtime.query_errors import one_line, passes
 
+# How often it looks at the queries, each a call to the JVM, and how often whether it was told that one has ended.
 _POLL_SECONDS = 0.5
-_POLL_IN_DRAIN_SECONDS = 0.1
+_TOLD_SECONDS = 0.1
 # How long a stop waits for the running batches, all together; then for the commit of each.
 _BATCH_SECONDS = 45.0
 _COMMIT_SECONDS = 5.0
@@ -63,7 +64,6 @@ class Runner:
         Raises ConfigError where a query must not be started, StreamAppError after MAX_FAILURES failures in a row of
         one flow; the batches of the others end first.
         """
-        poll = _POLL_IN_DRAIN_SECONDS if self._drains else _POLL_SECONDS
         try:
             for flow in flows:
                 if self._stop.is_set():
@@ -72,7 +72,7 @@ class Runner:
                 self._wait_for_source(flow)
             while self._queries or self._restart_at:
                 self._monitor.ready |= not self._restart_at
-                if self._stop.wait(poll):
+                if self._waits():
                     return
                 self._watch()
         finally:
@@ -103,6 +103,15 @@ class Runner:
         while query and query.isActive and query.status["message"] == _INITIALIZING and time.monotonic() < deadline:
             if self._stop.wait(0.1):
                 return
+
+    def _waits(self) -> bool:
+        """Return once a query has ended, or after a moment; True where the service was asked to stop."""
+        deadline = time.monotonic() + _POLL_SECONDS
+        while not self._stop.wait(_TOLD_SECONDS):
+            if self._monitor.query_ended.is_set() or time.monotonic() >= deadline:
+                self._monitor.query_ended.clear()
+                return False
+        return True
 
     def _watch(self) -> None:
         if self._drains:

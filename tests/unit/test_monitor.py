@@ -279,7 +279,9 @@ def test_an_idle_query_makes_progress_too(listener: ProgressListener, silver: Fl
     assert silver.read_all_at == datetime.fromisoformat(moment).timestamp()
     assert time.time() - silver.progress_at < 60
     assert (silver.failures, silver.last_error) == (0, ""), "failures are in a row no more"
+    assert not listener._monitor.query_ended.is_set()
     listener.onQueryTerminated(started)
+    assert listener._monitor.query_ended.is_set(), "the supervisor looks at once"
     silver.progress_at = 0
     listener.onQueryIdle(started)
     assert silver.progress_at == 0

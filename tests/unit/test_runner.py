@@ -118,7 +118,7 @@ def made(feed: Feed, tmp_path: Path) -> tuple[Flow, ...]:
 def service(made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """A service that looks often; a second of its backoff lasts a millisecond."""
     monkeypatch.setattr(runner, "_POLL_SECONDS", 0.005)
-    monkeypatch.setattr(runner, "_POLL_IN_DRAIN_SECONDS", 0.005)
+    monkeypatch.setattr(runner, "_TOLD_SECONDS", 0.005)
     monkeypatch.setattr(runner, "_BATCH_SECONDS", 20_000.0)
     monkeypatch.setattr(runner, "_COMMIT_SECONDS", 5_000.0)
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() * 1000, sleep=lambda _: time.sleep(0.002))
@@ -277,6 +277,18 @@ def test_a_drain_ends_by_itself_when_every_query_has_read_all(service: Service, 
     drain.begin().wait()
     assert drain.error is None
     assert {drain.state(layer) for layer in LAYERS} == {State.DONE}
+
+
+def test_a_query_that_is_told_to_have_ended_is_looked_at_at_once(
+    drain: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_until(lambda: len(drain.queries.active) == 5)
+    monkeypatch.setattr(runner, "_POLL_SECONDS", 20_000_000.0)
+    drain.monitor.query_ended.set()
+    wait_until(lambda: not drain.monitor.query_ended.is_set())  # it waits for the long time by now, or soon will
+    drain.queries.started["bronze"][-1].isActive = False
+    drain.monitor.query_ended.set()
+    wait_until(lambda: drain.state("bronze") is State.DONE)
 
 
 def test_a_query_that_ends_by_itself_is_started_again(service: Service) -> None:
