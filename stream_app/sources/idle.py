@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from stream_app.contract.times import EPOCH, microseconds
 from stream_app.errors import StreamAppError
 from stream_app.feeds.footers import newest_of
 from stream_app.storage import service_status
@@ -108,4 +107,4 @@ def _made_by(file: BatchFile) -> int:
 
 def read_by(file: BatchFile) -> int:
     """When all of a batch's records had come, by the file's name: a record that is dated later moves no clock."""
-    return microseconds(file.time - EPOCH) + 1_000_000
+    return (int(file.time.timestamp()) + 1) * 1_000_000  # it is of whole seconds

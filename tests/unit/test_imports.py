@@ -127,6 +127,15 @@ def test_a_command_starts_without_what_few_commands_need() -> None:
     assert not loaded & {"redis", "fastapi", "deltalake", "obstore", "fsspec", "pandas", "openlineage"}
 
 
+def test_a_source_starts_without_what_a_sink_needs() -> None:
+    """Each query starts a Python for its source, and has the service wait for it."""
+    typed = [sys.executable, "-X", "importtime", "-c", "import stream_app.sources.layer_reader"]
+    told = subprocess.run(typed, cwd=PROJECT, capture_output=True, text=True, check=True).stderr
+    loaded = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+    assert "pyarrow.parquet" in loaded
+    assert not loaded & {"pyarrow.compute", "pandas", "msgspec", "pydantic", "duckdb", "confluent_kafka"}
+
+
 def test_garbage_is_collected_once_a_command_is_imported() -> None:
     gc.disable()  # as __main__.py does
     try:
