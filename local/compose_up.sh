@@ -4,11 +4,12 @@ set -eu
 cd "$(dirname "$0")/.."
 
 fail() { echo "up: $*" >&2; exit 2; }
-setting() { docker compose config --environment | sed -n "s/^$1=//p"; } # of the shell, else of .env
+setting() { printf '%s\n' "$settings" | sed -n "s/^$1=//p"; } # of the shell, else of .env
 has() { case ",$1," in *",$2,"*) ;; *) return 1 ;; esac; }
 
 docker compose version >/dev/null 2>&1 || fail "Docker with Compose 2 is needed: https://docs.docker.com/engine/install"
 docker info >/dev/null 2>&1 || fail "no Docker engine answers; start it, or join its group: sudo usermod -aG docker $(id -un)"
+settings=$(docker compose config --environment) || exit 2 # once: each look takes Compose a moment
 
 profiles=${PROFILE:-$(setting COMPOSE_PROFILES)}
 for profile in $(echo "${PROFILE:-}" | tr , ' '); do

@@ -17,7 +17,7 @@ from stream_app.settings import Settings
 DOCKER = """#!/bin/sh
 exec 3>&2
 case "$*" in
-"compose config --environment") env; cat .env ;;
+"compose config --environment") env; [ ! -e .env ] || cat .env ;;
 "compose config --profiles") printf 'activity\\nairflow\\ncluster\\nmonitoring\\nreplicated\\nsales\\n' ;;
 "compose config --services" | "compose --profile * ps --services") ;;
 "compose config") echo "name: shop" ;;
@@ -161,15 +161,24 @@ SECRETS = [
 ]  # fmt: skip
 
 
+def private_env(folder: Path) -> str:
+    """What `make up` says once it has looked at .env."""
+    script = ["/bin/sh", str(folder / "local" / "private_env.sh"), "up"]
+    return subprocess.run(script, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("name", sorted({*SECRETS, "POSTGRES_PASSWORD"}))
 @pytest.mark.parametrize("line", ["{}=x", "export {} = 'x'", "A=1\n  {}=x"])
 def test_an_env_with_a_secret_is_made_its_owner_s_alone(up: Up, tmp_path: Path, name: str, line: str) -> None:
+    """By the script that `make up` calls, and once by `make up`, which asks Docker for more."""
     env = tmp_path / ".env"
     env.write_text(line.format(name))
     env.chmod(0o644)
-    assert "up: .env holds a password, and others could read it: its mode is 0600 now" in up().stdout
+    is_all = (name, line) == ("POSTGRES_PASSWORD", "{}=x")
+    first = up().stdout if is_all else private_env(tmp_path)
+    assert "up: .env holds a password, and others could read it: its mode is 0600 now" in first
     assert stat.S_IMODE(env.stat().st_mode) == 0o600
-    assert "up: .env" not in up().stdout
+    assert "up: .env" not in (up().stdout if is_all else private_env(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["RETENTION=keep", "#POSTGRES_PASSWORD=x", "DATABASE_URL=", "# SECRET=x"])
