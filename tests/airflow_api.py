@@ -41,9 +41,13 @@ class AirflowApi:
     def trigger(self, dag: str, **conf: object) -> str:
         """Start a run; its path in the API."""
         wait_for(lambda: dag in {one["dag_id"] for one in self.ask("dags")["dags"]}, f"{dag} to be known")
-        self.ask(f"dags/{dag}?update_mask=is_paused", {"is_paused": False}, "PATCH")
+        self.pause(dag, is_paused=False)
         run = self.ask(f"dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})
         return f"dags/{dag}/dagRuns/{run['dag_run_id']}"
+
+    def pause(self, dag: str, *, is_paused: bool) -> None:
+        """Have a DAG start no runs by its schedule and queue no tasks, or go on."""
+        self.ask(f"dags/{dag}?update_mask=is_paused", {"is_paused": is_paused}, "PATCH")
 
     def task(self, run: str, name: str) -> dict[str, Any]:
         """Return a task of a run."""

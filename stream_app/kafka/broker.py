@@ -219,7 +219,8 @@ class Broker:
             refused, self._refusal = self._refusal, None
             return refused
         if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return ConfigError(f"there is no topic {topic} at {servers}; create it, or correct the feed's `topic`")
+            problem = f"there is no topic {topic} at {servers}; create it, or correct the name"
+            return ConfigError(f"{problem}: a feed's `topic`, or --topic")
         if cause.code() in _UNANSWERED:
             self._admin = AdminClient(self._config)
         if isinstance(self._kafka.login, OAuth):  # librdkafka tells of a server that is away after a minute, if at all

@@ -41,5 +41,20 @@ def test_the_dags_run_in_containers(stack: Stack) -> None:  # noqa: F811
     (report,) = (stack.folder / "data" / "reports" / "unified_sales_pipeline").glob("*.md")
     assert "all is well" in Path(report).read_text()
     check_hardening(stack)
+    check_celery(stack, airflow)
+    check_hardening(stack)
     stack.run("make", "down")
     assert stack.containers() == []
+
+
+def check_celery(stack: Stack, airflow: AirflowApi) -> None:  # noqa: F811
+    """The same stack goes on with Valkey and a worker, which runs the tasks."""
+    airflow.pause("streamflow_main", is_paused=True)
+    at_work = "dags/streamflow_main/dagRuns/~/taskInstances?state=queued&state=running"
+    stack.wait_for(lambda: not airflow.ask(at_work)["task_instances"], "the end of the tasks that run")
+    stack.environment["AIRFLOW_EXECUTOR"] = "CeleryExecutor"
+    assert "healthy" in stack.run("make", "up")
+    run = airflow.trigger("streamflow_main", seconds=10)
+    assert airflow.wait_for_run(run) == "success", airflow.logs(run)
+    worker = stack.container("airflow-worker")["ID"]
+    assert {airflow.task(run, name)["hostname"] for name in ("etl", "audit", "publish")} == {worker}
