@@ -18,6 +18,7 @@ GOLD = [
     Asset(name=table, uri=f"x-streamflow://gold/{table}")
     for table in ("user_events", "transaction_events", "user_daily", "product_daily")
 ]
+_SINCE = "for a backfill: take again what landed from this hour on, as 2026-11-27 or 2026-11-27T14, in UTC"
 # Exit codes of the audit beside 0.
 WRONG_RECORDS, NOT_AUDITED = 1, 3
 
@@ -38,9 +39,9 @@ WRONG_RECORDS, NOT_AUDITED = 1, 3
             minItems=1,
             description="feeds, whose topics have the same names",
         ),
-        "since": Param(None, type=["null", "string"], description="take again what landed from this hour on, UTC"),
+        "since": Param(None, type=["null", "string"], description=_SINCE),
         "until": Param(None, type=["null", "string"], description="the same, up to and without this hour"),
-        "full": Param(False, type="boolean", description="make every table anew"),
+        "full": Param(False, type="boolean", description="make every table anew, of all that has landed"),
     },
     tags=["batch"],
     doc_md=__doc__,

@@ -27,7 +27,7 @@ from stream_app.landing.zone import LandedFile, Zone
 from stream_app.settings import PROJECT, Settings, load_settings
 from tests.examples import examples
 from tests.helpers import tree
-from tests.unit.conftest import Cli
+from tests.unit.conftest import Cli, Done
 
 FEED = load_feeds(PROJECT / "conf" / "feeds", ["user_events"])[0]
 NOW = datetime(2026, 11, 21, 1, tzinfo=UTC)
@@ -296,6 +296,7 @@ def test_shares_have_each_file_once_in_order(sizes: list[int], cores: int) -> No
         (["--feeds=user_events"], "--feeds: nothing of user_events has landed; type: make land TOPIC=user_events"),
         (["--full", "--since=2026-11-21"], "--full: takes all that has landed; leave out --since and --until"),
         (["--since=2026-11-21T01:30"], "--since: .* is no whole hour such as 2026-11-27T14"),
+        (["--since=2026-11-22", "--until=2026-11-22T00"], "--until: is not after --since"),
         (["--until=yesterday"], "--until: .* is no whole hour such as 2026-11-27T14"),
         (["--gold=s3://bucket/gold"], "GOLD_PATH: "),
     ],
@@ -316,6 +317,35 @@ def test_an_audit_of_the_batch_path_needs_a_run(cli: Cli, tmp_path: Path, argume
     done = cli(tmp_path, "audit", *given, FEEDS_PATH=str(PROJECT / "conf" / "feeds"), GOLD_PATH=gold)
     assert (done.code, done.out) == (2, "")
     assert f"{gold} has no run that ended; make one with: make etl" in done.err
+
+
+def test_an_audit_tells_what_no_run_has_taken(cli: Cli, settings: Settings) -> None:
+    """Topics that have no record yet are right as they are: a scheduled run must not fail over them."""
+    folders = {
+        "FEEDS_PATH": str(PROJECT / "conf" / "feeds"),
+        "LANDING_PATH": str(settings.landing_path),
+        "GOLD_PATH": str(settings.gold_path),
+    }
+
+    def audit(*arguments: str) -> Done:
+        return cli(settings.landing_path, "audit", "--batch", "--format=json", *arguments, **folders)
+
+    def pending(done: Done) -> dict[str, tuple[str, int]]:
+        assert done.code == 0, done.err
+        return {one["feed"]: (one["verdict"], one["counts"]["pending files"]) for one in json.loads(done.out)}
+
+    zone = Zone(settings.landing_path, FEED.topic)
+    zone.folder.mkdir(parents=True)
+    zone.claim("id")
+    assert pending(audit()) == {f"{FEED.name} in gold": ("right", 0)}
+    touch(settings, 0, 0, 9)
+    assert "has no run that ended; make one with: make etl" in audit().err
+    manifest = Manifest(1, "", "", "", {}, {}, {})
+    (settings.gold_path / "_runs").mkdir(parents=True)
+    _written(settings, manifest).rename(settings.gold_path / "_runs" / "0000000001.json")
+    assert pending(audit()) == {f"{FEED.name} in gold": ("right", 1)}
+    refusal = "audit: --feed: nothing of sales has landed; type: make land TOPIC=ventes_stream\n"
+    assert audit("--feed=sales") == Done(2, "", refusal)
 
 
 def test_a_manifest_says_by_which_reference_data_each_record_was_judged(settings: Settings) -> None:

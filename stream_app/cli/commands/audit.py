@@ -15,6 +15,7 @@ from rich.table import Table
 from stream_app.cli.chosen import chosen, of_sink
 from stream_app.cli.command import OF_FEEDS, Command, feed_option, flag, format_option, sink_option
 from stream_app.cli.output import as_json, foreign, print_json
+from stream_app.errors import ConfigError
 from stream_app.feeds.load import feeds_in, load_feeds
 from stream_app.gold.store import Gold
 from stream_app.ops import audit as audits
@@ -69,7 +70,10 @@ def _of_gold(settings: Settings, options: argparse.Namespace) -> Sequence[Report
     names = [options.feed] if options.feed else feeds_in(settings.feeds_path)
     with _progress() as progress:
         feeds = load_feeds(settings.feeds_path, names)
-        return audit_gold(settings.landing_path, settings.gold_path, feeds, progress)
+        found = audit_gold(settings.landing_path, settings.gold_path, feeds, progress)
+    if options.feed and not found and _is_for_batches(options):
+        raise ConfigError(f"--feed: nothing of {options.feed} has landed; type: make land TOPIC={feeds[0].topic}")
+    return found
 
 
 def _is_for_batches(options: argparse.Namespace) -> bool:

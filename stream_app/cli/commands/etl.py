@@ -54,6 +54,8 @@ def _run(options: argparse.Namespace) -> int:
     """Make the tables. This runs twice: as the process that becomes spark-submit, and in it."""
     if options.full and (options.since or options.until):
         raise ConfigError("--full: takes all that has landed; leave out --since and --until")
+    if options.since and options.until and options.since >= options.until:
+        raise ConfigError("--until: is not after --since, so nothing would be taken")
     given = {"landing_path": options.landing, "gold_path": options.gold, "spark_master": options.master}
     settings = load_settings(**{name: value for name, value in given.items() if value})
     job = _job(settings, options)

@@ -43,13 +43,30 @@ _JUDGED = 'EXISTS (FROM _ranges r WHERE r.partition = t.partition AND t."offset"
 
 
 def audit_gold(landing: Path, root: Path, feeds: Sequence[Feed], progress: Progress) -> list[Report]:
-    """Audit what gold has of those feeds, as the newest run has left it. Raises ConfigError where no run has ended."""
+    """Audit what gold has of those feeds, as the newest run has left it. What no run has taken is pending.
+
+    Raises ConfigError where no run has ended, unless topics have landed without a record: then there is none to make.
+    """
     gold = Gold(root)
     newest = gold.newest()
-    if newest is None:
+    zones = [(feed, Zone(landing, feed.topic)) for feed in feeds]
+    landed = [(feed, zone.files()) for feed, zone in zones if zone.about.exists()]
+    if newest is None and (not landed or any(files for _, files in landed)):
         raise ConfigError(f"GOLD_PATH: {root} has no run that ended; make one with: make etl")
-    asked = [feed for feed in feeds if feed.topic in newest.taken]
-    return [_Audit(landing, gold, newest, feed, progress).report(is_first=feed is asked[0]) for feed in asked]
+    asked = [feed for feed in feeds if newest and feed.topic in newest.taken]
+    return [
+        *(_Audit(landing, gold, newest, feed, progress).report(is_first=feed is asked[0]) for feed in asked if newest),
+        *(_pending(feed, files) for feed, files in landed if feed not in asked),
+    ]
+
+
+def _pending(feed: Feed, files: Sequence[LandedFile]) -> Report:
+    """Return what there is to say of a feed of which no run has taken anything."""
+    return Report(_title(feed), {"landed files": len(files), "pending files": len(files)}, [])
+
+
+def _title(feed: Feed) -> str:
+    return f"{feed.name} in gold"
 
 
 @dataclass
@@ -86,7 +103,7 @@ class _Audit:
         for table in sorted(others) if is_first else []:
             sentence = f"{table}: is made by SQL, and not computed again"
             step.others.append(Check("tables", Verdict.BEYOND, 0, sentence))
-        return Report(f"{self.feed.name} in gold", self.counts, list(step.checks()))
+        return Report(_title(self.feed), self.counts, list(step.checks()))
 
     def _note_the_others(self, step: Step, taken: Ranges, today: Ranges, files: Sequence[LandedFile]) -> None:
         """Note what was taken and cannot be judged again as it was, and what no run has taken yet."""
