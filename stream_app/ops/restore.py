@@ -78,8 +78,8 @@ def _plan(flow: Flow) -> RestorePlan:
         problem = f"{flow.name} has state beside its table, which nothing can restore"
         raise ConfigError(f"{problem}; make it again with: {reset_command(flow)}")
     table, query_id = found[2], found[2].owner.get("query", "")
-    if table.owner.get("sink") != flow.name or not query_id:
-        raise ConfigError(f"{table.location} is not a table that {flow.name} has written")
+    if not query_id:
+        raise ConfigError(f"{table.location} was emptied by a reset, so there is nothing to restore from")
     newest = next((one for one in table.versions() if one.query_id == query_id and one.batch is not None), None)
     if newest is None or newest.batch is None:
         problem = f"{table.location}: the log has no batch of {flow.name} left to restore from"

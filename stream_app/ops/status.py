@@ -24,6 +24,7 @@ from stream_app.sources.lookups import newest_pin
 from stream_app.storage import lock, service_status, snapshots
 from stream_app.storage.pins import hashes_of
 from stream_app.storage.row_counts import count_rows
+from stream_app.storage.tables.table import DamagedError
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,10 @@ def _status(flow: Flow, told: dict[str, object], running: bool) -> SinkStatus:
 
 
 def _held_by_table(flow: Flow) -> tuple[Holding | None, str]:
-    """Return what a table holds, and why nothing is known of it: its store may be away."""
+    """Return what a table holds, and why nothing is known of it: its store may be away, or its log damaged."""
     try:
         return sink_of(flow).holding(flow), ""
-    except UnavailableError as error:
+    except (UnavailableError, DamagedError) as error:
         return Holding(), str(error)
 
 

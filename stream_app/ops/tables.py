@@ -65,7 +65,7 @@ class Expired:
 def opened(flows: Sequence[Flow]) -> Iterator[tuple[Flow, TableSink, Table]]:
     """Yield the flows whose sinks are tables that are there, at their newest version.
 
-    Raises ConfigError where none of the flows is for a table.
+    Raises ConfigError where none of the flows is for a table, and where somebody else has made the table.
     """
     tables = [(flow, sink) for flow in flows if isinstance(sink := sink_of(flow), TableSink)]
     if not tables:
@@ -74,6 +74,8 @@ def opened(flows: Sequence[Flow]) -> Iterator[tuple[Flow, TableSink, Table]]:
         table = sink.table(flow)
         if table.exists():
             table.refresh()
+            if table.owner.get("sink") != flow.name:
+                raise ConfigError(f"{table.location} is not a table that {flow.name} has written")
             yield flow, sink, table
 
 

@@ -89,14 +89,24 @@ def _end_of_name(tokens: Sequence[_Token], at: int) -> int:
 
 def _moment(connection: duckdb.DuckDBPyConnection, past: _Past) -> Moment:
     if past.kind == "VERSION":
-        return Moment(version=_number(connection, f"CAST({past.expression} AS BIGINT)"))
-    micros = _number(connection, f"epoch_us(CAST({past.expression} AS TIMESTAMPTZ))")
-    return Moment(time=_EPOCH + timedelta(microseconds=micros))
+        return Moment(version=_number(connection, past, f"CAST({past.expression} AS BIGINT)"))
+    micros = _number(connection, past, f"epoch_us(CAST({past.expression} AS TIMESTAMPTZ))")
+    try:
+        return Moment(time=_EPOCH + timedelta(microseconds=micros))
+    except OverflowError:
+        raise _no_moment(past) from None
 
 
-def _number(connection: duckdb.DuckDBPyConnection, expression: str) -> int:
+def _number(connection: duckdb.DuckDBPyConnection, past: _Past, expression: str) -> int:
     ((number,),) = connection.execute(f"SELECT {expression}").fetchall()
+    if number is None:  # of infinity, too
+        raise _no_moment(past)
     return int(number)
+
+
+def _no_moment(past: _Past) -> ConfigError:
+    of = "the number of a version" if past.kind == "VERSION" else "a time from year 1 to 9999"
+    return ConfigError(f"{past.flow.name}: {past.kind} => {past.expression} is not {of}")
 
 
 def _tokens(sql: bytes) -> list[_Token]:

@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import Literal, TypeVar
 
 import duckdb
 
@@ -41,10 +42,13 @@ def connected(flows: Sequence[Flow]) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _connect_to_all(flows: Sequence[Flow], files: OpenFiles) -> duckdb.DuckDBPyConnection:
+    gone = ""
     for _ in range(_ATTEMPTS):
-        with suppress(FileNotFoundError):  # a file went between the listing and the opening
+        try:
             return connect(flows, files.path)
-    problem = f"the files changed {_ATTEMPTS} times while they were looked up; try again"
+        except FileNotFoundError as error:  # it went between the listing and the opening
+            gone = error.filename
+    problem = f"{gone} is missing, and was {_ATTEMPTS} times while the files were looked up; if it stays so: make audit"
     raise StreamAppError(problem)
 
 
@@ -81,7 +85,8 @@ def database() -> duckdb.DuckDBPyConnection:
 class OpenFiles(ExitStack):
     """Files that can be read until this is closed, even if somebody deletes them.
 
-    On Linux, and as many as half of what a process may open; others are read where they are.
+    On Linux, and as many as half of what a process may open; others are read where they are. An error of DuckDB that
+    ends the block names their real paths.
     """
 
     def __init__(self) -> None:
@@ -92,6 +97,15 @@ class OpenFiles(ExitStack):
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
             self._room = math.inf if most == resource.RLIM_INFINITY else most / 2
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> Literal[False]:
+        """Close them."""
+        super().__exit__(kind, error, trace)
+        if isinstance(error, duckdb.Error) and (said := self.named(str(error))) != str(error):
+            raise type(error)(said) from None
+        return False
 
     def path(self, path: Path) -> Path:
         """By which path the file is read. Raises FileNotFoundError where it has gone already."""

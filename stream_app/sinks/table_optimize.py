@@ -74,10 +74,16 @@ def carry_out(
     """Write the files anew; return how many there are now, or None where the table changed meanwhile."""
     root = table.place
     writer = PartWriter(root, "", 0, columns, statistics, lambda batches: [(work.partition, batches)])
-    with tempfile.TemporaryDirectory() as spill, duckdb.connect(config={"temp_directory": spill}) as database:
-        database.execute("SET TimeZone = 'UTC'")
-        with root.fetched([file.path for file in work.files]) as sources:
-            parts = list(_written(writer, database, sources, work, cluster_by))
+    parts = list[Part]()
+    try:
+        with tempfile.TemporaryDirectory() as spill, duckdb.connect(config={"temp_directory": spill}) as database:
+            database.execute("SET TimeZone = 'UTC'")
+            with root.fetched([file.path for file in work.files]) as sources:
+                parts.extend(_written(writer, database, sources, work, cluster_by))
+        root.settle({part.path: part.size for part in parts})
+    except BaseException:  # a disk that is full must not be filled by attempts
+        root.abandon(part.path for part in parts)
+        raise
     if table.rewrite(parts, work.files):
         return len(parts)
     root.abandon(part.path for part in parts)

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql.types import StructType
 
+from stream_app.admission.verdict import reset_command
+from stream_app.errors import ConfigError
 from stream_app.failpoints import reach
 from stream_app.flows.batch import Batch
 from stream_app.flows.completeness import final_with
@@ -31,7 +33,7 @@ from stream_app.sinks.table_changes import Changed, Told, changes
 from stream_app.sinks.table_parts import PartWriter, run
 from stream_app.sources.split_rows import Batches, Rows
 from stream_app.storage.tables.place import Place
-from stream_app.storage.tables.table import File, Mark, Part, Table
+from stream_app.storage.tables.table import DamagedError, File, Mark, Part, Table
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,15 @@ class TableWriter:
     def prepare(self, columns: StructType) -> None:  # noqa: ARG002 - the shape has them
         """Make the table of a query that begins, or check that it is that of one that goes on, and add columns.
 
-        Raises ConfigError where it and the checkpoint have not the same batches, or it is not this query's.
+        Raises ConfigError where it and the checkpoint have not the same batches, or it is not this query's, or damaged.
         """
         hours, shape = self._tools.servers.retention_hours, self._shape
-        self._columns_added += table_admission.prepare(
-            self._flow, self._table, shape.columns, shape.partitioning, hours, shape.statistics
-        )
+        try:
+            self._columns_added += table_admission.prepare(
+                self._flow, self._table, shape.columns, shape.partitioning, hours, shape.statistics
+            )
+        except DamagedError as error:
+            raise ConfigError(f"{error}; then, if it lacks batches: {reset_command(self._flow)}") from None
 
     def write(self, batch: Batch, frame: DataFrame) -> Report:
         """Commit the batch, unless it is in, after its late rows are kept."""

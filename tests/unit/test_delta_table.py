@@ -200,8 +200,11 @@ def _take(step: str, table: DeltaOnDisk, stale: DeltaOnDisk, batch: int) -> None
     match step:
         case "append":
             table.commit(mark(batch), [numbered(table, batch, batch), numbered(table, batch, batch)])
-        case "stale":
+        case "stale" if stale.owner == table.owner:
             stale.commit(mark(batch, "s"), [numbered(table, batch, batch)])
+        case "stale":
+            with pytest.raises(ConflictError, match="somebody else owns it"):
+                stale.commit(mark(batch, "s"), [numbered(table, batch, batch)])
         case "replace":
             table.commit(mark(batch), [numbered(table, batch, batch)], table.live()[:2])
         case "merge" if held := table.live():

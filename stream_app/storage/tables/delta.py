@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -25,6 +25,9 @@ _TRIES = 5
 
 class Delta(DeltaView):
     """A Delta table (storage/tables/table.py has what is promised)."""
+
+    _after: PostCommitHookProperties | None = None
+    """What delta-rs does after a commit; by default a checkpoint now and then, and what it covers of the log goes."""
 
     def mend(self) -> list[str]:
         """Take away what a power cut left torn of the log; return a line for each file that went."""
@@ -44,6 +47,7 @@ class Delta(DeltaView):
             configuration={**kept(kept_hours), **named(owner)},
             raise_if_key_not_exists=False,
             storage_options=dict(self.place.options),
+            post_commithook_properties=self._after,
         )
         self._opened = None
         self._flush(self.version, self.version)
@@ -53,7 +57,9 @@ class Delta(DeltaView):
         """Note another owner, and how long versions are kept from now on."""
         before = self.version
         properties = {**kept(kept_hours), **named(owner)}
-        self._current.alter.set_table_properties(properties, raise_if_not_exists=False)
+        self._current.alter.set_table_properties(
+            properties, raise_if_not_exists=False, post_commithook_properties=self._after
+        )
         self.refresh()
         self._flush(before + 1, self.version)
 
@@ -61,7 +67,8 @@ class Delta(DeltaView):
     def add_columns(self, columns: pa.Schema) -> None:
         """Add columns, which are null in the rows that there are."""
         before = self.version
-        self._current.alter.add_columns(Schema.from_arrow(columns).fields)
+        fields = Schema.from_arrow(columns).fields
+        self._current.alter.add_columns(fields, post_commithook_properties=self._after)
         self.refresh()
         self._flush(before + 1, self.version)
 
@@ -81,7 +88,14 @@ class Delta(DeltaView):
         properties = CommitProperties(named({"widened": says}), max_commit_retries=0)
         schema, by = Schema.from_arrow(columns), [*self.partitioned_by]
         try:
-            opened.create_write_transaction(actions, "overwrite", schema, partition_by=by, commit_properties=properties)
+            opened.create_write_transaction(
+                actions,
+                "overwrite",
+                schema,
+                partition_by=by,
+                commit_properties=properties,
+                post_commithook_properties=self._after,
+            )
         except CommitFailedError:  # somebody came between, or the answer of ours was lost
             self.refresh()
             return bool(self.columns == self.as_stored(columns))
@@ -96,12 +110,16 @@ class Delta(DeltaView):
         """Bring a batch in, and take files out, at once. A batch that is in by then changes nothing.
 
         With `columns` the table has these from then on, and no row but the batch's. The batch is flushed when it
-        returns. Raises ConflictError where a file to be removed has gone.
+        returns. Raises ConflictError where a file to be removed has gone, or the table has another owner than when it
+        was looked at.
         """
+        owner = self.owner
         for left in reversed(range(_TRIES)):
             is_held = self._holds(removed)  # first: no version may come between the next question and ours
             if self._has(mark):
                 return
+            if self.owner != owner:
+                raise ConflictError(f"{self.location}: somebody else owns it since batch {mark.batch} was planned")
             if not is_held:
                 gone = f"{self.location}: somebody replaced files that batch {mark.batch} was to replace"
                 raise ConflictError(gone)
@@ -163,7 +181,12 @@ class Delta(DeltaView):
         mode: Literal["append", "overwrite"] = "append" if columns is None else "overwrite"
         schema = self._table.schema() if columns is None else Schema.from_arrow(columns)
         self._current.create_write_transaction(
-            actions, mode, schema, partition_by=partitions, commit_properties=properties
+            actions,
+            mode,
+            schema,
+            partition_by=partitions,
+            commit_properties=properties,
+            post_commithook_properties=self._after,
         )
         self.refresh()
         self._flush(before + 1, self.version)

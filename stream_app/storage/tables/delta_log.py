@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,16 @@ def log_of(root: Path) -> Path:
 
 
 def read(root: Path, version: int) -> list[Action] | None:
-    """Return what the entry of a version says; None where there is no such file."""
+    """Return what the entry of a version says; None where there is no such file. Raises ValueError where it is torn."""
     try:
         text = _entry(root, version).read_bytes()
     except FileNotFoundError:
         return None
-    return [json.loads(line) for line in text.splitlines()]
+    actions = [json.loads(line) for line in text.splitlines()]
+    if not all(isinstance(one, dict) for one in actions):
+        problem = "has lines that are no objects"
+        raise ValueError(problem)
+    return actions
 
 
 def stamp(root: Path, version: int) -> tuple[int, int] | None:
@@ -76,7 +80,7 @@ def last_checkpoint(root: Path) -> int:
     """Return the version of the newest checkpoint; -1 before the first."""
     try:
         return int(json.loads((log_of(root) / _LAST_CHECKPOINT).read_text())["version"])
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, LookupError, TypeError):  # readers look for checkpoints without it, too
         return -1
 
 
@@ -95,27 +99,55 @@ def flush(root: Path, first: int, last: int) -> None:
     sync(log)
 
 
-def mend(root: Path) -> Iterator[str]:
-    """Delete the newest entry and the newest checkpoint where they are torn; yield a line for each that went.
+def torn(root: Path) -> tuple[list[Path], Path | None]:
+    """Return the files that a power cut left torn and no reader needs, and a checkpoint that is damaged and needed.
 
-    The batch of such an entry was not committed by its query, so it runs again. Of a checkpoint the entries are there.
+    Entries are torn at the end of the log. Several commits may be flushed together, in any order, so an entry that
+    brings no rows goes with the one before it. The batch of such an entry was not committed by its query, so it runs
+    again. In the place of a checkpoint there are the entries since the one before.
     """
     log = log_of(root)
+    names = sorted(path.name for path in log.iterdir()) if log.is_dir() else []
+    entries = [log / name for name in names if _ENTRY.fullmatch(name)]
+    checkpoints = [log / name for name in names if _CHECKPOINT.fullmatch(name)]
+    gone = _torn_end(entries)
+    kept = {*map(_version, entries)} - {*map(_version, gone)}
+    damaged = list[Path]()
+    while checkpoints and not _is_parquet(checkpoints[-1]):
+        damaged.append(checkpoints.pop())
+    first = _version(checkpoints[-1]) + 1 if checkpoints else 0
+    is_needed = bool(damaged) and not (kept and kept.issuperset(range(first, max(kept) + 1)))
+    gone += damaged
+    newest = f"{last_checkpoint(root):020d}.checkpoint."
+    if (pointer := log / _LAST_CHECKPOINT).exists() and not any(
+        name.startswith(newest) and log / name not in gone for name in names
+    ):
+        gone.append(pointer)
+    return gone, damaged[0] if is_needed else None
+
+
+def mend(root: Path, gone: Sequence[Path]) -> list[str]:
+    """Delete files that are torn, and what died in the making; return a line for each that a power cut left torn."""
+    log = log_of(root)
     if not log.is_dir():
-        return
+        return []
     _forget_what_died(log)
-    names = sorted(path.name for path in log.iterdir())
-    torn = [
-        *(log / name for name in list(filter(_CHECKPOINT.fullmatch, names))[-1:] if not _is_parquet(log / name)),
-        *(log / name for name in list(filter(_ENTRY.fullmatch, names))[-1:] if not _is_entry(log / name)),
-    ]
-    pointer = log / _LAST_CHECKPOINT
-    if pointer.exists() and (any(map(_is_checkpoint, torn)) or not _is_entry(pointer)):
-        pointer.unlink()
-    for path in torn:
+    for path in gone:
         path.unlink()
-        yield f"{path} was torn, as by a power cut, and was deleted"
     sync(log)
+    return [f"{path} was torn, as by a power cut, and was deleted" for path in gone if path.name != _LAST_CHECKPOINT]
+
+
+def _torn_end(entries: Sequence[Path]) -> list[Path]:
+    """Return the entries from the first torn one on, of those at the end that are torn or bring no rows."""
+    found, end = list[Path](), list[Path]()
+    for path in reversed(entries):
+        end.append(path)
+        if not _is_entry(path):
+            found = [*end]
+        elif not _says_nothing(path):
+            break
+    return found
 
 
 def _entry(root: Path, version: int) -> Path:
@@ -129,17 +161,21 @@ def _forget_what_died(log: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _is_checkpoint(path: Path) -> bool:
-    return _CHECKPOINT.fullmatch(path.name) is not None
+def _version(path: Path) -> int:
+    return int(path.name[:20])
 
 
 def _is_entry(path: Path) -> bool:
-    """Return whether a file is JSON, a line each, and has one at least."""
+    """Return whether a file is JSON, an object each line, and has one at least."""
     try:
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return bool(read(path.parent.parent, _version(path)))
     except ValueError:
         return False
-    return bool(lines)
+
+
+def _says_nothing(path: Path) -> bool:
+    """Return whether an entry does nothing but tell of itself, as those of vacuum."""
+    return {key for one in read(path.parent.parent, _version(path)) or () for key in one} <= {"commitInfo"}
 
 
 def _is_parquet(path: Path) -> bool:

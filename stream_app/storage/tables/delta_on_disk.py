@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import DeltaTable, PostCommitHookProperties
 from deltalake.exceptions import CommitFailedError
 
 from stream_app.errors import UnavailableError
@@ -23,6 +23,7 @@ from stream_app.storage.tables import delta_log
 from stream_app.storage.tables.delta import Delta, now_ms
 from stream_app.storage.tables.delta_log import Action
 from stream_app.storage.tables.delta_told import version_of
+from stream_app.storage.tables.delta_view import damaged, told
 from stream_app.storage.tables.on_disk import OnDisk
 from stream_app.storage.tables.place import Place
 from stream_app.storage.tables.table import File, Mark, Part, Version
@@ -38,6 +39,9 @@ def table_at(place: Place) -> Delta:
 
 class DeltaOnDisk(Delta):
     """A Delta table on a disk (storage/tables/table.py has what is promised)."""
+
+    # a checkpoint of delta-rs is not flushed before the entries go that it covers
+    _after = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
@@ -57,8 +61,14 @@ class DeltaOnDisk(Delta):
         return bool(DeltaTable.is_deltatable(self.location))
 
     def mend(self) -> list[str]:
-        """Take away what a power cut left torn of the log; return a line for each file that went."""
-        return list(delta_log.mend(self._root))
+        """Take away what a power cut left torn of the log; return a line for each file that went.
+
+        Raises DamagedError where rows would go with it.
+        """
+        gone, kept = delta_log.torn(self._root)
+        if kept:
+            raise damaged(self.location, f"{kept} is damaged, and the entries that it covers are gone")
+        return delta_log.mend(self._root, gone)
 
     def create(
         self, columns: pa.Schema, partitioned_by: Sequence[str], owner: Mapping[str, str], kept_hours: int
@@ -68,11 +78,12 @@ class DeltaOnDisk(Delta):
         sync(self._root)
         sync(self._root.parent)
 
+    @told
     def refresh(self) -> None:
         """Look at the newest version."""
         if self._opened is None or self._is_gone():
             self._open()
-        while (entry := delta_log.read(self._root, self._version + 1)) is not None:
+        while (entry := self._read(self._version + 1)) is not None:
             if any("metaData" in one or "protocol" in one for one in entry):
                 self._open()
             else:
@@ -90,7 +101,7 @@ class DeltaOnDisk(Delta):
     @property
     def newest(self) -> Version:
         """That version, as the log has it."""
-        entry = delta_log.read(self._root, self.version) or ()
+        entry = self._read(self.version) or ()
         says = next((one["commitInfo"] for one in entry if "commitInfo" in one), None)
         return version_of({**says, "version": self._version}) if says else super().newest
 
@@ -108,6 +119,11 @@ class DeltaOnDisk(Delta):
             self._files = {file.path: file for file in found}
         return [*self._files.values()]
 
+    def vacuum(self, hours: int, *, orphans: bool) -> None:
+        """Delete what is `expired`. Versions that needed it can no longer be read."""
+        self._condense()  # delta-rs makes a checkpoint that is not flushed, and deletes older ones before it
+        super().vacuum(hours, orphans=orphans)
+
     @property
     def _current(self) -> DeltaTable:
         if self._table.version() < self.version:
@@ -115,6 +131,12 @@ class DeltaOnDisk(Delta):
             if self._table.version() > self._version:  # somebody came between
                 self._at(self._table.version())
         return self._table
+
+    def _read(self, version: int) -> list[Action] | None:
+        try:
+            return delta_log.read(self._root, version)
+        except ValueError as error:
+            raise damaged(self.location, f"version {version}: {error}") from None
 
     def _open(self) -> None:
         self._opened = DeltaTable(self.location)
@@ -181,9 +203,9 @@ class DeltaOnDisk(Delta):
         if self._opened.version() > self._version:
             self._at(self._opened.version())
         self._opened.create_checkpoint()
+        self._flush(self._version, self._version)  # before what it covers goes
         self._opened.cleanup_metadata()
         self._checkpoint = self._version
-        self._flush(self._version, self._version)
 
     def _flush(self, first: int, last: int) -> None:
         delta_log.flush(self._root, first, last)

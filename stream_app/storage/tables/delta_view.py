@@ -8,16 +8,17 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from stream_app.errors import ConfigError
 from stream_app.storage.tables.delta_told import files_of, kept_of, own_of, version_of
 from stream_app.storage.tables.place import Place
-from stream_app.storage.tables.table import File, Mark, Version
+from stream_app.storage.tables.table import DamagedError, File, Mark, Version
 
 _FEW_VERSIONS = 100
 _REOPENED = 100
 """A handle keeps what it has read; so often it is made anew, which costs three times a look at what is new."""
+_LONGEST = 200
 _PROTOCOL = (1, 2)
 """What every reader can read and every writer write."""
 _V = TypeVar("_V", bound="DeltaView")
@@ -26,14 +27,25 @@ _R = TypeVar("_R")
 
 
 def told(method: Callable[Concatenate[_V, _P], _R]) -> Callable[Concatenate[_V, _P], _R]:
-    """Have what goes wrong told as the table's place tells it."""
+    """Have what goes wrong told as the table's place tells it, and a log that cannot be read as DamagedError."""
 
     @wraps(method)
     def told_so(self: _V, *args: _P.args, **named: _P.kwargs) -> _R:
-        with self.place.told():
-            return method(self, *args, **named)
+        try:
+            with self.place.told():
+                return method(self, *args, **named)
+        except (CommitFailedError, TableNotFoundError):
+            raise
+        except DeltaError as error:
+            raise damaged(self.location, str(error)) from None
 
     return cast("Callable[Concatenate[_V, _P], _R]", told_so)
+
+
+def damaged(location: str, said: str) -> DamagedError:
+    """Return the error for a table of that place whose log is not as it was written."""
+    what = " ".join(said.partition("   0: ")[0].split())[:_LONGEST]  # delta-rs adds a backtrace
+    return DamagedError(f"{location}: its log cannot be read ({what}); put it back from a copy, or move the table away")
 
 
 class DeltaView:
@@ -113,13 +125,13 @@ class DeltaView:
     @told
     def live(self, version: int | None = None) -> list[File]:
         """Return the files that hold the rows of a version, of the newest without one."""
+        if version is not None and not 0 <= version <= self.version:
+            raise ConfigError(f"{self.location}: there is no version {version}; the newest is {self.version}")
         try:
             table = self._current if version is None else self._handle(version)
         except DeltaError as error:
-            if version is not None and version > self.version:
-                raise ConfigError(
-                    f"{self.location}: there is no version {version}; the newest is {self.version}"
-                ) from None
+            if version is None:
+                raise
             raise ConfigError(
                 f"{self.location}: its version {version} cannot be read: {' '.join(str(error).split())}"
             ) from None

@@ -12,7 +12,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from stream_app import logs
-from stream_app.errors import UnavailableError
+from stream_app.errors import StreamAppError, UnavailableError
 from stream_app.storage.tables.place import Place
 
 _MANY_EXPIRED = 100
@@ -22,7 +22,11 @@ Partition = Mapping[str, str | None]
 
 
 class ConflictError(UnavailableError):
-    """Somebody else removed files meanwhile that a commit was to replace. The batch is run again."""
+    """Somebody else removed files meanwhile that a commit was to replace, or owns the table. The batch is run again."""
+
+
+class DamagedError(StreamAppError):
+    """The log of a table cannot be read, and nothing can mend it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,10 @@ class Table(Protocol):
         """Return whether there is a table at its location."""
 
     def mend(self) -> list[str]:
-        """Take away what a power cut left torn of its log; return a line for each file that went."""
+        """Take away what a power cut left torn of its log; return a line for each file that went.
+
+        Raises DamagedError where rows would go with it.
+        """
 
     def create(
         self, columns: pa.Schema, partitioned_by: Sequence[str], owner: Mapping[str, str], kept_hours: int
@@ -146,7 +153,8 @@ class Table(Protocol):
     def commit(self, mark: Mark, added: Sequence[Part], removed: Sequence[File] = ()) -> None:
         """Bring a batch in, and take files out, at once. A batch that is in by then changes nothing.
 
-        The batch is flushed when it returns. Raises ConflictError where a file to be removed has gone.
+        The batch is flushed when it returns. Raises ConflictError where a file to be removed has gone, or the table has
+        another owner than when it was looked at.
         """
 
     def rewrite(self, added: Sequence[Part], removed: Sequence[File]) -> bool:
