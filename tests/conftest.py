@@ -1,5 +1,6 @@
 """Fixtures that every kind of test uses."""
 
+import gc
 import shutil
 import signal
 from collections.abc import Iterator
@@ -37,6 +38,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "faults":
             item.add_marker(pytest.mark.faults)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of each search for garbage: half of the time that these take."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

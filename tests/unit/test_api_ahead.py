@@ -19,7 +19,7 @@ from stream_app.api.ahead import Ahead
 from stream_app.settings import PROJECT
 from tests.helpers import at, value
 from tests.outputs import Output, Record
-from tests.unit.served import filled, served
+from tests.unit.served import served
 from tests.unit.test_api_guard import SECRET, token
 
 SILVER = "/api/feeds/transactions/silver"
@@ -27,8 +27,8 @@ BEYOND = 599
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Output:
-    made = filled(tmp_path / "out")
+def output(minutes: Output, tmp_path: Path) -> Output:
+    made = minutes.copied(tmp_path / "out")
     settled(tmp_path / "out")
     return made
 

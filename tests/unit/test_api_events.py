@@ -22,12 +22,12 @@ from stream_app.ops.status import status
 from tests.api_process import ApiProcess
 from tests.helpers import app_settings, at, value, wait_until
 from tests.outputs import Output, Record
-from tests.unit.served import MINUTES, filled, own
+from tests.unit.served import MINUTES, own
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Output:
-    return filled(tmp_path)
+def output(minutes: Output, tmp_path: Path) -> Output:
+    return minutes.copied(tmp_path)
 
 
 @pytest.fixture

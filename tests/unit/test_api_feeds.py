@@ -23,17 +23,15 @@ from stream_app.sinks.registry import load_flows
 from tests.helpers import at, silver_row, value
 from tests.outputs import Output, Record
 from tests.tables import append
-from tests.unit.served import filled, rows, served
+from tests.unit.served import rows, served
 
 SILVER = "/api/feeds/transactions/silver"
 
 
 @pytest.fixture(scope="module")
-def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+def still(minutes: Output) -> Iterator[TestClient]:
     """A client of an output that no test changes."""
-    root = tmp_path_factory.mktemp("still")
-    filled(root)
-    with served(root) as client:
+    with served(minutes.root) as client:
         yield client
 
 
@@ -99,8 +97,8 @@ def test_pages_have_each_row_once_in_order(still: TestClient, order: str, limit:
         assert keys == sorted(keys, reverse=order.startswith("-"))
 
 
-def test_a_row_is_on_one_page_while_files_are_merged_and_others_come(tmp_path: Path) -> None:
-    output = filled(tmp_path)
+def test_a_row_is_on_one_page_while_files_are_merged_and_others_come(minutes: Output, tmp_path: Path) -> None:
+    output = minutes.copied(tmp_path)
     before = {row["txn_id"] for row in pq.read_table([*output.paths("silver")]).to_pylist()}
     with served(tmp_path) as client:
         seen: list[str] = []
@@ -130,8 +128,8 @@ def _merge(output: Output, last: int) -> None:
         file.path.unlink()
 
 
-def test_nulls_come_last_and_are_paged_through(tmp_path: Path) -> None:
-    output = filled(tmp_path)
+def test_nulls_come_last_and_are_paged_through(minutes: Output, tmp_path: Path) -> None:
+    output = minutes.copied(tmp_path)
     for file in output.flows["silver"].files():
         table = pq.read_table(file.path)
         cities = [None if one.endswith("0") else "Jena" for one in table["txn_id"].to_pylist()]
@@ -180,8 +178,8 @@ def test_bronze_has_its_bytes_in_base64(still: TestClient) -> None:
     assert base64.b64decode(row["value"]) == value(1, 0, amount=0.15, status="declined")
 
 
-def test_a_formula_is_no_formula_in_csv(tmp_path: Path) -> None:
-    output = filled(tmp_path)
+def test_a_formula_is_no_formula_in_csv(minutes: Output, tmp_path: Path) -> None:
+    output = minutes.copied(tmp_path)
     output.take([Record(value(900, 700, merchant="=1+1"), at(700))], at(701))
     with served(tmp_path) as client:
         text = client.get(SILVER, params={"merchant": "=1+1"}, headers={"Accept": "text/csv"}).text
@@ -248,8 +246,8 @@ def test_a_cursor_is_of_one_question(still: TestClient) -> None:
     assert still.get("/api/feeds/transactions/bronze", params={"cursor": cursor}).status_code == 400
 
 
-def test_what_a_client_has_is_not_sent_again_until_a_batch_comes(tmp_path: Path) -> None:
-    output = filled(tmp_path)
+def test_what_a_client_has_is_not_sent_again_until_a_batch_comes(minutes: Output, tmp_path: Path) -> None:
+    output = minutes.copied(tmp_path)
     with served(tmp_path) as client:
         tag = client.get(SILVER).headers["etag"]
         for held in (tag, f"W/{tag}", f'"other", {tag}'):
@@ -282,8 +280,8 @@ def test_the_description_lists_each_operation_by_what_it_does_and_needs_nothing_
     assert "//" not in "".join(parts)
 
 
-def test_a_delta_sink_is_read_as_it_is_and_as_it_was(tmp_path: Path) -> None:
-    filled(tmp_path / "out")
+def test_a_delta_sink_is_read_as_it_is_and_as_it_was(minutes: Output, tmp_path: Path) -> None:
+    minutes.copied(tmp_path / "out")
     feeds = Path(shutil.copytree(PROJECT / "conf" / "feeds", tmp_path / "feeds"))
     file = feeds / "transactions.toml"
     file.write_text(file.read_text() + '\n[sinks.table]\nof = "silver"\nto = "delta"\n')

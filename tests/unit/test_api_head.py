@@ -11,7 +11,8 @@ from fastapi.testclient import TestClient
 from starlette.routing import BaseRoute, Route
 
 from tests.api_process import ApiProcess
-from tests.unit.served import filled, served
+from tests.outputs import Output
+from tests.unit.served import served
 
 NAMES = {"{feed}": "transactions", "{dataset}": "silver", "{identity}": "x"}
 LIVE = "/api/events"
@@ -19,10 +20,8 @@ CHANGING = {"/metrics", "/api/status"}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("heads")
-    filled(root)
-    return root
+def root(minutes: Output) -> Path:
+    return minutes.root
 
 
 def paths(client: TestClient) -> set[str]:

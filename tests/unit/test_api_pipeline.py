@@ -18,12 +18,12 @@ from stream_app.api.engine import Engine
 from stream_app.storage import lock
 from tests.helpers import Deadline, at, tree, value, wait_until
 from tests.outputs import Output, Record
-from tests.unit.served import MINUTES, filled, served
+from tests.unit.served import MINUTES, served
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Output:
-    return filled(tmp_path / "out")
+def output(minutes: Output, tmp_path: Path) -> Output:
+    return minutes.copied(tmp_path / "out")
 
 
 @pytest.fixture

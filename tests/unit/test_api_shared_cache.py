@@ -24,7 +24,6 @@ from tests.api_process import ApiProcess
 from tests.helpers import at, value, wait_until
 from tests.outputs import Output, Record
 from tests.ports import free_port
-from tests.unit.served import filled
 
 PASSWORD = "pass word"
 SILVER = "/api/feeds/transactions/silver?limit=1"
@@ -73,8 +72,8 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Output:
-    return filled(tmp_path / "out")
+def output(minutes: Output, tmp_path: Path) -> Output:
+    return minutes.copied(tmp_path / "out")
 
 
 @dataclass

@@ -15,12 +15,11 @@ from stream_app.api.versions import _RACY_NS, Source, Versions, _Known
 from stream_app.flows.flow import Flow
 from tests.helpers import at, value
 from tests.outputs import Output, Record
-from tests.unit.served import filled
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Output:
-    return filled(tmp_path)
+def output(minutes: Output, tmp_path: Path) -> Output:
+    return minutes.copied(tmp_path)
 
 
 def test_files_are_looked_at_where_the_folder_changed(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
