@@ -17,6 +17,15 @@ from stream_app.settings import PROJECT, PYTHON_START, SparkOptions
 
 _CONF = PROJECT / "conf"
 _PROGRAM = PROJECT / "stream_app" / "__main__.py"
+# Java looks for each class in one jar after the other, and Spark's folder has 280 of them, in any order. These hold
+# nearly all that a start loads. slf4j is Spark's own first one, since other jars have copies of it.
+_FIRST = (
+    *("slf4j-api-*", "scala-library-*", "spark-catalyst_*", "spark-core_*", "spark-sql_*", "spark-sql-api_*"),
+    *("spark-common-utils_*", "spark-network-common_*", "hadoop-client-api-*", "hadoop-client-runtime-*"),
+    *("log4j-core-*", "log4j-api-*", "jackson-databind-*", "jackson-core-*", "janino-*", "netty-common-*"),
+)
+# Each session would take what it brings for machine learning: a sixth of the CPU until a session is there.
+_UNUSED = "spark-mllib_*"
 
 
 def is_submitted() -> bool:
@@ -45,7 +54,7 @@ def command(spark: SparkOptions, log_format: str, arguments: Sequence[str] = ())
             f"the project's folder, {plain(PROJECT)}, has {sign!r} in its name, where a path ends for Java; move it"
         )
         raise ConfigError(problem)
-    jars = sorted(map(str, (PROJECT / ".jars" / "spark").glob("*.jar")))
+    jars = _own_jars()
     if not jars:
         problem = f"there are no jars in {PROJECT / '.jars' / 'spark'}; fetch them with: make setup"
         raise ConfigError(problem)
@@ -53,9 +62,9 @@ def command(spark: SparkOptions, log_format: str, arguments: Sequence[str] = ())
         problem = "there is no java; install Java 17 or later, on Debian: apt-get install openjdk-17-jre-headless"
         raise ConfigError(problem)
     home = _spark_home()
-    options = ["--driver-class-path", os.pathsep.join(jars)]  # the file system among them is needed before --jars act
+    options = []
     if not in_process:
-        options += ["--jars", ",".join(jars)]  # for the executors
+        options += ["--jars", ",".join(map(str, jars))]  # for the executors
         options += [
             part
             for name, value in jvm.environment().items()
@@ -74,6 +83,27 @@ def command(spark: SparkOptions, log_format: str, arguments: Sequence[str] = ())
     return typed, os.environ | _environment(log_format, home, in_process=in_process)
 
 
+def class_path() -> list[Path]:
+    """Return the jars in which the driver's JVM looks for a class, in that order: ours, and Spark's.
+
+    Raises ConfigError where pyspark is missing.
+    """
+    folder = _spark_home() / "jars"
+    first = [path for pattern in _FIRST for path in sorted(folder.glob(f"{pattern}.jar"))]
+    left_out = {*first, *folder.glob(f"{_UNUSED}.jar")}
+    return [*_own_jars(), *first, *sorted(path for path in folder.glob("*.jar") if path not in left_out)]
+
+
+def class_path_option() -> str:
+    """Return the option of Java that says so, as spark-submit reads it; it comes after its own, and the last counts."""
+    quoted = os.pathsep.join(map(str, class_path())).replace("\\", r"\\").replace('"', r"\"")
+    return f'-cp "{quoted}"'
+
+
+def _own_jars() -> list[Path]:
+    return sorted((PROJECT / ".jars" / "spark").glob("*.jar"))
+
+
 def _spark_home() -> Path:
     spark = find_spec("pyspark")
     if spark is None or spark.origin is None:
@@ -83,14 +113,16 @@ def _spark_home() -> Path:
 
 
 def _environment(log_format: str, home: Path, *, in_process: bool) -> dict[str, str]:
-    log_option = jvm.log_option(_CONF / "log4j2.properties")
+    own = [jvm.log_option(_CONF / "log4j2.properties"), class_path_option()]
     environment = jvm.environment() | {
         "SPARK_HOME": str(home),
         "LOG_FORMAT": log_format,  # log4j2.properties asks for it
         # Not conf: it would be on the class path, where class data sharing wants no folders
         # (docs/operations.md#faster-starts).
         "SPARK_CONF_DIR": str(home / "conf"),
-        "SPARK_SUBMIT_OPTS": " ".join(filter(None, [log_option, os.environ.get("SPARK_SUBMIT_OPTS")])),
+        "SPARK_SUBMIT_OPTS": " ".join(filter(None, [*own, os.environ.get("SPARK_SUBMIT_OPTS")])),
+        # of the Java that only makes up the command line
+        "SPARK_LAUNCHER_OPTS": os.environ.get("SPARK_LAUNCHER_OPTS") or "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH"), str(PYTHON_START)])),

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyspark
 import pytest
 
+from stream_app.runtime import submit
 from stream_app.settings import PROJECT
 from tests.api_process import ApiProcess
 from tests.helpers import UNUSUAL
@@ -101,8 +101,7 @@ def _makes(archive: Path) -> bool:
 def _digest() -> str:
     """What the archive depends on: Java itself names the rest of it where it does not fit."""
     java = subprocess.run(["java", "-version"], capture_output=True, check=True).stderr
-    jars = [*(PROJECT / ".jars" / "spark").iterdir(), *(Path(pyspark.__file__).parent / "jars").iterdir()]
-    found = [f"{jar} {jar.stat().st_mtime_ns} {jar.stat().st_size}" for jar in sorted(jars)]
+    found = [f"{jar} {jar.stat().st_mtime_ns} {jar.stat().st_size}" for jar in submit.class_path()]
     return hashlib.sha256(java + "\n".join(found).encode()).hexdigest()[:16]
 
 

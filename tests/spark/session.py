@@ -13,8 +13,12 @@ from pyspark.sql import SparkSession
 from stream_app.admission.admit import Admission
 from stream_app.kafka.broker import Broker
 from stream_app.observe.samples import Samples
+from stream_app.runtime import jvm
 from stream_app.runtime.pipeline import Pipeline
+from stream_app.runtime.submit import class_path_option
 from stream_app.settings import PROJECT, PYTHON_START, Settings
+from tests.service.fixtures import class_archive_path
+from tests.service.harness import taken_from
 
 
 @pytest.fixture(scope="session")
@@ -26,10 +30,14 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 @contextmanager
 def running(scratch: Path) -> Iterator[SparkSession]:
     """local[2] with conf/spark-defaults.conf, which spark-submit reads when pyspark starts the JVM through it."""
+    archive = class_archive_path()
+    kept = [taken_from(archive)] if archive.exists() else []
+    options = [jvm.log_option(PROJECT / "conf" / "log4j2.properties"), class_path_option(), *kept]
     environment = {
         "SPARK_CONF_DIR": str(PROJECT / "conf"),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_LOCAL_DIRS": str(scratch),
+        "SPARK_SUBMIT_OPTS": " ".join(options),
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONPATH": f"{PROJECT}{os.pathsep}{PYTHON_START}",
     }
@@ -39,7 +47,6 @@ def running(scratch: Path) -> Iterator[SparkSession]:
         session = (
             SparkSession.builder.master("local[2]")
             .config("spark.ui.enabled", "false")
-            .config("spark.driver.extraClassPath", str(PROJECT / ".jars" / "spark" / "*"))
             .config("spark.sql.shuffle.partitions", "2")
             .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
             .getOrCreate()

@@ -2,8 +2,10 @@
 
 import locale
 import os
+import shlex
 from pathlib import Path
 
+import pyspark
 import pytest
 
 from stream_app.errors import ConfigError
@@ -44,3 +46,24 @@ def test_a_checkout_from_which_java_cannot_run_is_refused(
 
 def test_what_only_a_cluster_cannot_take_is_no_hindrance_here() -> None:
     assert jvm.unfit(Path("/a b,c#[d] {e} *?%'ü/x")) == ""
+
+
+def test_classes_are_looked_for_where_most_are_and_not_among_those_of_machine_learning() -> None:
+    option, listed = shlex.split(submit.class_path_option())
+    jars = [Path(jar) for jar in listed.split(os.pathsep)]
+    folder = Path(pyspark.__file__).parent / "jars"
+    theirs = [jar.name for jar in jars if jar.parent == folder]
+    assert (option, jars[len(jars) - len(theirs) :]) == ("-cp", [folder / name for name in theirs]), "ours come first"
+    expected = [path.name for path in folder.glob("*.jar") if not path.name.startswith("spark-mllib_")]
+    assert sorted(theirs) == sorted(expected), "a jar is missing, or one is there twice"
+    for name, pattern in zip(theirs, submit._FIRST, strict=False):
+        assert Path(name).match(f"{pattern}.jar"), "a name of this Spark"
+
+
+def test_a_class_path_of_any_folder_is_read_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By spark-submit, which reads options as a shell does."""
+    project = tmp_path / "a b\\ \"c\" $d 'e'"
+    (project / ".jars" / "spark").mkdir(parents=True)
+    (jar := project / ".jars" / "spark" / "x.jar").touch()
+    monkeypatch.setattr(submit, "PROJECT", project)
+    assert shlex.split(submit.class_path_option())[1].split(os.pathsep)[0] == str(jar)
