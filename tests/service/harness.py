@@ -31,13 +31,11 @@ from stream_app.sinks.registry import flows
 from stream_app.storage.offsets import by_partition
 from tests.helpers import wait_until
 from tests.ports import free_port
+from tests.service import commands
 from tests.service.servers import PARTITIONS, KafkaBroker
 
 DEADLINE_SECONDS = 240.0
 _STORE = [name.upper() for name in StoreSettings.model_fields]
-# What make hands on to a command; anything else that is given is a setting.
-_OPTIONS = {"FEED", "TOPIC", "SAMPLE", "SINK", "SQL", "REASON", "ALLOW", "TO", "FORMAT"}
-_FLAGS = {"YES", "DRY_RUN"}
 NO_UI = "-Dspark.ui.enabled=false"
 """The option of Java by which Spark serves no UI; who asks that takes `ui_at`."""
 
@@ -128,19 +126,13 @@ class Service:
 
     def op(self, name: str, expected: int = 0, **given: str) -> str:
         """Run a command with options and settings as make is given them; return its output."""
-        options = [_typed(option, value) for option, value in given.items() if option in _OPTIONS | _FLAGS]
-        settings = {setting: value for setting, value in given.items() if setting not in _OPTIONS | _FLAGS}
-        done = subprocess.run(
-            [self._python, "-m", "stream_app", name, *options],
-            cwd=self.project,
-            env=self._environment(settings),
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        assert done.returncode == expected, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
+        typed, environment = [name, *commands.options(given)], self._environment(commands.settings(given))
+        if name in commands.PROCESSES or self.project != PROJECT:
+            code, printed = commands.started(self._python, self.project, typed, environment)
+        else:
+            code, printed = commands.called(self.project, typed, environment)
+        assert code == expected, f"exit {code}\n{printed}"
+        return printed
 
     def has_read_all(self, kafka: KafkaBroker) -> bool:
         """Whether every record of the topic has come through, to the end of gold and the CSV."""
@@ -198,11 +190,6 @@ class Service:
             "TRIGGER_INTERVAL": "1 second",
         }
         return os.environ | own | self.environment | more
-
-
-def _typed(option: str, value: str) -> str:
-    name = f"--{option.lower().replace('_', '-')}"
-    return name if option in _FLAGS else f"{name}={value}"
 
 
 def refusal(service: Service) -> str:
