@@ -1,16 +1,18 @@
-"""How commands print: tables for people, JSON for programs."""
+"""How commands print: tables and progress for people, JSON for programs."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -67,3 +69,21 @@ def _text(value: Any) -> str | None:
 def print_wide(shown: RenderableType, narrowest: int) -> None:
     """Print a table; where the output is no terminal, or a narrow one, lines are longer rather than texts folded."""
     Console(width=max(Console().width, narrowest)).print(shown)
+
+
+@contextmanager
+def progress_bars(what: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what shows a terminal on stderr how far things are: called with a name, how many are done, and of how many.
+
+    Each name has a bar of its own, `<name>: <what>`.
+    """
+    console, tasks = Console(stderr=True), dict[str, TaskID]()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(f"{name}: {what}")
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield show

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from rich.box import SIMPLE
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from stream_app.cli.chosen import chosen, of_sink
 from stream_app.cli.command import OF_FEEDS, Command, feed_option, flag, format_option, sink_option
-from stream_app.cli.output import as_json, foreign, print_json
+from stream_app.cli.output import as_json, foreign, print_json, progress_bars
 from stream_app.errors import ConfigError
 from stream_app.feeds.load import feeds_in, load_feeds
 from stream_app.gold.store import Gold
@@ -25,6 +23,7 @@ from stream_app.plain import plain
 from stream_app.settings import Settings, load_settings
 
 _EXITS = {Verdict.RIGHT: 0, Verdict.WRONG: 1, Verdict.NOT_AUDITED: 3}
+_PROGRESS = "records judged"
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +56,7 @@ def _of_streams(settings: Settings, options: argparse.Namespace) -> Sequence[Rep
     """Audit what the service has written; nothing where the batch path is asked for, or is all that there is."""
     if _is_for_batches(options) or (_has_gold(settings, options) and not settings.output_path.exists()):
         return ()
-    with chosen(options) as (_, flows), _progress() as progress:
+    with chosen(options) as (_, flows), progress_bars(_PROGRESS) as progress:
         feeds = {flow.feed.name for flow in of_sink(flows, options.sink)}
         asked = [flow for flow in flows if flow.feed.name in feeds]
         return audits.audit(asked, settings.servers, settings.max_files_per_sink, options.sink, progress).feeds
@@ -68,7 +67,7 @@ def _of_gold(settings: Settings, options: argparse.Namespace) -> Sequence[Report
     if not (_is_for_batches(options) or _has_gold(settings, options)):
         return ()
     names = [options.feed] if options.feed else feeds_in(settings.feeds_path)
-    with _progress() as progress:
+    with progress_bars(_PROGRESS) as progress:
         feeds = load_feeds(settings.feeds_path, names)
         found = audit_gold(settings.landing_path, settings.gold_path, feeds, progress)
     if options.feed and not found and _is_for_batches(options):
@@ -103,21 +102,6 @@ def _sentence(report: Report) -> str:
         return f"{len(report.wrong)} things are wrong"
     looked_at = "nothing lost, nothing twice"
     return looked_at if report.verdict is Verdict.RIGHT else f"{looked_at} in what was looked at; not all was"
-
-
-@contextmanager
-def _progress() -> Iterator[audits.Progress]:
-    """Show a terminal on stderr how far it is."""
-    console, tasks = Console(stderr=True), dict[str, TaskID]()
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-
-        def told(feed: str, done: int, total: int) -> None:
-            if feed not in tasks:
-                tasks[feed] = bar.add_task(f"{feed}: records judged")
-            bar.update(tasks[feed], completed=done, total=total)
-
-        yield told
 
 
 COMMAND = Command(

@@ -38,7 +38,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     time = "take again what has landed from this hour on, as 2026-11-27 or 2026-11-27T14, in UTC"
     parser.add_argument("--since", metavar="TIME", type=_hour, help=time)
     parser.add_argument("--until", metavar="TIME", type=_hour, help="the same, up to and without this hour")
-    flag(parser, "--full", "make every table anew, of all that has landed")
+    flag(parser, "--full", "make every table again, of all that has landed")
 
 
 def _hour(text: str) -> datetime:

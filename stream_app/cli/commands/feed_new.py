@@ -38,7 +38,7 @@ def _print(written: Written) -> None:
     for reason, count in sorted(written.odd.items()):
         print(f"{count:,} of them are {reason}: quarantine will have them")
     for reason, count in sorted(written.refused.items()):
-        print(f"{count:,} of them it refuses: {plain(reason)}")
+        print(f"{count:,} of them are refused: {plain(reason)}")
     for line in written.guesses:
         print(f"a guess: {plain(line)}")
     print(f"next: look at the guesses, then make feed-check FEED={written.feed}, then put it into FEEDS")

@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from contextlib import suppress
+from functools import partial
 
 from stream_app.cli.command import Command, number
-from stream_app.cli.output import as_json
+from stream_app.cli.output import as_json, progress_bars
 from stream_app.errors import ConfigError
 from stream_app.feeds.parts import quoted
 from stream_app.landing import land as landing
@@ -45,20 +42,10 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError("--topic: give the topic to land, as in --topic=user_events")
     settings = load_settings(**({"landing_path": options.landing} if options.landing else {}))
     request = landing.Request(options.topic, options.seconds, options.max_records, options.group)
-    with _progress(options.topic) as progress:
-        landed = landing.land(settings, request, progress)
+    with progress_bars("offsets read") as progress:
+        landed = landing.land(settings, request, partial(progress, options.topic))
     print(json.dumps(as_json(landed)))
     return 0
-
-
-@contextmanager
-def _progress(topic: str) -> Iterator[landing.Progress]:
-    """Show a terminal on stderr how far it is."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"{topic}: offsets read")
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 COMMAND = Command(

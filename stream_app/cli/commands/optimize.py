@@ -1,4 +1,4 @@
-"""Write the small files of Delta tables anew as large ones."""
+"""Write the small files of Delta tables again as large ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _print(one: Optimized) -> None:
 
 COMMAND = Command(
     about="""
-        Writes files below 128 MB anew as files of about 256 MB, partition by partition. A table with cluster_by is
+        Writes files below 128 MB again as files of about 256 MB, partition by partition. A table with cluster_by is
         sorted, so that rows that are near by any of its columns are in one file. No row changes, and each partition is
         one version. Rows that may change yet are left out. It works beside a running service. What it replaces stays
         for the versions that need it, until make vacuum.

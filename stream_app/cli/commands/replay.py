@@ -66,8 +66,8 @@ def _print(report: ReplayReport, reason: str) -> None:
 
 COMMAND = Command(
     about="""
-        Judges the quarantined records again by today's feed file, after a rule was mended. It puts those that pass
-        into the feed's ledger, which silver's query reads beside bronze. Gold and the CSV follow silver. A second
+        Judges the quarantined records again by today's feed file, after a rule was mended. Records that pass go into
+        the feed's ledger, which silver's query reads beside bronze. Gold and the CSV follow silver. A second
         replay takes nothing twice.
     """,
     options=_options,

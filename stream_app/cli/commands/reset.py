@@ -7,13 +7,11 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from stream_app.cli.agreed import agreed
+from stream_app.cli.agreed import REFUSAL, REFUSED, agreed, yes_option
 from stream_app.cli.chosen import chosen
-from stream_app.cli.command import OF_FEEDS, Command, feed_option, flag, format_option, sink_option
+from stream_app.cli.command import OF_FEEDS, Command, feed_option, format_option, sink_option
 from stream_app.cli.output import print_json
 from stream_app.ops.reset import Files, ResetPlan, apply, planned
-
-_REFUSED = 1
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +19,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     sink_option(parser, "the sink to reset, with all that follows it [bronze]")
     where = "earliest, latest or an ISO time: where bronze reads Kafka again [STARTING_OFFSETS]"
     parser.add_argument("--to", metavar="TO", default="", help=where)
-    flag(parser, "--yes", "delete without asking")
+    yes_option(parser, "delete without asking")
     format_option(parser)
 
 
@@ -33,7 +31,7 @@ def _run(options: argparse.Namespace) -> int:
     ):
         if not is_json:
             _print(plan)
-        is_agreed = not plan.sinks or options.yes or (not is_json and agreed("delete them?"))
+        is_agreed = not plan.sinks or agreed(options, "delete them?")
         if is_agreed:
             apply(plan)
     if is_json:
@@ -42,7 +40,7 @@ def _run(options: argparse.Namespace) -> int:
         print("nothing was changed")
     elif plan.sinks:
         print(f"done: {', '.join(sink.name for sink in plan.sinks)} read again with the next start")
-    return 0 if is_agreed else _REFUSED
+    return 0 if is_agreed else REFUSED
 
 
 def _print(plan: ResetPlan) -> None:
@@ -76,7 +74,7 @@ COMMAND = Command(
     """,
     options=_options,
     run=_run,
-    exits={0: "done", 1: "nothing was deleted, as the answer was no, or --format=json came without --yes"},
+    exits={0: "done", REFUSED: f"nothing was deleted, {REFUSAL}"},
     examples=("--sink=silver", "--feed=transactions --to=2026-11-21T08:00:00Z --yes"),
     settings=(*OF_FEEDS, "starting_offsets", "kafka_bootstrap_servers"),
 )

@@ -5,20 +5,18 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 
-from stream_app.cli.agreed import agreed
+from stream_app.cli.agreed import REFUSAL, REFUSED, agreed, yes_option
 from stream_app.cli.chosen import chosen, of_sink
-from stream_app.cli.command import Command, feed_option, flag, format_option, sink_option
+from stream_app.cli.command import Command, feed_option, format_option, sink_option
 from stream_app.cli.output import print_json
 from stream_app.ops.restore import RestorePlan, apply, planned
 from stream_app.plain import plain
-
-_REFUSED = 1
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
     feed_option(parser)
     sink_option(parser, "the table whose checkpoint is to be made again")
-    flag(parser, "--yes", "do it without asking")
+    yes_option(parser, "do it without asking")
     format_option(parser)
 
 
@@ -27,14 +25,14 @@ def _run(options: argparse.Namespace) -> int:
     with chosen(options) as (_, flows), planned(of_sink(flows, options.sink), options.sink) as plans:
         if not is_json:
             print(*map(_line, plans), sep="\n")
-        is_agreed = options.yes or (not is_json and agreed("make it so?"))
+        is_agreed = agreed(options, "make it so?")
         for plan in plans if is_agreed else ():
             apply(plan)
     if is_json:
         print_json({"restored": [_as_json(plan) for plan in plans], "is_done": is_agreed})
     else:
         print("done: it goes on there with the next start" if is_agreed else "nothing was changed")
-    return 0 if is_agreed else _REFUSED
+    return 0 if is_agreed else REFUSED
 
 
 def _line(plan: RestorePlan) -> str:
@@ -57,6 +55,6 @@ COMMAND = Command(
     """,
     options=_options,
     run=_run,
-    exits={0: "done", 1: "nothing was changed, as the answer was no, or --format=json came without --yes"},
+    exits={0: "done", REFUSED: f"nothing was changed, {REFUSAL}"},
     examples=("--feed=transactions --sink=table", "--sink=table --yes"),
 )

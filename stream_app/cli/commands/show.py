@@ -42,7 +42,7 @@ def _as_json(output: Shown | Unreadable) -> dict[str, object]:
 
 
 COMMAND = Command(
-    about="Shows how many rows each output has, and the five newest of them.",
+    about="Shows how many rows each output has, and its five newest rows.",
     options=_options,
     run=_run,
     exits={0: "shown; of a table that cannot be read, why", 1: "a file cannot be read"},

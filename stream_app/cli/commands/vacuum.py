@@ -7,19 +7,17 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from stream_app.cli.agreed import agreed
+from stream_app.cli.agreed import REFUSAL, REFUSED, agreed, yes_option
 from stream_app.cli.chosen import chosen, of_sink
-from stream_app.cli.command import OF_FEEDS, Command, feed_option, flag, format_option, sink_option
+from stream_app.cli.command import OF_FEEDS, Command, feed_option, format_option, sink_option
 from stream_app.cli.output import foreign, print_json, table
 from stream_app.ops.tables import Expired, expired, vacuum
-
-_REFUSED = 1
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
     feed_option(parser)
     sink_option(parser, "the one table to vacuum [all]")
-    flag(parser, "--yes", "delete without asking")
+    yes_option(parser, "delete without asking")
     format_option(parser)
 
 
@@ -30,16 +28,17 @@ def _run(options: argparse.Namespace) -> int:
         found = expired(tables, hours)
         if not is_json:
             _print(found, hours)
-        is_agreed = not any(one.files for one in found) or options.yes or (not is_json and agreed("delete them?"))
-        if is_agreed and any(one.files for one in found):
+        has_expired = any(one.files for one in found)
+        is_agreed = not has_expired or agreed(options, "delete them?")
+        if has_expired and is_agreed:
             vacuum(tables, hours)
     if is_json:
         print_json({"tables": found, "is_done": is_agreed})
     elif not is_agreed:
         print("nothing was deleted")
-    elif any(one.files for one in found):
+    elif has_expired:
         print("done")
-    return 0 if is_agreed else _REFUSED
+    return 0 if is_agreed else REFUSED
 
 
 def _print(found: Sequence[Expired], hours: int) -> None:
@@ -54,13 +53,13 @@ def _print(found: Sequence[Expired], hours: int) -> None:
 
 COMMAND = Command(
     about="""
-        Shows the files of each Delta table that no version of the last RETENTION_HOURS needs, and those that died
-        before any version had them. It asks, then deletes them. Older versions cannot be read any more then. It works
-        beside a running service. --format=json does not ask: without --yes it only shows.
+        Shows the files of each Delta table that no version of the last RETENTION_HOURS needs, and files that were
+        left by a death before any version had them. It asks, then deletes them. Then older versions cannot be read any
+        more. It works beside a running service. --format=json does not ask: without --yes it only shows.
     """,
     options=_options,
     run=_run,
-    exits={0: "done", 1: "nothing was deleted, as the answer was no, or --format=json came without --yes"},
+    exits={0: "done", REFUSED: f"nothing was deleted, {REFUSAL}"},
     examples=("", "--sink=table --yes"),
     settings=(*OF_FEEDS, "retention_hours"),
 )
