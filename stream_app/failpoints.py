@@ -2,10 +2,11 @@
 
     batches      before_staging  mid_staging  staged  late_renamed  renamed  before_commit
     compaction   merged  swapped  half_deleted
-    landing      staged  renamed  committed: the flow is land.<topic>
-    ETL          judged  written  prepared  committed  table  shown: the flow is etl; table is of Delta
+    landing      staged  renamed  committed
+    ETL          judged  written  prepared  committed  table  shown
 
-Without the variable a point costs one comparison.
+The flow of a landing is land.<topic>, that of the ETL is etl. Its point `table` is for tables of Delta. Without the
+variable a point costs one comparison.
 """
 
 from __future__ import annotations

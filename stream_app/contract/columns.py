@@ -1,7 +1,7 @@
 """How values of each type that holds one are decoded, judged and finished: one, or a whole column at once. Pure.
 
-A column that msgspec has decoded is finished by Arrow where its values are spelled as nearly all are, and one by one
-where they are not. Both ways give the same values, and neither takes what `judge` refuses.
+Arrow finishes a column that msgspec has decoded, where its values are spelled as nearly all are. Others are finished
+one by one. Both ways give the same values, and neither takes what `judge` refuses.
 """
 
 from __future__ import annotations

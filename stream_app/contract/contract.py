@@ -1,8 +1,8 @@
 """The contract of a feed: (value bytes, Kafka timestamp, time planned) -> a typed row, or all reasons why not. Pure.
 
 `check` is the definition. `check_all` judges a batch of records: msgspec decodes and checks each in one strict pass,
-Arrow finishes whole columns, and only what these refuse is judged by the definition, which names every reason. The
-first may refuse what the second accepts, never the other way round, and their rows are identical.
+and Arrow finishes whole columns. Only what these refuse is judged by the definition, which names every reason. The fast
+pass may refuse what the definition accepts, never the other way round, and their rows are identical.
 
 Numbers are judged by value, not by spelling: 5.0 and 5e0 are the long 5, 12.340 fits two decimals. A number that
 its column cannot hold exactly (12.345, the long 5.5) or at all (1e400) is out_of_range; a double is rounded.
@@ -46,11 +46,11 @@ _MOST_UNKNOWN = 20
 class Contract:
     """The function of one feed.
 
-    columns: those of silver that a row has, in the order of its values: the feed's fields, what its lookups join, and
-    `warnings` if a rule warns.
+    columns: silver's columns that a row has values for, in their order. They are the feed's fields, what its lookups
+    join, and `warnings` if a rule warns.
     snapshot_of: the snapshots of a feed with lookups (references.py).
-    forgive: reasons that do not keep a record out (replay); ConfigError for any but late: the others leave no whole
-    row, and a record of the future would move every watermark.
+    forgive: reasons that do not keep a record out (replay). ConfigError for any but late: of the others some leave no
+    whole row, and a record of the future would move every watermark.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class Contract:
 
         Times are microseconds since the epoch; in_time.py has what they decide. The pin says by which snapshots of
         reference data it is judged (storage/pins.py).
-        Return the row, in the order of `columns`: str, int, float, bool, bytes, Decimal of the declared scale,
-        timestamps as microseconds and dates as days since the epoch, lists for arrays, lists of pairs for maps, dicts
-        for structs; or Rejected. Never raises, and depends on nothing but its arguments.
+        Return the row, its values in the order of `columns`, or Rejected. Values are str, int, float, bool, bytes, and
+        Decimal of the declared scale. Timestamps are microseconds and dates are days since the epoch. Arrays are lists,
+        maps are lists of pairs, structs are dicts. Never raises, and depends on nothing but its arguments.
         """
         return self.check_each([value], [kafka_ts], [planned], [pin])[0]
 

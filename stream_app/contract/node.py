@@ -1,7 +1,7 @@
 """A field in its place in a record: it decodes, judges, holds and finishes what the field has. Pure.
 
 `judge` is the definition, value by value. The fast path takes whole columns: `hold` keeps what msgspec has decoded as
-Arrow, and `finish` gives the same values as `judge`, and the places of which only that can tell.
+Arrow. `finish` gives the same values as `judge`, and the places that only `judge` can tell.
 """
 
 from __future__ import annotations

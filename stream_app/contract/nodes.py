@@ -1,4 +1,4 @@
-"""What fields of each kind do: those that hold one value, arrays, maps and structs. Pure."""
+"""What fields of each kind do: single values, arrays, maps and structs. Pure."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ _SEPARATOR = b"\xff"
 
 
 def _joined(raws: Sequence[Any]) -> pa.Array:
-    """Return raw values as binary, null for those that were left out. One by one it would take three times as long."""
+    """Return raw values as binary, null where one was left out. One by one it would take three times as long."""
     try:
         joined = _SEPARATOR.join(raws)
     except TypeError:  # one was left out

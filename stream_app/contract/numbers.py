@@ -80,7 +80,7 @@ _WHOLE_15 = "(?:0|[1-9][0-9]{0,14})"
 
 
 def between(numbers: pa.Array, least: float, greatest: float) -> pa.Array:
-    """Return the numbers, null for those that are out of range."""
+    """Return the numbers, null where one is out of range."""
     fits = pc.and_(pc.greater_equal(numbers, least), pc.less_equal(numbers, greatest))
     return pc.if_else(fits, numbers, pa.nulls(len(numbers), numbers.type))
 
@@ -119,7 +119,7 @@ def decimal(field: Field) -> Column:
 
 
 def _within(numbers: pa.Array, least: Decimal, greatest: Decimal) -> pa.Array:
-    """Return the numbers, null for those that are out of range; both bounds have room in their type."""
+    """Return the numbers, null where one is out of range; both bounds have room in their type."""
     unit = Decimal(1).scaleb(-numbers.type.scale)
     for bound, rounding, compare in ((least, ROUND_CEILING, pc.greater_equal), (greatest, ROUND_FLOOR, pc.less_equal)):
         numbers = pc.if_else(compare(numbers, pa.scalar(bound.quantize(unit, rounding, _ROOMY))), numbers, None)

@@ -1,7 +1,7 @@
 """Which records break which rules: conditions across fields, evaluated by DuckDB over Arrow. Pure.
 
-A rule is about one record. The answer does not depend on the batch that the record is in: what cannot be evaluated on a
-record (a cast, an overflow, a logarithm of nothing) is not true of that record, and of no other.
+A rule is about one record. The answer does not depend on the batch that the record is in. Where a rule cannot be
+evaluated on a record (a cast, an overflow, a logarithm of nothing), it is not true of that record alone.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Rules:
     def broken(self, columns: Mapping[str, pa.Array], valid: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
         """Return for each rule which of the rows break it: it is not true, but false, null or not to be evaluated.
 
-        `columns` are those that any rule reads, in silver's types. `valid` says of some which of their values are; a
-        rule says nothing of a row where one that it reads is not.
+        `columns` are all that any rule reads, in silver's types. `valid` says of some columns which values are valid:
+        no rule breaks on a row where a value that it reads is not.
         """
         read = sorted(frozenset().union(*self.reads.values()))
         rows = pa.table([columns[name] for name in read], read)

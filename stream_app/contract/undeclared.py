@@ -10,7 +10,7 @@ from typing import Any
 MOST_PATHS = 200
 """How many paths are told apart: names are the client's, who may send any number of them."""
 OTHERS = "…"
-"""Stands for all paths beyond those."""
+"""The name under which all paths beyond MOST_PATHS are counted."""
 UNKNOWN = "unknown_field"
 """The reason of records with such members, before their paths."""
 _LONGEST = 200

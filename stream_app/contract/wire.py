@@ -1,4 +1,4 @@
-"""What stands on the wire, read exactly: JSON, and the numbers in it. Pure, safe on bytes of any kind."""
+"""What is on the wire, read exactly: JSON, and the numbers in it. Pure, safe on bytes of any kind."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def is_whole(value: bytes) -> bool:
 
 
 def may_not_be_whole(values: pa.Array, objects: int) -> Places:
-    """Return the places of binary values of which `is_whole` may be false, at a glance; so many are JSON objects."""
+    """Return the places of binary values for which `is_whole` may be false, at a glance: most are JSON objects."""
     return np.union1d(np.array(_not_utf8(values, 0), np.int64), _with_many_brackets(values, objects))
 
 

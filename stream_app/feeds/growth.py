@@ -1,7 +1,7 @@
-"""What becomes of columns that are declared anew: what an output takes as it is, and what asks for a reset. Pure.
+"""What becomes of columns whose declaration changed: what an output takes as it is, and what asks for a reset. Pure.
 
-An output grows: by columns and members of structs that a record may lack, and by types that hold every value of the
-one before, exactly. Rows that are there have null in the first, and the same values in the second.
+An output grows by columns and members of structs that a record may lack: rows that are there have null in them. It
+also grows by wider types, which hold every value of the type before exactly: rows that are there keep their values.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def versions(flow: Flow) -> list[Version]:
 
 
 def parsed(owner: Mapping[str, object]) -> list[Version]:
-    """Return what an `_owner.json` says, nothing of an older version's."""
+    """Return the versions in an `_owner.json`, oldest first; none where an older service wrote it."""
     noted = owner.get("columns", [])
     if not isinstance(noted, list):
         raise TypeError(noted)
@@ -79,7 +79,7 @@ def of_file(found: Sequence[Version], file: BatchFile) -> Version:
 
 
 def divided(flow: Flow, files: Sequence[BatchFile]) -> Iterator[tuple[Version, list[BatchFile]]]:
-    """Yield files in their order, those of one version together."""
+    """Yield each version with its files, in the order of the files."""
     found = versions(flow)
     for version, own in groupby(files, lambda file: of_file(found, file)):
         yield version, list(own)

@@ -1,9 +1,9 @@
-"""By which rules silver and quarantine judge the batches of bronze: a version after the other, each from a batch on.
+"""By which rules silver and quarantine judge the batches of bronze: one version after the other, each from a batch on.
 
 `rules` beside the checkpoint has a line of JSON for each, oldest first: {"version": "961b58cba4ae6b11-3", "after": 41,
-"declared": {…}}. Batch 41 of bronze was the newest one that either had judged by then. `declared` is what the feed file
-said, as long as a batch is to be judged by it. Of versions up to 0.1 a line is the version alone, and `judged_before`
-has the batch of the last one.
+"declared": {…}}. Batch 41 of bronze was the newest one that silver or quarantine had judged by then. `declared` is what
+the feed file said; it is kept as long as a batch is to be judged by it. Up to version 0.1 of the service a line was the
+version alone, and `judged_before` had the batch of the last one.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ The file is `unread.jsonl` in bronze's checkpoint folder, so a reset of bronze t
 `end` is the offset after the last. A range lies inside of the batch's offsets, and no two ranges share an offset. A
 line is on the disk before the batch's file appears, so it may be of a batch that is not committed.
 
-An offset that bronze has passed and that is neither in bronze nor in this file holds no record that Kafka would give: a
+An offset that bronze has passed may be neither in bronze nor in this file. It holds no record that Kafka would give: a
 marker or an aborted record of a transaction, or what compaction took. Kafka does not tell these from each other.
 """
 

@@ -1,12 +1,12 @@
-"""Tables as Delta tables, of which a run makes one commit each.
+"""Tables as Delta tables: a run makes one commit in each.
 
     user_events/_delta_log/    which files hold the rows of each version
     user_events/event_date=2026-11-27/user_events_0000000007_00000.parquet
 
 A run moves its files to the tables' folders, where no log names them, and renames its manifest into place. Then each
-table takes the files of the changed days out, and the new ones in, by one commit that carries the run as application
-transaction. So the same run is in once, however often it is shown. A table changes at once, but not all together: one
-may be shown a moment before another. The manifests have the order, and a version says its run.
+table takes the files of the changed days out, and the new ones in. That is one commit, which carries the run as
+application transaction, so a run is in a table once, however often it is shown. Each table changes at once, but one may
+change a moment before another. The manifests have the order of runs, and a version says its run.
 """
 
 from __future__ import annotations

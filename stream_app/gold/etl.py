@@ -49,7 +49,7 @@ class Job:
     feeds: Sequence[Feed]
     """What is taken."""
     known: Mapping[str, Feed]
-    """All feeds, of which tables by SQL may be."""
+    """All feeds by their names, which tables by SQL may read."""
     tables: Sequence[Table]
     selection: Selection
     name: str

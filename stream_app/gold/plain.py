@@ -1,4 +1,4 @@
-"""Tables as plain Parquet, of which a run changes all at once.
+"""Tables as plain Parquet: a run changes all of them at once.
 
     user_events/event_date=2026-11-27/user_events_0000000007_00000.parquet       a table; its folder is a link
     _live                     a link to the newest version, which is what readers see of every table
@@ -53,7 +53,7 @@ class Plain:
         sync(final.parent)
 
     def show(self, newest: Manifest) -> None:
-        """Have every table's link lead to the newest version, and delete those that no reader is at any more."""
+        """Have every table's link lead to the newest version, and delete versions that no reader is at any more."""
         version = self.version(newest.run)
         if not version.is_dir():
             raise ConfigError(f"{version}: is missing, and run {newest.run} is committed; restore it")

@@ -2,7 +2,7 @@
 
     _lookups/sales/clients_0a1b2c3d4e5f6071.arrow
 
-They are kept beside gold for as long as it has rows that were judged by them, so that the audit finds the same.
+Snapshots are kept beside gold for as long as it has rows that they judged. So the audit judges by the same.
 """
 
 from __future__ import annotations

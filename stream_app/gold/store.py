@@ -5,7 +5,7 @@
     _staging/                 what a run is about to make
 
 A run prepares what it has made, then renames its manifest into place, then has readers see it. A run that died before
-the manifest never was. One that died after it is completed by the next.
+its manifest counts for nothing. One that died after it is completed by the next run.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     SELECT event_date, ... FROM user_events ...
 
 It is Spark's SQL, and each feed is a view. A row has the column event_date. It may depend on rows of that day, and of
-so many days before it as the file says. A run makes the days anew that its feeds' changed days bear on.
+as many days before it as the file says. A run makes those days again that depend on changed days of the feeds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Table:
     sql: str
 
     def affected(self, changed: Collection[date], held: Collection[date]) -> list[date]:
-        """Return the days to be made anew, in order, where days of its feeds were changed and hold rows. Pure."""
+        """Return the days to be made again, in order, where days of its feeds were changed and hold rows. Pure."""
         after = {day + timedelta(number) for day in changed for number in range(1, self.looks_back + 1)}
         return sorted({*changed} | (after & {*held}))
 

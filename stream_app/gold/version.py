@@ -25,7 +25,7 @@ class Version:
     _before: Path
     """The tables before it; a folder that is not there, where there are none."""
     changed: dict[str, list[date]] = field(default_factory=dict)
-    """By table, the days that this run makes anew."""
+    """By table, the days that this run makes again."""
     columns: dict[str, str] = field(default_factory=dict)
     """By table that it makes, its columns as JSON."""
 

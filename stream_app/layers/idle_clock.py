@@ -1,9 +1,9 @@
 """The row by which the event time of a query goes on without a record (`[event_time] idle`).
 
-Spark moves a watermark by rows alone. So the batch has one row more, with an event time and nothing else, which is
-dropped behind the watermark's operator: no state ever sees it. One more column tells it from silver's rows. It is the
-row's own event time, so the filter that drops it compares the two: Spark's optimizer moves a filter in front of that
-operator, unless it reads the event time (PushPredicateThroughNonJoin, measured on 4.2.0).
+Spark moves a watermark by rows alone. So the batch has one row more, with an event time and nothing else. A filter
+behind the watermark's operator drops it, so no state ever sees it. One more column tells it from silver's rows: it
+holds the row's own event time, and the filter compares the two. Spark's optimizer would move a filter that does not
+read the event time in front of the operator (PushPredicateThroughNonJoin, measured on 4.2.0).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Spark keeps the newest entries of a query's offset log alone, and merged files h
 whether a record repeats another is measured by that clock (layers/silver.py).
 
 `began` in a file's metadata is a JSON list of [batch, rows, microseconds], in the order of the rows; a batch that is
-null stands for several, of which the first began then. Files of older versions have none.
+null is for several batches: the first of them began then. Files of older versions have none.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Batch N's line in `offsets/` is written before the batch runs, its file in `comm
 (Spark's structured streaming guide; measured on 4.2.0). So a batch that is planned and not committed will be
 run again, with the same offsets, the same batch time and the same watermark.
 
-Spark does not flush these files, so a power cut may leave the newest of them empty. Of a batch whose output stands the
-entry in `offsets/` is whole (`flush`); an empty one was of a batch that never ran, or ran and may run again.
+Spark does not flush these files, so a power cut may leave the newest ones empty. Where a batch's output is there, its
+entry in `offsets/` is whole (`flush`). An empty entry is of a batch that never ran, or that ran and may run again.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Checkpoint:
     def emptied(self) -> list[Path]:
         """Return the newest entries that a power cut left empty, with which Spark would not start.
 
-        Nothing relies on one: the batch never ran, or it runs again. All of them may be deleted.
+        Nothing relies on one: the batch never ran, or it runs again. So all may be deleted.
         """
         empty: list[Path] = []
         for log, next_log in ((_COMMITS, None), (_OFFSETS, _COMMITS), (_FIRST_OFFSETS.parent, _OFFSETS)):

@@ -286,7 +286,7 @@ class Layout(FeedLayout):
         "flows/undeclared.py",
         "each batch with such records",
         "yes",
-        "`make drift` counts anew.",
+        "`make drift` counts from nothing again.",
     )
     leader_epochs = Place(
         "<feed>/_chk/<sink>/leader_epochs.json",
@@ -314,7 +314,7 @@ class Layout(FeedLayout):
 PLACES = tuple(
     place for layout in reversed(Layout.__mro__) for place in vars(layout).values() if isinstance(place, Place)
 )
-"""All of them, outermost first."""
+"""All places, outermost first."""
 
 
 def staging(folder: Path) -> Path:

@@ -51,7 +51,7 @@ class Parquet:
         merge(hadoop, files, target)
 
     def holds(self, merged: Path, files: Sequence[Path]) -> bool:
-        """Return whether one query wrote all of them, as far as they tell."""
+        """Return whether one query wrote all files, as far as they tell."""
         return all(is_of_one_query(merged, file) for file in files)
 
     def flaw(self, path: Path, columns: Collection[str]) -> str:
@@ -110,7 +110,7 @@ def _writer(target: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 
 def merge(hadoop: Hadoop, parts: Sequence[Path], target: Path) -> None:
-    """All rows of the parts in one file, in order: large row groups are copied as they are, small ones written anew.
+    """All rows of the parts in one file, in order: large row groups are copied as they are, small ones are joined.
 
     An output only grows, so the last part has all columns, and the widest types: the others are lifted to it.
     """

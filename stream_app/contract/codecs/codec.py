@@ -51,7 +51,7 @@ class Decoded:
     places: Places
     """The places of those."""
     doubtful: list[int]
-    """The places of which only the definition can tell."""
+    """The places that only the definition can judge."""
     undeclared: list[int]
     """The places of records that hold more than the struct has."""
 

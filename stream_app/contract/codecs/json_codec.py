@@ -16,8 +16,8 @@ from stream_app.contract.wire import PARSER, Places, is_too_deep, is_whole, json
 NOT_JSON, NOT_OBJECT = "not_json", "not_object"
 # What msgspec raises for bytes of any kind; it recurses, too.
 _UNDECODED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# So many records at once are small enough for a core's own cache, where their values are read again, field by field:
-# with ten times as many, a batch takes nearly twice the time.
+# So many records fit into a core's own cache, where their values are read again, field by field. With ten times as
+# many, a batch takes nearly twice the time.
 _PORTION = 1_000
 _blanks = pattern(r"[ \t\n\r]*").match
 
@@ -97,7 +97,8 @@ class JsonCodec:
 def _looked_into(values: pa.Array, decoded: Decoded) -> Decoded:
     """Put what is no JSON among the doubtful.
 
-    msgspec does not look at the depth and the text of raw values, and of the first one of a key that comes twice.
+    msgspec does not look at the depth and the text of raw values. Nor does it at those of the first value of a key that
+    comes twice.
     """
     unsure = may_not_be_whole(values, len(decoded.places)).tolist()
     broken = {place for place in unsure if not is_whole(values[place].as_py() or b"")} - {*decoded.doubtful}

@@ -1,11 +1,13 @@
 """The rows that are kept as late are silver's, each with windows of its own, and came too late indeed.
 
-Spark drops a row whose window ended, or a session's that happened, by the watermark that earlier batches had brought:
-the newest event time of their rows less the declared watermark, in milliseconds, and never before 1970. How far that
-time went on without a record (`[event_time] idle`), the late rows' files say (storage/idle_clocks.py). Which rows were
-earlier batches of silver, its files say; of a merged one that does not, all rows count that are before the row itself.
-So what is refused here was not late; what is let through may have been read early enough to count, and then a window
-lacks it that gold was right to show with it, which the comparison of gold finds.
+Spark drops a row of a window that ended by the watermark of earlier batches, and of a session if the row itself is at
+or before that. The watermark is the newest event time of those batches' rows less the declared one, in milliseconds,
+and never before 1970. How far that time went on without a record (`[event_time] idle`) is in the late rows' files
+(storage/idle_clocks.py). Which rows were earlier batches is in silver's files. Where a merged file does not say so, all
+rows count that are before the row itself.
+
+So what is refused here was not late. What is let through may have been in time; then a window lacks it, and the
+comparison of gold finds that.
 """
 
 from __future__ import annotations
