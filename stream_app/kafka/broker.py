@@ -73,14 +73,19 @@ class Broker:
     """A connection for questions; it opens when the first one is asked."""
 
     def __init__(
-        self, kafka: KafkaConnection, timeout_seconds: float = _TIMEOUT_SECONDS, patience_seconds: float = 0.0
+        self,
+        kafka: KafkaConnection,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+        patience_seconds: float = 0.0,
+        named_by: str = "the feed's `topic`",
     ) -> None:
         """Wait for an answer for `timeout_seconds`, and ask again for `patience_seconds` what may pass.
 
+        `named_by` is where a topic's name comes from: what to correct where there is no such topic.
         Raise ConfigError where a certificate is not to be used.
         """
         check(kafka)
-        self._timeout, self._patience = timeout_seconds, patience_seconds
+        self._timeout, self._patience, self._named_by = timeout_seconds, patience_seconds, named_by
         self._isolation = IsolationLevel[kafka.isolation_level.upper()]
         self._kafka = kafka
         self._refusal: StreamAppError | None = None
@@ -219,8 +224,7 @@ class Broker:
             refused, self._refusal = self._refusal, None
             return refused
         if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            problem = f"there is no topic {topic} at {servers}; create it, or correct the name"
-            return ConfigError(f"{problem}: a feed's `topic`, or --topic")
+            return ConfigError(f"there is no topic {topic} at {servers}; create it, or correct {self._named_by}")
         if cause.code() in _UNANSWERED:
             self._admin = AdminClient(self._config)
         if isinstance(self._kafka.login, OAuth):  # librdkafka tells of a server that is away after a minute, if at all

@@ -36,7 +36,7 @@ def newest(kafka: KafkaConnection, topic: str, most: int) -> list[Sampled]:
 
     Raises ConfigError where there is no such topic, and UnavailableError where the broker does not give them.
     """
-    broker = Broker(kafka)
+    broker = Broker(kafka, named_by="--topic")
     asked = broker.topic(topic)
     ends, firsts = broker.stable_offsets(asked), broker.earliest_offsets(asked)
     share = -(-most // max(len(ends), 1))

@@ -75,7 +75,7 @@ def land(settings: Settings, request: Request, progress: Progress = lambda *_: N
     is of another topic. Raises StreamAppError where records are lost and FAIL_ON_DATA_LOSS is not false, the disk is
     full, or no broker answers.
     """
-    broker = Broker(settings.kafka, patience_seconds=_BROKER_PATIENCE_SECONDS)
+    broker = Broker(settings.kafka, patience_seconds=_BROKER_PATIENCE_SECONDS, named_by="--topic")
     topic = broker.topic(request.topic)
     zone = Zone(settings.landing_path, topic.name)
     with no_room_is_expected(zone.root, SETTING), sole_user(zone.folder, LOCK_PATIENCE_SECONDS, SETTING):

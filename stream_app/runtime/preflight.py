@@ -47,7 +47,7 @@ def preflight(
 
 def _of_kafka(kafka: KafkaConnection, needed: Needed) -> Iterator[Checked]:
     try:
-        broker = Broker(kafka)
+        broker = Broker(kafka, named_by="--topics")
         up = broker.nodes()
     except StreamAppError as error:
         yield _missing("brokers", error)

@@ -116,7 +116,7 @@ class _Sender:
         cores = frame.sparkSession.sparkContext.defaultParallelism
         refused = frame.coalesce(cores).mapInArrow(task, TOLD).toArrow()
         if refused.num_rows:
-            _tell(flow, declared.topic, Broker(self._kafka), refused)
+            _tell(flow, declared.topic, Broker(self._kafka, named_by="the sink's `topic`"), refused)
         reach(flow.name, "before_commit", batch.id)
         rows_in = batch.rows_in
         return Report(batch.id, rows_in, rows_in - refused.num_rows, counters={REFUSED: refused.num_rows})

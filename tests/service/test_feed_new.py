@@ -56,7 +56,9 @@ def test_a_file_that_is_there_is_left_alone(broker: KafkaBroker, service: Servic
 
 
 def test_a_topic_that_is_not_there_and_one_without_records(broker: KafkaBroker, service: Service) -> None:
-    assert "there is no topic nowhere" in service.op("feed-new", expected=2, TOPIC="nowhere")
+    refused = service.op("feed-new", expected=2, TOPIC="nowhere")
+    assert "there is no topic nowhere" in refused
+    assert refused.endswith("create it, or correct --topic\n")
     broker.create_topic("empty")
     assert "topic empty: has no record" in service.op("feed-new", expected=2, TOPIC="empty")
     assert [*service.feeds_path.iterdir()] == []

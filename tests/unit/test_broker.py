@@ -74,6 +74,16 @@ def test_where_nobody_answers_the_cluster_is_looked_at_anew(
     assert admin.made == 2
 
 
+def test_a_topic_that_is_missing_is_corrected_where_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AdminClient", Admin(*[KafkaError.UNKNOWN_TOPIC_OR_PART] * 2))
+    kafka = app_settings(tmp_path).kafka
+    for broker, named in ((Broker(kafka), "the feed's `topic`"), (Broker(kafka, named_by="--topic"), "--topic")):
+        with pytest.raises(ConfigError, match=rf"^there is no topic t at \S+; create it, or correct {named}$"):
+            broker.topic("t")
+
+
 QUESTIONS: list[Callable[[Broker], object]] = [
     lambda broker: broker.topic("t"),
     lambda broker: broker.earliest_offsets(TOPIC),
