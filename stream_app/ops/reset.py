@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 
 from stream_app.admission import reset_journal, rule_versions
-from stream_app.errors import ConfigError, StreamAppError
+from stream_app.errors import ConfigError, StreamAppError, UnavailableError
 from stream_app.flows.flow import Flow
 from stream_app.kafka.broker import Broker
 from stream_app.kafka.connection import KafkaConnection
@@ -27,7 +27,7 @@ from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files
 from stream_app.storage.lock import LOOK_SECONDS, sole_user
 from stream_app.storage.row_counts import count_rows
 
-_BROKER_SECONDS = 5.0
+_BROKER_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,13 @@ class _Begins:
     start: Mapping[str, str]
     at: str
     """earliest, latest or a time, as people write it."""
+    _away: list[str] = field(default_factory=list)
+    """What was said of brokers that did not answer: they are not asked again for the next feed."""
 
     def offsets(self, bronze: Flow) -> str:
         """Return the first offset of each partition, where a broker can tell."""
+        if self._away:
+            return self._away[0]
         try:
             broker = Broker(self.kafka, _BROKER_SECONDS)
             topic = broker.topic(bronze.feed.topic)
@@ -152,8 +156,12 @@ class _Begins:
                 offsets = broker.offsets_at(topic, int(self.start["startingTimestamp"]))
             else:
                 offsets = broker.stable_offsets(topic) if self.at == "latest" else broker.earliest_offsets(topic)
-        except StreamAppError:
-            return "no broker answers that could tell the offsets"
+        except UnavailableError:
+            asked = f"no broker at {self.kafka.bootstrap_servers} has told the offsets within {_BROKER_SECONDS:g} s"
+            self._away.append(asked)
+            return asked
+        except StreamAppError as error:
+            return str(error)
         return "partition:offset " + " ".join(f"{partition}:{offset}" for partition, offset in offsets.items())
 
 
