@@ -279,6 +279,19 @@ def test_the_exit_code_says_it(flows: Flows, cli: Cli) -> None:
     assert (done.code, "WRONG gold is not what" in done.out) == (1, True)
 
 
+def test_feeds_that_are_there_and_were_not_looked_at_are_named(flows: Flows, cli: Cli) -> None:
+    """On stderr, so that what is printed is as it was; not where one feed is asked for."""
+    root = flows["bronze"].root
+    assert cli(root, "audit").err == ""
+    (root / "sales" / "_chk" / "bronze").mkdir(parents=True)
+    (root / "no_feed" / "bronze").mkdir(parents=True)
+    done = cli(root, "audit", "--format=json")
+    assert done.err == "audit: FEEDS names no sales: not looked at; FEEDS=transactions,sales does\n"
+    assert [one["feed"] for one in json.loads(done.out)] == ["transactions"]
+    assert done.code == 0
+    assert cli(root, "audit", "--feed=transactions").err == ""
+
+
 def test_each_check_is_told_with_its_verdict_and_the_rows_that_it_is_about(flows: Flows, cli: Cli) -> None:
     """What is right is a check, too: whoever shows them can show that nothing was left out."""
     root = flows["bronze"].root

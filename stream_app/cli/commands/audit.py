@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from rich.box import SIMPLE
@@ -59,7 +60,11 @@ def _of_streams(settings: Settings, options: argparse.Namespace) -> Sequence[Rep
     with chosen(options) as (_, flows), progress_bars(_PROGRESS) as progress:
         feeds = {flow.feed.name for flow in of_sink(flows, options.sink)}
         asked = [flow for flow in flows if flow.feed.name in feeds]
-        return audits.audit(asked, settings.servers, settings.max_files_per_sink, options.sink, progress).feeds
+        done = audits.audit(asked, settings.servers, settings.max_files_per_sink, options.sink, progress).feeds
+    if not options.feed and (others := audits.beside(asked)):
+        every = ",".join([*settings.feeds, *others])
+        print(f"audit: FEEDS names no {', '.join(others)}: not looked at; FEEDS={every} does", file=sys.stderr)
+    return done
 
 
 def _of_gold(settings: Settings, options: argparse.Namespace) -> Sequence[Report]:

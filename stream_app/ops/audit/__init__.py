@@ -12,14 +12,16 @@ from collections.abc import Callable, Sequence
 
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.flows.flow import Flow
+from stream_app.layers.kind import BRONZE
 from stream_app.ops.audit.copies import Copies
 from stream_app.ops.audit.report import AuditReport, Check, Report, Verdict
 from stream_app.ops.audit.state import State
 from stream_app.ops.audit.steps import Audit
 from stream_app.ops.views import FilesChangedError, OpenFiles
 from stream_app.settings import Servers
+from stream_app.storage.layout import Layout
 
-__all__ = ["AuditReport", "Check", "Report", "Verdict", "audit", "reconcile"]
+__all__ = ["AuditReport", "Check", "Report", "Verdict", "audit", "beside", "reconcile"]
 
 _ATTEMPTS = 5
 Progress = Callable[[str, int, int], None]
@@ -65,6 +67,13 @@ def reconcile(
         f"If no service runs, its start says what to type ({changed})"
     )
     raise StreamAppError(problem)
+
+
+def beside(flows: Sequence[Flow]) -> list[str]:
+    """Return the feeds that are in the same OUTPUT_PATH, and of which none of those flows is."""
+    root, own = flows[0].root, {flow.feed.name for flow in flows}
+    there = sorted(path.name for path in root.iterdir() if path.name not in own)
+    return [feed for feed in there if Layout(root, feed, BRONZE).checkpoint.is_dir()]
 
 
 def _check_output(bronze: Flow) -> None:
