@@ -101,7 +101,7 @@ contract: ## the contract of a feed for other programs; FEED=sales FORMAT=odcs|j
 lineage: ## where data comes from and goes to, as a flowchart of Mermaid; FEED= FORMAT=json has the columns
 	@exec sh local/ops.sh lineage
 
-psql: ## a shell on the database; SQL="..." runs a statement
+psql: ## a shell on the database; FEED= SINK= show their tables first; SQL="..." runs a statement
 	@exec sh local/psql.sh
 
 history: ## the versions of Delta tables, with batch and offsets; FEED= SINK= MOST=20 FORMAT=json

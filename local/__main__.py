@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.command != "psql":
         subprocess.run(["sh", str(ROOT / "local" / "private_env.sh"), options.command], check=False)
-    stack = load_stack(Places(), options.feed if options.command == "produce" else "")
+    stack = load_stack(Places(), getattr(options, "feed", ""))
     match options.command:
         case "run":
             from local.run import run  # noqa: PLC0415
@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
         case "psql":
             from local.postgres import shell  # noqa: PLC0415
 
-            shell(stack.database_url(), options.sql)
+            shell(stack.database_url(), options.sql, stack.tables(options.feed, options.sink))
     with stop_signals() as stopping:
         stack.make_topics(stopping)
     return 0 if stopping.is_set() else follow(stack.producers(stack.address()))
@@ -94,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
                 command.add_argument("--feed", default="", help="the one feed to send, in FEEDS or not [all of FEEDS]")
             case "psql":
                 command.add_argument("--sql", default="", help="a statement to run instead")
+                command.add_argument("--feed", default="", help="show the tables of this feed first")
+                command.add_argument("--sink", default="", help="show the table of this sink first")
     return parser
 
 

@@ -20,7 +20,7 @@ from local.console import say
 from local.places import ROOT, VENV, Places, shown
 from local.process import Child
 from local.setup import Stamp, run
-from local.supervise import follow
+from local.supervise import keep
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.settings import Settings
 
@@ -31,6 +31,8 @@ _METRICS_PORT = 9108
 """Where a DAG looks for a service whose METRICS_PORT it is not told."""
 _STOP_SECONDS = 60.0
 _START_SECONDS = 600.0
+_PARTS = {"metadatabase": "the UI with its API", "scheduler": "the scheduler", "dag_processor": "what reads the DAGs"}
+"""What the API says the health of: it answers, so it is up itself where the database is."""
 
 
 class _Ready(Child):
@@ -44,9 +46,13 @@ class _Ready(Child):
     def start(self, stopping: Event) -> None:
         """Start it; return when all are healthy."""
         super().start(stopping)
-        deadline = time.monotonic() + _START_SECONDS
+        deadline, told = time.monotonic() + _START_SECONDS, set[str]()
         while not stopping.wait(0.5) and self.returncode is None:
-            if _is_healthy(self._url):
+            healthy = _healthy(self._url)
+            for part in sorted(healthy - told):
+                say("airflow", f"{_PARTS[part]} is up")
+            told |= healthy
+            if healthy == _PARTS.keys():
                 password = f"the password of admin is in {shown(self._passwords)}"
                 say("airflow", f"ready at {self._url}; {password}; Ctrl-C ends it")
                 return
@@ -74,13 +80,14 @@ def run_airflow(settings: Settings, places: Places, broker: str) -> int:
         "SERVICE_URL": os.environ.get("SERVICE_URL", service),
     }
     _make_password(home / "passwords.json")
-    say("airflow", "starts, in half a minute; the first time it makes its database")
-    program = str(AIRFLOW / "bin" / "airflow")
     log = places.log("airflow")
+    say("airflow", f"starts, in half a minute; its logs are {shown(log.with_name('airflow*.log'))}")
+    program = str(AIRFLOW / "bin" / "airflow")
+    say("airflow", "brings its database up to date; the first time it makes it")
     run([program, "db", "migrate"], log, "Airflow's database cannot be made", environment)
     server = Child("airflow-api-server", [program, "api-server"], places, _STOP_SECONDS, environment)
     scheduler = [program, "scheduler", "--skip-serve-logs"]
-    return follow(
+    return keep(
         [
             server,
             Child("airflow-scheduler", scheduler, places, _STOP_SECONDS, environment),
@@ -155,9 +162,10 @@ def _make_password(path: Path) -> None:
     say("airflow", f"log in as admin with {password}; it is kept in {shown(path)}")
 
 
-def _is_healthy(url: str) -> bool:
+def _healthy(url: str) -> set[str]:
+    """Return the parts that are healthy, as the API says; none while that does not answer."""
     with suppress(OSError, ValueError):
         with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=2) as answer:  # noqa: S310 - our own
             parts = json.load(answer)
-        return all(parts[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
-    return False
+        return {part for part in _PARTS if parts[part]["status"] == "healthy"}
+    return set()

@@ -11,7 +11,7 @@ import stat
 import subprocess
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 from typing import NoReturn
@@ -117,8 +117,11 @@ def url_file(places: Places) -> Path:
     return places.run / f"{NAME}.url"
 
 
-def shell(url: str, sql: str) -> NoReturn:
-    """Become psql on a database; run the SQL alone if there is any. Raises ConfigError where the URL is empty."""
+def shell(url: str, sql: str, tables: Sequence[str] = ()) -> NoReturn:
+    """Become psql on a database; show those tables first; run the SQL alone if there is any.
+
+    Raises ConfigError where the URL is empty.
+    """
     if not url:
         problem = "there is no database: set DATABASE_URL, or start one: make run, make app or make postgres"
         raise ConfigError(problem)
@@ -126,8 +129,11 @@ def shell(url: str, sql: str) -> NoReturn:
     # Not the URL: all users may read the arguments of a process.
     options = {option.envvar: option.val for option in psycopg.pq.Conninfo.parse(url.encode())}
     environment = {name.decode(): value.decode() for name, value in options.items() if name and value is not None}
+    environment = {**os.environ, **environment}
+    for table in tables:
+        subprocess.run([program, "--command", rf'\d "{table}"'], env=environment, check=False)
     arguments = ["--set", "ON_ERROR_STOP=1", "--command", sql] if sql else []
-    os.execve(program, [program, *arguments], {**os.environ, **environment})  # noqa: S606 - no shell is wanted
+    os.execve(program, [program, *arguments], environment)  # noqa: S606 - no shell is wanted
 
 
 def _cluster(places: Places) -> Path:

@@ -22,7 +22,8 @@ from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
 from stream_app.settings import Settings, load_settings
-from stream_app.sinks.registry import check, needs_database, topics
+from stream_app.sinks.protocol import sink_of
+from stream_app.sinks.registry import check, flows, needs_database, topics
 
 _LOCAL = re.compile(r"(?:localhost|127\.0\.0\.1):(\d{1,5})")
 _LOOK_SECONDS = 0.5
@@ -154,6 +155,17 @@ class Stack:
     def database_url(self) -> str:
         """DATABASE_URL, or that of a PostgreSQL which runs here; empty where there is neither."""
         return self.settings.database_url.get_secret_value() or postgres.running(self.places) or ""
+
+    def tables(self, feed: str, sink: str) -> list[str]:
+        """Return the tables of a feed, of a sink; none where neither is given. Raises ConfigError where it has none."""
+        if not feed and not sink:
+            return []
+        kept = [flow for flow in flows(self.feeds, self.settings.output_path) if sink_of(flow).needs_database]
+        found = [flow for flow in kept if sink in {"", flow.sink}]
+        if not found:
+            there_are = ", ".join(flow.name for flow in kept) or "none"
+            raise ConfigError(f"{sink or feed} has no table in PostgreSQL; there are: {there_are}")
+        return [sink_of(flow).named(flow, self.settings.servers)[1].rpartition(".")[2] for flow in found]
 
     def make_topics(self, stopping: Event) -> None:
         """Make the topics that are missing in a broker of ours, which may have been started for other feeds.

@@ -44,6 +44,15 @@ class _Follow:
                 sys.stdout.flush()
 
 
+class _Quiet:
+    """The view of `make airflow`: what it says of itself goes to its logs, and is quoted where it dies."""
+
+    quoted_lines = 15
+
+    def look(self) -> None:
+        """Show nothing."""
+
+
 def supervise(children: Sequence[Child], view: View, time_is_up: Callable[[], bool]) -> int:
     """Run the programs until a signal, the end of their work, the end of the time, or trouble; return the exit code.
 
@@ -66,6 +75,11 @@ def supervise(children: Sequence[Child], view: View, time_is_up: Callable[[], bo
 def follow(children: Sequence[Child]) -> int:
     """Run programs in the foreground, showing their own lines, until a signal; return the exit code."""
     return supervise(children, _Follow(children), lambda: False)
+
+
+def keep(children: Sequence[Child]) -> int:
+    """Run programs in the foreground, whose lines go to their logs alone, until a signal; return the exit code."""
+    return supervise(children, _Quiet(), lambda: False)
 
 
 def _watch(children: Sequence[Child], view: View, stopping: Event, time_is_up: Callable[[], bool]) -> int:

@@ -18,6 +18,7 @@ from local import lock, ports, postgres
 from local.places import ROOT, Places
 from local.postgres import Postgres
 from local.process import lock_path
+from local.stack import load_stack
 from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feeds.load import load_feeds
 from stream_app.ops.query import query
@@ -156,6 +157,27 @@ def test_the_shell_is_told_the_password_where_no_other_user_reads_it(sql: str) -
     assert argv[1:] == (["--set", "ON_ERROR_STOP=1", "--command", sql] if sql else [])
     expected = {"PGHOST": "db.example", "PGPORT": "5433", "PGUSER": "app", "PGPASSWORD": "zq@x", "PGDATABASE": "shop"}
     assert environment.items() >= {**expected, "PGSSLMODE": "require"}.items()
+
+
+@pytest.mark.usefixtures("became")
+def test_the_shell_shows_the_tables_of_a_feed_or_a_sink_first(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEEDS", "transactions,user_activity")
+    stack = load_stack(places)
+    assert stack.tables("", "") == []
+    assert stack.tables("user_activity", "") == ["page_view_counts", "active_users", "user_sessions"]
+    assert stack.tables("", "postgres_user_sessions") == ["user_sessions"]
+    with pytest.raises(ConfigError, match=r"^nothing has no table in PostgreSQL; there are: user_activity\.\w+, "):
+        stack.tables("", "nothing")
+    asked = tmp_path / "asked"
+    program = tmp_path / "psql"
+    program.write_text(f'#!/bin/sh\necho "$PGDATABASE $*" >> {asked}\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(postgres, "_programs", lambda: tmp_path)
+    with pytest.raises(BecameAnotherError):
+        postgres.shell("postgresql://app@db.example/shop", "", ["page_view_counts"])
+    assert asked.read_text() == 'shop --command \\d "page_view_counts"\n'
 
 
 def test_a_shell_on_no_database_says_what_to_start() -> None:
