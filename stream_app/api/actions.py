@@ -17,7 +17,7 @@ from stream_app.api.audits import AuditRun, Audits
 from stream_app.api.context import Context
 from stream_app.api.formats import encode
 from stream_app.api.guard import Caller
-from stream_app.api.problems import Problem
+from stream_app.api.problems import Problem, known_only
 from stream_app.errors import ConfigError
 from stream_app.ops.replay import ReplayReport, replay
 from stream_app.ops.reset import ResetPlan, apply, planned
@@ -79,7 +79,7 @@ def _json_only(content_type: Annotated[str, Header()] = "") -> None:
 
 def routes(context: Context, audits: Audits) -> APIRouter:
     """Return the operations."""
-    router = APIRouter(prefix="/api", tags=["operations"], dependencies=[Depends(_json_only)])
+    router = APIRouter(prefix="/api", tags=["operations"], dependencies=[Depends(_json_only), Depends(known_only)])
     operate, settings = context.guard.needs("operate"), context.settings
 
     @router.post("/replay/preview", response_model=ReplayReport, dependencies=[operate])
@@ -146,7 +146,8 @@ def routes(context: Context, audits: Audits) -> APIRouter:
 
 def reading(context: Context, audits: Audits) -> APIRouter:
     """Return the operations that read what was started."""
-    router = APIRouter(prefix="/api", tags=["operations"], dependencies=[context.guard.needs("read")])
+    needed = [context.guard.needs("read"), Depends(known_only)]
+    router = APIRouter(prefix="/api", tags=["operations"], dependencies=needed)
 
     @router.get("/audit", response_model=list[AuditRun])
     def all_audits(request: Request) -> Response:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from stream_app.api import formats
 from stream_app.api.answers import cached, told
 from stream_app.api.cache import Answer
 from stream_app.api.context import Context
+from stream_app.api.problems import Problem, known_only, once
 from stream_app.api.versions import Source
 from stream_app.flows.flow import Flow
 from stream_app.ops.selection import Condition, Selection, columns_of, select
@@ -37,13 +39,13 @@ def routes(context: Context) -> APIRouter:
     """Return the operations."""
     router = APIRouter(prefix="/api/feeds", tags=["feeds"], dependencies=[context.guard.needs("read")])
 
-    @router.get("")
+    @router.get("", dependencies=[Depends(known_only)])
     def feeds(request: Request) -> Response:
         """List the feeds, with their topics and outputs."""
         names = dict.fromkeys(flow.feed.name for flow in context.flows())
         return told(request, [_summary(context.flows(name)) for name in names])
 
-    @router.get("/{feed}")
+    @router.get("/{feed}", dependencies=[Depends(known_only)])
     def feed(request: Request, feed: str) -> Response:
         """Describe a feed: its contract, its datasets with their columns, its sinks."""
         flows = context.flows(feed)
@@ -69,6 +71,9 @@ def routes(context: Context) -> APIRouter:
             datetime | None, Query(alias="timestamp", description="of a Delta sink; else in UTC")
         ] = None,
     ) -> Response:
+        once(request, _OWN)
+        if at_version is not None and at_time:
+            raise Problem(HTTPStatus.BAD_REQUEST, "version, timestamp: give one of them")
         flow = context.dataset(feed, dataset)
         written = formats.chosen(request.headers.get("accept", ""))
         moment = Moment(at_version, at_time and (at_time if at_time.tzinfo else at_time.replace(tzinfo=UTC)))

@@ -29,20 +29,20 @@ class Format:
 
 def chosen(accept: str) -> Format:
     """Return the format that an Accept header prefers. Raises Problem where none is known."""
-    wanted = sorted(
-        ((_quality(part), part.partition(";")[0].strip().lower()) for part in accept.split(",")), key=lambda p: -p[0]
-    )
-    refused = {media for quality, media in wanted if quality <= 0}
-    for quality, media in wanted:
-        found = next((one for one in FORMATS.values() if _fits(one.media, media) and one.media not in refused), None)
-        if found and quality > 0:
-            return found
-    raise Problem(HTTPStatus.NOT_ACCEPTABLE, f"Accept: there are {', '.join(FORMATS)}")
+    ranges = [(part.partition(";")[0].strip().lower() or "*/*", _quality(part)) for part in accept.split(",")]
 
+    def liked(one: Format) -> tuple[float, int]:
+        """Return how much, by the most specific range that names it, and of equals the first."""
+        for wanted in (one.media, f"{one.media.partition('/')[0]}/*", "*/*"):
+            for place, (media, quality) in enumerate(ranges):
+                if media == wanted:
+                    return quality, -place
+        return 0, 0
 
-def _fits(media: str, wanted: str) -> bool:
-    """Return whether a media type is one that is wanted: text/* is any of these."""
-    return wanted in {media, "*/*", ""} or (wanted.endswith("/*") and media.startswith(wanted[:-1]))
+    found = max(FORMATS.values(), key=liked)
+    if not liked(found)[0]:
+        raise Problem(HTTPStatus.NOT_ACCEPTABLE, f"Accept: there are {', '.join(FORMATS)}")
+    return found
 
 
 def encode(value: object, numbers: Numbers = "string") -> bytes:
@@ -61,7 +61,7 @@ _FLOATS = msgspec.json.Encoder(enc_hook=_other, decimal_format="number")
 def _quality(part: str) -> float:
     _, _, given = part.partition("q=")
     try:
-        return float(given.strip() or 1)
+        return max(0.0, min(1.0, float(given.strip() or 1)))
     except ValueError:
         return 0
 

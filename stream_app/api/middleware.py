@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from anyio import CancelScope
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stream_app.api.clients import REQUEST_SECONDS
-from stream_app.api.problems import problem
+from stream_app.api.problems import methods_of, problem
 
 _LARGEST_BODY = 64 << 10
 _CSP = (
@@ -28,7 +30,6 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_ONLY_GET, _ALSO_HEAD = (b"allow", b"GET"), b"GET, HEAD"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _BUCKETS = (0.005, 0.02, 0.05, 0.15, 0.5, 1, 2.5, 10)
 
@@ -58,18 +59,26 @@ def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
-class Heads:
-    """Answers HEAD wherever there is GET."""
+class Methods:
+    """Answers HEAD wherever there is GET, and OPTIONS wherever there is anything.
 
-    def __init__(self, app: ASGIApp) -> None:
+    No other site is allowed in: nothing is said of origins, so a browser that asks by OPTIONS first sends nothing more.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
         self._app = app
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer HEAD as GET; who uses another method is told that there is HEAD, too."""
-        if scope["type"] == "http" and scope["method"] == "HEAD":
+        """Answer HEAD as GET, OPTIONS by what there is, and pass on the rest."""
+        method = scope.get("method")
+        if method == "OPTIONS" and (allowed := methods_of(self._routes, scope)):
+            answer = Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": allowed})
+            await answer(scope, receive, send)
+        elif method == "HEAD":
             await self._begin(scope, receive, send)
         else:
-            await self._app(scope, receive, _allowing_head(send))
+            await self._app(scope, receive, send)
 
     async def _begin(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer up to where the body would begin: events would have no end."""
@@ -87,18 +96,6 @@ class Heads:
                 answering.cancel()
 
             await self._app(asked, receive, sent)
-
-
-def _allowing_head(send: Send) -> Send:
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = [
-                (name, _ALSO_HEAD if (name, value) == _ONLY_GET else value) for name, value in message["headers"]
-            ]
-            message["headers"] = headers
-        await send(message)
-
-    return sent
 
 
 class SmallBodies:

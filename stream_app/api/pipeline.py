@@ -72,14 +72,13 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
         return told(request, Status(report.is_running, tuple(one for one in report.sinks if feed in {"", one.feed})))
 
     @router.get("/history")
-    def history(request: Request) -> Response:
+    def history(request: Request, feed: Feed = "") -> Response:
         """Tell how each flow was, every five seconds of the last two hours of this process, in the order of the status.
 
         Of each sample: its time, the rows behind, the rows held, and how many seconds ago was what was taken last.
         """
-        names = [flow.name for flow in context.flows()]
-        samples = [one for one in watcher.samples if len(one.rows) == len(names)]
-        return told(request, {"flows": names, "samples": samples})
+        names = [flow.name for flow in context.flows(feed)]
+        return told(request, {"flows": names, "samples": watcher.samples(names)})
 
     @router.get("/quarantine", response_model=tuple[QuarantineReport, ...])
     def quarantine(request: Request, feed: Feed = "", reason: Reason = "") -> Response:
@@ -111,12 +110,14 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
         return told(request, lineage(context.flows(feed)))
 
     @router.get("/events", response_class=EventStream, responses={200: {"content": _EVENTS}})
-    async def live(last_event_id: Annotated[str, Header(max_length=16384)] = "") -> Response:
+    async def live(last_event_id: Annotated[str, Header(max_length=16384)] = "", feed: Feed = "") -> Response:
         """Tell what happens as it does: a `batch`, a `state`, an `alert` each.
 
         With Last-Event-ID it begins with what has happened since. A `position` event marks that all of that was told.
+        An id is of one feed, or of all.
         """
-        return EventStream(watcher.follow(last_event_id), headers=_AS_IT_COMES)
+        context.flows(feed)
+        return EventStream(watcher.follow(last_event_id, feed), headers=_AS_IT_COMES)
 
     def _cached(
         request: Request, sources: list[Source], ask: Callable[[duckdb.DuckDBPyConnection], object]

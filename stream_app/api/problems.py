@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Mount
+from starlette.types import Scope
 
 from stream_app import logs
 from stream_app.errors import ConfigError, StreamAppError
@@ -42,6 +44,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 _OPTION = "--"
+_ASKED = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Problem(HTTPException):
@@ -58,22 +61,47 @@ def known_only(request: Request) -> None:
     """Refuse a parameter that an operation does not have: one that is misspelt would be left out, and all be told."""
     route = request.scope["route"]
     known = {field.alias for field in route.dependant.query_params} if isinstance(route, APIRoute) else set()
+    once(request, known)
     for name in request.query_params:
         if name not in known:
             there_are = f"there are {', '.join(sorted(known))}" if known else "there are none"
             raise Problem(HTTPStatus.BAD_REQUEST, f"{name}: is no parameter here; {there_are}")
 
 
+def once(request: Request, names: Iterable[str]) -> None:
+    """Refuse one of those parameters that is given twice: only the last one would be taken."""
+    for name in sorted(names):
+        if len(request.query_params.getlist(name)) > 1:
+            raise Problem(HTTPStatus.BAD_REQUEST, f"{name}: is given twice")
+
+
+def methods_of(routes: Sequence[BaseRoute], scope: Scope) -> str:
+    """Return the methods of a path, which may be of several routes; nothing where there is no such path."""
+    before_mounts = scope.get("app_root_path", scope.get("root_path", ""))
+    found = set[str]()
+    for method in _ASKED:
+        asked = {**scope, "root_path": before_mounts, "method": method}
+        if any(_takes(route, asked) for route in routes):
+            found.add(method)
+    return ", ".join(sorted(found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set()))) if found else ""
+
+
+def _takes(route: BaseRoute, asked: Scope) -> bool:
+    match, _ = route.matches(asked)
+    return match is Match.FULL and (asked["method"] == "GET" or not isinstance(route, Mount))  # files have GET alone
+
+
 def install(app: FastAPI) -> None:
     """Have every error of the application answered as a problem."""
 
     @app.exception_handler(HTTPException)
-    def _http(_: Request, error: HTTPException) -> Response:
-        allowed = (error.headers or {}).get("Allow", "")
-        detail = {
-            HTTPStatus.NOT_FOUND.phrase: "there is no such path; /docs describes those that there are",
-            HTTPStatus.METHOD_NOT_ALLOWED.phrase: f"this path has {allowed or 'other methods'}",
-        }.get(str(error.detail), str(error.detail))  # where it is the framework's, which is the title already
+    def _http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = methods_of(request.app.routes, request.scope)
+            return problem(error.status_code, f"this path has {allowed}", {"Allow": allowed})
+        detail = str(error.detail)
+        if detail == HTTPStatus.NOT_FOUND.phrase:  # it is the framework's, which is the title already
+            detail = "there is no such path; /docs describes those that there are"
         return problem(error.status_code, detail, error.headers)
 
     @app.exception_handler(RequestValidationError)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
@@ -27,15 +28,18 @@ _SAMPLES = 1440
 _LONGEST_QUEUE = 600
 _PING_SECONDS = 15.0
 _RETRY_MS = 2000
+_Numbers = tuple[int | None, int | None, float | None]
+"""Of a flow at a time: the rows behind, the rows held, and the lag in seconds."""
+_NOTHING: _Numbers = (None, None, None)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """How the flows were at a time, in the order of the status."""
+    """How some flows were at a time, in the order that they were asked for; None of what was not there."""
 
     time: datetime
     behind: tuple[int | None, ...]
-    rows: tuple[int, ...]
+    rows: tuple[int | None, ...]
     lag_seconds: tuple[float | None, ...]
     """How long ago was what silver took last, or up to when windows are final."""
 
@@ -47,22 +51,37 @@ class _Look:
     flows: tuple[Flow, ...]
     report: StatusReport
 
+    def of(self, feed: str) -> _Look:
+        """Return what was seen of a feed; all where it is empty."""
+        if not feed:
+            return self
+        flows = tuple(flow for flow in self.flows if flow.feed.name == feed)
+        return _Look(flows, replace(self.report, sinks=tuple(one for one in self.report.sinks if one.feed == feed)))
+
 
 @dataclass
 class Watcher:
     """Knows the newest status, and tells each subscriber what happens from then on."""
 
     context: Context
-    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    _samples: deque[tuple[datetime, dict[str, _Numbers]]] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     _look: _Look | None = None
-    _subscribers: set[asyncio.Queue[bytes | None]] = field(default_factory=set)
-    """What each has not taken yet, as it is sent: written once for all, whoever listens. None is the end."""
+    _looking: threading.Lock = field(default_factory=threading.Lock)
+    _subscribers: dict[asyncio.Queue[bytes | None], str] = field(default_factory=dict)
+    """What each has not taken yet, as it is sent, with the feed that it asked for: written once for all who asked for
+    the same. None is the end."""
     _next_sample: float = 0.0
     _trouble: str = ""
 
     def report(self) -> StatusReport:
-        """Return the newest status, which is a second old at most."""
-        return self._look.report if self._look else self._looked().report
+        """Return the newest status, which is a second old at most. Raises StreamAppError where it cannot be told."""
+        if self._trouble:
+            raise StreamAppError(self._trouble)
+        return (self._look or self._first()).report
+
+    def samples(self, flows: Sequence[str]) -> list[Sample]:
+        """Return how those flows were, the oldest first."""
+        return [_sample(at, [held.get(name, _NOTHING) for name in flows]) for at, held in [*self._samples]]
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -77,16 +96,19 @@ class Watcher:
             for queue in self._subscribers:
                 queue.put_nowait(None)
 
-    async def follow(self, last_id: str) -> AsyncIterator[bytes]:
+    async def follow(self, last_id: str, feed: str = "") -> AsyncIterator[bytes]:
         """Yield what has happened since that id, then what happens, each as it does, as server-sent events.
+
+        With a feed it is what happens to that one.
 
         Where the id names no position of these flows it is all that is still known. Without one it begins now, and the
         first that is yielded is the id of now. The stream ends where its reader is too slow: it comes back with an id.
         """
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_LONGEST_QUEUE)
-        while (look := self._look) is None:
+        while (seen := self._look) is None:
             await asyncio.sleep(_LOOK_SECONDS / 10)
-        self._subscribers.add(queue)  # nothing is awaited since the look: what comes after it comes by the queue
+        look = seen.of(feed)
+        self._subscribers[queue] = feed  # nothing is awaited since the look: what comes after it comes by the queue
         try:
             if last_id:
                 before = events.position(last_id, look.flows) or Position()
@@ -97,40 +119,54 @@ class Watcher:
             while (next_told := await _next(queue)) is not None:
                 yield next_told
         finally:
-            self._subscribers.discard(queue)
+            self._subscribers.pop(queue, None)
 
     async def _run(self) -> None:
         while True:
             before = self._look
             try:
-                look = await asyncio.to_thread(self._looked)
+                look = await asyncio.to_thread(self._looked if before else self._first)
                 if before:
-                    old = events.now(before.flows, before.report.sinks)
-                    self._tell(await asyncio.to_thread(_since, old, look))
+                    self._tell(await self._told(before, look))  # nothing is awaited from here on
                 self._look, self._trouble = look, ""
-            except (StreamAppError, OSError) as error:
+            except Exception as error:  # else it would be the last look, and nobody would know
                 if self._trouble != str(error):  # once, and not each second
                     logs.warning("the outputs cannot be looked at", error=error)
                 self._trouble = str(error)
             await asyncio.sleep(_LOOK_SECONDS)
 
-    def _tell(self, told: bytes) -> None:
-        if not told:
-            return
-        for queue in [*self._subscribers]:
+    async def _told(self, before: _Look, look: _Look) -> Mapping[str, bytes]:
+        """Return what has happened between two looks, for each feed that somebody asks for by now."""
+        told: dict[str, bytes] = {}
+        while untold := {*self._subscribers.values()} - told.keys():
+            for feed in untold:
+                old = before.of(feed)
+                told[feed] = await asyncio.to_thread(_since, events.now(old.flows, old.report.sinks), look.of(feed))
+        return told
+
+    def _tell(self, told: Mapping[str, bytes]) -> None:
+        for queue in [queue for queue, feed in self._subscribers.items() if told[feed]]:
             try:
-                queue.put_nowait(told)
+                queue.put_nowait(told[self._subscribers[queue]])
             except asyncio.QueueFull:
-                self._subscribers.discard(queue)
+                del self._subscribers[queue]
                 queue.get_nowait()
                 queue.put_nowait(None)
+
+    def _first(self) -> _Look:
+        """Look for the first time, once for all who ask meanwhile: where there is much it takes long."""
+        with self._looking:
+            if self._look is None:
+                self._look = self._looked()
+            return self._look
 
     def _looked(self) -> _Look:
         flows = self.context.flows()
         look = _Look(flows, status(self.context.settings.output_path, flows))
         if time.monotonic() >= self._next_sample:
             self._next_sample = time.monotonic() + _SAMPLE_SECONDS
-            self.samples.append(_sample(look.report))
+            seen = zip(flows, look.report.sinks, strict=True)
+            self._samples.append((datetime.now(UTC), {flow.name: _numbers(sink) for flow, sink in seen}))
         return look
 
 
@@ -152,13 +188,11 @@ def _written(event: Event, identity: str) -> bytes:
     return format_sse_event(event=KINDS[type(event)], data_str=encode(event).decode(), id=identity)
 
 
-def _sample(report: StatusReport) -> Sample:
-    now = datetime.now(UTC)
-    sinks = report.sinks
-    lags = tuple(_lag(now, sink) for sink in sinks)
-    return Sample(now, tuple(sink.behind for sink in sinks), tuple(sink.rows for sink in sinks), lags)
+def _sample(at: datetime, numbers: Sequence[_Numbers]) -> Sample:
+    behind, rows, lags = zip(*numbers, strict=True)
+    return Sample(at, behind, rows, lags)
 
 
-def _lag(now: datetime, sink: SinkStatus) -> float | None:
+def _numbers(sink: SinkStatus) -> _Numbers:
     newest = sink.complete_up_to or max(sink.newest_taken.values(), default=None)
-    return round((now - newest).total_seconds(), 1) if newest else None
+    return sink.behind, sink.rows, round((datetime.now(UTC) - newest).total_seconds(), 1) if newest else None

@@ -8,6 +8,7 @@ Spark's logs go back, and no state or trouble that holds now. A state between tw
 from __future__ import annotations
 
 import json
+import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from stream_app.storage.row_counts import count_rows
 
 _OLDEST = 1_000
 """The most batches of a flow that are looked for."""
+_LARGEST_ID = 1 << 20
+"""Bytes of an id that is unpacked: far more than there are, and what a hostile one may take."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +92,22 @@ class Position:
         return Position({**self.flows, flow.name: seen})
 
     def id(self, flows: Sequence[Flow]) -> str:
-        """Return it as the id of an event, short: a list by the order of the flows, and a digest of their names."""
+        """Return it as the id of an event: a list by the order of the flows, and a digest of their names.
+
+        It comes back as a header, of which servers take 8 KiB: packed, that is enough for a thousand flows.
+        """
         seen = [self.of(flow) for flow in flows]
         held = [_names(flows), *([one.batch, one.state, one.restarts, one.trouble] for one in seen)]
-        return urlsafe_b64encode(json.dumps(held, separators=(",", ":")).encode()).decode().rstrip("=")
+        return urlsafe_b64encode(zlib.compress(json.dumps(held, separators=(",", ":")).encode())).decode().rstrip("=")
 
 
 def position(event_id: str, flows: Sequence[Flow]) -> Position | None:
     """Return the position that an id names; None for an id of other flows, or none of ours."""
     try:
-        text = urlsafe_b64decode(event_id + "=" * (-len(event_id) % 4))
+        packed = urlsafe_b64decode(event_id + "=" * (-len(event_id) % 4))
+        text = zlib.decompressobj().decompress(packed, _LARGEST_ID)
         names, *seen = msgspec.json.decode(text, type=list[str | tuple[int, str, int, str]])
-    except (ValueError, msgspec.MsgspecError):
+    except (ValueError, zlib.error, msgspec.MsgspecError):
         return None
     found = [Seen(*one) for one in seen if isinstance(one, tuple)]
     if names != _names(flows) or len(found) != len(flows):

@@ -22,7 +22,7 @@ from pathlib import Path
 _NAME = re.compile(
     r"(?P<layer>[a-z][a-z0-9_]*)_(?P<time>\d{8}_\d{6})_(?P<first>\d{10,})(?:-(?P<last>\d{10,}))?\.(?P<ext>[a-z]+)"
 )
-_REMEMBERED = 20_000
+_REMEMBERED = 50_000  # of names, as in row_counts.py
 # A folder whose last change is older than any file system's clock is coarse: another change would show.
 _SETTLED_NS = 2_000_000_000
 _ENOUGH_LOOKS, _MOST_LOOKS = 2, 20

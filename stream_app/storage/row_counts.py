@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import duckdb
@@ -14,6 +15,9 @@ from stream_app.feeds.sql import text
 
 _SMALLEST_BUFFER = 32 << 20
 _LARGEST_BUFFER = 1 << 30
+_REMEMBERED = 50_000
+"""Of how many files the count is kept: more than 50 feeds have, each with ten outputs. One less than there are would
+have each look at them count all anew."""
 
 
 def csv_dialect(paths: Iterable[Path]) -> str:
@@ -51,7 +55,7 @@ def read_parquet(files: Iterable[Path | str]) -> str:
     return f"read_parquet({paths(files)}, hive_partitioning = false, union_by_name = true)"
 
 
-@lru_cache(maxsize=10_000)  # each batch asks, for months
+@lru_cache(maxsize=_REMEMBERED)  # each batch asks, for months
 def count_rows(path: Path) -> int:
     """Return how many rows a Parquet or CSV file has.
 
@@ -60,6 +64,12 @@ def count_rows(path: Path) -> int:
     if path.suffix == ".parquet":
         return int(pq.read_metadata(path).num_rows)
     sql = f"SELECT count(*) FROM read_csv(?, all_varchar = true, hive_partitioning = false, {csv_dialect([path])})"  # noqa: S608 - our own text
-    with duckdb.connect() as database:  # its own: the module's shared one is not for several threads
+    with _database(os.getpid()).cursor() as database:
         (rows,) = database.execute(sql, [literal(path)]).fetchall()[0]
     return int(rows)
+
+
+@cache
+def _database(_: int) -> duckdb.DuckDBPyConnection:
+    """Return a process's own DuckDB. Each thread needs a cursor of it; a database of its own costs ten times that."""
+    return duckdb.connect()

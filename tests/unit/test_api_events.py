@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import socket
 import subprocess
 import sys
+import time
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +27,7 @@ from stream_app.ops.status import status
 from tests.api_process import ApiProcess
 from tests.helpers import app_settings, at, value, wait_until
 from tests.outputs import Output, Record
-from tests.unit.served import MINUTES, own
+from tests.unit.served import MINUTES, own, served
 
 
 @pytest.fixture
@@ -82,6 +87,23 @@ def test_an_id_that_is_none_of_ours_is_no_position(made: tuple[Flow, ...], text:
     assert position(text, made) is None
 
 
+def test_an_id_of_a_thousand_flows_fits_into_a_header(output: Output, made: tuple[Flow, ...]) -> None:
+    """nginx takes 8 KiB of one: a client whose id is longer would be refused each time that it comes back."""
+    sinks, feed = status(output.root, made).sinks, made[0].feed
+    many = [replace(made[i % len(made)], feed=feed.model_copy(update={"name": f"f{i}"})) for i in range(1000)]
+    states = [
+        replace(sinks[i % len(made)], last_batch=i * i, state="running" if i % 7 else "restarting") for i in range(1000)
+    ]
+    at = now(many, states)
+    assert position(at.id(many), many) == at
+    assert len(at.id(many)) < 8000
+
+
+def test_an_id_that_unpacks_to_much_is_no_position(made: tuple[Flow, ...]) -> None:
+    packed = zlib.compress(b'["' + b"a" * (8 << 20) + b'"]')
+    assert position(base64.urlsafe_b64encode(packed).decode(), made) is None
+
+
 def test_an_id_of_other_flows_is_no_position(output: Output, made: tuple[Flow, ...]) -> None:
     held = now(made, status(output.root, made).sinks).id(made)
     assert position(held, made) is not None
@@ -139,6 +161,66 @@ def test_what_happens_is_written_once_for_all_who_listen(output: Output, monkeyp
     asyncio.run(asyncio.wait_for(listen(), 60))
 
 
+def test_who_follows_a_feed_is_told_of_that_alone_and_misses_nothing(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_LOOK_SECONDS", 0.1)
+    watcher = Watcher(Context(app_settings(output.root, feeds=("transactions", "sales")), own()))
+
+    async def listen() -> None:
+        async with watcher.watching():
+            whole, of_feed, other = (watcher.follow("", feed) for feed in ("", "transactions", "sales"))
+            ids = [_last_id(await anext(stream)) for stream in (whole, of_feed, other)]
+            assert len(set(ids)) == 3
+            output.take([Record(value(500, 900), at(900))], at(905))
+            assert b'"feed":"transactions"' in await anext(of_feed)
+            assert b'"feed":"transactions"' in await anext(whole)
+            assert all(queue.empty() for queue, feed in watcher._subscribers.items() if feed == "sales")
+            while b'"sink":"raw_csv"' not in (told := await anext(watcher.follow(ids[1], "transactions"))):
+                await asyncio.sleep(0.1)
+            assert told.count(b"event: batch") == len(output.flows)
+
+    asyncio.run(asyncio.wait_for(listen(), 60))
+
+
+def _last_id(told: bytes) -> str:
+    return told.rpartition(b"id: ")[2].split()[0].decode()
+
+
+def test_a_look_that_fails_is_told_and_tried_again(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it fails by: else the status would be that of then for ever."""
+    monkeypatch.setattr(watch, "_LOOK_SECONDS", 0.05)
+    looked, broken = status, [True]
+
+    def status_of(*given: Any) -> Any:
+        if broken:
+            raise KeyError("odd")
+        return looked(*given)
+
+    with served(output.root) as client:
+        assert client.get("/api/status").status_code == 200
+        monkeypatch.setattr(watch, "status", status_of)
+        wait_until(lambda: client.get("/api/status").status_code == 503, 30)
+        assert "odd" in client.get("/api/status").json()["detail"]
+        broken.clear()
+        wait_until(lambda: client.get("/api/status").status_code == 200, 30)
+
+
+def test_many_who_ask_at_first_wait_for_one_look(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, looks = status, [0]
+
+    def slowly(*given: Any) -> Any:
+        looks[0] += 1
+        time.sleep(0.5)
+        return looked(*given)
+
+    monkeypatch.setattr(watch, "status", slowly)
+    watcher = Watcher(Context(app_settings(output.root), own()))
+    with ThreadPoolExecutor(8) as pool:
+        assert len({id(one) for one in pool.map(lambda _: watcher.report(), range(8))}) == 1
+    assert looks == [1]
+
+
 def test_a_stream_in_which_nothing_happens_is_kept(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "_PING_SECONDS", 0.1)
     watcher = Watcher(Context(app_settings(output.root), own()))
@@ -163,7 +245,7 @@ def test_who_is_too_slow_ends_and_comes_back(output: Output, monkeypatch: pytest
             stream = watcher.follow("")
             await anext(stream)
             for told in (b"1", b"2", b"3"):
-                watcher._tell(told)
+                watcher._tell({"": told})
             return [told async for told in stream]
 
     assert asyncio.run(asyncio.wait_for(listen(), 60)) == [b"2"]

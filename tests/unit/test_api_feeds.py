@@ -162,15 +162,40 @@ def test_every_format_has_the_same_rows(still: TestClient) -> None:
     assert get("application/json", numbers="float").json()["rows"][0]["amount"] == 0.05
     floats = get("application/vnd.apache.arrow.stream", numbers="float").content
     assert pa.ipc.open_stream(floats).read_all()["amount"].to_pylist()[0] == 0.05
-    assert still.get(SILVER, headers={"Accept": "text/html"}).status_code == 406
+    for accept in ("text/html", "*/*;q=0", "text/csv;q=x", "text/csv;q=0, text/csv"):
+        assert still.get(SILVER, headers={"Accept": accept}).status_code == 406, accept
     for accept, media in {
         "TEXT/CSV": "text/csv; charset=utf-8",
         "text/*": "text/csv; charset=utf-8",
         "text/html, application/*;q=0.8": "application/json",
         "application/json;q=0, */*": "application/x-ndjson",
         "text/csv;q=0, */*": "application/json",
+        "*/*, application/*;q=0": "text/csv; charset=utf-8",  # what is more exact counts, wherever it is
+        "application/*, application/json;q=0.1": "application/x-ndjson",
+        "*/*;q=0.1, text/csv;q=0.5": "text/csv; charset=utf-8",
+        "text/csv, application/json": "text/csv; charset=utf-8",
     }.items():
         assert still.get(SILVER, headers={"Accept": accept}).headers["content-type"] == media
+
+
+@pytest.mark.parametrize("parameter", ["limit", "order", "columns", "from", "cursor", "numbers", "version"])
+def test_a_parameter_that_is_given_twice_is_named(still: TestClient, parameter: str) -> None:
+    """Only the last one would be taken. A condition may be: either value will do."""
+    answer = still.get(SILVER, params={parameter: ["1", "2"]})
+    assert answer.status_code in {400, 422}, answer.text
+    if answer.status_code == 400:
+        assert answer.json()["detail"] == f"{parameter}: is given twice"
+    assert still.get(SILVER, params={"status": ["approved", "declined"]}).status_code == 200
+    both = still.get(SILVER, params={"version": 1, "timestamp": "2026-11-21"})
+    assert (both.status_code, both.json()["detail"]) == (400, "version, timestamp: give one of them")
+
+
+def test_a_parameter_of_nothing_is_named_where_there_are_none(still: TestClient) -> None:
+    for path in ("/api/feeds", "/api/feeds/transactions", "/api/audit", "/api/audit/x"):
+        answer = still.get(path, params={"limit": 1})
+        assert (answer.status_code, answer.json()["detail"]) == (400, "limit: is no parameter here; there are none")
+    twice = still.get("/api/late", params={"feed": ["transactions", "x"]})
+    assert (twice.status_code, twice.json()["detail"]) == (400, "feed: is given twice")
 
 
 def test_bronze_has_its_bytes_in_base64(still: TestClient) -> None:
@@ -208,7 +233,7 @@ def test_a_formula_is_no_formula_in_csv(minutes: Output, tmp_path: Path) -> None
         (f"{SILVER}?limit=10001", 422, "limit: "),
         ("/api/feeds/transactions/quarantine?order=reasons", 400, "order: reasons is a VARCHAR[]"),
         ("/api/nowhere", 404, "there is no such path; /docs describes"),
-        ("/api/replay", 405, "this path has POST"),
+        ("/api/replay", 405, "this path has OPTIONS, POST"),
     ],
 )
 def test_a_mistake_is_a_problem_that_names_it(still: TestClient, path: str, status: int, detail: str) -> None:

@@ -55,13 +55,35 @@ def test_head_is_get_without_a_body(root: Path) -> None:
         assert client.head("/nowhere").status_code == 404
 
 
-def test_other_methods_are_told_what_there_is(root: Path) -> None:
+ALLOWED = {
+    "/api/status": "GET, HEAD, OPTIONS",
+    "/api/feeds/transactions/silver": "GET, HEAD, OPTIONS",
+    "/static/app.css": "GET, HEAD, OPTIONS",
+    "/": "GET, HEAD, OPTIONS",
+    "/openapi.json": "GET, HEAD, OPTIONS",
+    "/api/replay": "OPTIONS, POST",
+    "/api/audit": "GET, HEAD, OPTIONS, POST",  # of two routes
+}
+
+
+@pytest.mark.parametrize("path", ALLOWED)
+def test_other_methods_are_told_what_there_is(root: Path, path: str) -> None:
     with served(root) as client:
-        for path in ("/api/status", "/static/app.css", "/"):
-            answer = client.request("OPTIONS", path)
-            assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
-        answer = client.head("/api/replay")
-        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        asked = client.options(path, headers={"Origin": "https://elsewhere.example"})
+        assert (asked.status_code, asked.headers["allow"], asked.content) == (204, ALLOWED[path], b"")
+        assert not [name for name in asked.headers if name.startswith("access-control")], "no other site is let in"
+        for method in ("PUT", "DELETE", "PATCH", "PROPFIND"):
+            answer = client.request(method, path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, ALLOWED[path])
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["detail"] == f"this path has {ALLOWED[path]}"
+        if "HEAD" not in ALLOWED[path]:
+            assert (client.head(path).status_code, client.get(path).status_code) == (405, 405)
+        for method in ("OPTIONS", "PUT"):
+            assert client.request(method, "/nowhere").status_code == 404
+        counted = client.get("/metrics").text
+        assert 'method="OPTIONS"' in counted
+        assert "PROPFIND" not in counted
 
 
 def test_a_connection_is_of_use_after_head(root: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -15,8 +17,11 @@ from fastapi.testclient import TestClient
 from stream_app.api import cache
 from stream_app.api.cache import Answer, Cache, Shared
 from stream_app.api.engine import Engine
+from stream_app.kafka.broker import Broker
+from stream_app.ops import reset
+from stream_app.sinks.registry import flows
 from stream_app.storage import lock
-from tests.helpers import Deadline, at, tree, value, wait_until
+from tests.helpers import Deadline, app_settings, at, tree, value, wait_until
 from tests.outputs import Output, Record
 from tests.unit.served import MINUTES, served
 
@@ -55,6 +60,9 @@ def test_history_has_the_samples_of_this_process(client: TestClient) -> None:
     assert told["flows"][2] == "transactions.silver"
     assert told["samples"][0]["rows"][2] == 2 * MINUTES
     assert told["samples"][0]["lag_seconds"][3] > 0
+    own = client.get("/api/history?feed=transactions").json()
+    assert own["flows"] == told["flows"]
+    assert own["samples"][: len(told["samples"])] == told["samples"]
 
 
 def test_quarantine_has_reasons_samples_and_a_course_in_time(client: TestClient) -> None:
@@ -131,6 +139,29 @@ def test_a_reset_deletes_what_was_shown_or_nothing(client: TestClient, output: O
     assert (wrong.status_code, wrong.json()["detail"].partition(" is none of")[0]) == (422, 'sink: "no"')
     wrong = client.post("/api/reset/preview", json={"feed": "transactions", "to": "2026-99"})
     assert (wrong.status_code, wrong.json()["detail"].partition(" is neither")[0]) == (422, 'to: "2026-99"')
+
+
+def test_a_resets_preview_says_where_no_broker_told_it_the_offsets(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brokers that do not answer are asked once, however many feeds there are, and for two seconds."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        kafka = app_settings(output.root, kafka_bootstrap_servers=f"127.0.0.1:{silent.getsockname()[1]}").kafka
+        both = [flow for name in "ab" for flow in flows([output.feed.model_copy(update={"name": name})], output.root)]
+        asked: list[float] = []
+
+        def broker(*given: Any) -> Broker:
+            asked.append(given[1])
+            return Broker(*given)
+
+        monkeypatch.setattr(reset, "Broker", broker)
+        with reset.planned(both, kafka, "earliest") as plan:
+            said = [sink.reads_from for sink in plan.sinks if sink.name.endswith(".bronze")]
+    assert asked == [2.0]
+    told = f"no broker at {kafka.bootstrap_servers} has told the offsets within 2 s"
+    assert said == [f"topic transactions, earliest ({told})"] * 2
 
 
 def test_an_audit_is_started_followed_and_read(client: TestClient) -> None:

@@ -3,8 +3,11 @@
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pytest
 from rich.console import Console
 
@@ -19,6 +22,7 @@ from stream_app.ops.status import SinkStatus, status
 from stream_app.plain import plain
 from stream_app.sinks.registry import flows
 from stream_app.storage import lock, service_status
+from stream_app.storage.row_counts import count_rows
 from tests.helpers import (
     START_MS,
     bronze_row,
@@ -214,3 +218,26 @@ def test_a_bounded_run_that_was_stopped_says_so(made: tuple[Flow, ...], capsys: 
     status_file.write(made[0].root, monitor)
     assert drain._verdict(made, "table") == 1
     assert capsys.readouterr().out.endswith("stopped before all was read: transactions.gold\n")
+
+
+def test_files_are_counted_once_however_many_there_are_and_csv_by_one_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifty feeds of ten outputs have 24,000 files: with a place less, each look would count each anew."""
+    most = count_rows.cache_info().maxsize
+    assert most
+    assert most >= 2 * 50 * 10 * 48
+    opened: list[object] = []
+    connect = duckdb.connect
+
+    def noted(*given: Any, **options: Any) -> duckdb.DuckDBPyConnection:
+        opened.append(given)
+        return connect(*given, **options)
+
+    monkeypatch.setattr(duckdb, "connect", noted)
+    paths = [tmp_path / f"{i}.csv" for i in range(20)]
+    for i, path in enumerate(paths):
+        path.write_text("a,b\n" + '1,"x\ny"\n' * i)
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(count_rows, paths)] == [*range(20)]
+    assert len(opened) <= 1
