@@ -127,7 +127,7 @@ class Child:
         return self._process is None or self.ended_well
 
     def bound_log(self) -> None:
-        """Begin its log anew once that is large; what it held until then stands in `.log.1`."""
+        """Begin a new log once it is large; what it held until then is in `.log.1`."""
         log = self.places.log(self.name)
         if log.exists() and log.stat().st_size > _LOG_KEPT_BYTES:
             with contextlib.suppress(OSError):  # a full disk is no reason to stop

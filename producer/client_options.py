@@ -99,7 +99,7 @@ def problems(options: Iterable[str]) -> list[str]:
 
 
 def for_librdkafka(options: Mapping[str, str]) -> dict[str, str]:
-    """Return the options without those that are for the service alone."""
+    """Return the options without the ones for the service alone."""
     return {name: value for name, value in options.items() if name not in FOR_THE_SERVICE}
 
 

@@ -49,7 +49,7 @@ PRODUCTS = (
 class Events:
     """A seeded, endless source of valid sales; satisfies `EventSource`.
 
-    One in a hundred has an amount that is not the quantity times the price, of which the feed warns.
+    One in a hundred has an amount that is not the quantity times the price, and the feed warns of that.
     """
 
     contract = Contract(

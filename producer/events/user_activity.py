@@ -96,7 +96,7 @@ class Events:
 
     A session is its session_start, then what its user does, then in most cases its session_end. A user has one
     session at a time, and the next one only after all who have been offline for longer. Asked for rising times it
-    tells each session in order; a late or future one is dated away from there, wherever it stands.
+    tells each session in order; a late or future one is dated away from there, wherever it is.
     """
 
     contract = Contract(

@@ -57,7 +57,7 @@ class Settle(Repair):
 
 
 def inspect(flows: Sequence[Flow], broker: Broker, *, fail_on_data_loss: bool, has_database: bool) -> Verdict:
-    """Inspect flows of which no query runs, upstream first. It reads the footer of each data file."""
+    """Inspect flows while none of their queries runs, upstream first. It reads the footer of each data file."""
     look = _Look(broker, fail_on_data_loss, has_database, at_rest=True)
     for flow in flows:
         look.at(flow)
@@ -85,7 +85,7 @@ class _Look:
     begun: set[str] = field(default_factory=set)
     """Of flows that are bound to new checkpoints."""
     refused: set[str] = field(default_factory=set)
-    """Also those that follow one: a reset of that takes them along."""
+    """Also flows that follow a refused one: a reset of that takes them along."""
 
     def at(self, flow: Flow) -> None:
         """Take each step until one finds what keeps the flow back: what is behind that, it may explain."""

@@ -56,8 +56,8 @@ def inspect_output(flow: Flow, query_id: str | None, *, fail_on_data_loss: bool)
             continue
         # of bronze there may be no other copy
         command = "" if flow.upstream is None else reset_command(flow)
-        anew = f" reset it with: {command}," if command else ""
-        advice = f"put it back,{anew} or go on without it by FAIL_ON_DATA_LOSS=false"
+        or_reset = f" reset it with: {command}," if command else ""
+        advice = f"put it back,{or_reset} or go on without it by FAIL_ON_DATA_LOSS=false"
         yield Refusal(flow.name, Code.FILE_LOST, f"{problem}; {advice}", command)
 
 

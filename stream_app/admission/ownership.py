@@ -1,8 +1,8 @@
 """Output belongs to its checkpoint: how the two are bound, and what is looked at before a query goes on.
 
-`_owner.json` in each output folder names the feed, the layer, the query id in Spark's checkpoint, for bronze the
-topic's id, for the others the query id of the layer they follow, and what was declared of it (declared.py). Anything
-that does not match is refused, because to go on would skip records or repeat them.
+`_owner.json` in each output folder names the feed, the sink and the query id in Spark's checkpoint. Bronze's has the
+topic's id, the others have the query id of the layer that they follow. Each has what was declared of it (declared.py).
+Anything that does not match is refused, because to go on would skip records or repeat them.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def inspect(flow: Flow, topic_id: str | None, upstream_id: str | None) -> Iterat
     elif flow.checkpoint.last_planned() is not None:
         yield from _mismatches(flow, topic_id)
     elif not _is_bound(flow, topic_id, upstream_id):
-        # Those that follow know the id, and may have planned a batch by then, though nothing was read.
+        # Followers know the id, and may have planned a batch by then, though nothing was read.
         known = flow.checkpoint.query_id() if flow.downstream else None
         yield Bind(flow, owner(flow, topic_id, known or str(uuid.uuid4()), upstream_id))
     elif flow.checkpoint.has_leftovers():
@@ -162,7 +162,7 @@ def owner(flow: Flow, topic_id: str | None, query_id: str, upstream_id: str | No
 def _is_bound(flow: Flow, topic_id: str | None, upstream_id: str | None) -> bool:
     """Return whether an earlier start bound this output but ran no batch.
 
-    Those that follow know its query id already, so it must not change.
+    Its followers know the query id already, so it must not change.
     """
     query_id = flow.checkpoint.query_id()
     return query_id is not None and _noted_owner(flow) == owner(flow, topic_id, query_id, upstream_id)

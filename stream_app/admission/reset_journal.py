@@ -1,7 +1,7 @@
-"""To begin flows anew: their outputs and checkpoints go together, or the next attempt finishes the work.
+"""A reset of flows: their outputs and checkpoints go together, or the next attempt finishes the work.
 
-What is to be deleted is written to `<feed>/_reset.json` first; while that file stands the service does not start.
-Where bronze then begins to read the topic stands in `<feed>/_start.json`.
+What is to be deleted is written to `<feed>/_reset.json` first. While that file exists the service does not start.
+`<feed>/_start.json` says where bronze then begins to read the topic.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def finish(flow: Flow) -> list[str]:
     except (ValueError, LookupError, TypeError):
         raise ConfigError(_unreadable(flow)) from None
     for one in (each for each in flow.of_feed() if each.sink in sinks):
-        # a silver made anew judges every record by today's rules, so what was replayed into the old one goes with it
+        # a silver after a reset judges every record by today's rules, so what was replayed before goes with it
         ledger = [one.layout.replay] if one.is_own and one.kind.takes_replayed else []
         late = [one.layout.late] if one.stateful else []
         for path in (one.layout.output, *late, *ledger, one.checkpoint.path):

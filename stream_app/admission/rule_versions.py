@@ -77,7 +77,7 @@ def inspect(bronze: Flow, begun: Collection[str] = ()) -> Iterator[Finding]:
 
 
 def _continued(known: Sequence[Rules], feed: Feed, judged: int) -> tuple[Rules, ...]:
-    """Return the versions, with today's after the newest batch that is judged; without those that judged nothing."""
+    """Return the versions, with today's after the newest batch that is judged; without versions that judged nothing."""
     today = rules.version_of(feed)
     if not known or known[-1].version != today:
         known = [one for one in known if one.after is None or one.after < judged]

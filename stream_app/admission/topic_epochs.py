@@ -1,11 +1,11 @@
 """Which log bronze has read: for each partition the offset behind its last record, and the leader epoch of that.
 
-After an unclean leader election Kafka gives offsets that were read to other records. Nothing in an offset tells; but
-asked where an epoch ended, the broker names an offset before ours, and librdkafka then says that the log was truncated.
+After an unclean leader election Kafka gives offsets that were read to other records. Nothing in an offset tells. But
+the broker can be asked where an epoch ended. If that is before our offset, librdkafka says that the log was truncated.
 
-They are kept beside the checkpoint, and not in bronze's files, for a batch without rows has none. An entry counts for
-the batch after its own alone: with an older one a log that is whole would seem cut. Without an entry, as before the
-first batch, after a power cut or where an older version wrote, nothing is asked.
+Positions are kept beside the checkpoint and not in bronze's files, because a batch without rows has no file. An entry
+counts for the batch after its own alone: by an older one a log that is whole would seem cut. Without an entry nothing
+is asked: before the first batch, after a power cut, or where an older version wrote.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def before(flow: Flow, batch_id: int) -> dict[int, Position]:
 def keep(flow: Flow, batch_id: int, read: Iterable[Mapping[int, tuple[int, int | None]]]) -> None:
     """Note what the batch has read, before its file appears: by partition, the offset behind a record, and its epoch.
 
-    A partition of which the broker told no epoch is forgotten.
+    A partition whose epoch the broker did not tell is forgotten.
     """
     kept = _read(flow)
     newest: dict[int, tuple[int, int | None]] = {}

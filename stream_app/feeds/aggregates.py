@@ -72,7 +72,7 @@ class Columns:
                 yield f"{key}.top.by", problem
 
     def _falls(self, total: Total) -> str:
-        """Return why the first rows by a measure cannot be told from those that a batch changed; else ""."""
+        """Return why the first rows by a measure cannot be told from the rows that a batch changed; else ""."""
         assert total.top  # noqa: S101 - the caller knows
         measure = total.measures.get(total.top.by)
         if measure is None:

@@ -1,4 +1,4 @@
-"""Reference data as a feed file declares it: a file or a query, of which each key is looked up. No pyspark here."""
+"""Reference data as a feed file declares it: a file or a query, whose rows are looked up by key. No pyspark here."""
 
 from __future__ import annotations
 

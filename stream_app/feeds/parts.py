@@ -176,7 +176,7 @@ class Total(Frozen):
 
 
 SESSION_COLUMNS = frozenset({"session_start", "session_end", "duration_seconds", "events", "outcome"})
-"""What stands beside the keys of a session."""
+"""The columns of a session beside its keys."""
 
 
 class Session(Frozen):

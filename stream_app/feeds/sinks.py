@@ -14,7 +14,7 @@ from stream_app.feeds.parts import ColumnName, quoted
 
 
 class SinkTable(BaseModel):
-    """One `[sinks.<name>]`, of which only the keys that all kinds have are checked."""
+    """One `[sinks.<name>]`. Only the keys that all kinds have are checked here."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 

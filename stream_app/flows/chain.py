@@ -58,7 +58,7 @@ def link(flow: Flow) -> dict[bytes, bytes]:
 
 
 class Gaps(NamedTuple):
-    """Which files are missing of those that a reader takes next."""
+    """Which files are missing among the ones that a reader takes next."""
 
     before: int | None
     """The newest batch before the first file that had one, for a reader that has read nothing: it does without."""
@@ -67,7 +67,7 @@ class Gaps(NamedTuple):
 
 
 def gaps(read: int, files: Sequence[BatchFile], end: int) -> Gaps:
-    """Return what is missing of the files after batch `read`, of which those up to batch `end` are planned to be read.
+    """Return what is missing of the files after batch `read`; a plan is to read those up to batch `end`.
 
     A reader that has read nothing (-1) begins with the files that there are. Files that were written without a link do
     not tell.
@@ -123,7 +123,7 @@ def gone(flow: Flow) -> int:
 
 
 def lost(flow: Flow) -> Iterator[int]:
-    """Yield each batch of the flow's own whose file was deleted, but for those that were let go.
+    """Yield each batch of the flow's own whose file was deleted, unless it was let go.
 
     Not of the CSV and of lakes, whose files have no link; nor of the newest (`last_file`).
     """

@@ -26,7 +26,7 @@ class Destination(Protocol):
 
     @property
     def is_divided(self) -> bool:
-        """Whether its files are in folders `name=value`, of which people may delete the oldest."""
+        """Whether its files are in folders `name=value`. People may delete the oldest files."""
 
     @property
     def needs_database(self) -> bool:
@@ -90,12 +90,12 @@ class Flow:
 
     @property
     def aggregate(self) -> Aggregate | None:
-        """What is to be known of its state, if it has one."""
+        """Its dataset as an aggregate, where its query keeps the state of that."""
         return self.kind.aggregate if self.derives else None
 
     @property
     def stateful(self) -> Stateful | None:
-        """The same of one with a watermark: rows may come too late for it (sinks/late.py)."""
+        """The same where the query has a watermark: rows may come too late for it (sinks/late.py)."""
         return self.kind.stateful if self.derives else None
 
     @property

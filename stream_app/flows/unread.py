@@ -69,7 +69,7 @@ def note(bronze: Flow, batch_id: int, ranges: Iterable[Unread]) -> None:
 
 
 def joined(ranges: Iterable[Unread]) -> list[Unread]:
-    """Return the ranges in order, those that touch and have one reason as one."""
+    """Return the ranges in order; ranges that touch and have one reason are one."""
     found: list[Unread] = []
     for one in sorted(set(ranges)):
         last = found[-1] if found else None

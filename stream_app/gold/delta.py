@@ -106,7 +106,7 @@ class DeltaTables:
         return [self.root / table / file.path for file in opened.live()]
 
     def _commit(self, table: DeltaOnDisk, name: str, manifest: Manifest) -> None:
-        """Put the run's files in the place of all others of the days that it has made anew."""
+        """Put the run's files in the place of all others of the days that it has made again."""
         days, columns = {*manifest.days[name]}, _columns(manifest, name)
         added = list(self._parts(name, manifest))
         says = {"name": manifest.name, "days": json.dumps(sorted(days)), "rows": str(sum(one.rows for one in added))}

@@ -198,7 +198,7 @@ class _Making:
         return (old.where(~_in(one.again)) if one.again else old).unionByName(new)
 
     def _table(self, table: Table, feeds: Mapping[str, Feed]) -> None:
-        """Make the days of a table by SQL anew that the changed days of its feeds bear on."""
+        """Make those days of a table by SQL again that depend on changed days of its feeds."""
         changed = {day for feed in table.feeds for day in self.version.changed.get(feed, [])}
         held = {day for feed in table.feeds for day in self.version.days(feed)}
         affected = table.affected(changed if self.version.had(table.name) else held, held)

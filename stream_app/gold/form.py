@@ -27,4 +27,4 @@ class Form(Protocol):
         """Return the names of all tables, quarantine's by feed."""
 
     def files(self, newest: Manifest, table: str) -> list[Path]:
-        """Return the files of which readers see the rows of a table."""
+        """Return the files whose rows readers see as the table's."""

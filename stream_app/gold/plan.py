@@ -18,7 +18,7 @@ from stream_app.settings import Settings
 
 @dataclass(frozen=True)
 class Selection:
-    """Which files a run is to take: those that no run has taken, or with limits or `full` those that match, again."""
+    """Which files a run is to take: all that no run has taken, or with limits or `full` all that match, again."""
 
     since: datetime | None = None
     """The first hour of landing."""

@@ -164,7 +164,7 @@ class Broker:
             raise self._explain(topic, error) from None
 
     def group_offsets(self, group: str, topic: Topic) -> dict[int, int]:
-        """Return what a consumer group has committed of the topic's partitions, without those that it has not."""
+        """Return what a consumer group has committed of the topic, by partition; none of a partition without it."""
         places = [TopicPartition(topic.name, partition) for partition in topic.partitions]
         asked = [ConsumerGroupTopicPartitions(group, places)]
 

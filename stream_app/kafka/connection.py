@@ -22,7 +22,7 @@ class Password:
 
 @dataclass(frozen=True)
 class OAuth:
-    """A login by OAUTHBEARER: a token of an OAuth server for an id and a secret, fetched anew before it expires."""
+    """A login by OAUTHBEARER: a token of an OAuth server for an id and a secret, fetched again before it expires."""
 
     token_endpoint_url: str
     client_id: str

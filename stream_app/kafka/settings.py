@@ -46,7 +46,7 @@ def _no_text(value: object) -> object:
 
 
 class _ClientOptions(PydanticBaseSettingsSource):
-    """Reads KAFKA_CLIENT_* from the sources of the other settings, the first of which counts."""
+    """Reads KAFKA_CLIENT_* from the sources of the other settings; the first of them takes precedence."""
 
     def __init__(self, settings: type[BaseSettings], sources: tuple[PydanticBaseSettingsSource, ...]) -> None:
         super().__init__(settings)

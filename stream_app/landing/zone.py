@@ -22,7 +22,7 @@ from stream_app.storage.layout import staging
 
 _FOLDER = re.compile(r"date=(\d{4}-\d\d-\d\d)/hour=(\d\d)")
 _NAME = re.compile(r"_p(\d{1,10})_(\d{1,19})-(\d{1,19})\.jsonl\.zst")
-# A topic's name may have 249 signs and a file's 255, of which the numbers need up to 60.
+# A topic's name may have 249 signs and a file's 255; the numbers in it need up to 60.
 _LONGEST_PREFIX = 180
 
 

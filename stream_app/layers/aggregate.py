@@ -127,7 +127,7 @@ class Stateful(Aggregate):
     opened: ClassVar[str]
     """The column with the time at which a window or a session began."""
     replaces_open: ClassVar[bool]
-    """Whether a fresh query brings all open rows of a key anew, each with `final`; else one row a change."""
+    """Whether a fresh query brings all open rows of a key again, each with `final`; else one row a change."""
     late_columns: ClassVar[Mapping[str, str]]
     """What late rows have before silver's columns, as DuckDB's types."""
     late_key: ClassVar[tuple[str, ...]]
@@ -183,7 +183,7 @@ class Stateful(Aggregate):
     def expected(self, rows: str, late: str, watermark_ms: int) -> str:
         """Return the SQL for what is final at a watermark, by other means than the service's.
 
-        `rows` is a view of silver's rows, `late` one of those that came too late.
+        `rows` is a view of silver's rows, `late` one of the rows that came too late.
         """
 
     @abstractmethod

@@ -73,8 +73,7 @@ def times_of(milliseconds: Sequence[int]) -> pa.Array:
 def texts_of(keys: Sequence[bytes | None]) -> pa.Array:
     """Return keys as texts.
 
-    One that is not UTF-8 is shown with U+FFFD in place of what is not, because a string column that held it could not
-    be opened by Arrow or DuckDB.
+    Bytes that are not UTF-8 are shown as U+FFFD: Arrow and DuckDB could not open a string column with them.
     """
     try:
         return pa.array(keys, pa.string())

@@ -1,4 +1,4 @@
-"""Measures of windows and totals as Spark has them: how each is computed, and of which type it is."""
+"""Measures of windows and totals as Spark has them: how each is computed, and its type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OF_A_WINDOW = 2**32
 
 
 def as_column(measure: Measure, feed: Feed, records: int = OF_A_WINDOW) -> Column:
-    """Return the measure of silver's rows, of which there are so many at most."""
+    """Return the measure of silver's rows, which are `records` at most."""
     if measure.field is None:
         return F.count(F.lit(1))
     if measure.function == "distinct":  # Spark refuses count_distinct in streams

@@ -45,7 +45,7 @@ class Quarantine(RecordKind):
         return same(self.columns.names) | {"value_text": text, "reasons": judged_by}
 
     def reading(self, clock: int, snapshot_of: SnapshotOf | None, *, replayed: bool) -> Reading:  # noqa: ARG002
-        """Bronze's records, of which those stay that the contract refuses."""
+        """Read bronze's records, and keep what the contract refuses."""
         function = invalid_records(Contract(self.feed, snapshot_of), to_arrow_schema(self.columns, timezone="UTC"))
         return Reading(schemas.KEYED_VALUES, function, judges=True)
 

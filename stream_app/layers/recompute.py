@@ -1,4 +1,4 @@
-"""Windows, sessions and totals computed anew from silver by DuckDB, by other means than the service's."""
+"""Windows, sessions and totals computed from silver by DuckDB, by other means than the service's."""
 
 from __future__ import annotations
 

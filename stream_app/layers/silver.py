@@ -135,7 +135,7 @@ class Silver(RecordKind):
         return [*self.shape, *((dedupe.spelled(), _STATE) if dedupe else ())]
 
     def reading(self, clock: int, snapshot_of: SnapshotOf | None, *, replayed: bool) -> Reading:
-        """Bronze's records, of which those stay that the contract takes; what was replayed passed it then."""
+        """Read bronze's records, and keep what the contract takes; what was replayed passed it then."""
         columns = to_arrow_schema(self.taken, timezone="UTC")
         if replayed:
             return Reading(self.columns, clocked(columns, clock))

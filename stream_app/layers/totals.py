@@ -4,8 +4,8 @@ Spark keeps what each key adds up to in RocksDB, and brings each key that a batc
 (docs/adr/6-totals-in-sparks-state.md). So a sink takes a batch again without harm, and a batch costs what its own rows
 cost.
 
-The first rows by a measure that never falls are those of the rows held and of the rows changed: a key that is neither
-was behind all that are held, and these have not fallen (feeds/aggregates.py).
+`top` keeps the first rows by a measure that never falls. They are among the rows held and the rows changed: any other
+key was behind all rows that are held, and these have not fallen (feeds/aggregates.py).
 """
 
 from __future__ import annotations

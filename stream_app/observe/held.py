@@ -1,4 +1,4 @@
-"""What open transactions hold back: the records of each partition after its last stable offset, for people to see."""
+"""What open transactions hold back: how many records each partition has after its last stable offset."""
 
 from __future__ import annotations
 

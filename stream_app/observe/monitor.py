@@ -75,7 +75,7 @@ class Monitor:
         return self.statuses[flow.name]
 
     def starting(self, flow: Flow) -> None:
-        """Note that the flow's query starts now: one after the other, so those that wait for it are not stuck."""
+        """Note that the flow's query starts now: one after the other, so flows that wait for it are not stuck."""
         self[flow].state = State.STARTING
         self._start_at = time.time()
 
@@ -91,7 +91,7 @@ class Monitor:
         found = {}
         for name, status in self.statuses.items():
             idle = now - max(status.progress_at, self._start_at if status.state is State.STARTING else 0)
-            # a query that was started again may fail again: its error stands until it has made progress
+            # a query that was started again may fail again: its error stays until it has made progress
             if status.last_error or status.state in {State.RESTARTING, State.FAILED}:
                 found[name] = f"{status.state}: {status.last_error}"
             elif status.state in {State.STARTING, State.RUNNING} and idle > patience_seconds:

@@ -21,7 +21,7 @@ class ProgressListener:
     """Called by Spark, one event at a time, apart from the queries' own threads.
 
     Not pyspark's StreamingQueryListener: that turns each report into Python objects field by field, by hundreds of
-    calls to the JVM, which at a batch a second took a tenth of a core (docs/benchmark.md).
+    calls to the JVM. At a batch a second that took a tenth of a core (docs/benchmark.md).
     """
 
     def __init__(self, monitor: Monitor, metrics: Metrics) -> None:

@@ -60,7 +60,7 @@ class Lineage:
 
 
 def lineage(flows: Sequence[Flow]) -> Lineage:
-    """Return the lineage of flows, from their declarations alone. Those that a flow follows must be among them."""
+    """Return the lineage of flows, from their declarations alone. The flows that a flow follows must be among them."""
     nodes = {node.id: node for flow in flows for node in _nodes(flow)}
     return Lineage(tuple(nodes.values()), tuple(edge for flow in flows for edge in _edges(flow)))
 

@@ -1,8 +1,8 @@
 """Take records out of quarantine that pass by now.
 
-The quarantined records are judged again by today's feed file. Those that pass go into the feed's ledger, which silver's
-query reads beside bronze; gold and the CSV follow silver. The ledger makes it idempotent: a record in it is not taken
-again, and neither is one whose dedupe key silver holds.
+The quarantined records are judged again by today's feed file. Records that pass go into the feed's ledger. Silver's
+query reads it beside bronze; gold and the CSV follow silver. A replay may be repeated: a record that is in the ledger
+is not taken again, nor is one whose dedupe key silver holds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rows of a dataset, chosen by column and time, in a given order, a page at a time.
 
-No text of a client's becomes SQL: columns are those that the dataset declares, and values are parameters. A cursor
+No text of a client's becomes SQL: columns must be the dataset's, and values are parameters. A cursor
 holds the values that the last row of a page is ordered by, so the next page is right while files are merged: a row that
 was there at the first page is on exactly one.
 """
@@ -43,7 +43,7 @@ class SelectionError(StreamAppError):
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition on a column: an operator, and values of which one must fit."""
+    """A condition on a column: an operator, and values. One of the values must fit."""
 
     column: str
     operator: str
@@ -92,7 +92,7 @@ def select(connection: duckdb.DuckDBPyConnection, flow: Flow, selection: Selecti
 
 
 def _source(flow: Flow, moment: Moment, opened: Opened) -> str:
-    """Return the SQL for the rows that there are, or were. Raises ConfigError for a moment of which nothing is kept."""
+    """Return the SQL for the rows that there are, or were. Raises ConfigError where nothing is kept of that moment."""
     if sink_of(flow).is_table:
         return sink_of(flow).select_at(flow, moment, opened)
     if moment != NOW:

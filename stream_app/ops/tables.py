@@ -42,7 +42,7 @@ class History:
 
 @dataclass(frozen=True)
 class Optimized:
-    """A partition of a table whose files were written anew; `after` is None where the table changed meanwhile."""
+    """A partition of a table whose files were written again; `after` is None where the table changed meanwhile."""
 
     sink: str
     partition: str
@@ -88,7 +88,7 @@ def history(flows: Sequence[Flow], most: int) -> tuple[History, ...]:
 
 
 def optimize(flows: Sequence[Flow]) -> Iterator[Optimized]:
-    """Write small files of each table anew, and yield what became of each partition as it is done."""
+    """Write small files of each table again as large ones, and yield what became of each partition as it is done."""
     for flow, sink, table in opened(flows):
         columns = pa.schema([one for one in sink.rows_of(flow.kind) if one.name not in sink.partitioning.columns])
         for work in table_optimize.planned(table, sink.cluster_by):

@@ -112,7 +112,7 @@ class OpenFiles(ExitStack):
         if path not in self._opened and len(self._opened) < self._room:
             descriptor = os.open(path, os.O_RDONLY)
             self.callback(os.close, descriptor)
-            # by the process's number, so that those that it starts can read the file, too
+            # by the process's number, so that processes that it starts can read the file, too
             self._opened[path] = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
         return self._opened.get(path, path)
 

@@ -23,7 +23,7 @@ _MOVING = re.compile(
 
 
 def passes(error: str) -> bool:
-    """Whether a query failed with what is away for now, which is no failure of its own."""
+    """Return whether a query failed because a server is away for now: that is no failure of its own."""
     own = _OWN.findall(error)
     return own[-1][0] == UnavailableError.__name__ if own else _MOVING.search(error) is not None
 

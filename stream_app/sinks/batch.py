@@ -1,9 +1,9 @@
 """A micro-batch becomes one file, or in a lake one a date: staged, made whole, moved to its final name by one rename.
 
 Guarantee: exactly once per batch, for POSIX file systems. Spark may run a batch again after a failure, with the same
-offsets; the file's name derives from the batch alone, so a batch whose file stands is left as it is, and one that
-died before its rename left nothing that a reader sees. An empty batch writes nothing. Of a lake's several files some
-may stand already when the batch runs again: the others join them.
+offsets. The file's name derives from the batch alone, so a file that is there is left as it is. A batch that died
+before its rename left nothing that a reader sees. An empty batch writes nothing. Some of a lake's files may be there
+already when the batch runs again: the others join them.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ class BatchSink:
         self._write_parts = write_parts
         self._before_publish = before_publish
         self._may_run_again = True
-        """The first batch of a start may have died before; those that follow are new."""
+        """The first batch of a start may have died before; the batches after it are new."""
 
     def prepare(self, columns: StructType) -> None:  # noqa: ARG002 - a file has its batch's columns
         """Delete what an earlier start has left in the making."""
         self._hadoop.delete(self._flow.layout.staging)
 
     def write(self, batch: Batch, frame: DataFrame) -> Report:
-        """Write the batch's files, but for those that exist and where there are no rows."""
+        """Write the batch's files, unless they exist or there are no rows."""
         flow = self._flow
         late = {LATE: write_late(flow, self._hadoop, batch)} if flow.stateful else {}
         standing = [] if flow.is_divided else flow.files_of(batch.id)
@@ -126,7 +126,7 @@ class BatchSink:
     def _agree(self, batch_id: int, parts: Sequence[Part]) -> None:
         """Delete what an earlier run of the batch wrote, if that divided its rows over the dates in another way.
 
-        As after a change of `dates`: what stands and what joins it would not be each row once.
+        As after a change of `dates`: the old files and the new ones together would not hold each row once.
         """
         rows = Counter[Path]()
         for part in parts:

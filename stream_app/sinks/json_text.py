@@ -23,7 +23,7 @@ _ESCAPES = str.maketrans(
     {chr(code): f"\\u{code:04X}" for code in range(32)}
     | {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
 )
-_T_AT = 10  # where the blank of 2026-11-21 01:20:30.000000 stands
+_T_AT = 10  # where the blank of 2026-11-21 01:20:30.000000 is
 _LEAST_PLAIN, _MOST_PLAIN = 1e-3, 1e7
 # With more of them, small numbers have an exponent.
 _PLAIN_DECIMALS = 6

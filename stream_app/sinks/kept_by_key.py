@@ -67,7 +67,7 @@ class Fresh(KeptByKey):
     """Windows and sessions as they are by now, marked `final` once they are. What is final is never changed."""
 
     replaces_open: bool
-    """Whether all open rows of a key make way for those that come, as sessions do."""
+    """Whether all open rows of a key make way for the rows that come, as sessions do."""
     opened: str
     """When the window or the session began."""
 

@@ -2,9 +2,10 @@
 
 Written by the batch before its own file. Guarantee: exactly once, as sinks/batch.py. Spark drops a row in batch N if
 its window's end is not after the watermark that batch N-1 was planned with (IncrementalExecution, WatermarkPropagator:
-the watermark for late events is the previous batch's); gold and late together hold every row of silver that is due.
-Before there is one, Spark's watermark is 1970, and it drops what is older from the first batch on (seen on 4.2.0).
-For sessions it is the row's own time, and no session is named: which one it would belong to, rows to come decide.
+the watermark for late events is the previous batch's). Gold and late together hold every row of silver that is due.
+Before the first watermark it is 1970: Spark drops what is older from the first batch on (seen on 4.2.0).
+
+Of sessions a row is late by its own time. No session is named, because rows to come decide which one it belongs to.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A PostgreSQL table: windows and sessions kept fresh, totals by key, rows of records appended once.
 
 Guarantee: exactly once. A batch's rows and a marker (sink, query, batch, offsets) are one transaction, so a batch that
-is run again after its commit finds its marker and changes nothing. A query that is begun anew, after a reset, begins
-with an empty table; one whose marker has gone, with its database, is refused, and so is a table that has no marker:
-someone else's. Of two services on one database the one that began first is refused once the other has taken over. The
+is run again after its commit finds its marker and changes nothing. A query begins with an empty table, also after a
+reset. A query whose marker has gone, with its database, is refused. So is a table without a marker: it is someone
+else's. Of two services on one database the one that began first is refused once the other has taken over. The
 connection is opened where the rows are, by the one task that a transaction can have.
 
 Windows, sessions and totals have a query of their own over silver, whose rows are in the table as they are by now.

@@ -24,7 +24,7 @@ class FreshRows:
     """Those of the rows."""
     identity: Identity
     is_replaced: bool
-    """Whether all rows of a key that are not final make way for those that come, as sessions do."""
+    """Whether all rows of a key that are not final make way for the rows that come, as sessions do."""
 
     reads_all: ClassVar[bool] = True
     """The state of the query is committed by reading its rows to the end, even if they are not needed."""

@@ -31,7 +31,7 @@ def kinds_of(columns: StructType) -> dict[str, LiteralString]:
 def grow(connection: Connection, name: str, table: str, columns: StructType) -> None:
     """Add the columns that the table lacks, and widen narrower ones.
 
-    Rows that are there have null in a new column. A wider type has PostgreSQL write the table anew. `name` is the
+    Rows that are there have null in a new column. For a wider type PostgreSQL writes the table again. `name` is the
     query's. Raises ConfigError where something that others have made of a column, as a view, keeps it as it is.
     """
     identifier = sql.Identifier(table)

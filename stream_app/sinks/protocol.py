@@ -208,7 +208,7 @@ class Sink(Frozen):
         """Let go of what it holds outside of its folder, which a reset deletes."""
 
     def tidying(self, flow: Flow, hadoop: Hadoop, most: int) -> Callable[[], None]:  # noqa: ARG002 - tables have some
-        """Return what merges small files where there are more than `most`; not those that retention knows."""
+        """Return what merges small files where there are more than `most`; retention does so for batch files."""
         return lambda: None
 
     def attach(self, connection: duckdb.DuckDBPyConnection, flow: Flow) -> None:

@@ -77,7 +77,7 @@ def check(feed: Feed, others: Sequence[Feed] = ()) -> Iterator[Problem]:
 
 
 def topics(feeds: Sequence[Feed]) -> frozenset[str]:
-    """Return the topics that are read, and those that are written."""
+    """Return the topics that are read or written."""
     written = (topic for flow in flows(feeds, Path()) for topic in sink_of(flow).topics)
     return frozenset({*(feed.topic for feed in feeds), *written})
 

@@ -1,7 +1,7 @@
 """May a query go on with its table? Looked at before each start, and the owner again before each batch.
 
 Which query writes a table is in the table itself, so that a second service, or one with another checkpoint, is refused
-wherever its folder is. A table that is let go, as by a reset, is made anew.
+wherever its folder is. A table that is let go, as by a reset, is made again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def prepare(
     kept_hours: int,
     statistics: Callable[[pq.FileMetaData], str],
 ) -> int:
-    """Make the table, or check it, widen the columns that hold less and add those that it lacks; return how many.
+    """Make the table, or check it, widen the columns that hold less and add the columns that it lacks; return how many.
 
     Raises ConfigError, one line with the command to type, where the query may not go on with it.
     """

@@ -58,7 +58,7 @@ class _OfOpenRows:
         changed = _table(batches, columns)
         replaced = [file for file in live if _is_open(writer.root, file)]
         held = _held(writer, replaced, columns)
-        settled = held.filter(held[FINAL])  # of a file that somebody else has written anew
+        settled = held.filter(held[FINAL])  # of a file that somebody else has written again
         final, still_open = self.fresh.as_of(held.filter(pc.invert(held[FINAL])), changed, watermark_ms)
         if changed.num_rows or final.num_rows or settled.num_rows:
             yield Changed(changed.num_rows, frozenset(file.path for file in replaced))
@@ -86,7 +86,7 @@ def _held(writer: PartWriter, files: Sequence[File], columns: pa.Schema) -> pa.T
 
 
 def _table(batches: Batches, columns: pa.Schema) -> pa.Table:
-    """Return the rows of batches in those columns, of which `final` may not have come."""
+    """Return the rows of batches in those columns; `final` may not have come with them."""
     found = [
         batch.append_column(FINAL, pa.repeat(False, batch.num_rows))
         if FINAL in columns.names and FINAL not in batch.schema.names

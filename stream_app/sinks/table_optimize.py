@@ -1,4 +1,4 @@
-"""Files of a table are written anew as large ones: in the order of its rows, or so that near rows are in one file.
+"""Files of a table are written again as large ones: in the order of its rows, or so that near rows are in one file.
 
 Near by several columns means by a z-order: the ranks of a row's values, bit by bit in turn. The statistics of a file
 then leave most files out of a query on any of the columns. Rows stay the same, which the one commit of each partition
@@ -25,7 +25,7 @@ from stream_app.storage.row_counts import read_parquet
 from stream_app.storage.tables.table import File, Part, Partition, Table
 
 CLUSTERED, OPTIMIZED = "clustered", "optimized"
-"""Begin the names of files that are in the order of `cluster_by`, and of others that were written anew."""
+"""Begin the names of files that are in the order of `cluster_by`, and of others that were written again."""
 _LARGE_BYTES = 128 << 20
 _TARGET_BYTES = 256 << 20
 _RANKS, _BITS = 1024, 10
@@ -34,7 +34,7 @@ _ROWS_AT_ONCE = 50_000
 
 @dataclass(frozen=True)
 class Work:
-    """The files of one partition that are to be written anew."""
+    """The files of one partition that are to be written again."""
 
     partition: Partition
     files: tuple[File, ...]
@@ -71,7 +71,7 @@ def carry_out(
     cluster_by: Sequence[str],
     statistics: Callable[[pq.FileMetaData], str],
 ) -> int | None:
-    """Write the files anew; return how many there are now, or None where the table changed meanwhile."""
+    """Write the files again; return how many there are now, or None where the table changed meanwhile."""
     root = table.place
     writer = PartWriter(root, "", 0, columns, statistics, lambda batches: [(work.partition, batches)])
     parts = list[Part]()

@@ -56,7 +56,7 @@ class PartWriter:
             yield written(self.root, folder_of(partition) + name, fill, partition, self.statistics)
 
     def read(self, file: File, columns: pa.Schema) -> pa.Table:
-        """Return the rows of a file of the table in those columns, of which its partition may have one."""
+        """Return the rows of a file of the table in those columns; the file's partition may have one of them."""
         with self.root.fetched([file.path]) as (path,), pq.ParquetFile(path) as opened:
             found = opened.read(use_threads=False)
         arrays = [_column(found, field, file.partition) for field in columns]

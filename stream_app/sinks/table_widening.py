@@ -1,4 +1,4 @@
-"""A table whose feed has wider types is written anew at the start, in one commit, as PostgreSQL does with one.
+"""A table whose feed has wider types is written again at the start, in one commit, as PostgreSQL does it.
 
 Delta's own type widening is a feature of a table that many readers lack. So every file is written with the wider types,
 and one version has these columns and these files in the place of all. Versions before it stay as they were, until their

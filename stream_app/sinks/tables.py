@@ -217,7 +217,7 @@ class TableSink(Sink):
         return self.select_at(flow, Moment(), opened)
 
     def select_at(self, flow: Flow, moment: Moment, opened: Opened) -> str:
-        """Return the SQL that reads the table as it was. Raises ConfigError for a moment of which nothing is kept."""
+        """Return the SQL that reads the table as it was. Raises ConfigError where nothing is kept of that moment."""
         files = self._files(flow, moment)
         return table_rows.select(self.root(flow), files, self.sql_columns(flow.kind), opened)
 

@@ -2,7 +2,7 @@
 
 What librdkafka does was measured with 2.16.0 and read in its source. Of a producer's batch that it cannot read it tells
 the first offset, and not the last. After a wrong CRC it goes on at a wrong place, so what follows is not to be trusted,
-and it fetches the same batch again for ever. So the consumer is placed anew after each such error. A broker answers
+and it fetches the same batch again for ever. So the consumer is placed again after each such error. A broker answers
 with the whole batch that holds an offset: to ask at one tells whether it is in the batch, and halving finds the end.
 """
 

@@ -1,9 +1,9 @@
 """Every output is reconciled with bronze, from the files alone.
 
-Every record of bronze is judged again by the contract's definition: it is exactly silver's row of its place, exactly
-quarantine's with every reason, or repeats a row that silver kept. The CSV and lakes equal silver row by row; windows,
-sessions and the tables of PostgreSQL are computed again, less the rows that are kept as late, which must be silver's
-and late indeed. What a layer has not taken yet is counted as pending, and is no loss.
+Every record of bronze is judged again by the contract's definition. It is exactly silver's row of its place, exactly
+quarantine's with every reason, or repeats a row that silver kept. CSV files, lakes and tables of rows equal silver row
+by row. Windows, sessions and totals are computed again. Rows that are kept as late do not count in them, and must be
+silver's and late indeed. What a layer has not taken yet is counted as pending, and is no loss.
 """
 
 from __future__ import annotations

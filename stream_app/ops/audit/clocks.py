@@ -1,12 +1,13 @@
 """Bounds of the clock by which silver told repeats, and of the watermark that had come when a row of silver was read.
 
-Silver's batch drops a row if one of its key was kept before, whose clock is not behind the clock at the start of the
-batch by more than `within` (layers/silver.py, sinks/dedupe/index.py, sources/layer_reader.py). Which rows were one
-batch, and its clock, silver's files say themselves (storage/began.py); then all is exact, but for records in merged
-files of bronze that are between the rows of two batches, and may be of either. Files of older versions do not say it.
+Silver drops a row that repeats a kept one of its key. The kept row's clock is then not behind the clock at the start of
+the batch by more than `within` (layers/silver.py, sinks/dedupe/index.py, sources/layer_reader.py).
+
+Silver's files say which rows were one batch, and its clock (storage/began.py). Then all is exact, but for records in
+merged files of bronze between the rows of two batches: they may be of either. Files of older versions do not say it.
 There a batch is known by a file that is not merged, and by the newest entries of silver's offset log. Of other merged
-files it is only known that a batch took whole files of bronze: its clock had come at least as far as the records up
-to the end of silver's batch before, and no further than the records before its own.
+files it is only known that a batch took whole files of bronze. Its clock had come at least as far as the records up to
+the end of silver's batch before, and no further than the records before its own.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Share:
-    """What is judged at once: a row group of bronze, of which `first` is the number of its first row."""
+    """What is judged at once: a row group of bronze. `first` is the number of its first row in all of bronze."""
 
     held: Held
     group: int
@@ -77,7 +77,7 @@ class Compared:
         self.judged.findings.note(what, self._places(which))
 
     def by_rules(self, what: str, which: Flags) -> None:
-        """Note records of which today's rules say something else than what is there."""
+        """Note records that today's rules would judge otherwise."""
         if self.share.earlier:
             self.judged.counts["earlier"] += int(which.sum())
         else:

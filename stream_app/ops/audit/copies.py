@@ -1,7 +1,7 @@
-"""Tables of which any batch may change any row: they are copied before anything else is looked at.
+"""Tables whose rows any batch may change: they are copied before anything else is looked at.
 
-A copy says how far of silver it had come. What silver's files held by then stands when they are listed after it, so the
-two can be compared though the service goes on.
+A copy says how far of silver it had come. Silver's files up to there are listed after it, so the two can be compared
+though the service goes on.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Gold is reconciled with the landing zone, file by file: landed = gold + quarantine + repeats.
 
 Every landed record that a run has taken is judged again by the contract's definition. It is exactly gold's row of its
-place, or exactly quarantine's with every reason, or repeats a row of its day that gold kept: the first of its key by
-Kafka's timestamp, partition and offset. Nothing else is in either.
+place, or exactly quarantine's with every reason, or repeats a row of its day that gold kept. Gold keeps the first of a
+key by Kafka's timestamp, partition and offset. Nothing else is in gold or quarantine.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def audit_gold(landing: Path, root: Path, feeds: Sequence[Feed], progress: Progr
 
 
 def _pending(feed: Feed, files: Sequence[LandedFile]) -> Report:
-    """Return what there is to say of a feed of which no run has taken anything."""
+    """Return what there is to say of a feed that no run has taken anything of."""
     return Report(_title(feed), {"landed files": len(files), "pending files": len(files)}, [])
 
 

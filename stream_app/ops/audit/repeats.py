@@ -1,8 +1,8 @@
 """What is valid and not in silver must repeat a row that silver kept; and what silver kept repeats none.
 
-Keys are those of the contract's rows. A record that is missing is right if silver keeps a row of its key from before it
-whose clock can have been within `within` of the clock at the start of the batch (clocks.py has what is known of both).
-Two rows of one key are wrong if the later one's batch must have known of the other.
+Keys are the dedupe keys of the contract's rows. A record that is missing is right if silver keeps an earlier row of its
+key. That row's clock must be possibly within `within` of the clock at the start of the batch (clocks.py has what is
+known of both). Two rows of one key are wrong if the later one's batch must have known of the other.
 """
 
 from __future__ import annotations

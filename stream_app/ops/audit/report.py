@@ -60,7 +60,7 @@ class Step:
         self.others.append(Check(self.name, Verdict.BEYOND, 0, sentence))
 
     def checks(self) -> Iterator[Check]:
-        """Yield a check for each thing that is wrong, else one that all is right; then those that were not made."""
+        """Yield a check for each thing that is wrong, else one that all is right; then what was not audited."""
         found = [(1, line) for line in self.wrong] + [*self.findings.lines()]
         for count, line in found:
             yield Check(self.name, Verdict.WRONG, count, line)

@@ -184,7 +184,7 @@ class State:
         return [file for file in files if file.path not in self.strange]
 
     def _stored(self, flow: Flow, files: Sequence[BatchFile], *, any_version: bool = False) -> Stored:
-        """Return the rows of files of a layer; those that have not its columns, as they were then, are strange."""
+        """Return the rows of a layer's files. A file without the columns that the layer had then is strange."""
         found, versions = list[Held](), columns.versions(flow)
         for file in files:
             one = held(file, self.files.path(file.path))

@@ -104,7 +104,7 @@ class Audit:
         return rows
 
     def _not_of_bronze(self, step: Step, layer: str, places: dict[str, Places]) -> None:
-        """Note rows that bronze has no record of, but for those that were pruned."""
+        """Note rows that bronze has no record of, unless the record was pruned."""
         foreign = list(places[layer].not_in(places["bronze"]))
         if self._state.is_pruned(BRONZE):
             first = {partition: places["bronze"].first(partition) for partition, _ in foreign}

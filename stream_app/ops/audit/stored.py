@@ -44,7 +44,7 @@ class Held:
 
 @dataclass
 class Stored:
-    """The files of a layer, of which each row group is read when it is asked for."""
+    """The files of a layer. Each row group is read when it is asked for."""
 
     files: Sequence[Held]
     columns: pa.Schema
@@ -139,7 +139,7 @@ def held(file: BatchFile, path: object) -> Held:
         batches = began.of(metadata)
     if not file.is_compacted:
         batches = [replace(batches[0], batch=file.first, rows=sum(groups))]
-    elif sum(one.rows for one in batches) != sum(groups):  # it was written anew by somebody
+    elif sum(one.rows for one in batches) != sum(groups):  # somebody wrote the file again
         batches = [Began(None, sum(groups), None)]
     return replace(found, groups=groups, batches=tuple(batches))
 

@@ -1,6 +1,6 @@
 """What the service makes of the records of an example, by the code that it runs where that needs no Spark.
 
-Spark's own part is computed as the audit computes it anew: windows, sessions, and what came too late for them. Each
+Spark's own part is computed as the audit computes it: windows, sessions, and what came too late for them. Each
 batch is read when all of the one before is done, its final windows among it, as in a service that keeps up.
 """
 
@@ -58,7 +58,7 @@ def made(
 ) -> Made:
     """Return what the service has made when it has done all of the last batch. Windows and sessions are in order.
 
-    `lookups` are the rows of those that the feed has, by their names.
+    `lookups` are the rows of the feed's lookups, by their names.
     """
     with TemporaryDirectory() as folder:
         layers = _Layers(feed, Path(folder), lookups)

@@ -166,7 +166,7 @@ def _rules(kind: Kind) -> Iterator[Part]:
             yield {
                 "name": name,
                 "type": "text",
-                "description": f"Rows of which it is not so are named in warnings: {rule.check}",
+                "description": f"Rows that break it are named in warnings: {rule.check}",
             }
         else:
             query = f"SELECT count(*) FROM {{object}} WHERE ({rule.check}) IS NOT TRUE"

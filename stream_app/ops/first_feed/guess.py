@@ -75,7 +75,7 @@ def event_time(root: Seen) -> Time:
 
 
 def dedupe_key(root: Seen) -> Key | None:
-    """Return the member of which nearly each record has a value of its own, by its name if there are several."""
+    """Return the member that has another value in nearly each record; of several the one with the best name."""
     found = [(path, len(one.values) / root.objects) for path, one in root.always() if _may_identify(one)]
     unique = [(path, share) for path, share in found if share >= _KEY_SHARE]
     if not unique:

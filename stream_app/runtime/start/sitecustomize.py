@@ -1,9 +1,9 @@
 """What each Python that Spark starts runs first (module `site`): pyspark is taken from the folder that pip made.
 
 Spark puts pyspark.zip and py4j's before everything on PYTHONPATH. Python keeps nothing compiled of what it imports from
-a zip, so each of the dozen processes of a start would compile pyspark anew (docs/benchmark.md, "What paid"). Only the
-zips of a pyspark that is installed here are passed over: another Spark's may be of another version. It stands last on
-PYTHONPATH, so that it takes the place of nobody else's.
+a zip, so each of the dozen processes of a start would compile pyspark again (docs/benchmark.md, "What paid"). Only the
+zips of a pyspark that is installed here are passed over: another Spark's may be of another version. This folder is the
+last on PYTHONPATH, so that it takes the place of nobody else's `sitecustomize`.
 
 The daemons from which Spark forks a planner for each query and each source are pyspark's own, whatever
 spark.python.daemon.module says. What a planner needs of ours they import here, once (runtime/python_daemon.py).

@@ -1,13 +1,13 @@
 """Which records silver holds already: a digest of each dedupe key, kept for as long as a repeat is looked for.
 
-Spark's own deduplication passes each key through the JVM, a shuffle and RocksDB, and after each batch, however small,
-it looks at its whole state: of an hour at 2,000 records/s, seven million keys (docs/benchmark.md). Here a batch costs
-what its own rows cost. The keys are sorted runs of 24 bytes each, in memory and in `<checkpoint>/seen`, of which the
-newest are merged once they have grown to half of the one before.
+Spark's own deduplication passes each key through the JVM, a shuffle and RocksDB. After each batch, however small, it
+looks at its whole state: of an hour at 2,000 records/s, seven million keys (docs/benchmark.md). Here a batch costs what
+its own rows cost. The keys are sorted runs of 24 bytes each, in memory and in `<checkpoint>/seen`. The newest runs are
+merged once they have grown to half of the one before.
 
-Guarantee: a function of the batches before. A batch's keys are in a file of its own before its rows are published; one
-that runs again leaves out what it wrote the last time, because only the runs of earlier batches are merged. A merged
-file appears by one rename, and until the last of those that it covers is gone, `batch_files.standing` knows it for one.
+Guarantee: a function of the batches before. A batch's keys are in a file of its own before its rows are published. Only
+the runs of earlier batches are merged, so a batch that runs again leaves out what it wrote the last time. A merged file
+appears by one rename. Until the last file that it covers is deleted, `batch_files.standing` knows it for one.
 """
 
 from __future__ import annotations

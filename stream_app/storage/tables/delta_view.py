@@ -17,7 +17,7 @@ from stream_app.storage.tables.table import DamagedError, File, Mark, Version
 
 _FEW_VERSIONS = 100
 _REOPENED = 100
-"""A handle keeps what it has read; so often it is made anew, which costs three times a look at what is new."""
+"""A handle keeps what it has read; so often it is made again, which costs three times a look at what is new."""
 _LONGEST = 200
 _PROTOCOL = (1, 2)
 """What every reader can read and every writer write."""
