@@ -228,6 +228,7 @@ COMMANDS = (
     ("optimize",),
     ("vacuum",),
     ("restore", "--sink=x"),
+    ("reset", "--sink=x", "--yes"),
 )
 
 
@@ -246,6 +247,8 @@ def test_a_table_that_cannot_be_read_is_one_line(cli: Cli, flow: Flow, feeds: st
     audited = cli(flow.root, "audit", FEEDS_PATH=feeds)
     assert audited.code == 1
     assert "its log cannot be read" in audited.out + audited.err
+    flow.layout.output.rename(flow.layout.output.with_name("away"))  # as the line says
+    assert cli(flow.root, "reset", "--sink=x", "--yes", FEEDS_PATH=feeds).code == 0
 
 
 def test_a_table_of_somebody_else_is_left_alone(cli: Cli, flow: Flow, feeds: str) -> None:

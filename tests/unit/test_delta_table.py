@@ -28,7 +28,7 @@ from stream_app.storage.tables.delta_on_disk import DeltaOnDisk
 from stream_app.storage.tables.delta_statistics import statistics
 from stream_app.storage.tables.table import ConflictError, Part
 from tests.examples import examples
-from tests.tables import mark, new, numbered, numbers, part
+from tests.tables import COLUMNS, mark, new, numbered, numbers, part
 
 TYPES = pa.schema(
     [
@@ -274,6 +274,17 @@ def test_a_commit_of_another_writer_between_look_and_commit_is_no_reason_to_fail
     DeltaTable(table.location).delete("number = 1")
     table.commit(mark(1), [numbered(table, 1, 3)])
     assert numbers(table) == [2, 3]
+
+
+def test_a_batch_does_not_come_into_a_table_that_was_taken_over_amid_it(either: Delta) -> None:
+    """Between the look at its owner and the commit: the other query brings the same rows in under its own name."""
+    either.refresh()
+    part, other = numbered(either, 0, 1), type(either)(either.place)
+    other.create(COLUMNS, (), {"sink": "transactions.x", "query": "another"}, 168)
+    other.commit(mark(0, "another"), [numbered(other, 0, 1)])
+    with pytest.raises(ConflictError, match="somebody else owns it since batch 0 was planned"):
+        either.commit(mark(0), [part])
+    assert numbers(other) == [1]
 
 
 def test_a_replay_after_a_merge_does_not_bring_the_rows_back(either: Delta) -> None:

@@ -190,6 +190,11 @@ def test_a_csv_is_read_in_the_declared_types(tmp_path: Path) -> None:
     ]
 
 
+def test_a_quote_amid_a_cell_of_a_csv_is_a_letter(tmp_path: Path) -> None:
+    text = 'number,price,since,category\n1,2,,5" pipe\n2,3,,"5"" pipe"\n'
+    assert [row["kind"] for row in rows_of(tmp_path, text)] == ['5" pipe', '5" pipe']
+
+
 @pytest.mark.parametrize("kind", [pa.int32(), pa.decimal128(20, 4), pa.float64(), pa.string(), pa.uint8()])
 def test_parquet_is_read_as_the_same_rows(tmp_path: Path, kind: pa.DataType) -> None:
     feed = feed_of(tmp_path)
@@ -214,6 +219,8 @@ def test_parquet_is_read_as_the_same_rows(tmp_path: Path, kind: pa.DataType) -> 
         ("number,category,price,since,price\n1,,1,,2\n", 'has columns "price" twice'),
         ("number,category,price,since\n1,,1\n", "is no CSV with a header in UTF-8"),
         ("", "is no CSV with a header in UTF-8"),
+        ('number,category,price,since\n1,a,1,\n2,b,2,"\n3,c,3,\n4,d,4,\n', "products.csv: a quote in it is not closed"),
+        ('number,since,price,category\n1,,1,a\n2,,2,"b', "products.csv: a quote in it is not closed"),
         ("number,category,price,since\n1,\udcff,1,\n", "is no CSV with a header in UTF-8"),
     ],
 )
