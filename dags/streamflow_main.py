@@ -41,7 +41,7 @@ WRONG_RECORDS, NOT_AUDITED = 1, 3
         ),
         "since": Param(None, type=["null", "string"], description=_SINCE),
         "until": Param(None, type=["null", "string"], description="the same, up to and without this hour"),
-        "full": Param(False, type="boolean", description="make every table anew, of all that has landed"),
+        "full": Param(False, type="boolean", description="make every table again, of all that has landed"),
     },
     tags=["batch"],
     doc_md=__doc__,

@@ -37,8 +37,8 @@ def _interval(value: str) -> str:
 
 
 def _posix(value: object) -> object:
-    # Python workers open the files themselves, and a final name must appear by one atomic rename: an object
-    # store has none, and Arrow reaches HDFS only through a native library that pyspark does not bring.
+    # Python workers open the files themselves, and a final name must appear by one atomic rename. An object
+    # store has no rename, and Arrow reaches HDFS only through a native library that pyspark does not bring.
     if isinstance(value, str) and _SCHEME.match(value):
         problem = f'"{value}" must be a folder of a POSIX file system, local or mounted'
         raise ValueError(problem)

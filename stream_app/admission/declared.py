@@ -75,8 +75,8 @@ def inspect(flow: Flow, owner: Owner) -> Iterator[Finding]:
     remade = last.remade(sources)
     if remade or [(name, one.name) for name, one in old.items()] != [(name, one.name) for name, one in new.items()]:
         newest = chain.newest_written(flow)
-        written = newest.batch_id if newest else -1  # later ones have the columns of today
-        # no file is of another one; but rows that earlier rules make may come yet, and the audit knows them by it
+        written = newest.batch_id if newest else -1  # later batches have the columns of today
+        # a version without a file is dropped, unless rows that earlier rules make may come yet: the audit needs it
         kept = [version for version in versions if version.after < written or is_behind(flow)]
         grown = [one.as_json() for one in (*kept, Version(written, new, sources))]
         said = [*(change.sentence for change in found), *(f"{path} is read or filled otherwise" for path in remade)]

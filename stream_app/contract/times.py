@@ -31,8 +31,8 @@ def microseconds(span: timedelta) -> int:
 FIRST_US = microseconds(datetime(1, 1, 1, tzinfo=UTC) - EPOCH)
 LAST_US = microseconds(datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC) - EPOCH)
 
-# What fromisoformat reads beyond this (weeks, hours alone, offsets with seconds, other digits) is refused, and so is
-# 24:00, which newer Pythons read; the calendar is its part.
+# What fromisoformat reads beyond this is refused: weeks, hours alone, offsets with seconds, other digits, and 24:00,
+# which newer Pythons read. It looks at the calendar.
 _HOUR, _SIXTY = "(?:[01][0-9]|2[0-3])", "[0-5][0-9]"
 _FRACTION, _OFFSET = "(?:[.,][0-9]{1,9})?", f"(?:[Zz]|[+-]{_HOUR}(?::?{_SIXTY})?)?"
 _EXTENDED = f"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[Tt ]{_HOUR}:{_SIXTY}(?::{_SIXTY}{_FRACTION})?"

@@ -21,7 +21,7 @@ _REFUSED = {"SUBQUERY": "a subquery", "WINDOW": "a window function", "STAR": "a 
 # DuckDB calls these consistent, too. They depend on the clock, on settings, or on how a column is kept in memory.
 _CLOCKS = {"current_localtime", "current_localtimestamp"}
 _UNSTEADY = _CLOCKS | {"current_setting", "getvariable", "vector_type", "version"}
-# What these make is as large as a number says. A number from a record could fill the memory of the task, and DuckDB's
+# What these make is as large as a number says. A number from a record could fill the memory of the task. DuckDB's
 # memory_limit does not count what functions allocate (on 1.5 repeat of a billion takes 3 GB beside any limit).
 _UNBOUNDED = {"array_resize", "bitstring", "format", "generate_series", "list_resize", "lpad", "printf", "range"}
 _UNBOUNDED |= {"repeat", "rpad"}

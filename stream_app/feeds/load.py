@@ -61,8 +61,8 @@ def read_feeds(
 ) -> tuple[tuple[Feed, ...], tuple[Mistake, ...]]:
     """Return the feeds of the files that have no mistake, and all mistakes of all files.
 
-    A mistake is a file that is missing, not TOML or against the vocabulary; an unsafe or repeated name, and no name at
-    all; two feeds on one topic; and what `check` finds.
+    A mistake is a file that is missing, not TOML or against the vocabulary. So is an unsafe or repeated name, no name
+    at all, two feeds on one topic, and what `check` finds.
     """
     if not names:
         return (), (Mistake(directory, None, "", f"no feed is named; there are: {_existing(directory)}"),)

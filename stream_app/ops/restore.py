@@ -1,7 +1,7 @@
 """A lost checkpoint is made again from its table: each version says its query, its batch and its offsets.
 
-The query goes on behind the newest batch that the table has. Its state could not be made again, so this is for queries
-without state: rows of bronze, quarantine and silver, and windows and sessions that are final.
+The query goes on behind the newest batch that the table has. A query's state could not be made again, so this is for
+queries without state: rows of bronze, quarantine and silver, and final windows and sessions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the clients of the sales system ask: sales by product and country, the best products, sales by hour.
 
-They come from the tables of the feed `sales` where these hold the answer, else from silver: totals where a span of time
-is asked for, hours where a country is.
+Answers come from the tables of the feed `sales` where these hold them, else from silver. Silver answers for totals
+within a span of time, and for the hours of a country.
 """
 
 from __future__ import annotations

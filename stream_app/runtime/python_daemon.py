@@ -1,7 +1,7 @@
 """pyspark's daemon, with what its workers need imported before they are forked: spark.python.daemon.module.
 
 Each worker would import it by itself: half a second a worker, and as many copies in memory. pyspark leaves it to them
-because some modules start threads, which a fork does not copy; those of numpy and Arrow see to that themselves
+because some modules start threads, which a fork does not copy. numpy and Arrow see to their threads themselves
 (pthread_atfork), and nothing is computed here that would hold a lock.
 
 A worker also collects garbage after each task. Of what is imported there is none, but to look through it takes 50 ms,

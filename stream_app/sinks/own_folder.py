@@ -1,7 +1,7 @@
-"""The folder of Parquet that each dataset has of its own, and that all which follow it read.
+"""The folder of Parquet that each dataset has of its own. All that follow the dataset read it.
 
-Guarantee: exactly once, as sinks/batch.py. Of bronze the tasks read Kafka themselves; of a dataset without repeats
-sinks/dedupe/ finds these; rows that a query with state has made come from Spark.
+Guarantee: exactly once, as sinks/batch.py. The tasks of bronze read Kafka themselves. Repeats are found by
+sinks/dedupe/. Rows that a query with state has made come from Spark.
 """
 
 from __future__ import annotations

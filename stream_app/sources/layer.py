@@ -1,12 +1,12 @@
 """A streaming data source over the committed files of a layer; its offset is that layer's batch id.
 
-Unlike Spark's file source it keeps no list of the paths it has seen, so checkpoints stay small for years; the
-committed offset says exactly what a reader has taken, which retention needs; and a compacted file is read as the
-batches that it holds (sources/layer_reader.py).
+Unlike Spark's file source it keeps no list of the paths it has seen, so checkpoints stay small for years. The committed
+offset says exactly what a reader has taken, which retention needs. A compacted file is read as the batches that it
+holds (sources/layer_reader.py).
 
-A row of the stream is no record but a split, a share of the files: the task that gets it reads them
-(sources/split_rows.py).
-So a record does not travel from Python to the JVM and back where only Python has something to do with it.
+A row of the stream is no record but a split, a share of the files. The task that gets it reads them
+(sources/split_rows.py). So a record does not travel from Python to the JVM and back where only Python has something to
+do with it.
 """
 
 from __future__ import annotations

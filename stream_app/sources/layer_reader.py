@@ -1,12 +1,14 @@
 """The reader behind sources/layer.py: follows a layer's files by their batch ids.
 
-Spark runs it in a Python process of its own for each query, for as long as that lives, and plans each batch in another
-one. So this module imports little: a process is up soon, and is small.
+Spark runs it in a Python process of its own for each query, for as long as the query lives, and plans each batch in
+another one. So this module imports little: a process is up soon, and is small.
 
-Offsets look like {"batch": 42, "clock": 1763680830000000, "replay": -1}: every batch up to 42 is taken; the newest
-Kafka timestamp in them, in microseconds (layers/silver.py says what for; 0 where the layer has none); and for silver,
-which also reads the ledger of replayed records, the newest file of that. Where the clock of a feed went on without a
-record there is "idle_clock", too (sources/idle.py).
+An offset looks like {"batch": 42, "clock": 1763680830000000, "replay": -1}:
+
+    batch         every batch up to this one is taken
+    clock         the newest Kafka timestamp in them, in microseconds; 0 where the layer has none (layers/silver.py)
+    replay        of silver, which also reads the ledger of replayed records: the newest file of the ledger
+    idle_clock    only where the event time went on without a record (sources/idle.py)
 """
 
 from __future__ import annotations

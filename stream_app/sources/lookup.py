@@ -49,8 +49,8 @@ class Source:
     def read(self) -> pa.Table:
         """Return the rows that are there now: KEY and the declared columns, as a snapshot has them.
 
-        Raises ConfigError, one line, where a file is missing or no table, a column is missing, a value is none of its
-        type, or a key is missing or twice; UnavailableError where no database answers or gives no rows in time.
+        Raises ConfigError, one line, where a file is missing or no table, or a column is missing. Also where a value is
+        none of its type, or a key is missing or twice. Raises UnavailableError where no database answers in time.
         """
         return self.typed(self._queried() if self.declared.query else self._file())
 

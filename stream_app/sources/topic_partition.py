@@ -1,8 +1,8 @@
 """A range of a partition's offsets, read by librdkafka; what of it cannot be read is found to the offset.
 
 What librdkafka does was measured with 2.16.0 and read in its source. Of a producer's batch that it cannot read it tells
-the first offset, and not the last. After a wrong CRC it goes on at a wrong place, so what follows is not to be trusted,
-and it fetches the same batch again for ever. So the consumer is placed again after each such error. A broker answers
+the first offset, and not the last. After a wrong CRC it goes on at a wrong place, so what follows is not to be trusted.
+It also fetches the same batch again for ever. So the consumer is placed again after each such error. A broker answers
 with the whole batch that holds an offset: to ask at one tells whether it is in the batch, and halving finds the end.
 """
 

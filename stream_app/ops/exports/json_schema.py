@@ -1,8 +1,8 @@
 """The JSON Schema of a feed's records as they come on the wire (draft 2020-12).
 
 What the contract takes, the schema takes. It takes more where JSON Schema cannot say it: that a day is in the calendar,
-the range of a time or of a number in a text, how many decimals a number has, and all that is not of the record alone,
-as lateness, lookups and rules. Bounds are as near as the next double, since most validators read doubles.
+the range of a time or of a number in a text, how many decimals a number has. Nor can it say what is not of the record
+alone: lateness, lookups and rules. Bounds are as near as the next double, since most validators read doubles.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Silver's parts: the typed rows stay where they were made while the driver finds out which of them are repeats.
 
-The rows wait in Arrow files of the staging folder, in the order of bronze, each beside a file with the digests of their
-dedupe keys and their clocks. The driver reads these, and writes the rows that are no repeats.
+The rows wait in Arrow files of the staging folder, in the order of bronze. Beside each is a file with the digests of
+the rows' dedupe keys and their clocks. The driver reads these, and writes the rows that are no repeats.
 """
 
 from __future__ import annotations
