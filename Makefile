@@ -16,7 +16,7 @@ MISTAKE := $(if $(strip $(GIVEN)),$(shell sh local/options.sh "$(MAKECMDGOALS)" 
 $(if $(MISTAKE),$(error $(MISTAKE)))
 # As of SINK=$$sink where that was not set: it would be all of them.
 $(foreach name,$(filter FEED SINK,$(GIVEN)),$(if $($(name)),,$(error $(name): is given, but empty; leave it out)))
-# Or each start of the service, of which a test run has a hundred, would compile its modules anew.
+# Or each start of the service would compile its modules again: a test run has a hundred starts.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup venv run broker postgres app api produce land etl airflow up down logs ps feed-check feed-test feed-new status show query quarantine drift contract lineage psql history optimize vacuum restore audit replay reset \
         test test-faults check bench soak browser-test deploy-test prometheus alertmanager compose-test lock
@@ -162,7 +162,7 @@ alertmanager: ## Alertmanager on 9093, for what `make prometheus` finds; ALERTMA
 compose-test: venv ## `make up` and `make down` tested; needs Docker
 	@exec $(PYTHON) -m pytest tests/compose
 
-lock: ## pin anew what pyproject.toml asks for; needs uv
+lock: ## pin again what pyproject.toml asks for; needs uv
 	@command -v uv >/dev/null || { echo "lock: uv is needed; install it with: pip install uv" >&2; exit 2; }
 	@uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements.lock
 	@uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-header requirements-airflow.in -o requirements-airflow.lock

@@ -45,7 +45,7 @@ def test_what_is_sent_to_another_topic(service: Service, broker: KafkaBroker) ->
     assert all(each.keys() == {*service.feed.fields, *COORDINATES} for each in sent)
 
 
-def test_every_command(service: Service) -> None:
+def test_a_feed_with_names_of_sql_goes_through_every_command(service: Service) -> None:
     """A reset is tried in tests/faults/test_reset.py."""
     for table in ("excluded", "incoming", "user"):
         assert "count" in service.op("query", SQL=f'SELECT count(*) FROM "order".postgres_{table}')

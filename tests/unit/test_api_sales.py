@@ -37,7 +37,7 @@ def test_sales_by_product_and_country(client: TestClient) -> None:
     assert get(client, "aggregated_sales", limit=1, numbers="float")[0]["total_montant"] == 150.0
 
 
-def test_the_best_products(client: TestClient) -> None:
+def test_the_best_products_come_by_amount_of_all_countries_or_of_one(client: TestClient) -> None:
     assert get(client, "top_products") == [
         {"produit_nom": "Clavier", "total_montant": "150.00"},
         {"produit_nom": "Souris", "total_montant": "30.30"},
@@ -46,7 +46,7 @@ def test_the_best_products(client: TestClient) -> None:
     assert get(client, "top_products", limit=1)[0]["produit_nom"] == "Clavier"
 
 
-def test_sales_by_hour(client: TestClient) -> None:
+def test_hourly_sales_come_newest_first_within_a_span(client: TestClient) -> None:
     assert get(client, "hourly_sales") == [
         {"heure": "2025-12-22 12:00:00", "total_montant": "75.00", "total_quantite": 1},
         {"heure": "2025-12-22 11:00:00", "total_montant": "75.00", "total_quantite": 1},

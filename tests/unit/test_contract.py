@@ -127,7 +127,7 @@ VALID = {
 
 
 @pytest.mark.parametrize("value", VALID.values(), ids=VALID.keys())
-def test_valid(value: bytes) -> None:
+def test_what_the_contract_takes_has_no_reason(value: bytes) -> None:
     assert reasons(value) == ()
 
 
@@ -271,7 +271,7 @@ TIMES: dict[str, str | int] = {
 
 
 @pytest.mark.parametrize(("text", "expected"), TIMES.items(), ids=[ascii(text) for text in TIMES])
-def test_event_times(text: str, expected: str | int) -> None:
+def test_an_event_time_is_read_or_refused_with_a_reason(text: str, expected: str | int) -> None:
     if isinstance(expected, int):
         assert row(record(event_ts=text))["event_time"] == KAFKA_TS + expected
     else:
@@ -448,7 +448,7 @@ def other(**texts: str) -> bytes:
         ("Klasse ä", '"?"', "out_of_range:Klasse ä not_allowed:Klasse ä"),
     ],
 )
-def test_every_type(wire: str, text: str, expected: object) -> None:
+def test_each_type_takes_a_value_exactly_or_says_why_not(wire: str, text: str, expected: object) -> None:
     contract = Contract(OTHER_TYPES)
     verdict = contract.check(other(**{wire: text}), KAFKA_TS, UNBOUNDED)
     if isinstance(verdict, Rejected):
@@ -549,13 +549,13 @@ def assert_batch_is_total(contract: Contract, batch: Batch) -> None:
 
 
 @given(CONTRACTS, batches(st.binary() | st.lists(FRAGMENTS).map(b"".join)))
-def test_arbitrary_bytes(contract: Contract, batch: Batch) -> None:
+def test_the_verdict_on_arbitrary_bytes_is_total(contract: Contract, batch: Batch) -> None:
     assert_batch_is_total(contract, batch)
 
 
 @examples(600)
 @given(CONTRACTS, batches(mutated()))
-def test_mutations_of_valid_records(contract: Contract, batch: Batch) -> None:
+def test_the_verdict_on_mutated_records_is_total(contract: Contract, batch: Batch) -> None:
     assert_batch_is_total(contract, batch)
 
 

@@ -74,7 +74,7 @@ def test_bounds_are_exact(tmp_path: Path) -> None:
     ("text", "span"),
     [("90 seconds", 90), ("1 minute", 60), ("2 hours", 7200), ("1 day", 86_400), ("1 seconds", 1)],
 )
-def test_durations(tmp_path: Path, text: str, span: int) -> None:
+def test_a_duration_is_a_number_and_a_unit(tmp_path: Path, text: str, span: int) -> None:
     (tmp_path / "f.toml").write_text(TRANSACTIONS.replace('"3 minutes"', f'"{text}"'))
     assert load_feeds(tmp_path, ["f"])[0].event_time.lateness == timedelta(seconds=span)
 

@@ -14,7 +14,7 @@ TEXTS = ["currency", "status", "city", "country"]
 FIELDS = ["txn_id", "event_time", "user_id", "card_id", "merchant", "category", "amount", *TEXTS, "lat", "lon"]
 
 
-def test_names_and_paths(feed: Feed) -> None:
+def test_every_name_and_path_derives_from_the_flow(feed: Feed) -> None:
     flow = flow_of(feed, "raw_csv", Path("root"))
     assert flow.name == "transactions.raw_csv"
     assert flow.layout.output == Path("root/transactions/raw_csv")
@@ -22,7 +22,7 @@ def test_names_and_paths(feed: Feed) -> None:
     assert flow.layout.staging == Path("root/transactions/raw_csv/_staging")
 
 
-def test_who_follows_whom(feed: Feed) -> None:
+def test_a_sink_follows_its_dataset_and_a_dataset_its_upstream(feed: Feed) -> None:
     bronze, _quarantine, silver, _gold, raw_csv = flows([feed], Path("root"))
     assert [flow.sink for flow in bronze.with_downstream()] == [*("bronze", "quarantine", "silver", "gold", "raw_csv")]
     assert [flow.sink for flow in silver.with_downstream()] == ["silver", "gold", "raw_csv"]

@@ -143,7 +143,7 @@ def test_each_key_that_tomllib_reads_is_on_its_line(document: tuple[str, dict[st
     assert found == lines
 
 
-def test_the_shipped_feeds() -> None:
+def test_each_key_of_a_shipped_feed_is_found_on_its_line() -> None:
     for file in (PROJECT / "conf" / "feeds").glob("*.toml"):
         text = file.read_text()
         lines = lines_of(text)

@@ -207,7 +207,7 @@ def test_a_log_is_begun_anew_once_it_is_large_also_while_its_program_runs(
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("", None), ("90", 90.0), ("1.5", 1.5)])
-def test_seconds_to_run(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float | None) -> None:
+def test_a_run_may_be_given_its_seconds(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float | None) -> None:
     monkeypatch.setenv("SECONDS_TO_RUN", text)
     assert run.seconds_to_run() == seconds
 

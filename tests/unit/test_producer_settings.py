@@ -28,7 +28,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
-def test_defaults() -> None:
+def test_without_settings_the_producer_sends_to_the_local_broker() -> None:
     settings = load_settings()
     assert settings.kafka_bootstrap_servers == "localhost:9094"
     assert (settings.msgs_per_sec, settings.count, settings.seed) == (5, 0, None)

@@ -178,7 +178,9 @@ def test_a_wrong_option_changes_nothing(
     assert {name: data for name, data in tree(tmp_path).items() if name != "_lock"} == before
 
 
-def test_no_is_no(run: Reset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reset_that_is_not_agreed_to_changes_nothing(
+    run: Reset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda _: "n")
     before = tree(tmp_path)
