@@ -19,7 +19,7 @@ from stream_app.sources.split import encoded
 from stream_app.sources.topic_records import Records
 from tests.faults.test_random_kills import TRANSACTIONS, Sender, check_oracle
 from tests.service.cluster import BROKERS, Cluster, running
-from tests.service.harness import Service, jvm_options, transaction, wait_for
+from tests.service.harness import Service, ended_by, jvm_options, transaction, wait_for
 
 
 @pytest.fixture
@@ -121,8 +121,8 @@ def test_offsets_that_an_unclean_election_gave_away_are_named(cluster: Cluster, 
 
     said = f"topic {topic}, partition 0: was read up to offset 300, but an unclean leader election has cut the log at"
     log = service.drain(expected=2)
-    assert f"{said} offset 200" in log.splitlines()[-1]
-    assert "make reset FEED=transactions SINK=bronze" in log.splitlines()[-1]
+    assert f"{said} offset 200" in ended_by(log)
+    assert "make reset FEED=transactions SINK=bronze" in ended_by(log)
     _a_task_names_it(service, said)
 
     goes_on = service.drain(FAIL_ON_DATA_LOSS="false")[len(log) :]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.api_process import ApiProcess
-from tests.service.harness import Service, wait_for
+from tests.service.harness import Service, ended_by, wait_for
 from tests.service.servers import KafkaBroker
 from tests.service.watch import followed, obstacle, send
 
@@ -18,7 +18,7 @@ def test_a_query_that_fails_again_and_again_ends_the_process(
     send(broker, service, 50, 50)
     service.start(MAX_FAILURES="3", FAIL_POINT="none")  # a slow machine may fail once to start a source
     log = service.end(expected=1)
-    assert "transactions.raw_csv failed 3 times in a row" in log.splitlines()[-1]
+    assert "transactions.raw_csv failed 3 times in a row" in ended_by(log)
     wait_for(lambda: any(one["state"] == "failed" for one in events.of("state", "raw_csv")), "the end to be told")
     events.ended.set()
     assert api.end() == 0

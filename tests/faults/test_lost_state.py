@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka import TopicPartition
 
-from tests.service.harness import Service, produce, refusal, transaction, wait_for
+from tests.service.harness import Service, ended_by, produce, refusal, transaction, wait_for
 from tests.service.servers import PARTITIONS, Database, KafkaBroker
 
 
@@ -84,7 +84,7 @@ def test_a_topic_that_lost_records_and_then_was_made_again(used: Service, broker
     read = used.contents("bronze")
     _make_again(broker, topic)
     broker.send(topic, [transaction(4000 + i, now - 100 + i * 0.1) for i in range(60)])
-    line = used.end(expected=2).strip().splitlines()[-1]
+    line = ended_by(used.end(expected=2))
     assert "deleted and created again" in line or "there is no topic" in line  # for a moment there was none
     assert used.contents("bronze") == read
 

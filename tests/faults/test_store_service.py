@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable
 
 from tests.ports import free_port
-from tests.service.harness import Service, refusal, transaction, ui_at, wait_for
+from tests.service.harness import Service, ended_by, refusal, transaction, ui_at, wait_for
 from tests.service.servers import KafkaBroker
 from tests.service.test_secure_kafka import _command_lines, _spark_ui
 from tests.store_servers import AWAY, FLAKY, LOST, READ_ONLY, WELL, Gateway, Proxy
@@ -132,7 +132,7 @@ def test_tables_in_a_store_have_each_row_once_whatever_dies(
     _check_that_no_secret_is_shown(run)
     proxy.mood = READ_ONLY
     run.send()
-    last = service.end(1).strip().splitlines()[-1]
+    last = ended_by(service.end(1))
     assert re.search(r"DELTA_PATH: s3://kills/lake/tables/transactions/\w+: PUT http://\S+/kills/lake/\S+: 403 ", last)
     proxy.mood = WELL
     before = len(service.log.read_bytes())

@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 from stream_app.flows import unread
 from stream_app.ops.status import status
 from tests.ports import free_port
-from tests.service.harness import Service, transaction, wait_for
+from tests.service.harness import Service, ended_by, transaction, wait_for
 from tests.service.servers import KafkaBroker
 from tests.service.watch import get
 
@@ -92,8 +92,8 @@ def test_a_damaged_batch_is_told_with_what_to_do_and_stepped_over_by_setting(
         kafka.start()
         log = service.drain(expected=1, MAX_FAILURES="1")
         said = f"topic {topic}, partition 0, offsets 11 to 20: the batch is damaged (CRC); go on without it by FAIL"
-        assert f"transactions.bronze failed 1 times in a row, the last time with: {said}" in log.splitlines()[-1]
-        assert "make reset FEED=transactions SINK=bronze" in log.splitlines()[-1]
+        assert f"transactions.bronze failed 1 times in a row, the last time with: {said}" in ended_by(log)
+        assert "make reset FEED=transactions SINK=bronze" in ended_by(log)
         service.drain(FAIL_ON_DATA_LOSS="false")
         assert keys(service) == {*range(10), *range(20, 30)}
         noted = unread.read(service.flows["bronze"])

@@ -200,6 +200,11 @@ def refusal(service: Service) -> str:
     return lines[-1]
 
 
+def ended_by(log: str) -> str:
+    """The line by which a service that had begun tells why it ended; Spark may tell of its own end behind it."""
+    return [line for line in log.splitlines() if line.startswith("stream_app: ")][-1]
+
+
 def jvm_options(folder: Path, *options: str) -> dict[str, str]:
     """An environment whose JVM has those options, and leaves what a kill leaves behind in the folder."""
     temporary = folder / "tmp"
