@@ -61,8 +61,10 @@ class KafkaBroker:
         return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
 
     def create_topic(self, topic: str, partitions: int = PARTITIONS, **config: str) -> None:
+        """Make a topic that keeps records of any time: those of START are older than a week by now."""
         admin = self.admin  # its futures fail once it is gone
-        admin.create_topics([NewTopic(topic, partitions, 1, config=config)])[topic].result()
+        made = NewTopic(topic, partitions, 1, config={"retention.ms": "-1", **config})
+        admin.create_topics([made])[topic].result()
 
     def send(self, topic: str, records: Sequence[tuple[str, bytes | None, int]], **settings: object) -> None:
         """Send (key, value, Kafka timestamp in milliseconds) and wait until all are acknowledged."""
