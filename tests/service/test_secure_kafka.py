@@ -107,14 +107,8 @@ def by_token(broker: SecureBroker) -> Client:
     return Client(broker.oauth_port, settings, wrong, "gives us no token")
 
 
-@pytest.mark.parametrize(
-    "client_of",
-    [
-        by_password,
-        pytest.param(by_certificate, marks=pytest.mark.faults),
-        pytest.param(by_token, marks=pytest.mark.faults),
-    ],
-)
+@pytest.mark.faults
+@pytest.mark.parametrize("client_of", [by_password, by_certificate, by_token])
 def test_service_and_producer_are_let_in_and_show_no_secret(
     client_of: Callable[[SecureBroker], Client], secured: SecureBroker, new_service: Callable[..., Service]
 ) -> None:

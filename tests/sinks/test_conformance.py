@@ -60,6 +60,11 @@ def check(target: Target, numbers: range, sent_again: int = 0) -> None:
     assert max(found.values()) <= most
 
 
+# These write files as the CSV does, so that what takes long is tried with them by `make test-faults`.
+LIKE_THE_CSV = {"lake", "jsonl"}
+FEWER = [pytest.param(kind, marks=[pytest.mark.faults] * (kind in LIKE_THE_CSV)) for kind in KINDS]
+
+
 @pytest.fixture(params=KINDS)
 def target(request: pytest.FixtureRequest, target_of: Targets) -> Target:
     return target_of(request.param)
@@ -89,6 +94,7 @@ def test_a_batch_that_is_run_again_changes_nothing_that_was_promised(target: Tar
     assert [row for row in before if row not in target.rows()] == []
 
 
+@pytest.mark.parametrize("target", FEWER, indirect=True)
 def test_a_death_at_each_point_loses_and_doubles_nothing(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batch after batch dies at one of them, and is run again with the next one behind it."""
     died = []
@@ -122,6 +128,7 @@ def test_a_sink_that_is_reset_is_written_again_from_the_start(target: Target) ->
 
 
 @pytest.mark.proves("Outputs grow in place", "csv", "lake", "delta", "topic", "postgres")
+@pytest.mark.parametrize("target", FEWER, indirect=True)
 def test_a_dataset_that_has_grown_goes_on_where_it_was(target: Target, feed: Feed) -> None:
     """Rows of before have null in new columns, and the same values in wider ones, also once files are merged."""
     target.declare(narrow(feed))
@@ -205,7 +212,9 @@ def test_hostile_texts_arrive(target: Target) -> None:
     assert [key for key, text in found.items() if text not in shown[key]] == []
 
 
-@pytest.mark.parametrize(("kind", "keys"), [*((kind, {}) for kind in KINDS), ("delta", {"fresh": True})])
+@pytest.mark.parametrize(
+    ("kind", "keys"), [*(pytest.param(*one.values, {}, marks=one.marks) for one in FEWER), ("delta", {"fresh": True})]
+)
 def test_what_is_final_arrives_and_what_is_late_does_not_change_it(
     target_of: Targets, kind: str, keys: dict[str, Any]
 ) -> None:

@@ -47,6 +47,7 @@ def windows_of(flow: Flow, seconds: float) -> list[datetime]:
     return [newest - i * every for i in range(length // every)]
 
 
+@pytest.mark.faults
 @pytest.mark.proves("Late rows are kept", "windows")
 def test_every_row_is_counted_or_late_and_never_neither(service: Service) -> None:
     silver = service.flows["silver"]
