@@ -65,7 +65,7 @@ def streamflow_main() -> None:
         """Return the topics to land."""
         return list(given("feeds"))
 
-    @task(max_active_tis_per_dagrun=2, multiple_outputs=False)
+    @task(max_active_tis_per_dagrun=2, multiple_outputs=False, map_index_template="{{ task.op_kwargs['topic'] }}")
     def land(topic: str) -> dict[str, Any]:
         """Take a topic into files; side by side with the others."""
         return answer(run("land", f"--topic={topic}", f"--seconds={given('seconds')}"))

@@ -90,6 +90,8 @@ def test_the_batch_path_is_in_order(main_dag: Dag) -> None:
     assert after["publish"] == {"remove_scratch"}
     assert main_dag.options["max_active_runs"] == 1
     assert main_dag.options["catchup"] is False
+    label = main_dag.tasks["land"].options["map_index_template"]
+    assert "topic" in label, "the UI has the topics' names, not numbers"
 
 
 def test_the_stream_is_watched_in_order(sales_dag: Dag) -> None:
