@@ -37,7 +37,7 @@ from stream_app.gold.tables import QUARANTINE, Table
 from stream_app.gold.version import Version
 from stream_app.landing.ranges import Ranges
 from stream_app.settings import Settings, SparkOptions
-from stream_app.storage.lock import LOCK_PATIENCE_SECONDS, sole_user
+from stream_app.storage.lock import sole_run
 
 SETTING = "GOLD_PATH"
 
@@ -62,10 +62,10 @@ class Job:
 def planned(settings: Settings, job: Job) -> Iterator[Plan]:
     """Yield what the job is to take, alone on the folder of gold. What a run that died has left is put in order first.
 
-    Raises ConfigError where another run is at it, or it has tables of another format.
+    Raises ConfigError where it has tables of another format; StreamAppError where another run is at it.
     """
     gold = Gold(settings.gold_path, settings.retention_hours)
-    with no_room_is_expected(gold.root, SETTING), sole_user(gold.root, LOCK_PATIENCE_SECONDS, SETTING):
+    with no_room_is_expected(gold.root, SETTING), sole_run(gold.root, SETTING):
         newest = gold.recover()
         if newest and job.format not in {"", newest.format}:
             raise ConfigError(f"--format: {gold.root} has tables of {newest.format}; give another --gold")

@@ -25,7 +25,7 @@ from stream_app.landing.zone import Zone, behind
 from stream_app.settings import Settings
 from stream_app.sources.messages import OffsetRange
 from stream_app.sources.topic_partition import PartitionReader
-from stream_app.storage.lock import LOCK_PATIENCE_SECONDS, sole_user
+from stream_app.storage.lock import sole_run
 
 SETTING = "LANDING_PATH"
 # While leaders move.
@@ -71,14 +71,14 @@ class Landed:
 def land(settings: Settings, request: Request, progress: Progress = lambda *_: None) -> Landed:
     """Land a topic. Files that were renamed before an error are landed, and the next run goes on behind them.
 
-    Raises ConfigError where there is no such topic, another run or another member of the group is at it, or the folder
-    is of another topic. Raises StreamAppError where records are lost and FAIL_ON_DATA_LOSS is not false, the disk is
-    full, or no broker answers.
+    Raises ConfigError where there is no such topic, another member of the group is at it, or the folder is of another
+    topic. Raises StreamAppError where another run is at it, records are lost and FAIL_ON_DATA_LOSS is not false, the
+    disk is full, or no broker answers.
     """
     broker = Broker(settings.kafka, patience_seconds=_BROKER_PATIENCE_SECONDS, named_by="--topic")
     topic = broker.topic(request.topic)
     zone = Zone(settings.landing_path, topic.name)
-    with no_room_is_expected(zone.root, SETTING), sole_user(zone.folder, LOCK_PATIENCE_SECONDS, SETTING):
+    with no_room_is_expected(zone.root, SETTING), sole_run(zone.folder, SETTING):
         zone.claim(topic.id)
         shutil.rmtree(zone.staging, ignore_errors=True)
         return _Run(settings, request, zone, progress).land(broker, topic)

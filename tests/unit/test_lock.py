@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.errors import ConfigError
+from stream_app.errors import ConfigError, StreamAppError
 from stream_app.settings import PROJECT
-from stream_app.storage.lock import is_held, sole_user
+from stream_app.storage import lock
+from stream_app.storage.lock import is_held, sole_run, sole_user
 from tests.helpers import wait_until
 
 HOLDER = """
@@ -64,6 +65,16 @@ def test_a_lock_that_is_let_go_in_time_is_taken(tmp_path: Path) -> None:
         process.stdin.close()
         with sole_user(tmp_path, 20):
             assert is_held(tmp_path)
+
+
+def test_a_run_that_ends_by_itself_is_no_wrong_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a scheduler tries again."""
+    monkeypatch.setattr(lock, "LOCK_PATIENCE_SECONDS", 0)
+    with holder(tmp_path) as process:
+        problem = rf"^GOLD_PATH: .* is in use by process {process.pid}, another run; try again when it has ended$"
+        with pytest.raises(StreamAppError, match=problem) as refused, sole_run(tmp_path, "GOLD_PATH"):
+            pass
+    assert refused.value.exit_code == 1
 
 
 def test_a_lock_is_free_again_after_its_block(tmp_path: Path) -> None:

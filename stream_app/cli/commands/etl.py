@@ -117,7 +117,10 @@ COMMAND = Command(
     """,
     options=_options,
     run=_run,
-    exits={0: "all is made, or there was nothing new", 1: "a landed file is damaged, or the disk is full"},
+    exits={
+        0: "all is made, or there was nothing new",
+        1: "a landed file is damaged, another run is at it, or the disk is full",
+    },
     examples=(
         "",
         "--format=delta",

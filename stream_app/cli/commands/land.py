@@ -60,7 +60,7 @@ COMMAND = Command(
     run=_run,
     exits={
         0: "all is landed that there was, or the time is up",
-        1: "records expired or cannot be read, the disk is full, or no broker answers",
+        1: "records expired or cannot be read, another run is at it, the disk is full, or no broker answers",
     },
     examples=("--topic=user_events", "--topic=user_events --seconds=60 --max-records=100000"),
     settings=("landing_path", "kafka_bootstrap_servers", "kafka_isolation_level", "fail_on_data_loss"),
