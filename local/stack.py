@@ -165,7 +165,7 @@ class Stack:
         if not found:
             there_are = ", ".join(flow.name for flow in kept) or "none"
             raise ConfigError(f"{sink or feed} has no table in PostgreSQL; there are: {there_are}")
-        return [sink_of(flow).named(flow, self.settings.servers)[1].rpartition(".")[2] for flow in found]
+        return [sink_of(flow).qualified_name(flow, self.settings.servers)[1].rpartition(".")[2] for flow in found]
 
     def make_topics(self, stopping: Event) -> None:
         """Make the topics that are missing in a broker of ours, which may have been started for other feeds.

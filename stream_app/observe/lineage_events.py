@@ -114,7 +114,7 @@ class Events:
             ),
             "columnLineage": column_lineage_dataset.ColumnLineageDatasetFacet(fields, deciding, producer=_PRODUCER),
         }
-        namespace, name = sink_of(flow).named(flow, self.servers)
+        namespace, name = sink_of(flow).qualified_name(flow, self.servers)
         return [InputDataset(*one) for one in inputs.values()], [OutputDataset(namespace, name, facets=facets)]
 
     def _progress(self, flow: Flow, written: Written) -> tuple[list[InputDataset], list[OutputDataset]]:
@@ -122,7 +122,8 @@ class Events:
         counted = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
             written.rows, written.bytes, producer=_PRODUCER
         )
-        output = OutputDataset(*sink_of(flow).named(flow, self.servers), outputFacets={"outputStatistics": counted})
+        namespace, name = sink_of(flow).qualified_name(flow, self.servers)
+        output = OutputDataset(namespace, name, outputFacets={"outputStatistics": counted})
         return [InputDataset(*one) for one in self._inputs(flow).values()], [output]
 
     def _inputs(self, flow: Flow) -> dict[str, Name]:
@@ -130,7 +131,7 @@ class Events:
         feed = flow.feed
         if flow.upstream is None:
             return {"": (self.servers.kafka.namespace, feed.topic)}
-        found = {"": sink_of(flow.upstream).named(flow.upstream, self.servers)}
+        found = {"": sink_of(flow.upstream).qualified_name(flow.upstream, self.servers)}
         asked = {one.lookup for column in columns(flow).values() for one in column.made_of}
         asked |= {one.lookup for one in decided_by(flow)}
         for name, declared in feed.lookups.items():

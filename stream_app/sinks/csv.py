@@ -49,9 +49,9 @@ class CsvSink(FileSink):
         """Return LINES."""
         return LINES
 
-    def made(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
+    def reader_columns(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
         """Return the columns that are shown as text."""
-        return {name: one for name, one in super().made(kind).items() if name in kind.text_columns.names}
+        return {name: one for name, one in super().reader_columns(kind).items() if name in kind.text_columns.names}
 
     def reading(self, kind: Kind) -> Reading:
         """Make a line of each row."""

@@ -67,9 +67,9 @@ class KafkaSink(Sink):
         if _PROCESSED in types:
             yield "of", f"{kind.name} has a column {_PROCESSED}, and so has the JSON, the time of the batch; rename it"
 
-    def made(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
+    def reader_columns(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
         """Return the dataset's columns, and the time of the batch."""
-        return super().made(kind) | {_PROCESSED: (scalar("timestamp"), ())}
+        return super().reader_columns(kind) | {_PROCESSED: (scalar("timestamp"), ())}
 
     @property
     def topics(self) -> frozenset[str]:
@@ -80,7 +80,7 @@ class KafkaSink(Sink):
         """Return the topic."""
         return f"the topic {self.topic}"
 
-    def named(self, flow: Flow, servers: Servers) -> tuple[str, str]:  # noqa: ARG002 - of every flow
+    def qualified_name(self, flow: Flow, servers: Servers) -> tuple[str, str]:  # noqa: ARG002 - of every flow
         """Return the topic at the first of the brokers."""
         return servers.kafka.namespace, self.topic
 

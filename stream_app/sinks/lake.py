@@ -64,9 +64,9 @@ class LakeSink(FileSink):
         if DATE in kind.columns.names:
             yield "of", f"{kind.name} has a column {DATE}, and so has the lake, the date of its folders; rename it"
 
-    def made(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
+    def reader_columns(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
         """Return the dataset's columns, and the date of its folders."""
-        return super().made(kind) | dated(self.divided_by(kind))
+        return super().reader_columns(kind) | dated(self.divided_by(kind))
 
     def divided_by(self, kind: Kind) -> str:
         """Return the time of `partition_by`, or the dataset's own."""

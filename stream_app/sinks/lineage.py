@@ -26,7 +26,7 @@ class Column(NamedTuple):
 def columns(flow: Flow) -> dict[str, Column]:
     """Return the columns of a flow's output, each with those of its upstream that it is made of."""
     kind = flow.kind
-    made = {name: Column(one, made_of) for name, (one, made_of) in sink_of(flow).made(kind).items()}
+    made = {name: Column(one, made_of) for name, (one, made_of) in sink_of(flow).reader_columns(kind).items()}
     if not flow.derives:
         return made
     return {name: Column(one.type, tuple(_through(one.made_of, kind.origins))) for name, one in made.items()}

@@ -79,10 +79,10 @@ class PostgresSink(Sink):
         if not self.derives(kind) and not kind.has_places:
             yield "of", f"nothing tells the rows of {kind.name} apart"
 
-    def made(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
+    def reader_columns(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
         """Return the dataset's columns, and of windows and sessions whether a row is final."""
         final: dict[str, tuple[Type, Origins]] = {FINAL: (scalar("boolean"), ())} if kind.stateful else {}
-        return super().made(kind) | final
+        return super().reader_columns(kind) | final
 
     def derives(self, kind: Kind) -> bool:
         """Return whether a query of the sink's own shows rows that may change yet."""
@@ -97,7 +97,7 @@ class PostgresSink(Sink):
         """Return the table."""
         return f"PostgreSQL's {self.table}"
 
-    def named(self, flow: Flow, servers: Servers) -> tuple[str, str]:  # noqa: ARG002 - of every flow
+    def qualified_name(self, flow: Flow, servers: Servers) -> tuple[str, str]:  # noqa: ARG002 - of every flow
         """Return the table in its database."""
         namespace, database = database_named(servers.database_url)
         return namespace, f"{database}.public.{self.table}"

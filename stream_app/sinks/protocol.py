@@ -158,7 +158,7 @@ class Sink(Frozen):
         """Return how they do."""
         return Reading.plain(kind.columns)
 
-    def made(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
+    def reader_columns(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
         """Return the columns that its readers find, with their types and what of the dataset they are made of."""
         return {name: (one, same([name])[name]) for name, one in kind.types.items()}
 
@@ -180,8 +180,8 @@ class Sink(Frozen):
         """Return under what its table lies; None where it is no table. Before a start its store is tried."""
         return None
 
-    def named(self, flow: Flow, servers: Servers) -> tuple[str, str]:  # noqa: ARG002 - most are files
-        """Return what OpenLineage calls it: a namespace, and a name in it."""
+    def qualified_name(self, flow: Flow, servers: Servers) -> tuple[str, str]:  # noqa: ARG002 - most are files
+        """Return the name that it has nowhere else, as OpenLineage forms it: a namespace, and a name in that."""
         return named(self.place(flow))
 
     def select(self, flow: Flow, files: Sequence[BatchFile], opened: Opened) -> str | None:  # noqa: ARG002 - has none

@@ -148,13 +148,13 @@ class TableSink(Sink):
 
         return Reading(kind.columns, beside, has_provenance=self.archives(kind))
 
-    def made(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
+    def reader_columns(self, kind: Kind) -> dict[str, tuple[Type, Origins]]:
         """Return the dataset's columns, whether a fresh row is final, the text of a value, and a partition's date."""
         text = {VALUE_TEXT: (scalar("string"), (Origin(VALUE, How.TRANSFORMATION, by="as text"),))}
         final: dict[str, tuple[Type, Origins]] = {FINAL: (scalar("boolean"), ())} if self._shows_open(kind) else {}
         date = dated(time) if (time := self.partitioning.time) else {}
         kept: dict[str, tuple[Type, Origins]] = {column: (one, ()) for column, one in self._provenance(kind).items()}
-        return super().made(kind) | final | (text if self.text else {}) | kept | date
+        return super().reader_columns(kind) | final | (text if self.text else {}) | kept | date
 
     @property
     def claims(self) -> frozenset[str]:
