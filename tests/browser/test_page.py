@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from joserfc import jwt
 from joserfc.jwk import OctKey
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from stream_app.storage.batch_files import REPLAY, batch_files
 from tests.api_process import ApiProcess
@@ -144,3 +144,90 @@ def test_the_description_of_the_api_is_drawn(show: Show, served: Serve, output: 
     page = show(f"{api.url}/", is_ready=False)
     page.goto(f"{api.url}/docs")
     expect(page.get_by_text("Describe a feed")).to_be_visible()
+
+
+def test_a_token_that_is_refused_says_why_and_makes_way_for_another(show: Show, served: Serve, output: Output) -> None:
+    """Expired, or without the scope: a page that kept it would be of no use until its tab is closed."""
+    page = show(served(output.root, API_JWT_SECRET=SECRET).url, is_ready=False)
+    field, go_on = page.get_by_role("textbox", name="Token"), page.get_by_role("button", name="Go on")
+    field.fill(_token(exp=int(time.time()) - 600))
+    go_on.click()
+    expect(page.get_by_role("alert")).to_contain_text("expired")
+    field.fill(_token(scope="nothing"))
+    go_on.click()
+    expect(page.get_by_role("alert")).to_contain_text("the token has not the scope read")
+    field.fill(_token(scope="read"))
+    go_on.click()
+    expect(page.locator("#live")).to_contain_text("live")
+    page.get_by_role("button", name="Audit now").click()
+    expect(page.get_by_role("alert")).to_contain_text("the token has not the scope operate")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#audit")).to_contain_text("the token has not the scope operate")
+    page.get_by_role("button", name="Audit now").click()
+    field.fill(_token(scope="operate"))
+    go_on.click()
+    expect(page.locator("#audit")).to_contain_text("Nothing lost, nothing twice", timeout=60_000)
+
+
+def _token(**claims: object) -> str:
+    usual = {"iss": "stream-app", "aud": "stream-app", "scope": "read", "exp": int(time.time()) + 600}
+    return jwt.encode({"alg": "HS256"}, {**usual, **claims}, OctKey.import_key(SECRET))
+
+
+def test_an_audit_is_followed_after_a_reload(show: Show, served: Serve, output: Output) -> None:
+    api = served(output.root)
+    page = show(api.url)
+    held = {"id": "x", "feed": "transactions", "sink": "", "state": "running", "started": "2026-11-21T01:00:00Z"}
+    page.route("**/api/audit", lambda route: route.fulfill(json=[{**held, "judged": 5, "records": 36}]))
+    page.route("**/api/audit/x", lambda route: route.fulfill(json={**held, "state": "failed", "error": "it was ended"}))
+    page.reload()
+    expect(page.locator("#audit")).to_contain_text("it was ended")
+    expect(page.get_by_role("button", name="Audit now")).to_be_enabled()
+
+
+def test_a_page_waits_for_an_api_that_is_away_at_its_start(show: Show, served: Serve, output: Output) -> None:
+    page = show(served(output.root).url)
+    answers = [503, 503]
+
+    def away(route: Route) -> None:
+        if answers:
+            route.fulfill(status=answers.pop(), json={"detail": "it starts"}, content_type="application/problem+json")
+        else:
+            route.continue_()
+
+    page.route("**/api/feeds", away)
+    page.reload()
+    expect(page.locator("#notice")).to_contain_text("The page cannot be shown yet. it starts")
+    expect(page.locator("[data-sink=bronze]")).to_contain_text(f"#{MINUTES - 1}")
+    expect(page.locator("#notice")).to_contain_text("The service does not run.")
+
+
+def test_a_service_that_starts_is_told_from_one_that_waits(show: Show, served: Serve, tmp_path: Path) -> None:
+    page = show(served(tmp_path / "nothing").url)
+    told = page.evaluate("fetch('api/status?feed=transactions').then((answer) => answer.json())")
+    for sink in told["sinks"]:
+        sink["state"] = "starting"
+    page.route("**/api/status?*", lambda route: route.fulfill(json={**told, "is_running": True}))
+    expect(page.locator("#notice")).to_contain_text("The service starts.")
+    for sink in told["sinks"]:
+        sink["state"] = "running"
+    expect(page.locator("#notice")).to_contain_text("The service runs and waits for its topic.")
+
+
+def test_fifty_feeds_leave_room_for_one(show: Show, served: Serve, output: Output, feeds: Path) -> None:
+    text = (feeds / "transactions.toml").read_text()
+    names = [f"feed_with_a_long_name_{i}" for i in range(49)]
+    for name in names:
+        (feeds / f"{name}.toml").write_text(text.replace('topic = "transactions"', f'topic = "{name}"'))
+    api = served(output.root, FEEDS=",".join(["transactions", *names]))
+    page = show(api.url, viewport={"width": 390, "height": 844})
+    assert page.locator("#figures").bounding_box()["y"] < 400  # type: ignore[index] # it is there
+    expect(page.locator("#live")).to_contain_text("live")
+    page.get_by_role("button", name=names[-1]).click()
+    expect(page.locator("#notice")).to_contain_text("No records yet.")
+    expect(page.locator("#contract-hint")).to_contain_text(f"topic {names[-1]}")
+    page.get_by_role("button", name="transactions", exact=True).click()
+    bronze = page.locator("[data-sink=bronze]")
+    expect(bronze).to_contain_text(f"#{MINUTES - 1}")
+    output.take([Record(value(900, 800), at(800))], at(805))
+    expect(bronze).to_contain_text(f"#{MINUTES}")

@@ -7,9 +7,9 @@ import * as flow from "./flow.js";
 import * as panels from "./panels.js";
 import * as sales from "./sales.js";
 
-const REFRESH_MS = 5000, SOON_MS = 1000, SAMPLE_MS = 5000, RATE_SECONDS = 60, SHOWN_BATCHES = 240;
+const REFRESH_MS = 5000, SOON_MS = 1000, SAMPLE_MS = 5000, RATE_SECONDS = 60, SHOWN_BATCHES = 240, AGAIN_MS = 2000;
 const state = { feeds: [], feed: null, status: { is_running: false, sinks: [] }, batches: new Map(), history: null, quarantine: null, lineage: null };
-let soon = null, trouble = "", sampledAt = 0;
+let soon = null, trouble = null, sampledAt = 0, following = null;
 
 const own = () => state.status.sinks.filter((one) => one.feed === state.feed.name);
 const sink = (name) => own().find((one) => one.sink === name);
@@ -44,15 +44,18 @@ function figures() {
 function notice() {
   const bronze = sink("bronze"), wrong = own().filter((one) => ["failed", "killed", "restarting"].includes(one.state) || one.last_error);
   const found = [];
-  if (trouble) found.push(el("div", { class: "notice bad" }, el("strong", {}, "The API does not answer. "), trouble));
-  if (!bronze.rows) {
+  if (trouble) found.push(el("div", { class: "notice bad" }, el("strong", {}, trouble instanceof TypeError ? "The API does not answer. " : "The API cannot tell. "), trouble.message));
+  if (!bronze) return fill(byId("notice"), found); // nothing was told yet
+  if (!bronze.rows && bronze.state === "starting") {
+    found.push(el("div", { class: "notice" }, el("strong", {}, "The service starts. "), "That takes up to a minute. The boxes below fill with the first batch."));
+  } else if (!bronze.rows) {
     found.push(el("div", { class: "notice" }, el("strong", {}, "No records yet. "), state.status.is_running ? "The service runs and waits for its topic. Send it some: " : "Start the service, and a producer beside it: ",
       el("code", {}, state.status.is_running ? `make produce FEED=${state.feed.name}` : "make run"), ". The boxes below fill with the first batch."));
   } else if (!state.status.is_running) {
     found.push(el("div", { class: "notice" }, el("strong", {}, "The service does not run. "), "This is what it left. Start it: ", el("code", {}, "make app"), "."));
   }
   for (const one of wrong) found.push(el("div", { class: "notice bad" }, el("strong", {}, `${one.sink} ${one.state}. `), one.last_error || "Its last service was killed; a start goes on where it was."));
-  fill(byId("notice"), found);
+  return fill(byId("notice"), found);
 }
 
 /** Draw the rates of batches: each point is a batch, by the time since the one before. */
@@ -84,17 +87,17 @@ function overTime() {
 }
 
 /** Return the history, which has a sample more every few seconds: more often there is nothing to ask for. */
-async function sampled() {
-  if (state.history && Date.now() - sampledAt < SAMPLE_MS) return state.history;
+async function sampled(of) {
+  if (state.history?.flows[0].startsWith(`${of}.`) && Date.now() - sampledAt < SAMPLE_MS) return state.history;
   sampledAt = Date.now();
-  return get("api/history");
+  return get(`api/history?feed=${of}`);
 }
 
 async function refresh() {
   const { feed } = state, of = `feed=${feed.name}`;
   try {
-    const [status, history, refused, course, late] = await Promise.all([get("api/status"), sampled(), get(`api/quarantine?${of}`), get(`api/quarantine/history?${of}`), get(`api/late?${of}`)]);
-    trouble = "";
+    const [status, history, refused, course, late] = await Promise.all([get(`api/status?${of}`), sampled(feed.name), get(`api/quarantine?${of}`), get(`api/quarantine/history?${of}`), get(`api/late?${of}`)]);
+    trouble = null;
     if (feed !== state.feed) return; // another was chosen meanwhile
     Object.assign(state, { status, history, quarantine: refused[0] });
     figures();
@@ -104,9 +107,9 @@ async function refresh() {
     panels.late(late);
     await sales.refresh(feed.name, status.is_running);
   } catch (error) {
-    trouble = error.message;
+    trouble = error;
   }
-  if (own().length) notice();
+  notice();
   document.body.dataset.ready = feed.name;
 }
 
@@ -114,18 +117,35 @@ function refreshSoon() {
   soon ??= setTimeout(() => { soon = null; refresh(); }, SOON_MS);
 }
 
+/** Ask until there is an answer, or nobody wants it any longer: the API may be away for a moment. */
+async function until(isWanted, asked) {
+  for (;;) {
+    try {
+      return await asked();
+    } catch (error) {
+      if (!isWanted()) return [];
+      fill(byId("notice"), el("div", { class: "notice bad" }, el("strong", {}, "The page cannot be shown yet. "), error.message));
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
+  }
+}
+
 async function choose(name) {
   state.feed = state.feeds.find((one) => one.name === name) ?? state.feeds[0];
   location.hash = state.feed.name;
   fill(byId("feeds"), state.feeds.map((one) => el("button", { type: "button", class: "tab", "aria-pressed": String(one === state.feed), onclick: () => choose(one.name) }, one.name)));
   document.title = `${state.feed.name} · Kafka medallion`;
-  flow.draw(state.feed, (node) => panels.details(state.feed.name, node, sink(node.name), state.lineage));
+  flow.draw(state.feed, (node) => sink(node.name) && panels.details(state.feed.name, node, sink(node.name), state.lineage));
   const { name: of } = state.feed;
-  const [described, lineage, audits] = await Promise.all([get(`api/feeds/${of}`), get(`api/lineage?feed=${of}`), get("api/audit"), refresh()]);
-  if (of !== state.feed.name) return; // another was chosen meanwhile
+  followed(of);
+  const isShown = () => of === state.feed.name; // else another was chosen meanwhile
+  const [described, lineage, audits] = await until(isShown, () => Promise.all([get(`api/feeds/${of}`), get(`api/lineage?feed=${of}`), get("api/audit"), refresh()]));
+  if (!isShown()) return;
   state.lineage = lineage;
   panels.contract(described);
-  panels.verdict(audits.find((run) => run.feed === state.feed.name));
+  const audit = audits.find((run) => run.feed === of);
+  if (audit?.state === "running") panels.audit(of, isShown, audit);
+  else panels.verdict(audit);
 }
 
 function heard(kind, data) {
@@ -137,6 +157,16 @@ function heard(kind, data) {
     if (data.feed === state.feed?.name) flow.pulse(data.sink);
   }
   if (state.feed) refreshSoon();
+}
+
+/** Follow the events of a feed, and of no other any longer. */
+function followed(feed) {
+  following?.abort();
+  following = new AbortController();
+  follow(feed, following.signal, heard, (live) => {
+    byId("live").dataset.live = String(live);
+    byId("live").lastElementChild.textContent = live ? "live" : "reconnecting";
+  });
 }
 
 function theme() {
@@ -153,17 +183,16 @@ function theme() {
 
 async function start() {
   theme();
-  state.feeds = await get("api/feeds");
+  state.feeds = await until(() => true, () => get("api/feeds"));
   byId("replay").addEventListener("click", () => panels.replay(state.feed.name, state.quarantine?.reasons ?? [], refreshSoon));
-  byId("audit-start").addEventListener("click", () => panels.audit(state.feed.name));
+  byId("audit-start").addEventListener("click", () => {
+    const of = state.feed.name;
+    panels.audit(of, () => of === state.feed.name);
+  });
   await choose(location.hash.slice(1));
   setInterval(refresh, REFRESH_MS);
   addEventListener("resize", refreshSoon);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", refreshSoon);
-  follow(heard, (live) => {
-    byId("live").dataset.live = String(live);
-    byId("live").lastElementChild.textContent = live ? "live" : "reconnecting";
-  });
 }
 
-start().catch((error) => fill(byId("notice"), el("div", { class: "notice bad" }, el("strong", {}, "The page cannot be shown. "), error.message)));
+start();

@@ -137,29 +137,31 @@ export function late(reports) {
   fill(byId("late"), table("Late rows", ["dataset", "rows", "newest missed", "Kafka time"], rows));
 }
 
-/** Start an audit and follow it to its verdict. */
-export async function audit(feed) {
+/** Start an audit of a feed, or take one that runs, and follow it to its verdict, for as long as the feed is shown. */
+export async function audit(feed, isShown, run = null) {
   const target = byId("audit"), button = byId("audit-start");
   button.disabled = true;
   try {
-    let run = await post("api/audit", { feed });
+    run ??= await post("api/audit", { feed });
     while (run.state === "running") {
+      if (!isShown()) return;
       const bar = el("progress", { max: run.records || null, value: run.records ? run.judged : null, "aria-label": "Records judged" });
       fill(target, el("p", {}, `Judging every record of bronze again… ${run.records ? `${number(run.judged)} of ${number(run.records)}` : ""}`), bar);
       await new Promise((resolve) => setTimeout(resolve, 500));
       run = await get(`api/audit/${run.id}`);
     }
-    verdict(run);
+    if (isShown()) verdict(run);
   } catch (error) {
-    fill(target, el("p", { class: "wrong" }, error.message));
+    if (isShown()) fill(target, el("p", { class: "wrong" }, error.message));
   }
-  button.disabled = false;
+  if (isShown()) button.disabled = false;
 }
 
 export function verdict(run) {
   const target = byId("audit");
+  byId("audit-start").disabled = false;
   if (!run) return fill(target, el("p", { class: "empty" }, "No audit was started here yet."));
-  if (run.state !== "done") return fill(target, el("p", { class: "wrong" }, run.error || "It runs."));
+  if (run.state !== "done") return fill(target, el("p", { class: "wrong" }, run.error));
   const said = { right: "Nothing lost, nothing twice", wrong: "Something is wrong", "not audited": "Right, but not all could be looked at" }[run.verdict];
   const odd = run.report.checks.filter((check) => check.verdict !== "right");
   return fill(target,
