@@ -50,14 +50,21 @@ def served(feeds: Path) -> Iterator[Callable[..., ApiProcess]]:
 
 @pytest.fixture
 def show(browser: Browser, served: Callable[..., ApiProcess]) -> Iterator[Callable[..., Page]]:  # noqa: ARG001 - it ends later
-    """A function that opens a page, which may log no error, break no rule of its policy and ask no other host."""
+    """A function that opens a page, which may log no error, break no rule of its policy and ask no other host.
+
+    `refused` are the statuses of requests that the test has refused: Chromium logs each.
+    """
     pages: list[Page] = []
     wrong: list[str] = []
 
-    def opened(url: str, *, is_ready: bool = True, **options: Any) -> Page:
+    def opened(url: str, *, is_ready: bool = True, refused: tuple[int, ...] = (401,), **options: Any) -> Page:
+        def noted(text: str) -> None:
+            if not any(f"the server responded with a status of {status} " in text for status in refused):
+                wrong.append(text)
+
         page = browser.new_page(**{"viewport": {"width": 1400, "height": 900}, **options})
         pages.append(page)
-        page.on("console", lambda said: wrong.append(said.text) if said.type in {"error", "warning"} else None)
+        page.on("console", lambda said: noted(said.text) if said.type in {"error", "warning"} else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda asked: None if asked.url.startswith((url, "data:")) else wrong.append(asked.url))
         page.goto(url)
@@ -68,5 +75,4 @@ def show(browser: Browser, served: Callable[..., ApiProcess]) -> Iterator[Callab
     yield opened
     for page in pages:
         page.close()
-    # of requests without a token, after which the page asks for one
-    assert [one for one in wrong if "the server responded with a status of 401" not in one] == []
+    assert wrong == []
