@@ -17,6 +17,7 @@ from pyspark.sql.types import StructType
 
 from stream_app import logs
 from stream_app.failpoints import reach
+from stream_app.feeds.aggregates import repeated
 from stream_app.feeds.parts import ColumnName, Topic, quoted
 from stream_app.feeds.schema import types_of
 from stream_app.feeds.types import Type, scalar
@@ -45,8 +46,8 @@ class KafkaSink(Sink):
     """The kind of sink."""
     topic: Topic
     """The topic that is written."""
-    key: ColumnName | None = None
-    """The column whose text is the records' key; without it they have none."""
+    key: ColumnName | tuple[ColumnName, ...] | None = None
+    """The column whose text is the records' key, or several as a JSON object; without it they have none."""
     headers: tuple[ColumnName, ...] = ()
     """The columns whose texts are headers, too."""
 
@@ -56,7 +57,10 @@ class KafkaSink(Sink):
     def problems(self, kind: Kind) -> Iterator[tuple[str, str]]:
         """Yield columns that are no key or header, a topic that the feed reads, and a name that is taken."""
         types = types_of(kind.columns)
-        for key, columns in (("key", (self.key,) if self.key else ()), ("headers", self.headers)):
+        keys = (self.key,) if isinstance(self.key, str) else self.key
+        if keys is not None:
+            yield from repeated("key", keys)
+        for key, columns in (("key", keys or ()), ("headers", self.headers)):
             for column in columns:
                 if column not in types:
                     yield key, f"{quoted(column)} is not a column of {kind.name}"
@@ -127,12 +131,12 @@ def messages(rows: pa.RecordBatch, declared: KafkaSink, time_ms: int) -> pa.Reco
 
     The value is a JSON object of all columns, times in UTC with microseconds, and `processing_time`, the batch's own
     time, so that a replay is identical. Keys and headers are the texts of their columns; binary ones are as they are.
+    A key of several columns is a JSON object of these, so that no two keys look alike.
     """
     processed = pa.repeat(pa.scalar(time_ms * 1000, pa.timestamp("us", "UTC")), rows.num_rows)
     places = {column: _place(rows, column) for column in ("partition", "offset")}
-    no_key = pa.nulls(rows.num_rows, pa.binary())
     columns = [
-        _bytes(rows[declared.key]) if declared.key else no_key,
+        _key(rows, declared.key),
         json_text.objects(rows.append_column(_PROCESSED, processed)).cast(pa.binary()),
         *places.values(),
         *(_bytes(rows[header]) for header in declared.headers),
@@ -140,6 +144,14 @@ def messages(rows: pa.RecordBatch, declared: KafkaSink, time_ms: int) -> pa.Reco
     # one column may be the key and a header, or twice a header
     headers = [f"header_{number}" for number in range(len(declared.headers))]
     return pa.RecordBatch.from_arrays(columns, ["key", "value", *places, *headers])
+
+
+def _key(rows: pa.RecordBatch, declared: str | tuple[str, ...] | None) -> pa.Array:
+    if declared is None:
+        return pa.nulls(rows.num_rows, pa.binary())
+    if isinstance(declared, str):
+        return _bytes(rows[declared])
+    return json_text.objects(rows.select(declared)).cast(pa.binary())
 
 
 def _bytes(column: pa.Array) -> pa.Array:

@@ -44,6 +44,15 @@ def test_the_message_of_a_row(feed: Feed) -> None:
     assert [header.decode() for header in headers] == ["t7", "card-1", changed["merchant"]]
 
 
+def test_a_key_of_several_columns_is_an_object_of_them(feed: Feed) -> None:
+    places = {"lat": 0.5, "city": None, "merchant": 'a"b'}
+    table = pa.Table.from_pylist([silver_row(7, 0.25, **places)], to_arrow_schema(schema.silver(feed), timezone="UTC"))
+    columns = ("merchant", "city", "lat", "event_time")
+    declared = KafkaSink.model_validate({"of": "silver", "to": "kafka", "topic": "t", "key": columns})
+    (found,) = messages(table.to_batches()[0], declared, 0).to_pylist()
+    assert found["key"] == b'{"merchant":"a\\"b","lat":0.5,"event_time":"2026-11-21T01:00:00.250000Z"}'
+
+
 TIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC))  # noqa: DTZ001
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 COLUMNS: dict[str, tuple[pa.DataType, st.SearchStrategy[object]]] = {

@@ -64,6 +64,12 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         "sinks.x.key",
         '"user_id" is not a column of gold',
     ),
+    "a key twice": (
+        {"of": "gold", "to": "kafka", "topic": "t", "key": ["card_id", "card_id"]},
+        "sinks.x.key",
+        "names a column twice",
+    ),
+    "no key": ({"of": "gold", "to": "kafka", "topic": "t", "key": []}, "sinks.x.key", "is empty"),
     "a nested header": (
         {"of": "quarantine", "to": "kafka", "topic": "t", "headers": ["reasons"]},
         "sinks.x.headers",
