@@ -27,7 +27,7 @@ from pyspark.sql.streaming.stateful_processor import (
     StatefulProcessorHandle,
     TimerValues,
 )
-from pyspark.sql.types import BooleanType, LongType, StructField, StructType
+from pyspark.sql.types import BooleanType, LongType, StructField, StructType, TimestampType
 
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
@@ -146,20 +146,24 @@ def sessions(rows: DataFrame, feed: Feed, declared: Session, *, fresh: bool) -> 
     """
     time = feed.event_time.field
     matches = [F.col(column) == value for column, value in declared.ends.items()] or [F.lit(False)]
-    records = idle_clock.clocked(rows, feed, f"{declared.watermark.total_seconds()} seconds").select(
-        *declared.keys, F.col(time).alias(_TIME), reduce(and_, matches).alias(_ENDS)
-    )
     keys = [schema.fields(feed)[key] for key in declared.keys]
+    # as numbers: pyspark makes a local time of one in a key, which fails in the year 1, and where clocks go back is two
+    times = {key.name for key in keys if isinstance(key.dataType, TimestampType)}
+    keys = [StructField(key.name, LongType()) if key.name in times else key for key in keys]
+    records = idle_clock.clocked(rows, feed, f"{declared.watermark.total_seconds()} seconds").select(
+        *(F.unix_micros(key).alias(key) if key in times else F.col(key) for key in declared.keys),
+        F.col(time).alias(_TIME),
+        reduce(and_, matches).alias(_ENDS),
+    )
     numbers = [StructField(name, LongType()) for name in (_FIRST, _LAST, _EVENTS)]
     flags = [StructField(name, BooleanType()) for name in (_ENDED, _FINAL)]
     found = StructType([*keys, *numbers, *flags])
     processor = _Sessions(declared.keys, declared.gap // _MICROSECOND, fresh)
-    mode = "Update" if fresh else "Append"
     return (
         records.groupBy(*declared.keys)
-        .transformWithState(processor, found, mode, "EventTime")
+        .transformWithState(processor, found, "Update" if fresh else "Append", "EventTime")
         .select(
-            *declared.keys,
+            *(F.timestamp_micros(key).alias(key) if key in times else F.col(key) for key in declared.keys),
             F.timestamp_micros(_FIRST).alias("session_start"),
             F.timestamp_micros(_LAST).alias("session_end"),
             ((F.col(_LAST) - F.col(_FIRST)) / F.lit(1e6)).alias("duration_seconds"),

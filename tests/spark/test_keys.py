@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,25 @@ from tests.helpers import Row, at, write_planned
 from tests.spark.conftest import Service
 
 MOMENT = at(0.123456)
+FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC)
 KEYS: dict[str, tuple[str, list[Any]]] = {
     "word": ("string", ["a", "", "é", "\0", None]),
-    "flag": ("boolean", [True, False]),
+    "flag": ("boolean", [True, False, None]),
     "small": ("int", [-1, 2**31 - 1]),
     "large": ("long", [0, -(2**63)]),
-    "ratio": ("double", [0.5, 1e300]),
+    "ratio": ("double", [0.5, 1e300, 5e-324, None]),
     "price": ("decimal(9,2)", [Decimal("0.10"), Decimal("9999999.99")]),
-    "day": ("date", [date(1969, 12, 31), date(2026, 11, 27)]),
-    "moment": ("timestamp", [MOMENT, MOMENT - timedelta(days=40_000)]),
+    "day": ("date", [date(1969, 12, 31), date(2026, 11, 27), date.min, date.max, None]),
+    "moment": ("timestamp", [MOMENT, MOMENT - timedelta(days=40_000), FIRST, LAST, None]),
     "code": ("uuid", ["00000000-0000-0000-0000-00000000000a", "ffffffff-ffff-ffff-ffff-ffffffffffff"]),
-    "raw": ("binary", [b"", b"\xff\x00"]),
+    "raw": ("binary", [b"", b"\xff\x00", None]),
 }
 ORDERED = ("word", "day", "moment", "code", "price")
 FEED = {
     "name": "keyed",
     "topic": "keyed",
     "fields": {"at": {"type": "timestamp"}, "id": {"type": "string"}}
-    | {name: {"type": kind, "required": name != "word"} for name, (kind, _) in KEYS.items()},
+    | {name: {"type": kind, "required": None not in values} for name, (kind, values) in KEYS.items()},
     "event_time": {"field": "at", "lateness": "1 hour", "future_tolerance": "1 hour"},
     "dedupe": {"key": "id", "within": "1 hour"},
     "windows": {
