@@ -14,7 +14,7 @@ import pyarrow as pa
 
 Json = str | dict[str, Any]
 """A type as Spark's JSON schemas have it: a name, or an object for what is nested."""
-Cell = Literal["plain", "text", "double", "time", "base64", "json"]
+Cell = Literal["plain", "text", "double", "decimal", "time", "base64", "json"]
 
 _HEAD = re.compile(r"[a-z]+(\([0-9]{1,2},[0-9]{1,2}\))?")
 _DECIMAL = re.compile(r"decimal\(([0-9]{1,2}),([0-9]{1,2})\)")
@@ -85,7 +85,8 @@ def precision_scale(name: str) -> tuple[int, int] | None:
 def decimal(precision: int, scale: int) -> Type:
     """Return the row of decimals of so many digits, and so many of them after the point."""
     name, digits = f"decimal({precision},{scale})", f"({precision},{scale})"
-    return Type(name, "number", pa.decimal128(precision, scale), name, f"DECIMAL{digits}", f"numeric{digits}", "plain")
+    arrow = pa.decimal128(precision, scale)
+    return Type(name, "number", arrow, name, f"DECIMAL{digits}", f"numeric{digits}", "decimal")
 
 
 def array(element: Type) -> Type:

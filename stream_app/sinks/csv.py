@@ -125,8 +125,8 @@ def _cell(values: pa.Array, kind: Type) -> pa.Array:
         case "base64":
             encoded = (None if one is None else b64encode(one).decode() for one in values.to_pylist())
             return pa.array(encoded, pa.string())
-        case "json":
-            return _quoted(json_text.values(values))
+        case "decimal" | "json":  # without exponents: DuckDB reads no 1E-38 as a DECIMAL(38,38)
+            return _quoted(json_text.values(values, json_text.plain_digits))
         case "text":
             known = values.dictionary_encode()  # most columns repeat themselves
             return _quoted(_harmless(known.dictionary)).take(known.indices)

@@ -60,8 +60,8 @@ def _is_quoted(kind: pa.DataType) -> bool:
     return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
-def values(column: pa.Array) -> pa.Array:
-    """Return the JSON of each value of a column; null for null."""
+def values(column: pa.Array, digits: Callable[[Decimal], str] = str) -> pa.Array:
+    """Return the JSON of each value of a column; null for null. `digits` writes decimals that may be very small."""
     kind = column.type
     if pa.types.is_string(kind):
         return _strings(column)
@@ -71,7 +71,7 @@ def values(column: pa.Array) -> pa.Array:
         return pc.binary_join_element_wise('"', times(column), '"', "")
     if pa.types.is_decimal(kind) and kind.scale <= _PLAIN_DECIMALS:
         return column.cast(pa.string())
-    written = _writer(kind)
+    written = _writer(kind, digits)
     return pa.array([None if value is None else written(value) for value in column.to_pylist()], pa.string())
 
 
@@ -84,14 +84,21 @@ def _strings(column: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise('"', column, '"', "")
 
 
-def _writer(kind: pa.DataType) -> Callable[[Any], str]:
+def plain_digits(value: Decimal) -> str:
+    """Return a decimal without an exponent."""
+    return f"{value:f}"
+
+
+def _writer(kind: pa.DataType, digits: Callable[[Decimal], str]) -> Callable[[Any], str]:
     """Return what writes a value of that type, which is not null."""
     if pa.types.is_map(kind):
-        return partial(_map, _writer(kind.item_type))
+        return partial(_map, _writer(kind.item_type, digits))
     if pa.types.is_list(kind):
-        return partial(_list, _writer(kind.value_type))
+        return partial(_list, _writer(kind.value_type, digits))
     if pa.types.is_struct(kind):
-        return partial(_struct, {part.name: _writer(part.type) for part in kind})
+        return partial(_struct, {part.name: _writer(part.type, digits) for part in kind})
+    if pa.types.is_decimal(kind):
+        return digits
     for is_one, written in _WRITTEN.items():
         if is_one(kind):
             return written
@@ -140,7 +147,6 @@ _WRITTEN: dict[Callable[[pa.DataType], bool], Callable[[Any], str]] = {
     pa.types.is_integer: str,
     pa.types.is_float32: lambda value: _double(str(np.float32(value))),
     pa.types.is_floating: lambda value: _double(repr(value)),
-    pa.types.is_decimal: str,
     pa.types.is_binary: lambda value: f'"{b64encode(value).decode()}"',
     pa.types.is_timestamp: _time,
     pa.types.is_date: lambda value: f'"{value.isoformat()}"',

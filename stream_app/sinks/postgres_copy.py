@@ -5,13 +5,11 @@ DuckDB could read it itself by an extension, but that is one that it would have 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-
 import duckdb
 import psycopg
 import pyarrow as pa
 from psycopg import sql
+from psycopg.types.string import TextLoader
 from pydantic import SecretStr
 
 from stream_app.errors import ConfigError, StreamAppError
@@ -47,6 +45,7 @@ def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, url: Se
     copied = view(flow.feed.name, flow.sink)
     with connected(flow, url) as database, database.cursor(flow.sink) as cursor:
         database.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ  # the table, and how far it has come
+        cursor.adapters.register_loader("jsonb", TextLoader)  # by Python's own parser decimals would be floats
         cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table)))
         every = cursor.description or []
         described = [column for column in every if column.name != KEY]
@@ -57,16 +56,10 @@ def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, url: Se
         connection.execute(f"CREATE TABLE {copied} ({typed})")
         while rows := cursor.fetchmany(_ROWS_AT_ONCE):
             found = zip(every, zip(*rows, strict=True), strict=True)
-            columns = [_column(column.type_display, values) for column, values in found if column.name != KEY]
+            columns = [pa.array(values) for column, values in found if column.name != KEY]
             connection.register(_COPIED, pa.table(columns, names=[column.name for column in described]))
             connection.execute(f"INSERT INTO {copied} BY NAME FROM {_COPIED}")
             connection.unregister(_COPIED)
         marker = "SELECT offsets FROM stream_app_batches WHERE sink = %s"
         written = database.execute(marker, [flow.name]).fetchone()
         return LayerOffset(**written[0]) if written else LayerOffset()
-
-
-def _column(kind: str, values: Sequence[object]) -> pa.Array:
-    if kind in _AS_TEXT:
-        return pa.array([None if value is None else json.dumps(value) for value in values], pa.string())
-    return pa.array(values)

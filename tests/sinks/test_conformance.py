@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,7 @@ from stream_app.feeds.feed import Feed
 from stream_app.feeds.fields import Field
 from stream_app.flows.batch import Batch
 from stream_app.sinks.protocol import Guarantee, Tools, rows_of
+from stream_app.sinks.registry import SINKS
 from stream_app.sources.split import SPLIT
 from stream_app.storage.filesystem import Hadoop
 from stream_app.storage.offsets import LayerOffset
@@ -210,6 +212,50 @@ def test_hostile_texts_arrive(target: Target) -> None:
     # PostgreSQL's texts hold no NUL, and a CSV has an apostrophe before what a spreadsheet would run
     shown = {f"t{number}": {text, text.replace("\0", "\ufffd"), f"'{text}"} for number, text in enumerate(HOSTILE)}
     assert [key for key, text in found.items() if text not in shown[key]] == []
+
+
+ENDS: dict[str, tuple[str, list[object]]] = {
+    "word": ("string", ["", "a\0", "\u2028"]),
+    "flag": ("boolean", [True, False]),
+    "small": ("int", [-(2**31), 2**31 - 1]),
+    "large": ("long", [-(2**63), 2**63 - 1, 2**53 + 1]),
+    "ratio": ("float", [0.10000000149011612, 1.401298464324817e-45, 3.4028234663852886e38]),
+    "exact": ("double", [5e-324, 1.7976931348623157e308, 0.1, 1e7, 123456789012345680.0]),
+    "price": ("decimal(18,2)", [Decimal("9999999999999999.99"), Decimal("-0.01"), Decimal("0.00")]),
+    "whole": ("decimal(38,0)", [Decimal("9" * 38), Decimal("-1")]),
+    "share": ("decimal(38,38)", [Decimal("1E-38"), Decimal("0." + "9" * 38), Decimal("-0.5"), Decimal("0E-38")]),
+    "fine": ("decimal(20,10)", [Decimal("1E-10"), Decimal("1234567890.0123456789")]),
+    "day": ("date", [date.min, date.max, date(1582, 10, 10)]),
+    "moment": ("timestamp", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]),
+    "raw": ("binary", [b"", bytes(range(256))]),
+    "code": ("uuid", ["00000000-0000-0000-0000-000000000000"]),
+    "any": ("json", ['{ "a" : 1.50, "a": [1e400] }', '"\\u0000"']),
+}
+"""Of every type that holds one value the least, the greatest, and what a careless way from text to value alters."""
+
+
+@pytest.mark.parametrize("kind", list(SINKS))
+def test_the_ends_of_every_type_arrive_as_they_are(target_of: Targets, feed: Feed, kind: str) -> None:
+    """Alone, in an array, in a map and in a struct."""
+    target, fields = target_of(kind), dict[str, dict[str, object]]()
+    for name, (typed, _) in ENDS.items():
+        one = {"type": typed, "required": False}
+        fields |= {name: one, f"{name}s": {"type": "array", "required": False, "element": one}}
+        fields |= {f"{name}_by": {"type": "map", "required": False, "value": one}}
+        fields |= {f"{name}_in": {"type": "struct", "required": False, "fields": {name: one}}}
+    target.declare(declared(feed, fields))
+    rows = [silver_row(0)]
+    for number in range(5):
+        row: Row = {}
+        for name, (_, ends) in ENDS.items():
+            end = ends[number % len(ends)]
+            row |= {name: end, f"{name}s": [end, None], f"{name}_by": [("k\0", end), ("", None)]}
+            row[f"{name}_in"] = {name: end}
+        rows.append(silver_row(number + 1, number, **row))
+    target.write(rows)
+    target.drain()
+    check(target, range(6))
+    assert target.unlike_its_dataset() == []
 
 
 @pytest.mark.parametrize(

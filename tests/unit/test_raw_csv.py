@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from stream_app.feeds import schema
+from stream_app.feeds import schema, types
 from stream_app.feeds.feed import Feed
 from stream_app.flows.flow import Flow
 from stream_app.layers.registry import datasets
 from stream_app.ops import views
-from stream_app.sinks.csv import CsvSink, header
+from stream_app.sinks.csv import CsvSink, header, lines
 from stream_app.storage import row_counts
 from stream_app.storage.lines import LINE, Csv
 from stream_app.storage.row_counts import count_rows
@@ -75,6 +75,21 @@ def test_any_text_round_trips_through_the_csv(feed: Feed, tmp_path: Path, texts:
     assert sorted(found, key=lambda row: row["event_time"]) == texts_made_harmless
     count_rows.cache_clear()
     assert count_rows(path) == len(rows)
+
+
+def test_decimals_are_written_in_digits() -> None:
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "share": pa.array([Decimal("1E-38"), Decimal(0), None], pa.decimal128(38, 38)),
+            "fine": pa.array([[Decimal("1E-10")], [Decimal("-12.5")], None], pa.list_(pa.decimal128(20, 10))),
+        }
+    )
+    found = lines(batch, {"share": types.decimal(38, 38), "fine": types.array(types.decimal(20, 10))})
+    assert found[LINE].to_pylist() == [
+        f"0.{'0' * 37}1,[0.0000000001]\r\n",
+        f"0.{'0' * 38},[-12.5000000000]\r\n",
+        ",\r\n",
+    ]
 
 
 def csv_file(feed: Feed, folder: Path, rows: Sequence[Row]) -> tuple[Flow, Path]:
