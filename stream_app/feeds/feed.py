@@ -7,6 +7,7 @@ the tests, the ops commands and Spark's workers all read feeds.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import Self
 
@@ -195,8 +196,11 @@ class Feed(Frozen):
             problem = "silver has a column of this name already, the rules that warn of a row"
             yield f"fields.{WARNINGS}", f"{problem}; rename it, with {path_line(self.path_of(WARNINGS))}"
         if self.rules:
-            conditions = Conditions({name: field.as_type.duckdb for name, field in self.values.items()})
+            whole = {name: field.as_type.duckdb for name, field in self.values.items() if field.is_whole}
+            conditions, ill = Conditions(whole), self.values.keys() - whole
             for name, rule in self.rules.items():
+                if ill & {*re.findall(r"\w+", rule.check)}:  # what is wrong with the field is said already
+                    continue
                 try:
                     conditions.examine(rule.check)
                 except ValueError as error:

@@ -69,6 +69,13 @@ class Field(Frozen):
         return self.type in _NESTED
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it says what it holds, so that it has a type; else there is a mistake in the file."""
+        holds = {"array": self.element, "map": self.value, "struct": self.fields}
+        inside = [*(self.fields or {}).values(), *filter(None, (self.element, self.value))]
+        return bool(holds.get(self.type, True)) and all(one.is_whole for one in inside)
+
+    @property
     def inner(self) -> Field:
         """What each element of an array or each value of a map is."""
         found = self.element or self.value

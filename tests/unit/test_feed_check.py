@@ -68,6 +68,26 @@ def test_an_ill_formed_sink_of_one_feed_hides_no_mistake_of_another(cli: Cli, tm
     assert [line.split(":")[0] for line in done.out.splitlines()] == ["a.toml", "c.toml"]
 
 
+@pytest.mark.parametrize(
+    ("ill", "problem"),
+    [
+        ('type = "map"', "fields.tags.value: is missing: what a map holds"),
+        ('type = "array"\nelement = { type = "map" }', "fields.tags.element.value: is missing: what a map holds"),
+        ('type = "struct"\nfields = {}', "fields.tags.fields: is empty"),
+    ],
+)
+def test_a_field_that_does_not_say_what_it_holds_hides_no_mistake_of_a_rule(
+    cli: Cli, tmp_path: Path, ill: str, problem: str
+) -> None:
+    rules = '[rules.a]\ncheck = "amount > 0"\n[rules.b]\ncheck = "len(tags) > 0"\n[rules.c]\ncheck = "amuont > 0"\n'
+    (tmp_path / "a.toml").write_text(f"{ORDERS}\n[fields.tags]\n{ill}\n{rules}")
+    done = cli(tmp_path, "feed-check", FEEDS_PATH=str(tmp_path))
+    assert (done.code, done.err) == (2, "")
+    first, second = (line.partition(": ")[2] for line in done.out.splitlines())
+    assert first == problem
+    assert second.startswith("rules.c.check: ")
+
+
 def test_as_json_a_mistake_has_its_parts(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "orders.toml").write_text(ORDERS.replace("[event_time]", "[event_tim]"))
     done = cli(tmp_path, "feed-check", "--format=json", FEEDS_PATH=str(tmp_path))
