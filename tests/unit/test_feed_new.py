@@ -59,6 +59,38 @@ def test_a_well_known_shape_is_declared_and_none_of_its_sample_refused(name: str
     assert {column: field.type for column, field in feed.fields.items()} == shape.types
 
 
+KEYED: dict[str, tuple[list[object], str]] = {
+    "numbers": ([1, 2**40], "map<long>"),
+    "numbers and nulls": ([1, None], "map<long>"),
+    "amounts": ([1, 2.5], "map<double>"),
+    "texts and numbers": ([1, "a"], "map<json>"),
+    "objects": ([{"n": 1}, {"n": 2, "at": "2026-01-01"}], "map<struct<n:long,at:date>>"),
+    "arrays": ([[1], [], [None, 2]], "map<array<long>>"),
+    "objects that are keyed themselves": ([{f"k{n}": 0.5} for n in range(200)], "map<map<double>>"),
+    "nothing": ([None], "json"),
+}
+
+
+@pytest.mark.parametrize("found", KEYED)
+def test_an_object_that_is_keyed_by_values_is_a_map(found: str) -> None:
+    values, expected = KEYED[found]
+    records = [row(i, counts={f"user{i}": values[i % len(values)]}) for i in range(200)]
+    field = feed_of(sampled(records)).fields["counts"]
+    assert field.as_type.name == expected
+    if field.value:
+        assert field.value.required == (None not in values)
+
+
+def test_names_that_no_map_can_have_make_it_json() -> None:
+    records = [row(i, counts={f"user{i}": i, "\ud800": 1}) for i in range(200)]
+    assert feed_of(sampled(records)).fields["counts"].type == "json"
+
+
+def test_an_object_with_many_names_in_each_record_is_a_struct() -> None:
+    records = [row(i, wide={f"n{j}": j for j in range(150)}) for i in range(20)]
+    assert feed_of(sampled(records)).fields["wide"].type == "struct"
+
+
 SCALARS: st.SearchStrategy[Any] = (
     st.none()
     | st.booleans()

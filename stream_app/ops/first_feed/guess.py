@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from stream_app.contract.columns import SURROGATE
 from stream_app.contract.times import microseconds
 from stream_app.feeds.feed import RESERVED
 from stream_app.ops.first_feed.seen import Distance, Path, Seen
@@ -24,6 +25,8 @@ _LEAST_LATENESS, _LEAST_TOLERANCE = timedelta(minutes=10), timedelta(minutes=1)
 _SPANS = [timedelta(minutes=n) for n in (1, 2, 5, 10, 15, 30)] + [timedelta(hours=n) for n in (1, 2, 6, 12)]
 _SPANS += [timedelta(days=n) for n in (1, 2, 7, 14, 30, 60)]
 _KEY_SHARE = 0.9
+# An object with so many names, of which one has so small a share, is keyed by values and has no names for columns.
+_MOST_NAMES, _SHARE_OF_NAMES = 100, 0.1
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Declared:
     path: Path
     """Where the record has it; empty for what has no name."""
     element: Declared | None = None
+    value: Declared | None = None
     fields: Mapping[str, Declared] | None = None
     format: str | None = None
     """How a timestamp is written that is a number."""
@@ -127,8 +131,7 @@ def _declared(seen: Seen, path: Path, *, required: bool) -> Declared | None:
     if not seen.given or not seen.is_text:
         return None
     if seen.kinds == {"object"}:
-        inner = fields(seen, is_root=False)
-        return Declared("struct", required, path, fields=inner) if inner else Declared("json", required, path)
+        return (_map if _is_keyed(seen) else _struct)(seen, path, required=required)
     if seen.kinds == {"array"}:
         element = _declared(seen.element, (), required=seen.element.given == seen.elements) if seen.element else None
         return Declared("array", required, path, element=element) if element else Declared("json", required, path)
@@ -136,6 +139,27 @@ def _declared(seen: Seen, path: Path, *, required: bool) -> Declared | None:
         return Declared("timestamp", required, path, format=time[0], why="as a time it is near to Kafka's timestamps")
     kind, why = _scalar(seen, path[-1] if path else "")
     return Declared(kind, required, path, why=why)
+
+
+def _struct(seen: Seen, path: Path, *, required: bool) -> Declared:
+    inner = fields(seen, is_root=False)
+    return Declared("struct", required, path, fields=inner) if inner else Declared("json", required, path)
+
+
+def _is_keyed(seen: Seen) -> bool:
+    names = len(seen.members)
+    return names > _MOST_NAMES and seen.entries < _SHARE_OF_NAMES * names * seen.objects
+
+
+def _map(seen: Seen, path: Path, *, required: bool) -> Declared:
+    """Return the map of what all the members are, or json if they are nothing in common."""
+    value = Seen()
+    for one in seen.members.values():
+        value.merge(one)
+    inner = _declared(value, (), required=value.given == seen.entries)
+    is_text = not any(map(SURROGATE.search, seen.members))
+    why = f"its objects have {len(seen.members):,} names, of which each has few"
+    return Declared("map" if inner and is_text else "json", required, path, value=inner if is_text else None, why=why)
 
 
 def _scalar(seen: Seen, name: str) -> tuple[str, str]:

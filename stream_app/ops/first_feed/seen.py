@@ -36,7 +36,11 @@ class Distance:
 
     def add(self, event_us: int, kafka_us: int) -> None:
         """Add one."""
-        self.least, self.most = min(self.least, event_us - kafka_us), max(self.most, event_us - kafka_us)
+        self.merge(Distance(event_us - kafka_us, event_us - kafka_us))
+
+    def merge(self, other: Distance) -> None:
+        """Add those of another."""
+        self.least, self.most = min(self.least, other.least), max(self.most, other.most)
 
 
 @dataclass
@@ -51,6 +55,8 @@ class Seen:
     """The different texts and numbers among them."""
     members: dict[str, Seen] = field(default_factory=dict)
     objects: int = 0
+    entries: int = 0
+    """How many members all its objects have, null ones too."""
     element: Seen | None = None
     elements: int = 0
     is_long: bool = True
@@ -76,6 +82,7 @@ class Seen:
             case dict():
                 self.kinds.add("object")
                 self.objects += 1
+                self.entries += len(value)
                 for name, one in value.items():
                     self.members.setdefault(name, Seen()).add(one, kafka_us)
             case list():
@@ -122,6 +129,25 @@ class Seen:
             self.distance.add(event_us, kafka_us)
         self.is_date = self.is_date and "-" in text and days_of(text) is not None
         self.is_uuid = self.is_uuid and uuid_of(text) is not None
+
+    def merge(self, other: Seen) -> None:
+        """Add the values of another member."""
+        self.kinds |= other.kinds
+        self.values |= other.values
+        for counted in ("given", "objects", "entries", "elements"):
+            setattr(self, counted, getattr(self, counted) + getattr(other, counted))
+        for fits in ("is_long", "is_double", "is_time", "is_date", "is_uuid", "is_text"):
+            setattr(self, fits, getattr(self, fits) and getattr(other, fits))
+        self.decimals = -1 if -1 in (self.decimals, other.decimals) else max(self.decimals, other.decimals)
+        self.distance.merge(other.distance)
+        self.epochs = {name: distance for name, distance in self.epochs.items() if name in other.epochs}
+        for name, distance in self.epochs.items():
+            distance.merge(other.epochs[name])
+        for name, one in other.members.items():
+            self.members.setdefault(name, Seen()).merge(one)
+        if other.element:
+            self.element = self.element or Seen()
+            self.element.merge(other.element)
 
     def always(self) -> Iterator[tuple[Path, Seen]]:
         """Yield what each object has, and each object in it, by the names that lead to it."""

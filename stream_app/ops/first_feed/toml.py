@@ -49,8 +49,8 @@ def _field(table: str, column: str, declared: Declared) -> Iterator[str]:
         yield f"format = {quoted(declared.format)}"
     if not declared.required:
         yield "required = false"
-    if declared.element:
-        yield from ("", *_field(f"{table}.element", "", declared.element))
+    for key, inner in (("element", declared.element), ("value", declared.value)):
+        yield from ("", *_field(f"{table}.{key}", "", inner)) if inner else ()
     for name, inner in (declared.fields or {}).items():
         yield from ("", *_field(f"{table}.fields.{name}", name, inner))
 
