@@ -41,6 +41,12 @@ _FINAL = {
     KafkaError._AUTHENTICATION,
     KafkaError._SSL,
 }
+# What an answer says while a partition is new or changes its leader: it passes in seconds, so nobody needs to see it.
+_LEADER_MOVES = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+}
 _GROUP_IN_USE = {
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.ILLEGAL_GENERATION,
@@ -81,6 +87,7 @@ class Broker:
     ) -> None:
         """Wait for an answer for `timeout_seconds`, and ask again for `patience_seconds` what may pass.
 
+        While a leader moves, ask again for `timeout_seconds` at least.
         `named_by` is where a topic's name comes from: what to correct where there is no such topic.
         Raise ConfigError where a certificate is not to be used.
         """
@@ -203,14 +210,16 @@ class Broker:
         return self._patiently(topic.name, ask)
 
     def _patiently(self, topic: str, ask: Callable[[], Answer]) -> Answer:
-        """Ask again what fails while leaders move, for the patience that this connection was made with."""
-        deadline = time.monotonic() + self._patience
+        """Ask again what may pass, for the patience that this connection was made with."""
+        began = time.monotonic()
         while True:
             try:
                 return ask()
             except KafkaException as error:
                 explained = self._explain(topic, error)
-                if error.args[0].code() in _FINAL or time.monotonic() >= deadline:
+                code = error.args[0].code()
+                patience = max(self._patience, self._timeout) if code in _LEADER_MOVES else self._patience
+                if code in _FINAL or time.monotonic() - began >= patience:
                     raise explained from None
             time.sleep(_ASK_AGAIN_SECONDS)
 

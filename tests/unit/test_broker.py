@@ -108,12 +108,20 @@ def test_what_passes_is_asked_again(
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
+def test_a_new_partition_without_a_leader_is_asked_again_by_every_command(
+    question: Callable[[Broker], object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    without_patience = ask(monkeypatch, tmp_path, *PASSING[1:4], patience_seconds=0)
+    assert question(without_patience) == question(ask(monkeypatch, tmp_path))
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
 def test_what_does_not_pass_is_told_by_what_it_is(
     question: Callable[[Broker], object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for code, kind in (
         (KafkaError.UNKNOWN_TOPIC_OR_PART, ConfigError),
-        (KafkaError.LEADER_NOT_AVAILABLE, UnavailableError),
+        (KafkaError.BROKER_NOT_AVAILABLE, UnavailableError),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, StreamAppError),
     ):
         with pytest.raises(StreamAppError) as error:
