@@ -18,10 +18,10 @@ from tests.ports import free_port
 pytest_plugins = [
     "tests.groups",
     "tests.leftovers",
+    "tests.service.fixtures",
     "tests.spark.session",
     "tests.stores",
     "tests.store_servers",
-    "tests.service.fixtures",
     "tests.service.drained",
     "tests.service.sales",
 ]

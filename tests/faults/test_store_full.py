@@ -38,7 +38,9 @@ def test_a_full_disk_and_a_full_store_are_waited_for(
         proxy.mood = mood
         run.send()
         for name in TABLES:
-            _wait_for_error(service, name, rf"DELTA_PATH: s3://full/\S+/{name}: PUT http\S+: {said}.*the store is full")
+            named_by = r"sinks\.cards\.location of transactions" if name == "cards" else "DELTA_PATH"
+            line = rf"{named_by}: s3://full/\S+/{name}: PUT http\S+: {said}.*the store is full"
+            _wait_for_error(service, name, line)
         if mood == FULL:  # a batch that could not be put is put by the next process
             service.kill()
             proxy.mood = WELL

@@ -33,8 +33,10 @@ partition_by = "date(event_time)"
 [sinks.cards]
 of = "gold"
 to = "delta"
+location = "{elsewhere}/cards"
 fresh = true
 """
+"""Two tables are under DELTA_PATH, and one is where its sink says, in the same bucket."""
 TABLES = {"raw": ("partition", "offset", "value"), "clean": ("txn_id",), "cards": ("window_start", "card_id")}
 """Each table, and the columns that no two of its rows have alike."""
 POINTS = (("clean", "renamed"), ("cards", "renamed"))
@@ -54,7 +56,7 @@ class Run:
         self.sent = 0
         self._first = (time.time() // 86_400 - 1) * 86_400 + 3600  # all on one day, by which a table is divided
         with (service.feeds_path / "transactions.toml").open("a") as file:
-            file.write(SINKS)
+            file.write(SINKS.format(elsewhere=self._elsewhere))
         self.ui = f"http://127.0.0.1:{(ui := free_port())}"
         options = ui_at(service, ui)
         behind = replace(bucket, endpoint=f"http://127.0.0.1:{port}")
@@ -103,7 +105,12 @@ class Run:
 
     def _table(self, name: str) -> DeltaTable:
         root = self.bucket.root(self.service.root)
-        return DeltaTable(f"{root.location}/transactions/{name}", storage_options=dict(root.access.options))
+        folder = self._elsewhere if name == "cards" else f"{root.location}/transactions"
+        return DeltaTable(f"{folder}/{name}", storage_options=dict(root.access.options))
+
+    @property
+    def _elsewhere(self) -> str:
+        return f"s3://{self.bucket.name}/of/one"
 
 
 @pytest.mark.timeout(1800)
@@ -133,7 +140,8 @@ def test_tables_in_a_store_have_each_row_once_whatever_dies(
     proxy.mood = READ_ONLY
     run.send()
     last = ended_by(service.end(1))
-    assert re.search(r"DELTA_PATH: s3://kills/lake/tables/transactions/\w+: PUT http://\S+/kills/lake/\S+: 403 ", last)
+    by = r"(DELTA_PATH: s3://kills/lake/tables/transactions|sinks\.cards\.location of transactions: s3://kills/of/one)"
+    assert re.search(rf"{by}/\w+: PUT http://\S+/kills/(lake|of/one)/\S+: 403 ", last)
     proxy.mood = WELL
     before = len(service.log.read_bytes())
     service.start()
@@ -189,9 +197,7 @@ def _check_that_another_checkpoint_is_refused(run: Run, other: Service, port: in
     found = run.contents()
     Run(other, run.broker, run.bucket, port)
     last = refusal(other)
-    assert re.search(
-        r"the table s3://kills/lake/\S+ is written by another query of transactions\.\w+, of another", last
-    )
+    assert re.search(r"the table s3://kills/\S+ is written by another query of transactions\.\w+, of another", last)
     assert run.contents() == found
 
 

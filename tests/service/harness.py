@@ -127,7 +127,9 @@ class Service:
     def op(self, name: str, expected: int = 0, **given: str) -> str:
         """Run a command with options and settings as make is given them; return its output."""
         typed, environment = [name, *commands.options(given)], self._environment(commands.settings(given))
-        if name in commands.PROCESSES or self.project != PROJECT:
+        # delta-rs keeps other threads waiting, and one of them may be the store's proxy
+        asks_a_store = "://" in environment.get("DELTA_PATH", "")
+        if name in commands.PROCESSES or asks_a_store or self.project != PROJECT:
             code, printed = commands.started(self._python, self.project, typed, environment)
         else:
             code, printed = commands.called(self.project, typed, environment)
