@@ -26,6 +26,8 @@ _FIRST = (
 )
 # Each session would take what it brings for machine learning: a sixth of the CPU until a session is there.
 _UNUSED = "spark-mllib_*"
+# Folders with the settings of a cluster, and jars that somebody has beside Spark's.
+_ADDED = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_DIST_CLASSPATH")
 
 
 def is_submitted() -> bool:
@@ -95,8 +97,12 @@ def class_path() -> list[Path]:
 
 
 def class_path_option() -> str:
-    """Return the option of Java that says so, as spark-submit reads it; it comes after its own, and the last counts."""
-    quoted = os.pathsep.join(map(str, class_path())).replace("\\", r"\\").replace('"', r"\"")
+    """Return the option of Java that says so, as spark-submit reads it; it comes after its own, and the last counts.
+
+    What spark-submit would add of the environment's is at its end.
+    """
+    added = filter(None, map(os.environ.get, _ADDED))
+    quoted = os.pathsep.join([*map(str, class_path()), *added]).replace("\\", r"\\").replace('"', r"\"")
     return f'-cp "{quoted}"'
 
 

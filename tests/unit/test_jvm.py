@@ -60,6 +60,13 @@ def test_classes_are_looked_for_where_most_are_and_not_among_those_of_machine_le
         assert Path(name).match(f"{pattern}.jar"), "a name of this Spark"
 
 
+def test_what_the_environment_adds_to_the_class_path_is_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_DIST_CLASSPATH"):
+        monkeypatch.setenv(name, f"/of/{name}")
+    added = shlex.split(submit.class_path_option())[1].split(os.pathsep)[-3:]
+    assert added == ["/of/HADOOP_CONF_DIR", "/of/YARN_CONF_DIR", "/of/SPARK_DIST_CLASSPATH"]
+
+
 def test_a_class_path_of_any_folder_is_read_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """By spark-submit, which reads options as a shell does."""
     project = tmp_path / "a b\\ \"c\" $d 'e'"
