@@ -27,13 +27,14 @@ from pyspark.sql.streaming.stateful_processor import (
     StatefulProcessorHandle,
     TimerValues,
 )
-from pyspark.sql.types import BooleanType, LongType, StructField, StructType, TimestampType
+from pyspark.sql.types import BooleanType, LongType, StructField, StructType
 
 from stream_app.feeds import schema
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import Session
 from stream_app.layers import idle_clock
 from stream_app.layers.runs import ChunksInState, Record, Run, Runs, from_bytes, to_bytes
+from stream_app.layers.state_keys import state_key
 
 # Columns of our own beside a feed's, whose names never begin so.
 _TIME, _ENDS = "_time", "_ends"
@@ -146,24 +147,19 @@ def sessions(rows: DataFrame, feed: Feed, declared: Session, *, fresh: bool) -> 
     """
     time = feed.event_time.field
     matches = [F.col(column) == value for column, value in declared.ends.items()] or [F.lit(False)]
-    keys = [schema.fields(feed)[key] for key in declared.keys]
-    # as numbers: pyspark makes a local time of one in a key, which fails in the year 1, and where clocks go back is two
-    times = {key.name for key in keys if isinstance(key.dataType, TimestampType)}
-    keys = [StructField(key.name, LongType()) if key.name in times else key for key in keys]
+    keys = [state_key(schema.fields(feed)[key]) for key in declared.keys]
     records = idle_clock.clocked(rows, feed, f"{declared.watermark.total_seconds()} seconds").select(
-        *(F.unix_micros(key).alias(key) if key in times else F.col(key) for key in declared.keys),
-        F.col(time).alias(_TIME),
-        reduce(and_, matches).alias(_ENDS),
+        *(key.to_state for key in keys), F.col(time).alias(_TIME), reduce(and_, matches).alias(_ENDS)
     )
     numbers = [StructField(name, LongType()) for name in (_FIRST, _LAST, _EVENTS)]
     flags = [StructField(name, BooleanType()) for name in (_ENDED, _FINAL)]
-    found = StructType([*keys, *numbers, *flags])
+    found = StructType([*(key.held for key in keys), *numbers, *flags])
     processor = _Sessions(declared.keys, declared.gap // _MICROSECOND, fresh)
     return (
         records.groupBy(*declared.keys)
         .transformWithState(processor, found, "Update" if fresh else "Append", "EventTime")
         .select(
-            *(F.timestamp_micros(key).alias(key) if key in times else F.col(key) for key in declared.keys),
+            *(key.from_state for key in keys),
             F.timestamp_micros(_FIRST).alias("session_start"),
             F.timestamp_micros(_LAST).alias("session_end"),
             ((F.col(_LAST) - F.col(_FIRST)) / F.lit(1e6)).alias("duration_seconds"),

@@ -25,7 +25,7 @@ KEYS: dict[str, tuple[str, list[Any]]] = {
     "large": ("long", [0, -(2**63)]),
     "ratio": ("double", [0.5, 1e300, 5e-324, None]),
     "price": ("decimal(9,2)", [Decimal("0.10"), Decimal("9999999.99")]),
-    "day": ("date", [date(1969, 12, 31), date(2026, 11, 27), date.min, date.max, None]),
+    "day": ("date", [date(1969, 12, 31), date(2026, 11, 27), date(1582, 10, 10), date.min, date.max, None]),
     "moment": ("timestamp", [MOMENT, MOMENT - timedelta(days=40_000), FIRST, LAST, None]),
     "code": ("uuid", ["00000000-0000-0000-0000-00000000000a", "ffffffff-ffff-ffff-ffff-ffffffffffff"]),
     "raw": ("binary", [b"", b"\xff\x00", None]),
