@@ -26,6 +26,8 @@ def compared(columns: pa.Schema) -> tuple[str, str]:
 
 def plain(value: str, kind: pa.DataType) -> str:
     """Return the SQL for a value with base64 in the place of what is binary in it, and entries for a map."""
+    if pa.types.is_float64(kind):
+        return _as_was_float(value)
     return f"to_base64({value})" if pa.types.is_binary(kind) else _each(value, kind, plain)
 
 
@@ -36,7 +38,18 @@ def read_back(value: str, kind: pa.DataType) -> str:
 
 
 def _entries(value: str, kind: pa.DataType) -> str:
-    return _each(value, kind, _entries) if _has(kind, pa.types.is_map) else value
+    if pa.types.is_float64(kind):
+        return _as_was_float(value)
+    return _each(value, kind, _entries) if _has(kind, pa.types.is_map) or _has(kind, pa.types.is_float64) else value
+
+
+def _as_was_float(value: str) -> str:
+    """Return the SQL for a double: one with the digits of a float is that float.
+
+    The text was written when the field was a float yet: 0.1 of what its dataset has as 0.10000000149011612 now.
+    """
+    as_float = f"TRY_CAST({value} AS FLOAT)"
+    return f"CASE WHEN {as_float}::VARCHAR = {value}::VARCHAR THEN {as_float}::DOUBLE ELSE {value} END"
 
 
 def _each(value: str, kind: pa.DataType, change: Callable[[str, pa.DataType], str]) -> str:
@@ -61,7 +74,8 @@ def _as_table(column: str, kind: pa.DataType) -> str:
 
 
 def _in_table(value: str, kind: pa.DataType) -> str:
-    return plain(value, kind) if pa.types.is_binary(kind) else _as_table(value, kind)
+    is_leaf = pa.types.is_binary(kind) or pa.types.is_float64(kind)
+    return plain(value, kind) if is_leaf else _as_table(value, kind)
 
 
 def _of_table(column: str, kind: pa.DataType) -> str:

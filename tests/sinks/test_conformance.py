@@ -129,15 +129,21 @@ def test_a_sink_that_is_reset_is_written_again_from_the_start(target: Target) ->
     check(target, range(3), sent_again=1)
 
 
+TENTH = 0.10000000149011612
+"""The float that is written as 0.1."""
+
+
 @pytest.mark.proves("Outputs grow in place", "csv", "lake", "delta", "topic", "postgres")
 @pytest.mark.parametrize("target", FEWER, indirect=True)
 def test_a_dataset_that_has_grown_goes_on_where_it_was(target: Target, feed: Feed) -> None:
     """Rows of before have null in new columns, and the same values in wider ones, also once files are merged."""
     target.declare(narrow(feed))
     for number in range(4):
-        target.write([silver_row(number, number, visits=7)])
+        target.write([silver_row(number, number, visits=7, gauge=[TENTH])])
     assert len(target.drain(max_offsets_per_trigger=1)) == 4, "a batch of each file"
-    target.write([silver_row(4, 4, visits=7)])  # is planned and taken by the start that finds the feed grown
+    target.write(
+        [silver_row(4, 4, visits=7, gauge=[TENTH])]
+    )  # is planned and taken by the start that finds the feed grown
     target.declare(grown(feed))
     more: Row = {"note": "new", "parts": [{"n": 1}, None], "visits": 2**40, "amount": Decimal("1.2345")}
     for first in (5, 7):  # with a start in between
@@ -162,7 +168,9 @@ def test_a_dataset_that_has_grown_goes_on_where_it_was(target: Target, feed: Fee
 
 def narrow(feed: Feed) -> Feed:
     """The feed with types that hold less."""
-    return declared(feed, {"lat": {"type": "float"}, "visits": {"type": "int", "required": False}})
+    return declared(
+        feed, {"lat": {"type": "float"}, "visits": {"type": "int", "required": False}, "gauge": _list("float")}
+    )
 
 
 def added(feed: Feed) -> Feed:
@@ -177,7 +185,12 @@ def added(feed: Feed) -> Feed:
 def wider(feed: Feed) -> Feed:
     """The same with types that hold more."""
     visits: dict[str, object] = {"type": "long", "required": False}
-    return declared(feed, {"lat": {"type": "double"}, "visits": visits, "amount": {"type": "decimal(20,4)"}})
+    amount: dict[str, object] = {"type": "decimal(20,4)"}
+    return declared(feed, {"lat": {"type": "double"}, "visits": visits, "amount": amount, "gauge": _list("double")})
+
+
+def _list(kind: str) -> dict[str, object]:
+    return {"type": "array", "required": False, "element": {"type": kind}}
 
 
 def grown(feed: Feed) -> Feed:

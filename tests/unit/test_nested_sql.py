@@ -59,6 +59,20 @@ def test_numbers_and_times_in_nested_values_are_compared_exactly(name: str) -> N
     assert found == [(True,), (False,), (True,)]
 
 
+def test_a_double_may_have_been_written_as_the_float_that_it_was() -> None:
+    kind = pa.struct([("x", pa.list_(pa.map_(pa.string(), pa.float64())))])
+    for as_float in (0.10000000149011612, 3.4028234663852886e38, 1.401298464324817e-45, -1e-3, 0.0, 16777216.0):
+        narrow = json_text.values(pa.array([[as_float]], pa.list_(pa.float32())))[0].as_py().strip("[]")
+        for held, text, same in ((as_float, narrow, True), (0.1, "0.1", True), (0.1, "0.10000000000000002", False)):
+            values = pa.array([{"x": [[("a", held), ("b", None)]]}], kind)
+            with duckdb.connect() as database:
+                database.register(
+                    "rows", pa.table({"held": values, "text": [f'{{"x": [{{"a": {text}, "b": null}}]}}']})
+                )
+                left, right = nested_sql.plain("held", kind), nested_sql.read_back("text", kind)
+                assert database.sql(f"SELECT {left} = {right} FROM rows").fetchall() == [(same,)], (held, text)
+
+
 def test_a_jsonb_may_have_the_entries_of_a_map_in_another_order() -> None:
     kind = pa.list_(pa.map_(pa.string(), pa.binary()))
     held = pa.array([[[("long", b"x"), ("b", b"y")]]], kind)
