@@ -16,8 +16,8 @@ from tests.unit.conftest import Cli
 class Asked:
     """A broker of two that has the topic `there`. Stands in for kafka.Broker."""
 
-    def __init__(self, *_: object) -> None:
-        pass
+    def __init__(self, *_: object, named_by: str) -> None:
+        assert named_by == "--topics"
 
     def nodes(self) -> int:
         return 2
