@@ -41,6 +41,7 @@ def running(scratch: Path) -> Iterator[SparkSession]:
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONPATH": f"{PROJECT}{os.pathsep}{PYTHON_START}",
     }
+    # Of this JVM's start alone: what a test starts meanwhile has Spark's own settings, and may have classes of its own.
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
@@ -51,13 +52,13 @@ def running(scratch: Path) -> Iterator[SparkSession]:
             .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
             .getOrCreate()
         )
-        assert session.conf.get("spark.app.name") == "kafka-medallion", "conf/spark-defaults.conf was not loaded"
-        yield session
-        gateway = cast(Any, session.sparkContext._gateway)
-        session.stop()
-        gateway.shutdown()  # or its JVM lives for as long as pytest does
-        gateway.proc.stdin.close()
-        gateway.proc.wait(30)
+    assert session.conf.get("spark.app.name") == "kafka-medallion", "conf/spark-defaults.conf was not loaded"
+    yield session
+    gateway = cast(Any, session.sparkContext._gateway)
+    session.stop()
+    gateway.shutdown()  # or its JVM lives for as long as pytest does
+    gateway.proc.stdin.close()
+    gateway.proc.wait(30)
 
 
 def pipeline_of(spark: SparkSession, settings: Settings) -> Pipeline:
