@@ -1,8 +1,9 @@
 """Which tests go to the same one of the three processes of `make test`, and which of them come first.
 
 A file's tests share what they set up. So do the files of tests/service that ask for the run of the service that
-`drained` is, and tests/spark with tests/sinks (one session). xdist's own `--dist=loadgroup` sends each test alone with
-pytest 9.2, and says nothing (pytest-xdist issue 1386), so both runs were made twice.
+`drained` is, all of tests/spark and all of tests/sinks, which have a Spark session each. xdist's own
+`--dist=loadgroup` sends each test alone with pytest 9.2, and says nothing (pytest-xdist issue 1386), so what is shared
+was made twice.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 _SERVICE = "service"
-_SHARED = {"spark": "spark", "sinks": "spark"}
-"""The group of a whole folder."""
+_SHARED = ("spark", "sinks")
+"""Folders that are a group each. As one they would be the last to end, with two processes idle beside them."""
 _SHARES_A_RUN = re.compile(r"\b(drained|copied)\b")
 
 
@@ -30,7 +31,7 @@ def _group_of(path: Path) -> str:
     folder = path.parent.name
     if folder == _SERVICE and _SHARES_A_RUN.search(path.read_text()):
         return _SERVICE
-    return _SHARED.get(folder, f"{folder}/{path.name}")
+    return folder if folder in _SHARED else f"{folder}/{path.name}"
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -43,7 +44,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScope
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest groups first, so that the processes end at about the same time; then what starts a service."""
-    first = (_SERVICE, *dict.fromkeys(_SHARED.values()))
+    first = (_SERVICE, *_SHARED)
     items.sort(key=lambda item: _rank(_group_of(item.path), first))
 
 

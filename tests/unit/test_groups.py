@@ -50,16 +50,16 @@ def test_each_group_is_in_one_process(tmp_path: Path) -> None:
     processes: dict[str, set[str]] = {}
     for process, folder, file in found:
         alone = folder == "unit" or file in {"service_one", "service_two"}
-        group = file if alone else {"service": "service"}.get(folder, "spark")
-        processes.setdefault(group, set()).add(process)
+        processes.setdefault(file if alone else folder, set()).add(process)
     assert {group: len(used) for group, used in processes.items()} == dict.fromkeys(processes, 1)
-    assert processes["service"] != processes["spark"]
+    assert len(set.union(*(processes[group] for group in ("service", "spark", "sinks")))) == 3, "at the same time"
 
 
 def test_only_what_asks_for_the_shared_run_is_bound_to_it() -> None:
     files = {"test_end_to_end.py": "service", "test_operations.py": "service", "test_sales.py": "service/test_sales.py"}
     assert {name: group_of(ROOT, f"tests/service/{name}::test_x[1]") for name in files} == files
-    assert group_of(ROOT, "tests/sinks/test_totals.py::test_x") == group_of(ROOT, "tests/spark/test_keys.py::test_x")
+    for folder, names in (("sinks", ("test_totals", "test_tables")), ("spark", ("test_keys", "test_source"))):
+        assert {group_of(ROOT, f"tests/{folder}/{name}.py::test_x") for name in names} == {folder}
     assert group_of(ROOT, "tests/unit/test_feed.py::test_x") == "unit/test_feed.py"
 
 
