@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from stream_app.ops.views import _spill
@@ -52,6 +53,19 @@ def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     assert not programs, f"programs of the tests still run: {programs}"
     assert not sockets, f"pytest still listens on ports {sockets}"
     assert not files, f"files of the tests are left: {files}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_view_is_left_behind() -> Iterator[None]:
+    """Fail the last test of a module that leaves a name in DuckDB's own connection.
+
+    The `FROM rows` of a later module would read that, and not the variable that it means.
+    """
+    yield
+    left = duckdb.sql("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+    for (name,) in left:
+        duckdb.sql(f'DROP VIEW "{name}"')
+    assert not left, f"views of the tests are left: {left}"
 
 
 def _names(folder: Path) -> set[str]:

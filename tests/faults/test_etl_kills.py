@@ -59,7 +59,7 @@ def seen(gold: Path, form: str) -> Rows:
         else:
             continue
         names = ", ".join(f'"{name}"' for name in sorted(rows.column_names))
-        found[table] = duckdb.from_arrow(rows).query("rows", f"SELECT {names} FROM rows ORDER BY ALL").fetchall()
+        found[table] = duckdb.sql(f"SELECT {names} FROM rows ORDER BY ALL").fetchall()
     return {table: rows for table, rows in found.items() if rows}
 
 
