@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     name, *rest = arguments or [SERVE]
     try:
         code = _run(name, rest)
-        sys.stdout.flush()
+        print(end="", flush=True)  # where stdout was closed there is no sys.stdout
     except BrokenPipeError:  # as by `| head`, which has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's last flush would fail again
         return 128 + signal.SIGPIPE

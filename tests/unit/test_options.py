@@ -290,3 +290,22 @@ def test_every_setting_is_one_that_make_takes() -> None:
     """KAFKA_CLIENT_<OPTION> whatever the option."""
     names = {name.upper() for name in Settings.model_fields} - {"KAFKA_CLIENT"} | {"KAFKA_CLIENT_CLIENT_ID"}
     assert make("app", *(f"{name}=1" for name in sorted(names))).returncode == 0
+
+
+def test_a_command_ends_with_what_was_registered_for_its_end_and_without_taking_python_apart() -> None:
+    """What libraries' threads do in that time can abort a command that has done all."""
+    program = (
+        "import atexit, os, runpy, sys, threading, time; sys.argv[1:] = ['--help'];"
+        "sys.apart = type('', (), {'__del__': lambda _, write=os.write: write(2, b'taken apart')})();"
+        "atexit.register(os.write, 2, b'registered');"
+        "threading.Thread(target=lambda: (time.sleep(0.5), os.write(2, b'thread '))).start();"
+        "runpy.run_module('stream_app', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "thread registered")
+
+
+def test_a_command_whose_stdout_is_closed_has_nowhere_to_print_and_does_its_work() -> None:
+    command = ["sh", "-c", '"$0" -m stream_app feed-check >&-', sys.executable]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
