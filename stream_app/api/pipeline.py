@@ -80,25 +80,6 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
         names = [flow.name for flow in context.flows(feed)]
         return told(request, {"flows": names, "samples": watcher.samples(names)})
 
-    @router.get("/quarantine", response_model=tuple[QuarantineReport, ...])
-    def quarantine(request: Request, feed: Feed = "", reason: Reason = "") -> Response:
-        """Tell what is in quarantine by reason, with the newest records of each."""
-        flows = context.flows(feed)
-        return _cached(request, _quarantined(flows), lambda database: quarantines.quarantine(database, flows, reason))
-
-    @router.get("/quarantine/history", response_model=tuple[QuarantineHistory, ...])
-    def quarantine_history(request: Request, feed: Feed = "") -> Response:
-        """Tell how many records were refused over time, by reason."""
-        flows = context.flows(feed)
-        return _cached(request, _quarantined(flows), lambda database: quarantines.quarantine_history(database, flows))
-
-    @router.get("/late", response_model=tuple[LateReport, ...])
-    def get_late(request: Request, feed: Feed = "") -> Response:
-        """Tell what came too late for windows and sessions, with the newest rows."""
-        flows = context.flows(feed)
-        sources = [Source(flow, is_late=True) for flow in flows if flow.is_own and flow.stateful]
-        return _cached(request, sources, lambda database: late(database, flows))
-
     @router.get("/drift", response_model=tuple[DriftReport, ...])
     def get_drift(request: Request, feed: Feed = "") -> Response:
         """Tell what records have that their feed does not declare."""
@@ -119,6 +100,32 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
         context.flows(feed)
         return EventStream(watcher.follow(last_event_id, feed), headers=_AS_IT_COMES)
 
+    _add_refused(router, context)
+    return router
+
+
+def _add_refused(router: APIRouter, context: Context) -> None:
+    """Add what tells of the records that are in no window: of quarantine, and those that came too late."""
+
+    @router.get("/quarantine", response_model=tuple[QuarantineReport, ...])
+    def quarantine(request: Request, feed: Feed = "", reason: Reason = "") -> Response:
+        """Tell what is in quarantine by reason, with the newest records of each."""
+        flows = context.flows(feed)
+        return _cached(request, _quarantined(flows), lambda database: quarantines.quarantine(database, flows, reason))
+
+    @router.get("/quarantine/history", response_model=tuple[QuarantineHistory, ...])
+    def quarantine_history(request: Request, feed: Feed = "") -> Response:
+        """Tell how many records were refused over time, by reason."""
+        flows = context.flows(feed)
+        return _cached(request, _quarantined(flows), lambda database: quarantines.quarantine_history(database, flows))
+
+    @router.get("/late", response_model=tuple[LateReport, ...])
+    def get_late(request: Request, feed: Feed = "") -> Response:
+        """Tell what came too late for windows and sessions, with the newest rows."""
+        flows = context.flows(feed)
+        sources = [Source(flow, is_late=True) for flow in flows if flow.is_own and flow.stateful]
+        return _cached(request, sources, lambda database: late(database, flows))
+
     def _cached(
         request: Request, sources: list[Source], ask: Callable[[duckdb.DuckDBPyConnection], object]
     ) -> Response:
@@ -127,8 +134,6 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
                 return Answer(encode(ask(database)), JSON, {})
 
         return cached(request, context, sources, JSON, make)
-
-    return router
 
 
 def _quarantined(flows: tuple[Flow, ...]) -> list[Source]:

@@ -11,6 +11,7 @@ import json
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -21,6 +22,8 @@ import msgspec
 from stream_app.flows.flow import Flow
 from stream_app.ops.status import SinkStatus
 from stream_app.storage.batch_files import BatchFile
+from stream_app.storage.checkpoint import PlannedBatch
+from stream_app.storage.offsets import in_layer
 from stream_app.storage.row_counts import count_rows
 
 _OLDEST = 1_000
@@ -39,7 +42,7 @@ class BatchEvent:
     time: datetime
     """When it was planned, in UTC."""
     rows: int | None
-    """What its file holds; None where it was merged with others by now, or has no file."""
+    """What its file holds; of a sink without files, what it took. None where a file was merged with others by now."""
 
 
 @dataclass(frozen=True)
@@ -150,18 +153,30 @@ def trouble(status: SinkStatus) -> str:
 
 def _batches(flow: Flow, after: int, newest: int) -> Iterator[BatchEvent]:
     first = max(after + 1, newest - _OLDEST + 1)
-    files = flow.files(first - 1, newest) if first <= newest else []
-    for number in range(first, newest + 1):
-        try:
-            plan = flow.checkpoint.planned(number)
-        except FileNotFoundError:  # so long ago that Spark has purged it
-            continue
-        yield BatchEvent(flow.feed.name, flow.sink, number, _time(plan.time_ms), _rows(flow, files, number))
+    plans = {}
+    for number in range(max(0, first - 1), newest + 1):
+        with suppress(FileNotFoundError):  # so long ago that Spark has purged it
+            plans[number] = flow.checkpoint.planned(number)
+    if flow.form or not flow.upstream:
+        source, spans = flow, {number: (number - 1, number) for number in plans}
+    else:
+        source, spans = flow.upstream, _taken(plans)
+    told = [spans[number] for number in plans if number >= first and number in spans]
+    files = source.files(told[0][0], told[-1][1]) if told else []
+    for number in (number for number in plans if number >= first):
+        rows = _rows(files, *spans[number]) if number in spans else None
+        yield BatchEvent(flow.feed.name, flow.sink, number, _time(plans[number].time_ms), rows)
 
 
-def _rows(flow: Flow, files: Sequence[BatchFile], batch: int) -> int | None:
-    own = [file for file in files if file.first <= batch <= file.last]
-    if any(file.is_compacted for file in own) or not flow.form:
+def _taken(plans: Mapping[int, PlannedBatch]) -> dict[int, tuple[int, int]]:
+    """Return which batches of the layer before each batch took: those after the first number, up to the second."""
+    ends = {-1: -1} | {number: in_layer(plan.end).batch for number, plan in plans.items()}
+    return {number: (ends[number - 1], end) for number, end in ends.items() if number - 1 in ends}
+
+
+def _rows(files: Sequence[BatchFile], after: int, up_to: int) -> int | None:
+    own = [file for file in files if after < file.last and file.first <= up_to]
+    if any(file.first <= after or up_to < file.last for file in own):
         return None
     try:
         return sum(count_rows(file.path) for file in own)

@@ -22,8 +22,10 @@ from stream_app.api import watch
 from stream_app.api.context import Context
 from stream_app.api.watch import Watcher
 from stream_app.flows.flow import Flow
-from stream_app.ops.events import AlertEvent, BatchEvent, Event, Position, StateEvent, now, position, since
+from stream_app.ops.events import AlertEvent, BatchEvent, Event, Position, Seen, StateEvent, now, position, since
 from stream_app.ops.status import status
+from stream_app.sinks.kafka import KafkaSink
+from stream_app.storage.row_counts import count_rows
 from tests.api_process import ApiProcess
 from tests.helpers import app_settings, at, value, wait_until
 from tests.outputs import Output, Record
@@ -51,6 +53,25 @@ def test_each_batch_is_told_once_from_any_position(output: Output, made: tuple[F
         assert back is not None
         rest = [event for event, _ in since(back, made, status(output.root, made).sinks)]
         assert rest == [event for event, _ in told[place + 1 :]]
+
+
+def test_a_batch_of_a_sink_without_files_tells_how_many_rows_it_took(output: Output, made: tuple[Flow, ...]) -> None:
+    """Or its box on the page would have no rate."""
+    sink = next(flow for flow in made if flow.sink == "raw_csv")
+    sink = replace(sink, to=KafkaSink.model_validate({"of": "silver", "to": "kafka", "topic": "cleaned"}))
+    assert sink.upstream
+    held = [count_rows(file.path) for file in sink.upstream.files()]
+    assert held == [2] * MINUTES
+
+    def told(known: int) -> dict[int, int | None]:
+        before = Position().at(sink, Seen(batch=known))
+        found = _events(list(since(before, [sink], status(output.root, [sink]).sinks)))
+        return {one.batch: one.rows for one in found if isinstance(one, BatchEvent)}
+
+    for known in (-1, 0, MINUTES - 2):
+        assert told(known) == dict.fromkeys(range(known + 1, MINUTES), 2)
+    (sink.checkpoint.path / "offsets" / "1").unlink()
+    assert told(-1) == {0: 2, 2: None} | dict.fromkeys(range(3, MINUTES), 2), "Spark has purged one"
 
 
 def test_states_and_trouble_are_told_when_they_come_and_go(output: Output, made: tuple[Flow, ...]) -> None:

@@ -54,7 +54,7 @@ export function draw(feed, choose) {
   const boxes = placed.map((one) => {
     const { node } = one;
     const box = el(node.isTopic ? "div" : "button", { class: `box${node.isTopic ? " topic" : ""}`, type: node.isTopic ? null : "button" },
-      el("span", { class: "name" }, node.name), el("span", { class: "said" }), el("span", { class: "what" }, node.what));
+      el("span", { class: "name" }, node.name), el("span", { class: "batch" }), el("span", { class: "said" }), el("span", { class: "what" }, node.what));
     box.style.left = `${one.column * (WIDTH + between)}px`;
     box.style.top = `${one.row * (HEIGHT + GAP)}px`;
     box.style.setProperty("--depth", one.column);
@@ -80,10 +80,10 @@ export function update(statuses, rateOf) {
     const speed = rateOf(status.sink);
     const parts = [status.state];
     if (status.state === "running" && speed !== null) parts[0] = `${rate(speed)}/s`;
-    if (status.last_batch !== null) parts.push(`#${status.last_batch}`);
-    if (status.behind) parts.splice(1, 1, `${compact(status.behind)} behind`);
+    if (status.behind) parts.push(`${compact(status.behind)} behind`);
     else if (status.complete_up_to) parts.push(`to ${clock(status.complete_up_to)}`);
     else if (status.last_batch_age !== null) parts.push(span(status.last_batch_age));
+    box.querySelector(".batch").textContent = status.last_batch === null ? "" : `#${status.last_batch}`;
     box.querySelector(".said").textContent = parts.join(" · ");
     box.title = status.last_error || `${status.sink}: ${status.state}`;
     const newest = status.last_batch === null ? "no batch yet" : `newest batch ${status.last_batch}, ${span(status.last_batch_age)} ago`;
