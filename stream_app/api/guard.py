@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import time
@@ -127,7 +128,7 @@ class _Keys:
 
     url: str
     _found: KeySet | None = None
-    _at: float = 0.0
+    _at: float = -math.inf
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def current(self, *, may_wait: bool) -> KeySet:

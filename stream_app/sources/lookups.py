@@ -7,6 +7,7 @@ A snapshot is taken when a batch is planned and the lookup's interval has passed
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ class Lookups:
     _hashes: dict[str, str] = field(default_factory=dict)
     """The hash of each lookup's newest snapshot, by its name."""
     _due: dict[str, float] = field(default_factory=dict)
-    _tidied: float = 0.0
+    _tidied: float = -math.inf
 
     def begin(self) -> None:
         """Take a snapshot of each lookup, and keep the first one of each declaration.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -273,6 +274,8 @@ def test_a_replay_judges_by_the_times_that_the_table_has(
 def test_snapshots_that_only_the_table_names_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are in pins of records that are judged again after a reset."""
     monkeypatch.setattr("stream_app.sources.lookups._YOUNG_SECONDS", -60)
+    just_booted = SimpleNamespace(time=time.time, monotonic=lambda: 60.0)
+    monkeypatch.setattr("stream_app.sources.lookups.time", just_booted)
     output = archived(tmp_path, monkeypatch)
     bronze = output.flows["bronze"]
     rows = snapshots.sorted_by_key(pa.table({KEY: ["a"]}))
