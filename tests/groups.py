@@ -1,7 +1,7 @@
 """Which tests go to the same one of the three processes of `make test`, and which of them come first.
 
-A file's tests share what they set up. So do the files of tests/service that ask for the run of the service that
-`drained` is, all of tests/spark and all of tests/sinks, which have a Spark session each. xdist's own
+A file's tests share what they set up. So do the files of tests/service that ask for one of the runs of the service that
+`drained` and `shop` are, all of tests/spark and all of tests/sinks, which have a Spark session each. xdist's own
 `--dist=loadgroup` sends each test alone with pytest 9.2, and says nothing (pytest-xdist issue 1386), so what is shared
 was made twice.
 """
@@ -18,7 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 _SERVICE = "service"
 _SHARED = ("spark", "sinks")
 """Folders that are a group each. As one they would be the last to end, with two processes idle beside them."""
-_SHARES_A_RUN = re.compile(r"\b(drained|copied)\b")
+_SHARES_A_RUN = re.compile(r"\b(drained|copied|shop)\b")
 
 
 def group_of(root: Path, nodeid: str) -> str:

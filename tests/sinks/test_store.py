@@ -19,7 +19,12 @@ from tests.stores import Bucket
 Targets = Callable[..., Target]
 
 
-@pytest.fixture(params=["DELTA_PATH", "location"])
+PLACES = ["DELTA_PATH", "location"]
+# What takes long is tried of one place, and of the other by `make test-faults`.
+FEWER = pytest.mark.parametrize("made", [PLACES[0], pytest.param(PLACES[1], marks=pytest.mark.faults)], indirect=True)
+
+
+@pytest.fixture(params=PLACES)
 def made(request: pytest.FixtureRequest, target_of: Targets, bucket: Bucket) -> Targets:
     """Makes a table in a bucket of the test's own: by DELTA_PATH, or by the `location` of its sink alone."""
     if request.param == "DELTA_PATH":
@@ -34,11 +39,13 @@ def target(made: Targets) -> Target:
     return made()
 
 
-# Called, not taken over: they would bring their kinds of sinks along, and do the same once for each.
+# Of these tests the bodies alone: with their marks the same would be done once for each kind of sink.
+@FEWER
 def test_deaths(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     test_conformance.test_a_death_at_each_point_loses_and_doubles_nothing(target, monkeypatch)
 
 
+@FEWER
 def test_growth(target: Target, feed: Feed) -> None:
     test_conformance.test_a_dataset_that_has_grown_goes_on_where_it_was(target, feed)
 

@@ -56,7 +56,8 @@ def test_each_group_is_in_one_process(tmp_path: Path) -> None:
 
 
 def test_only_what_asks_for_the_shared_run_is_bound_to_it() -> None:
-    files = {"test_end_to_end.py": "service", "test_operations.py": "service", "test_sales.py": "service/test_sales.py"}
+    files = {f"test_{name}.py": "service" for name in ("end_to_end", "operations", "batch_path", "sales")}
+    files["test_restart.py"] = "service/test_restart.py"
     assert {name: group_of(ROOT, f"tests/service/{name}::test_x[1]") for name in files} == files
     for folder, names in (("sinks", ("test_totals", "test_tables")), ("spark", ("test_keys", "test_source"))):
         assert {group_of(ROOT, f"tests/{folder}/{name}.py::test_x") for name in names} == {folder}
