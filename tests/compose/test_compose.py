@@ -339,10 +339,8 @@ def test_up_reset_stop_and_down(stack: Stack, profile: str) -> None:
         assert not line or any(words in line for words in PRINTED) or json.loads(line)
     if not profile:  # the other is taken down as it runs
         check_health_without_kafka(stack)
-        started = time.monotonic()
         stack.run("docker", "compose", "stop", "stream-app")
-        assert stack.container("stream-app")["ExitCode"] == 0, stack.logs()
-        assert time.monotonic() - started < 75
+        assert stack.container("stream-app")["ExitCode"] == 0, f"it was killed after its grace period: {stack.logs()}"
     stack.run("make", "down")
     assert stack.containers() == []
     last = json.loads((stack.folder / "data" / "output" / "_status.json").read_text())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,8 +156,6 @@ def test_a_topic_or_a_broker_that_is_not_there(settings: Settings) -> None:
     with pytest.raises(ConfigError, match=r"there is no topic nowhere .* create it, or correct --topic$"):
         run(settings, "nowhere")
     away = settings.model_copy(update={"kafka_bootstrap_servers": "localhost:1"})
-    begun = time.monotonic()
     with pytest.raises(StreamAppError, match="KAFKA_BOOTSTRAP_SERVERS: no answer from localhost:1"):
         run(away, "nowhere")
-    assert time.monotonic() - begun < 120
     assert not settings.landing_path.exists(), "no folder is made for nothing"
