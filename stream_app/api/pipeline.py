@@ -94,7 +94,8 @@ def routes(context: Context, watcher: Watcher) -> APIRouter:
     async def live(last_event_id: Annotated[str, Header(max_length=16384)] = "", feed: Feed = "") -> Response:
         """Tell what happens as it does: a `batch`, a `state`, an `alert` each.
 
-        With Last-Event-ID it begins with what has happened since. A `position` event marks that all of that was told.
+        With Last-Event-ID it begins with what has happened since; `untold` names batches of which nothing else is
+        known by now. A `position` event marks that all of that was told.
         An id is of one feed, or of all.
         """
         context.flows(feed)

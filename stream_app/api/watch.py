@@ -6,10 +6,11 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
@@ -19,13 +20,15 @@ from stream_app.api.formats import encode
 from stream_app.errors import StreamAppError
 from stream_app.flows.flow import Flow
 from stream_app.ops import events
-from stream_app.ops.events import KINDS, Event, Position
+from stream_app.ops.events import KINDS, Position
 from stream_app.ops.status import SinkStatus, StatusReport, status
 
 _LOOK_SECONDS = 1.0
 _SAMPLE_SECONDS = 5.0
 _SAMPLES = 1440
 _LONGEST_QUEUE = 600
+_AT_ONCE = 1_000
+"""How many events of the past are held for one who comes back: of many flows there are many."""
 _PING_SECONDS = 15.0
 _RETRY_MS = 2000
 _Numbers = tuple[int | None, int | None, float | None]
@@ -112,7 +115,8 @@ class Watcher:
         try:
             if last_id:
                 before = events.position(last_id, look.flows) or Position()
-                if told := await asyncio.to_thread(_since, before, look):
+                past = _since(before, look)
+                while told := await asyncio.to_thread(_joined, past, _AT_ONCE):
                     yield told
             now = events.now(look.flows, look.report.sinks).id(look.flows)
             yield format_sse_event(event="position", data_str="{}", id=now, retry=_RETRY_MS)
@@ -141,7 +145,8 @@ class Watcher:
         while untold := {*self._subscribers.values()} - told.keys():
             for feed in untold:
                 old = before.of(feed)
-                told[feed] = await asyncio.to_thread(_since, events.now(old.flows, old.report.sinks), look.of(feed))
+                happened = _since(events.now(old.flows, old.report.sinks), look.of(feed))
+                told[feed] = await asyncio.to_thread(_joined, happened)
         return told
 
     def _tell(self, told: Mapping[str, bytes]) -> None:
@@ -179,13 +184,14 @@ async def _next(queue: asyncio.Queue[bytes | None]) -> bytes | None:
         return KEEPALIVE_COMMENT
 
 
-def _since(before: Position, look: _Look) -> bytes:
-    found = events.since(before, look.flows, look.report.sinks)
-    return b"".join(_written(event, at.id(look.flows)) for event, at in found)
+def _since(before: Position, look: _Look) -> Iterator[bytes]:
+    """Yield what has happened since, as it is sent."""
+    for event, at in events.since(before, look.flows, look.report.sinks):
+        yield format_sse_event(event=KINDS[type(event)], data_str=encode(event).decode(), id=at.id(look.flows))
 
 
-def _written(event: Event, identity: str) -> bytes:
-    return format_sse_event(event=KINDS[type(event)], data_str=encode(event).decode(), id=identity)
+def _joined(told: Iterator[bytes], most: int | None = None) -> bytes:
+    return b"".join(islice(told, most))
 
 
 def _sample(at: datetime, numbers: Sequence[_Numbers]) -> Sample:

@@ -1,8 +1,9 @@
 """What happens to the flows, as events: a batch that was committed, a state that changed, trouble that came or went.
 
 An event is named by the position after it: the newest batch and the state of each flow, and what is wrong with it.
-What is needed to find the events since a position is on disk. So whoever comes back with one misses no batch, as far as
-Spark's logs go back, and no state or trouble that holds now. A state between two looks is not seen.
+What is needed to find the events since a position is on disk. So whoever comes back with one misses no batch, and no
+state or trouble that holds now. Spark keeps the log of the newest batches alone; of those before, the names of their
+files tell, and where nothing does, that is told. A state between two looks is not seen.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from stream_app.storage.checkpoint import PlannedBatch
 from stream_app.storage.offsets import in_layer
 from stream_app.storage.row_counts import count_rows
 
-_OLDEST = 1_000
-"""The most batches of a flow that are looked for."""
+_OLDEST = 100
+"""How many batches of a flow are looked for at most, the newest ones: each is an event with an id of its own."""
 _LARGEST_ID = 1 << 20
 """Bytes of an id that is unpacked: far more than there are, and what a hostile one may take."""
 
@@ -40,9 +41,19 @@ class BatchEvent:
     sink: str
     batch: int
     time: datetime
-    """When it was planned, in UTC."""
+    """When it was planned, in UTC; to the second where only its file tells."""
     rows: int | None
     """What its file holds; of a sink without files, what it took. None where a file was merged with others by now."""
+
+
+@dataclass(frozen=True)
+class UntoldEvent:
+    """Batches that a flow has committed, of which nothing else is known: there is neither a log nor a file of one."""
+
+    feed: str
+    sink: str
+    first: int
+    last: int
 
 
 @dataclass(frozen=True)
@@ -65,9 +76,14 @@ class AlertEvent:
     is_over: bool
 
 
-Event = BatchEvent | StateEvent | AlertEvent
-Kind = Literal["batch", "state", "alert"]
-KINDS: Mapping[type[Event], Kind] = {BatchEvent: "batch", StateEvent: "state", AlertEvent: "alert"}
+Event = BatchEvent | UntoldEvent | StateEvent | AlertEvent
+Kind = Literal["batch", "untold", "state", "alert"]
+KINDS: Mapping[type[Event], Kind] = {
+    BatchEvent: "batch",
+    UntoldEvent: "untold",
+    StateEvent: "state",
+    AlertEvent: "alert",
+}
 
 
 @dataclass(frozen=True)
@@ -131,7 +147,7 @@ def since(before: Position, flows: Sequence[Flow], statuses: Sequence[SinkStatus
         if new.batch < known.batch:  # it was reset
             known = replace(known, batch=-1)
         for batch in _batches(flow, known.batch, new.batch):
-            known = replace(known, batch=batch.batch)
+            known = replace(known, batch=batch.batch if isinstance(batch, BatchEvent) else batch.last)
             at = at.at(flow, known)
             yield batch, at
         if (new.state, new.restarts) != (known.state, known.restarts):
@@ -151,21 +167,36 @@ def trouble(status: SinkStatus) -> str:
     return status.state if status.state in {"failed", "killed", "restarting"} else ""
 
 
-def _batches(flow: Flow, after: int, newest: int) -> Iterator[BatchEvent]:
+def _batches(flow: Flow, after: int, newest: int) -> Iterator[BatchEvent | UntoldEvent]:
+    """Yield each batch after one, up to the newest: those of which something is known, and in between the others."""
     first = max(after + 1, newest - _OLDEST + 1)
+    for batch in _known(flow, first, newest) if first <= newest else ():
+        if after + 1 < batch.batch:
+            yield UntoldEvent(batch.feed, batch.sink, after + 1, batch.batch - 1)
+        yield batch
+        after = batch.batch
+    if after < newest:
+        yield UntoldEvent(flow.feed.name, flow.sink, after + 1, newest)
+
+
+def _known(flow: Flow, first: int, newest: int) -> Iterator[BatchEvent]:
+    """Yield the batches that Spark's log has, and those before it that have a file of their own, in order."""
     plans = {}
     for number in range(max(0, first - 1), newest + 1):
         with suppress(FileNotFoundError):  # so long ago that Spark has purged it
             plans[number] = flow.checkpoint.planned(number)
+    times = {number: _time(plan.time_ms) for number, plan in plans.items() if number >= first}
     if flow.form or not flow.upstream:
-        source, spans = flow, {number: (number - 1, number) for number in plans}
+        files = flow.files(first - 1, newest)
+        times = {file.first: file.time for file in files if not file.is_compacted} | times
+        spans = {number: (number - 1, number) for number in times}
     else:
-        source, spans = flow.upstream, _taken(plans)
-    told = [spans[number] for number in plans if number >= first and number in spans]
-    files = source.files(told[0][0], told[-1][1]) if told else []
-    for number in (number for number in plans if number >= first):
+        spans = _taken(plans)
+        told = [spans[number] for number in times if number in spans]
+        files = flow.upstream.files(told[0][0], told[-1][1]) if told else []
+    for number in sorted(times):
         rows = _rows(files, *spans[number]) if number in spans else None
-        yield BatchEvent(flow.feed.name, flow.sink, number, _time(plans[number].time_ms), rows)
+        yield BatchEvent(flow.feed.name, flow.sink, number, times[number], rows)
 
 
 def _taken(plans: Mapping[int, PlannedBatch]) -> dict[int, tuple[int, int]]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from fastapi.testclient import TestClient
 
 from stream_app.api.app import application
@@ -63,3 +65,16 @@ def rows(client: TestClient, path: str, **parameters: Any) -> list[dict[str, Any
         if told["next"] is None:
             return found
         parameters["cursor"] = told["next"]
+
+
+def merge(output: Output, last: int) -> None:
+    """The files of the batches up to one become one, as by retention."""
+    flow = output.flows["silver"]
+    files = [file for file in flow.files() if file.last <= last]
+    name = files[0].path.name.rpartition("_")[0]
+    pq.write_table(
+        pa.concat_tables([pq.read_table(file.path) for file in files]),
+        flow.layout.output / f"{name}_{files[0].first:010d}-{files[-1].last:010d}.parquet",
+    )
+    for file in files:
+        file.path.unlink()

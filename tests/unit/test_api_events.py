@@ -22,14 +22,26 @@ from stream_app.api import watch
 from stream_app.api.context import Context
 from stream_app.api.watch import Watcher
 from stream_app.flows.flow import Flow
-from stream_app.ops.events import AlertEvent, BatchEvent, Event, Position, Seen, StateEvent, now, position, since
+from stream_app.ops import events
+from stream_app.ops.events import (
+    AlertEvent,
+    BatchEvent,
+    Event,
+    Position,
+    Seen,
+    StateEvent,
+    UntoldEvent,
+    now,
+    position,
+    since,
+)
 from stream_app.ops.status import status
 from stream_app.sinks.kafka import KafkaSink
 from stream_app.storage.row_counts import count_rows
 from tests.api_process import ApiProcess
 from tests.helpers import app_settings, at, value, wait_until
 from tests.outputs import Output, Record
-from tests.unit.served import MINUTES, own, served
+from tests.unit.served import MINUTES, merge, own, served
 
 
 @pytest.fixture
@@ -70,8 +82,68 @@ def test_a_batch_of_a_sink_without_files_tells_how_many_rows_it_took(output: Out
 
     for known in (-1, 0, MINUTES - 2):
         assert told(known) == dict.fromkeys(range(known + 1, MINUTES), 2)
-    (sink.checkpoint.path / "offsets" / "1").unlink()
+    _purge(sink, 1)
     assert told(-1) == {0: 2, 2: None} | dict.fromkeys(range(3, MINUTES), 2), "Spark has purged one"
+
+
+def test_who_comes_back_after_more_batches_than_spark_keeps_is_told_of_each_or_that_nothing_is_known(
+    output: Output, made: tuple[Flow, ...]
+) -> None:
+    """Not left in silence: Spark keeps the log of 20 batches, files are merged, and some sinks have none."""
+    before = now(made, status(output.root, made).sinks)
+    newest = MINUTES + 40
+    for minute in range(MINUTES, newest):
+        rows = [] if minute == MINUTES + 3 else [Record(value(10 * minute, 60 * minute), at(60 * minute))]
+        output.take(rows, at(60 * minute + 5.5))
+    sinks = status(output.root, made).sinks
+    for flow in made:
+        _purge(flow, *range(newest - 20))
+    merge(output, MINUTES + 10)  # up to here silver has one file
+    topic = KafkaSink.model_validate({"of": "silver", "to": "kafka", "topic": "cleaned"})
+    csv = next(flow for flow in made if flow.sink == "raw_csv")
+    of_flows, back = (*made[:-1], replace(csv, to=topic)), position(before.id(made), made)
+    assert made[-1] == csv and back
+    told = [event for event, _ in since(back, of_flows, sinks) if isinstance(event, BatchEvent | UntoldEvent)]
+
+    def of(sink: str) -> list[tuple[int, int, int | None]]:
+        """From which batch to which, and the rows where they are known."""
+        found = [event for event in told if event.sink == sink]
+        return [
+            (one.batch, one.batch, one.rows) if isinstance(one, BatchEvent) else (one.first, one.last, None)
+            for one in found
+        ]
+
+    for sink in output.flows:
+        spans = of(sink)
+        assert [first for first, _, _ in spans] == [MINUTES, *(last + 1 for _, last, _ in spans[:-1])], (
+            "none is left out"
+        )
+        assert spans[-1][1] == newest - 1
+    each = [(number, number, 1) for number in range(newest)]
+    assert of("bronze") == [*each[MINUTES : MINUTES + 3], (MINUTES + 3, MINUTES + 3, None), *each[MINUTES + 4 :]]
+    assert of("silver") == [(MINUTES, MINUTES + 10, None), *each[MINUTES + 11 :]]
+    assert of("quarantine")[:2] == [(MINUTES, newest - 21, None), (newest - 20, newest - 20, 0)]
+    assert of("raw_csv")[:2] == [(MINUTES, newest - 21, None), (newest - 20, newest - 20, None)]
+    assert of("raw_csv")[2:] == each[newest - 19 :]
+    times = {one.batch: one.time for one in told if isinstance(one, BatchEvent) and one.sink == "bronze"}
+    assert times[MINUTES] == at(60 * MINUTES + 5), "to the second, as its file is called"
+    assert times[newest - 1] == at(60 * (newest - 1) + 5.5)
+
+
+def test_of_more_batches_than_are_looked_for_the_oldest_are_one_event(
+    output: Output, made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_OLDEST", 3)
+    told = _events(list(since(Position(), made[:1], status(output.root, made[:1]).sinks)))
+    assert told[0] == UntoldEvent("transactions", "bronze", 0, MINUTES - 4)
+    assert [one.batch for one in told if isinstance(one, BatchEvent)] == [*range(MINUTES - 3, MINUTES)]
+
+
+def _purge(flow: Flow, *batches: int) -> None:
+    """As Spark does with what is old of its logs."""
+    for batch in batches:
+        for log in ("offsets", "commits"):
+            (flow.checkpoint.path / log / str(batch)).unlink()
 
 
 def test_states_and_trouble_are_told_when_they_come_and_go(output: Output, made: tuple[Flow, ...]) -> None:
@@ -202,6 +274,23 @@ def test_who_follows_a_feed_is_told_of_that_alone_and_misses_nothing(
             assert told.count(b"event: batch") == len(output.flows)
 
     asyncio.run(asyncio.wait_for(listen(), 60))
+
+
+def test_all_that_has_happened_is_told_bit_by_bit(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many flows there is much: it is not held at once for each who comes back."""
+    monkeypatch.setattr(watch, "_AT_ONCE", 7)
+    watcher = Watcher(Context(app_settings(output.root), own()))
+
+    async def listen() -> list[bytes]:
+        async with watcher.watching():
+            stream, told = watcher.follow("begin"), list[bytes]()
+            while not (told and told[-1].startswith(b"event: position")):
+                told.append(await anext(stream))
+            return told[:-1]
+
+    told = asyncio.run(asyncio.wait_for(listen(), 60))
+    assert [one.count(b"event: ") for one in told[:-1]] == [7] * (len(told) - 1)
+    assert b"".join(told).count(b"event: batch") == len(output.flows) * MINUTES
 
 
 def _last_id(told: bytes) -> str:

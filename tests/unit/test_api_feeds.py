@@ -23,7 +23,7 @@ from stream_app.sinks.registry import load_flows
 from tests.helpers import at, silver_row, value
 from tests.outputs import Output, Record
 from tests.tables import append
-from tests.unit.served import rows, served
+from tests.unit.served import merge, rows, served
 
 SILVER = "/api/feeds/transactions/silver"
 
@@ -109,23 +109,10 @@ def test_a_row_is_on_one_page_while_files_are_merged_and_others_come(minutes: Ou
             if (cursor := told["next"]) is None:
                 break
             page += 1
-            _merge(output, 2 * page)
+            merge(output, 2 * page)
             output.take([Record(value(500 + page, 900), at(900 + page))], at(905 + page))
     assert len(seen) == len({*seen})
     assert {*seen} == before
-
-
-def _merge(output: Output, last: int) -> None:
-    """The files of the batches up to one become one, as by retention."""
-    flow = output.flows["silver"]
-    files = [file for file in flow.files() if file.last <= last]
-    name = files[0].path.name.rpartition("_")[0]
-    pq.write_table(
-        pa.concat_tables([pq.read_table(file.path) for file in files]),
-        flow.layout.output / f"{name}_{files[0].first:010d}-{files[-1].last:010d}.parquet",
-    )
-    for file in files:
-        file.path.unlink()
 
 
 def test_nulls_come_last_and_are_paged_through(minutes: Output, tmp_path: Path) -> None:
@@ -279,7 +266,7 @@ def test_what_a_client_has_is_not_sent_again_until_a_batch_comes(minutes: Output
             assert client.get(SILVER, headers={"If-None-Match": held}).status_code == 304
         assert client.get(SILVER, params={"limit": 3}).headers["etag"] != tag
         assert client.get(SILVER, headers={"Accept": "text/csv"}).headers["etag"] != tag
-        _merge(output, 6)
+        merge(output, 6)
         assert client.get(SILVER, headers={"If-None-Match": tag}).status_code == 304, "the rows are the same"
         output.take([Record(value(500, 900), at(900))], at(905))
         answer = client.get(SILVER, headers={"If-None-Match": tag})
