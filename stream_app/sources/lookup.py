@@ -153,7 +153,7 @@ def _cells(content: bytes) -> pa.Table:
 def _cast(values: pa.Array, kind: Type) -> pa.Array:
     """Return values in a type, each exactly. Raises ArrowInvalid where one is none of it."""
     if kind.name == "uuid":
-        values = pc.utf8_lower(values.cast(pa.string()))
+        values = pc.utf8_lower(_first(values, [[pa.string()]]))
         if pc.any(pc.invert(pc.match_substring_regex(values, _UUID))).as_py():
             raise pa.ArrowInvalid(kind.name)
     if kind.name == "boolean" and pa.types.is_string(values.type):  # PostgreSQL writes one letter

@@ -234,6 +234,37 @@ def test_what_cannot_be_read_as_declared_is_refused_by_row_and_column(tmp_path: 
     assert "\n" not in str(raised.value)
 
 
+TYPES = ["string", "boolean", "int", "long", "float", "double", "decimal(10,2)", "date", "timestamp", "uuid"]
+COLUMNS = [
+    *(pa.array([None], kind) for kind in (pa.null(), pa.time64("us"), pa.duration("s"), pa.month_day_nano_interval())),
+    *(pa.array([one]) for one in (True, 1, 1.5, "a", b"\xff", Decimal("1.5"), [["a"]], {"a": {"b": 1}})),
+    pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())),
+    pa.array([["a", "b"]], pa.list_(pa.string(), 2)),
+    pa.array(["a"]).dictionary_encode(),
+    pa.array([0], pa.timestamp("ns", "UTC")),
+    pa.array([0], pa.date64()),
+]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: str(column.type))
+def test_a_column_of_any_type_is_read_or_refused_in_a_line(tmp_path: Path, kind: str, column: pa.Array) -> None:
+    """What raises otherwise while the service runs would fail each batch, where the last snapshot is to stay."""
+    clients = {"file": "clients.csv", "key": "client"}
+    lookup = {"file": "p.parquet", "key": "number", "columns": {"found": {"type": kind, "column": "given"}}}
+    feed = Feed.model_validate(
+        declared(name="sales", lookups={"clients": clients, "products": lookup}, rules={}, windows={})
+    )
+    source = Source.of(feed, "products", tmp_path)
+    try:
+        rows = source.typed(pa.table({"number": [1], "given": column}))
+    except ConfigError as error:
+        assert str(error).startswith("lookups.products of sales: given of row 1 is ")
+        assert "\n" not in str(error)
+    else:
+        assert rows.num_rows == 1
+
+
 def test_feed_check_reads_the_files_of_lookups_too(tmp_path: Path) -> None:
     feed_of(tmp_path)
     assert feed_check(tmp_path).mistakes == ()
@@ -409,9 +440,21 @@ def test_the_fast_path_is_the_definition_with_snapshots_of_several_batches_too(
 # How the driver takes them
 
 
+@pytest.mark.parametrize(
+    ("broken", "problem"),
+    [
+        ("number\n", 'there is no column "price"'),
+        (PRODUCTS + "1,,1,\n", "the key 1 is there more than once"),
+        (None, "there is no file"),
+    ],
+)
 def test_a_source_that_breaks_refuses_the_start_and_leaves_the_last_snapshot_while_running(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, broken: str | None, problem: str
 ) -> None:
+    def breaks() -> None:
+        path = tmp_path / "feeds" / "products.csv"
+        path.unlink() if broken is None else path.write_text(broken)
+
     feed = feed_of(tmp_path / "feeds")
     lookups = lookups_of(feed, tmp_path / "out", tmp_path / "feeds")
     lookups.begin()
@@ -419,7 +462,7 @@ def test_a_source_that_breaks_refuses_the_start_and_leaves_the_last_snapshot_whi
     assert set(pins.hashes_of(pin)) == set(feed.pinned.values())
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     now[0] = 1e9
-    (tmp_path / "feeds" / "products.csv").write_text("number\n")
+    breaks()
     monkeypatch.setattr("stream_app.logs._log.propagate", True)
     assert lookups.pin() == pin
     assert lookups.failures == {"products": 1}
@@ -428,8 +471,8 @@ def test_a_source_that_breaks_refuses_the_start_and_leaves_the_last_snapshot_whi
     assert lookups.pin() == pin  # it is tried again after a minute
     now[0] += 61
     assert lookups.pin() != pin
-    (tmp_path / "feeds" / "products.csv").write_text("number\n")
-    with pytest.raises(ConfigError, match='there is no column "price"'):
+    breaks()
+    with pytest.raises(ConfigError, match=problem):
         lookups_of(feed, tmp_path / "out", tmp_path / "feeds").begin()
 
 
