@@ -50,10 +50,12 @@ def waiting_in(database: duckdb.DuckDBPyConnection, silver: Flow, up_to: int) ->
 def held_keys(
     database: duckdb.DuckDBPyConnection, feed: Feed, wanted: Sequence[tuple[object, ...]]
 ) -> set[tuple[object, ...]]:
-    """Return the keys of rows of silver that are among the wanted ones; of several columns, some others, too."""
-    columns = [name(key) for key in feed.dedupe_keys]
-    if not wanted or not columns:
+    """Return those of the wanted keys that a row of silver has. They are values as the contract has them."""
+    if not wanted or not feed.dedupe_keys:
         return set()
-    among = " AND ".join(f"list_contains(${number}, {column})" for number, column in enumerate(columns, 1))
-    sql = f"SELECT DISTINCT {', '.join(columns)} FROM {view(feed.name, SILVER)} WHERE {among}"
-    return {*database.cursor().execute(sql, [[*values] for values in zip(*wanted, strict=True)]).fetchall()}
+    columns = zip(feed.dedupe_keys, zip(*wanted, strict=True), strict=True)
+    keys = {key: pa.array(values, feed.columns[key].arrow) for key, values in columns}
+    cursor = database.cursor()
+    cursor.register("_wanted", pa.table({**keys, "_place": range(len(wanted))}))
+    sql = f"SELECT _place FROM _wanted SEMI JOIN {view(feed.name, SILVER)} USING ({', '.join(map(name, keys))})"
+    return {wanted[place] for (place,) in cursor.execute(sql).fetchall()}

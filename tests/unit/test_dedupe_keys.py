@@ -8,9 +8,13 @@ import tomllib
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from stream_app.contract.contract import Contract
+from stream_app.contract.verdict import Rejected
+from stream_app.feeds import types
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import load_feeds
 from stream_app.layers.silver import Silver
@@ -20,8 +24,10 @@ from stream_app.ops.feed_test import feed_test
 from stream_app.ops.replay import replay
 from stream_app.sinks.registry import flows
 from stream_app.storage.batch_files import REPLAY, batch_files
+from stream_app.storage.planned import UNBOUNDED
 from tests.helpers import write_layer
 from tests.outputs import Output
+from tests.unit import test_any_feed as any_feed
 from tests.unit.audited import FEED, at, edit, found, lines, made, record
 
 ONE = '[dedupe]\nkey = "id"\nwithin = "1 hour"\n'
@@ -128,3 +134,40 @@ def test_a_replay_does_not_take_what_silver_holds_by_several_columns(tmp_path: P
     wanted: list[tuple[object, ...]] = [(f"r{one}", Decimal(order)) for one in "ab" for order in (1, 2)]
     assert replayable.held_keys(database, feed, wanted) >= {("ra", Decimal(1)), ("rb", Decimal(2))}
     assert not {("ra", Decimal(2)), ("rb", Decimal(1))} & replayable.held_keys(database, feed, wanted)
+
+
+VALUES = {
+    "string": "x",
+    "boolean": True,
+    "int": 5,
+    "long": 9007199254740993,
+    "float": 0.1,
+    "double": 0.1,
+    "decimal(9,2)": 1.5,
+    "date": "0001-01-01",
+    "timestamp": "2026-11-21T01:20:30.5Z",
+    "binary": "AP8=",
+    "uuid": "0190F0C4-7d1e-7c3a-9f00-00000000000a",
+}
+
+
+def test_each_type_of_a_key_has_a_value_here() -> None:
+    scalars = {kind for kind in types.SCALARS if types.SCALARS[kind].json != "any"}
+    assert {kind.partition("(")[0] for kind in VALUES} == {*scalars, "decimal"}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.parametrize("keys", [["k"], ["id", "k"]], ids="+".join)
+def test_a_replay_finds_a_key_of_any_type(tmp_path: Path, kind: str, keys: list[str]) -> None:
+    """As the contract has its value, and silver its row."""
+    feed = any_feed.feed_of({"k": {"type": kind}}, dedupe={"key": keys, "within": "1 hour"})
+    given = any_feed.record(k=json.dumps(VALUES[kind]))
+    judged = Contract(feed).check(given, any_feed.KAFKA_TS, UNBOUNDED)
+    assert not isinstance(judged, Rejected)
+    row = dict(zip(feed.columns, judged, strict=True))
+    silver = {flow.sink: flow for flow in flows([feed], tmp_path)}["silver"]
+    stored = {name: pa.array([row[name]], one.arrow)[0].as_py() for name, one in feed.columns.items()}
+    write_layer(silver, 0, [stored | {"topic": feed.topic, "partition": 0, "offset": 0, "kafka_ts": at(0)}])
+    key, other = tuple(row[name] for name in keys), tuple("other" if name == "id" else row[name] for name in keys)
+    held = replayable.held_keys(views.connect([silver]), feed, [key, other])
+    assert held == {key, *([other] if other == key else [])}
