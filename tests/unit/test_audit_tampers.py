@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from itertools import zip_longest
@@ -22,31 +23,82 @@ from stream_app.feeds.parts import IDENTIFIER
 from stream_app.flows import chain, unread
 from stream_app.flows.flow import Flow
 from stream_app.ops.audit import audit, work
+from stream_app.ops.audit.late import bound_of
 from stream_app.ops.audit.report import Verdict
 from stream_app.sinks.registry import flows
 from stream_app.storage import began, idle_clocks
 from stream_app.storage.batch_files import batch_file
 from stream_app.storage.filesystem import Hadoop
+from stream_app.storage.offsets import in_layer
 from stream_app.storage.planned import merged
-from tests.helpers import Row, agree, app_settings, flow_of, reconciled
+from tests.helpers import Row, agree, app_settings, flow_of, plan, reconciled
 from tests.outputs import Output, Record
 from tests.unit.audited import FEED, START, at, edit, found, lines, made, record, with_tables
 
+IDLE = FEED.replace("[event_time]\n", '[event_time]\nidle = "1 minute"\n')
 
-def test_what_came_too_late_by_a_clock_that_went_on_without_a_record_was_late(output: Output) -> None:
-    """The file of late rows says how far the clock had gone; no row of silver tells it."""
 
-    def early() -> list[str]:
-        return [line for line in found(output).wrong if "late_csv holds a row that was not late" in line]
-
+@pytest.mark.parametrize(
+    ("text", "log", "says", "made_at", "is_late"),
+    [
+        (IDLE, 60, 60, 80, True),
+        (IDLE, 90, 60, 80, True),
+        (IDLE, 7, 7, 80, False),
+        (IDLE, 7, 60, 80, False),
+        (IDLE, 60, 60, 6, False),
+        (FEED, 0, 60, 80, False),
+        (FEED, 0, 10**6, 80, False),
+        (FEED, 60, 60, 80, True),
+    ],
+    ids=[
+        "as the log tells",
+        "the log goes on",
+        "not far enough",
+        "further than the log tells",
+        "ahead of its own file",
+        "never declared",
+        "never declared, and far ahead",
+        "declared before",
+    ],
+)
+def test_a_clock_that_went_on_without_a_record_is_believed_as_far_as_the_log_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, log: int, says: int, made_at: int, *, is_late: bool
+) -> None:
+    """The file of late rows says how far the clock had gone, and no row of silver tells it. Times are in minutes."""
+    output = made(text, "main", tmp_path)
+    with_tables(output, monkeypatch)
     emptied_into_late("csv")(output)
-    path = late_path(output, "csv")
-    rows = pq.read_table(path)
-    for minutes, is_refused in ((60, True), (100, False)):
-        clock = int(at(minutes).timestamp() * 1_000_000)
-        says = {**(rows.schema.metadata or {}), **idle_clocks.pinned(clock)}
-        pq.write_table(rows.replace_schema_metadata(says), path)
-        assert bool(early()) is is_refused
+    path, flow = late_path(output, "csv"), output.flows["csv"]
+    rows = [row for row in pq.read_table(path).to_pylist() if row["ts"] < at(6)]
+    edit(path, lambda _: rows)
+    table = pq.read_table(path)
+    clocked = {**(table.schema.metadata or {}), **idle_clocks.pinned(us(says))}
+    pq.write_table(table.replace_schema_metadata(clocked), path)
+    path.rename(batch_file(path.parent, flow.layout.late_name, "parquet", us(made_at) // 1000, 2).path)
+    goes_on_by_itself(flow, us(log))
+    wrong = [line for line in found(output).wrong if "late_csv holds a row that was not late" in line]
+    assert bool(wrong) is not is_late
+
+
+def test_the_clock_of_a_merged_file_is_not_that_of_its_first_batch(tmp_path: Path) -> None:
+    single = batch_file(tmp_path, "late_csv", "parquet", us(6) // 1000, 2)
+    merged_one = batch_file(tmp_path, "late_csv", "parquet", us(6) // 1000, 2, 9)
+    assert bound_of(single, us(80)) == us(6) + 1_000_000
+    assert bound_of(merged_one, us(80)) == us(80)
+
+
+def us(minutes: float) -> int:
+    """That many minutes after START, in microseconds since the epoch; 0 is never."""
+    return int(at(minutes).timestamp() * 1_000_000) if minutes else 0
+
+
+def goes_on_by_itself(flow: Flow, clock: int) -> None:
+    """Have the query's newest offset say that its clock went so far without a record."""
+    committed = flow.checkpoint.last_committed()
+    assert committed
+    end = replace(in_layer(committed.end), idle_clock=clock)
+    time_ms = int(at(91).timestamp() * 1000)
+    plan(flow, committed.batch_id, end.as_json(), committed.watermark_ms, time_ms)
 
 
 def test_what_is_right_is_right_in_every_layer(output: Output) -> None:

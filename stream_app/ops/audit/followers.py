@@ -12,7 +12,7 @@ from stream_app.layers.kind import SILVER
 from stream_app.ops.audit.clocks import EventTimes, read_by_us
 from stream_app.ops.audit.copies import Copies
 from stream_app.ops.audit.derived import Derived, Gone
-from stream_app.ops.audit.late import LateRows
+from stream_app.ops.audit.late import LateRows, bound_of
 from stream_app.ops.audit.places import Places
 from stream_app.ops.audit.report import Step
 from stream_app.ops.audit.state import State
@@ -80,7 +80,8 @@ class Followers:
         pruned = state.is_pruned(SILVER)
         gone = Gone(self._newest_gone(flow), state.is_pruned(flow.sink))
         times = EventTimes(state.silver, flow.feed.event_time.field, gone.since)
-        files = [state.files.path(file.path) for file in state.sound_late_files(flow)]
+        went = state.positions[flow.sink].idle_clock
+        files = {state.files.path(file.path): bound_of(file, went) for file in state.sound_late_files(flow)}
         unknown = LateRows(self._db, flow, stateful, silver, times, step.findings, files).check(pruned=pruned)
         step.not_audited_rows(unknown, f"rows of {flow.layout.late_name}, which were pruned from silver")
         watermark_ms = state.positions[flow.sink].watermark_ms

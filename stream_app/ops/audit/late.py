@@ -2,9 +2,12 @@
 
 Spark drops a row of a window that ended by the watermark of earlier batches, and of a session if the row itself is at
 or before that. The watermark is the newest event time of those batches' rows less the declared one, in milliseconds,
-and never before 1970. How far that time went on without a record (`[event_time] idle`) is in the late rows' files
-(storage/idle_clocks.py). Which rows were earlier batches is in silver's files. Where a merged file does not say so, all
+and never before 1970. Which rows were earlier batches is in silver's files. Where a merged file does not say so, all
 rows count that are before the row itself.
+
+How far that time went on without a record (`[event_time] idle`) is in the late rows' files (storage/idle_clocks.py).
+They are not believed alone. The clock of the query is in its offset log, too, and never goes back: none was ahead of
+the newest one, which is 0 of a feed that never had `idle`. Nor was one ahead of our own clock when its file was made.
 
 So what is refused here was not late. What is let through may have been in time; then a window lacks it, and the
 comparison of gold finds that.
@@ -12,8 +15,8 @@ comparison of gold finds that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -25,10 +28,11 @@ from stream_app.contract.times import microseconds
 from stream_app.feeds.sql import name
 from stream_app.flows.flow import Flow
 from stream_app.layers.aggregate import Stateful
-from stream_app.ops.audit.clocks import EventTimes
+from stream_app.ops.audit.clocks import EventTimes, read_by_us
 from stream_app.ops.audit.findings import Findings
 from stream_app.ops.audit.places import NOWHERE, Numbers, Places
 from stream_app.storage import idle_clocks
+from stream_app.storage.batch_files import BatchFile
 
 _PLACE = 'partition, "offset"'
 
@@ -45,8 +49,8 @@ class LateRows:
     """Of silver."""
     times: EventTimes
     findings: Findings
-    files: Sequence[Path] = ()
-    """Of the late rows."""
+    files: Mapping[Path, int] = field(default_factory=dict)
+    """Of the late rows, and how far the clock can have gone without a record before each (`bound_of`)."""
 
     def check(self, *, pruned: bool) -> int:
         """Note what should not be there; return how many rows silver's own has gone of, if some were `pruned`."""
@@ -88,9 +92,9 @@ class LateRows:
     def _idle_clocks(self, partitions: Numbers, offsets: Numbers) -> Numbers:
         """Return how far the clock had gone without a record when each of those rows came; 0 where it had not."""
         found = dict[tuple[int, int], int]()
-        for path in self.files:
+        for path, bound in self.files.items():
             with pq.ParquetFile(path) as file:
-                if (clocks := idle_clocks.of_rows(file.metadata)).any():
+                if (clocks := np.minimum(idle_clocks.of_rows(file.metadata), bound)).any():
                     rows = file.read(columns=["partition", "offset"]).to_pydict()
                     found |= zip(zip(rows["partition"], rows["offset"], strict=True), clocks.tolist(), strict=True)
         places = zip(partitions.tolist(), offsets.tolist(), strict=True)
@@ -98,3 +102,9 @@ class LateRows:
 
     def _note(self, what: str, sql: str) -> None:
         self.findings.query(self.database, what, sql)
+
+
+def bound_of(file: BatchFile, went: int) -> int:
+    """Return how far a clock that `went` so far can have gone before a file of late rows, in microseconds."""
+    # the name of a merged file tells of its first batch alone
+    return went if file.is_compacted else min(went, read_by_us(file))

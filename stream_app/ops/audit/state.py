@@ -39,6 +39,8 @@ class Position:
     replayed: int = -1
     """The newest file of the ledger that silver has taken."""
     watermark_ms: int = 0
+    idle_clock: int = 0
+    """How far its event time went without a record, in microseconds since the epoch."""
 
     @classmethod
     def of(cls, flow: Flow) -> Position:
@@ -47,7 +49,7 @@ class Position:
         if committed is None:
             return cls()
         end = in_layer(committed.end) if flow.upstream else LayerOffset()
-        return cls(committed.batch_id, end.batch, end.replay, committed.watermark_ms)
+        return cls(committed.batch_id, end.batch, end.replay, committed.watermark_ms, end.idle_clock)
 
 
 @dataclass
