@@ -285,6 +285,25 @@ def test_an_old_version_is_taken_over_where_both_have_judged_as_far(feed: Feed, 
     agree(flow_of(feed, "bronze", tmp_path))
 
 
+def test_what_the_contract_before_has_judged_is_taken_over_and_the_rest_is_judged_by_this_one(
+    feed: Feed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(rules, "CONTRACT", rules.CONTRACT - 1)
+        made = halves(feed, tmp_path)
+        agree(flow_of(feed, "bronze", tmp_path))
+        judged_by = mark(feed)
+        for flow in made:
+            judge(flow, 0)
+        judge(made[1], 1)
+    with pytest.raises(ConfigError, match=r"^this version judges the records of transactions otherwise while "):
+        agree(flow_of(feed, "bronze", tmp_path))
+    judge(made[0], 1)
+    agree(flow_of(feed, "bronze", tmp_path))
+    for flow in made:
+        assert versions(flow) == [(-1, judged_by), (1, mark(feed))]
+
+
 def test_a_new_contract_is_refused_while_one_is_ahead(feed: Feed, tmp_path: Path) -> None:
     """By the old contract silver has taken what quarantine would refuse by the new one, or the other way round."""
     quarantine, silver = judged_by_the_old_version(feed, tmp_path)
