@@ -104,6 +104,8 @@ class Columns:
             yield from self.unfit(key, measure.field, "any" if measure.function == "distinct" else "number")
         elif not field.has_order:
             yield key, f"{measure.field} is a {field.type}, which has no {measure.function}"
+        if measure.function == "distinct" and field and field.has_map:
+            yield key, f"{measure.field} is of type {field.as_type.name}, and maps cannot be told apart"
         if field and (problem := field.overflow(measure.function)):
             yield key, f"{measure.field} {problem}"
 

@@ -104,6 +104,12 @@ class Field(Frozen):
         return not self.is_nested and self.type != "json"
 
     @property
+    def has_map(self) -> bool:
+        """Whether a value is a map or holds one, which Spark compares with no other."""
+        parts = (self.element, *(self.fields or {}).values())
+        return self.value is not None or any(one.has_map for one in parts if one)
+
+    @property
     def has_order(self) -> bool:
         """Whether one of two values is the least, which is so for numbers, times and texts."""
         return self.is_number or self.type in {"string", "uuid", "date", "timestamp"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections import Counter
@@ -22,8 +23,10 @@ from stream_app.kafka.sample import Sampled, newest
 from stream_app.ops.first_feed import guess
 from stream_app.ops.first_feed.seen import Seen
 from stream_app.ops.first_feed.toml import feed_file
+from stream_app.settings import PROJECT
 from stream_app.storage.planned import UNBOUNDED
 
+_SCHEMA = PROJECT / "docs" / "feed.schema.json"
 _HEAD = """\
 Written by make feed-new from {records:,} records of the topic{odd}. Types are what they have.
 What is marked as a guess wants a look. Then add rules, windows and more: docs/feeds.md.
@@ -64,7 +67,7 @@ def feed_new(kafka: KafkaConnection, directory: Path, topic: str, feed: str = ""
     written = Written(file, name, len(records), odd, _refused(name, text, records), guesses)
     try:
         with file.open("x", encoding="utf-8") as opened:
-            opened.write(text)
+            opened.write(f"#:schema {os.path.relpath(_SCHEMA, directory)}\n{text}")  # which editors complete it by
     except FileExistsError:
         raise ConfigError(f"{file}: is there already") from None
     return written

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from stream_app.settings import PROJECT
 from tests.service.harness import Service
 from tests.service.servers import PARTITIONS, KafkaBroker
 from tests.shapes import SHAPES
@@ -51,6 +53,8 @@ def test_a_file_that_is_there_is_left_alone(broker: KafkaBroker, service: Servic
     assert shown.startswith(f"{file}: written from 30 records\n")
     assert "\na guess: event_time: " in shown
     before = file.read_text()
+    (said,) = re.findall("^#:schema (.*)$", before, re.MULTILINE)
+    assert (file.parent / said).resolve() == PROJECT / "docs" / "feed.schema.json"
     assert "is there already; give another name by --feed" in service.op("feed-new", expected=2, TOPIC=topic)
     assert file.read_text() == before
 

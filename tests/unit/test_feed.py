@@ -250,6 +250,12 @@ MISTAKES = {
         'measures = { least = "min(flag)" }\n[event_time]',
         "windows.by_city.measures.least: flag is a boolean, which has no min",
     ),
+    "maps that differ": (
+        "[event_time]",
+        '[fields.tags]\ntype = "array"\nelement = { type = "map", value = { type = "long" } }\n[windows.by_city]\n'
+        'window = "1 minute"\nwatermark = "1 minute"\nmeasures = { tags = "distinct(tags)" }\n[event_time]',
+        "windows.by_city.measures.tags: tags is of type array<map<long>>, and maps cannot be told apart",
+    ),
     "no measure": (TRANSACTIONS[TRANSACTIONS.index("txn_count") :], "", "windows.gold.measures: is empty"),
     "unknown function": (
         '"count"',

@@ -100,7 +100,7 @@ SCALARS: st.SearchStrategy[Any] = (
     | st.sampled_from(
         ["2026-01-01", "2026-01-01T00:00:00Z", "20260101T000000", "\ud800", "0190f0c4-7d1e-7c3a-9f00-000000000000"]
     )
-    | st.sampled_from([1e308, 12.34, 5.0, 10**400, 2**63])
+    | st.sampled_from([1e308, 12.34, 5.0, 10**400, 2**63, 1234567890123.5, 0.1234567891, 12345678901234567890])
 )
 MEMBERS = st.sampled_from(
     ["a", "userId", "user_id", "topic", "1st", "x.y", 'quo"ted', "é", "", "amount", "window_start"]
@@ -135,6 +135,23 @@ def test_members_are_optional_where_one_record_lacks_them_and_nested_as_they_are
     assert element is not None
     assert (address["city"].required, address["geo"].required) == (True, False)
     assert (element.type, element.required) == ("string", False)
+
+
+@pytest.mark.parametrize(
+    ("amounts", "kind"),
+    [
+        ((1.5, 0.12), "decimal(18,2)"),
+        ((1234567890123.5, 0.1234567891), "decimal(28,10)"),
+        ((12345678901234567890, 0.12), "decimal(28,2)"),
+        ((10**27, 0.12), "double"),
+        ((1e-300, 0.12), "double"),
+    ],
+)
+def test_a_decimal_has_room_for_the_most_digits_before_and_behind_the_point(
+    amounts: tuple[float, ...], kind: str
+) -> None:
+    """No record of the sample would be refused, though no number has them all."""
+    assert feed_of(sampled([row(i, amount=one) for i, one in enumerate(amounts)])).fields["amount"].type == kind
 
 
 def test_the_event_time_is_the_time_nearest_to_kafka_s() -> None:

@@ -13,10 +13,11 @@ from datetime import timedelta
 from stream_app.contract.columns import SURROGATE
 from stream_app.contract.times import microseconds
 from stream_app.feeds.feed import RESERVED
-from stream_app.ops.first_feed.seen import Distance, Path, Seen
+from stream_app.ops.first_feed.seen import MOST_DIGITS, Distance, Path, Seen
 
 _TIMES = ("event_time", "event_ts", "timestamp", "ts", "time", "occurred", "happened", "created", "sent", "updated")
 _KEYS = ("id", "event_id", "uuid", "message_id", "key", "uid")
+_PRECISIONS = (18, MOST_DIGITS)
 _MONEY = re.compile("amount|price|total|cost|fee|balance|tax|sum")
 # Beyond that a time is another one than that of the record, such as when a customer was born.
 _FAR = microseconds(timedelta(days=30))
@@ -170,8 +171,10 @@ def _scalar(seen: Seen, name: str) -> tuple[str, str]:
         return next((kind for kind, fits in kinds.items() if fits), "string"), ""
     if seen.kinds == {"boolean"}:
         return "boolean", ""
-    if seen.decimals > 0 and _MONEY.search(name.lower()):
-        return f"decimal(18,{max(seen.decimals, 2)})", "by its name an amount of money"
+    scale = max(seen.decimals, 2)
+    precision = next((digits for digits in _PRECISIONS if seen.whole_digits + scale <= digits), None)
+    if seen.decimals > 0 and precision and _MONEY.search(name.lower()):
+        return f"decimal({precision},{scale})", "by its name an amount of money"
     if seen.is_long:
         return "long", ""
     return ("double", "") if seen.is_double else ("json", "some numbers have no room in a double")

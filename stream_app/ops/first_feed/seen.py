@@ -13,8 +13,9 @@ from stream_app.contract.wire import Number, decimal_of
 
 Path = tuple[str, ...]
 _LONG_DIGITS = 19
-# Room for a sum of them (feeds/fields.py), and for what is no money.
-_DECIMAL_DIGITS, _MOST_DECIMALS = 28, 10
+MOST_DIGITS = 28
+"""Of a decimal: there is room for a sum of them (feeds/fields.py)."""
+_MOST_DECIMALS = 10  # more has what is no money
 
 
 _READERS = {unit: epoch_reader(unit) for unit in EPOCH_UNITS}
@@ -63,6 +64,8 @@ class Seen:
     is_double: bool = True
     decimals: int = 0
     """Of numbers the most decimals; -1 where one is no decimal that fits."""
+    whole_digits: int = 0
+    """Of those numbers the most digits before the point."""
     is_time: bool = True
     is_date: bool = True
     is_uuid: bool = True
@@ -107,11 +110,13 @@ class Seen:
         is_whole = not {*text} & {*".eE"}
         self.is_long = self.is_long and is_whole and _fits_long(text)
         self.is_double = self.is_double and abs(float(text)) <= sys.float_info.max
-        scale = len(text.partition(".")[2])
-        if {*text} & {*"eE"} or scale > _MOST_DECIMALS or decimal_of(text, _DECIMAL_DIGITS, scale) is None:
+        whole, _, fraction = text.lstrip("-").partition(".")
+        scale = len(fraction)
+        if {*text} & {*"eE"} or scale > _MOST_DECIMALS or decimal_of(text, MOST_DIGITS, scale) is None:
             self.decimals = -1
         elif self.decimals >= 0:
             self.decimals = max(self.decimals, scale)
+            self.whole_digits = max(self.whole_digits, len(whole))
 
     def _as_times(self, text: Number, kafka_us: int) -> Iterator[tuple[str, Distance]]:
         for name, distance in self.epochs.items() if len(text) > _EPOCH_DIGITS else ():
@@ -138,6 +143,7 @@ class Seen:
             setattr(self, counted, getattr(self, counted) + getattr(other, counted))
         for fits in ("is_long", "is_double", "is_time", "is_date", "is_uuid", "is_text"):
             setattr(self, fits, getattr(self, fits) and getattr(other, fits))
+        self.whole_digits = max(self.whole_digits, other.whole_digits)
         self.decimals = -1 if -1 in (self.decimals, other.decimals) else max(self.decimals, other.decimals)
         self.distance.merge(other.distance)
         self.epochs = {name: distance for name, distance in self.epochs.items() if name in other.epochs}
