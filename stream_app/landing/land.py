@@ -2,6 +2,9 @@
 
 A file is staged, flushed and renamed, and only then does the consumer group commit its offsets. The file's name says
 which these are. So a run that died between the two is continued by the names, and nothing is landed twice or lost.
+
+A run assigns partitions and is no member of its group, so Kafka keeps no other run of the group away. A group that was
+moved by somebody else is looked for instead: at the start, before a file gets its name, and before each commit.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 
 from stream_app.errors import ConfigError, StreamAppError, no_room_is_expected
 from stream_app.failpoints import reach_without_jvm
@@ -71,9 +73,9 @@ class Landed:
 def land(settings: Settings, request: Request, progress: Progress = lambda *_: None) -> Landed:
     """Land a topic. Files that were renamed before an error are landed, and the next run goes on behind them.
 
-    Raises ConfigError where there is no such topic, another member of the group is at it, or the folder is of another
-    topic. Raises StreamAppError where another run is at it, records are lost and FAIL_ON_DATA_LOSS is not false, the
-    disk is full, or no broker answers.
+    Raises ConfigError where there is no such topic, the folder is of another topic, or others use the group, too: a
+    member, a run with another landing zone, or whoever else moved its offsets. Raises StreamAppError where another run
+    is at it, records are lost and FAIL_ON_DATA_LOSS is not false, the disk is full, or no broker answers.
     """
     broker = Broker(settings.kafka, patience_seconds=_BROKER_PATIENCE_SECONDS, named_by="--topic")
     topic = broker.topic(request.topic)
@@ -81,16 +83,20 @@ def land(settings: Settings, request: Request, progress: Progress = lambda *_: N
     with no_room_is_expected(zone.root, SETTING), sole_run(zone.folder, SETTING):
         zone.claim(topic.id)
         shutil.rmtree(zone.staging, ignore_errors=True)
-        return _Run(settings, request, zone, progress).land(broker, topic)
+        return _Run(settings, request, zone, progress, broker, topic).land()
 
 
 class _Run:
     """One run, alone on its topic's folder."""
 
-    def __init__(self, settings: Settings, request: Request, zone: Zone, progress: Progress) -> None:
+    def __init__(
+        self, settings: Settings, request: Request, zone: Zone, progress: Progress, broker: Broker, topic: Topic
+    ) -> None:
         self._request = request
         self._zone = zone
         self._progress = progress
+        self._broker = broker
+        self._topic = topic
         self._may_skip = not settings.fail_on_data_loss
         self._landed = Landed(zone.topic, request.group or group(f"land-{zone.topic}"))
         own = {"group.id": self._landed.group, "isolation.level": settings.kafka_isolation_level}
@@ -99,16 +105,19 @@ class _Run:
         """Where each partition goes on."""
         self._ends: dict[int, int] = {}
         """Where the topic ended as the run began."""
+        self._committed: dict[int, int] = {}
+        """What the group has committed, as far as this run knows."""
 
-    def land(self, broker: Broker, topic: Topic) -> Landed:
+    def land(self) -> Landed:
         """Take what there is, until the time is up."""
-        self._commit = partial(broker.set_group_offsets, self._landed.group, topic.name)
+        broker, topic = self._broker, self._topic
         self._refuse_others(broker.group_members(self._landed.group, topic))
         self._ends = broker.stable_offsets(topic)
         landed_ms = time.time_ns() // 1_000_000
-        committed = broker.group_offsets(self._landed.group, topic)
-        self._start(committed, broker.earliest_offsets(topic))
-        if behind_files := {p: at for p, at in self._at.items() if committed.get(p, at) < at}:
+        self._committed = broker.group_offsets(self._landed.group, topic)
+        self._start(broker.earliest_offsets(topic))
+        self._zone.note_passed(self._landed.group, self._at)
+        if behind_files := {p: at for p, at in self._at.items() if self._committed.get(p, at) < at}:
             self._commit(behind_files)  # of a run that died before it did so
         total, deadline = self._behind, time.monotonic() + self._request.seconds
         with closing(PartitionReader(topic.name, self._config, self._lose, self._diverge)) as reader:
@@ -136,16 +145,27 @@ class _Run:
             problem = f"consumer group {self._landed.group} is in use by {members[0]}; stop that first"
             raise ConfigError(f"{problem}, or take another group by --group")
 
-    def _start(self, committed: Mapping[int, int], earliest: Mapping[int, int]) -> None:
-        held = behind(self._zone.files())
+    def _refuse_moved(self) -> None:
+        """Refuse to go on where somebody else has changed what the group has committed, since we knew it."""
+        group = self._landed.group
+        for partition, at in self._broker.group_offsets(group, self._topic).items():
+            if at != self._committed.get(partition):
+                problem = f"consumer group {group} was moved to offset {at} by another program meanwhile"
+                place = f"topic {self._zone.topic}, partition {partition}"
+                raise ConfigError(f"{place}: {problem}; stop that, or take another group by --group")
+
+    def _start(self, earliest: Mapping[int, int]) -> None:
+        held, passed = behind(self._zone.files()), self._zone.passed(self._landed.group)
         for partition, end in self._ends.items():
-            first = earliest[partition]
-            at = max(committed.get(partition, -1), held.get(partition, -1))
+            first, committed = earliest[partition], self._committed.get(partition, -1)
+            at = max(committed, held.get(partition, -1))
             if at > end:
                 problem = f"was landed up to offset {at - 1}, and ends at {end}: its log was cut"
                 raise StreamAppError(f"topic {self._zone.topic}, partition {partition}: {problem}")
             if 0 <= at < first:
                 self._lose(Unread(partition, at, first, "expired before they were landed"))
+            if (known := max(held.get(partition, 0), passed.get(partition, 0), first)) < committed:
+                self._miss(Unread(partition, known, committed, f"consumer group {self._landed.group} is behind them"))
             self._at[partition] = max(at, first)
 
     def _take(self, reader: PartitionReader, part: OffsetRange, landed_ms: int, deadline: float) -> None:
@@ -167,6 +187,7 @@ class _Run:
         landed, flow, partition = self._landed, f"land.{self._zone.topic}", staged.partition
         if (file := staged.finish()) is not None:
             reach_without_jvm(flow, "staged")
+            self._refuse_moved()  # while nobody sees the file
             staged.rename(file)
             reach_without_jvm(flow, "renamed")
             first, _ = landed.offsets.get(partition, (file.first, file.last))
@@ -177,6 +198,21 @@ class _Run:
         self._commit({partition: end})
         reach_without_jvm(flow, "committed")
         self._at[partition] = end
+
+    def _commit(self, ends: Mapping[int, int]) -> None:
+        """Commit where partitions go on; the landing zone knows of it first."""
+        self._refuse_moved()
+        self._zone.note_passed(self._landed.group, ends)
+        self._broker.set_group_offsets(self._landed.group, self._topic.name, ends)
+        self._committed.update(ends)
+
+    def _miss(self, missed: Unread) -> None:
+        """Tell of records that the group has taken, and not into this landing zone."""
+        if not self._may_skip:
+            problem = f"topic {self._zone.topic}, {missed}, and {self._zone.folder} did not take them"
+            way = "give the --landing that did, take another group by --group, or go on by FAIL_ON_DATA_LOSS=false"
+            raise ConfigError(f"{problem}; {way}")
+        self._landed.skipped += missed.offsets
 
     def _lose(self, lost: Unread) -> None:
         if not self._may_skip:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,6 +68,11 @@ class Zone:
         """The file that says which topic it is, by the id that the broker gave it."""
         return self.folder / "_topic.json"
 
+    @property
+    def about_groups(self) -> Path:
+        """The file that says how far runs have come here, by group: files may be gone, and gaps have none."""
+        return self.folder / "_groups.json"
+
     def file(self, time: datetime, partition: int, first: int, last: int) -> LandedFile:
         """Return the file of those offsets, of a run that began at that time."""
         hour = time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
@@ -117,6 +122,25 @@ class Zone:
             return None
         except (ValueError, KeyError, TypeError):
             raise ConfigError(f"{self.about}: is damaged; it says which topic {self.folder} is of") from None
+
+    def passed(self, group: str) -> dict[int, int]:
+        """Return by partition where runs of that consumer group have come to in this landing zone."""
+        return self._groups().get(group, {})
+
+    def note_passed(self, group: str, ends: Mapping[int, int]) -> None:
+        """Note where a run of that consumer group has come to."""
+        groups = self._groups()
+        groups[group] = groups.get(group, {}) | dict(ends)
+        replace_text(self.about_groups, json.dumps(groups))
+
+    def _groups(self) -> dict[str, dict[int, int]]:
+        try:
+            noted = json.loads(self.about_groups.read_text())
+            return {group: {int(partition): int(at) for partition, at in own.items()} for group, own in noted.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, TypeError, AttributeError):
+            raise ConfigError(f"{self.about_groups}: is damaged; delete it, and the next run makes it again") from None
 
 
 def overlaps(files: Sequence[LandedFile]) -> Iterator[tuple[LandedFile, LandedFile]]:
