@@ -23,6 +23,7 @@ Show = Callable[..., Page]
 Serve = Callable[..., ApiProcess]
 PATIENCE_MS = 30_000
 """For what comes at the next look, or the one after that."""
+DAY = 86400
 SECRET = "a secret of more than thirty-two bytes"
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
@@ -54,6 +55,38 @@ def test_a_record_in_quarantine_shows_its_text_and_reasons_as_text(show: Show, s
     expect(record.locator("pre mark")).to_contain_text(['"currency": "XXX"', '"lat": 900'])
     assert page.locator("#samples img").count() == 0
     assert page.title() == "transactions · Kafka medallion"
+
+
+def test_records_of_other_days_are_told_apart(show: Show, served: Serve, output: Output) -> None:
+    """A bucket of refused records takes up to a day, or more: without its date a bar could be of any."""
+    for days in (10, 20):
+        output.take([Record(value(900 + days, days * DAY, currency="XXX"), at(days * DAY))], at(days * DAY + 5))
+    page = show(served(output.root).url)
+    page.wait_for_selector("#refused canvas")
+    labels = page.evaluate("echarts.getInstanceByDom(document.getElementById('refused')).getOption().xAxis[0].data")
+    assert labels == [f"{at(day * DAY):%Y-%m-%d}" for day in range(21)]
+    expect(page.get_by_role("img", name=re.compile("^Refused records of 2026-11-21 .* to 2026-12-11 "))).to_be_visible()
+    expect(page.locator("#samples")).to_contain_text("2026-11-21 01:00:02 to 2026-12-11 01:00:00; the newest:")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "labels"),
+    [
+        (30, ["01:00:00", "01:00:30"]),
+        (3600, ["01:00", "02:00"]),
+        (6 * 3600, ["11-21 01:00", "11-21 07:00"]),
+        (86400, ["2026-11-21", "2026-11-22"]),
+    ],
+)
+def test_ticks_of_a_chart_have_a_date_where_it_is_needed(
+    show: Show, served: Serve, tmp_path: Path, seconds: int, labels: list[str]
+) -> None:
+    page = show(served(tmp_path).url)
+    made = page.evaluate(
+        "async ([times, step]) => (await import(new URL('static/dom.js', location))).ticks(times, step, 20 * step)",
+        [[at(0).timestamp(), at(seconds).timestamp()], seconds],
+    )
+    assert made == labels
 
 
 def test_a_replay_is_previewed_and_takes_what_was_shown(show: Show, served: Serve, output: Output, feeds: Path) -> None:

@@ -1,6 +1,6 @@
 // Time series by uPlot, and the stacked bars of quarantine by ECharts, in the colours of the page.
 
-import { compact } from "./dom.js";
+import { between, compact, ticks, when } from "./dom.js";
 
 const drawn = new Map();
 let bars = null;
@@ -10,15 +10,15 @@ export const COLOURS = ["c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8"];
 
 const axis = (more) => ({ stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "11px system-ui", ...more });
 
-/** Return a time in UTC, with seconds where ticks are closer than a minute. */
-const hour = (at, step) => new Date(at * 1000).toISOString().slice(11, step < 60 ? 19 : 16);
+/** Return the labels of the ticks of a chart, by the time that all of its points take. */
+const timed = (chart, at) => ticks(at, at[1] - at[0], chart.data[0].at(-1) - chart.data[0][0]);
 
 function options(width, series, stepped, unit) {
   return {
     width, height: 190, tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"), cursor: { points: { size: 6 }, y: false }, legend: { live: true },
     scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(high * 1.1, 1)] } },
-    axes: [axis({ space: 70, values: (_, ticks) => ticks.map((tick, i) => hour(tick, ticks[i + 1] - tick)) }), axis({ size: 54, values: (_, ticks) => ticks.map((tick) => compact(tick)) })],
-    series: [{ value: (_, at) => (at ? new Date(at * 1000).toISOString().slice(11, 19) : "–") }, ...series.map((name, i) => ({
+    axes: [axis({ space: 76, values: timed }), axis({ size: 54, values: (_, at) => at.map((tick) => compact(tick)) })],
+    series: [{ value: (_, at) => (at ? when(new Date(at * 1000).toISOString()) : "–") }, ...series.map((name, i) => ({
       label: name, stroke: colour(COLOURS[i % COLOURS.length]), width: 1.75, spanGaps: true, points: { show: false },
       paths: stepped ? uPlot.paths.stepped({ align: -1 }) : undefined,
       value: (_, value) => (value === null || value === undefined ? "" : `${value >= 100 ? compact(Math.round(value)) : value.toFixed(1)}${unit}`),
@@ -68,7 +68,7 @@ export function stacked(target, course) {
     rows.get(name).set(one.start, (rows.get(name).get(one.start) ?? 0) + one.records);
   }
   const first = Date.parse(course.buckets[0].start), last = Date.parse(course.buckets.at(-1).start), step = course.seconds * 1000;
-  const starts = [];
+  const starts = [], all = (last - first + step) / 1000;
   for (let at = first; at <= last; at += step) starts.push(new Date(at).toISOString().replace(".000Z", "Z"));
   const muted = colour("muted"), line = colour("line");
   const series = [...top, "others"].filter((name) => rows.has(name)).map((name, i) => ({
@@ -80,11 +80,11 @@ export function stacked(target, course) {
     animation: false, textStyle: { fontFamily: "system-ui", color: muted },
     grid: { left: 4, right: 4, top: 8, bottom: 2, containLabel: true },
     tooltip: { trigger: "axis", renderMode: "richText", backgroundColor: colour("card"), borderColor: line, textStyle: { color: colour("text"), fontSize: 12 } },
-    xAxis: { type: "category", data: starts.map((start) => start.slice(11, 19)), axisLine: { lineStyle: { color: line } }, axisTick: { show: false }, axisLabel: { color: muted, fontSize: 11 } },
+    xAxis: { type: "category", data: ticks(starts.map((start) => Date.parse(start) / 1000), course.seconds, all), axisLine: { lineStyle: { color: line } }, axisTick: { show: false }, axisLabel: { color: muted, fontSize: 11 } },
     yAxis: { type: "value", minInterval: 1, splitLine: { lineStyle: { color: line } }, axisLabel: { color: muted, fontSize: 11 } },
     series,
   }, { notMerge: true });
   bars.resize();
   target.setAttribute("role", "img");
-  target.setAttribute("aria-label", `Refused records over time, by reason: ${[...totals].slice(0, 5).map(([reason, count]) => `${reason} ${count}`).join(", ")}`);
+  target.setAttribute("aria-label", `Refused records of ${between(starts[0], starts.at(-1))}, by reason: ${[...totals].slice(0, 5).map(([reason, count]) => `${reason} ${count}`).join(", ")}`);
 }

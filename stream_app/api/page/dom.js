@@ -37,9 +37,43 @@ export function span(seconds) {
   return `${Math.max(0, Math.round(seconds))} s`;
 }
 
-export const clock = (text) => (text ? text.slice(11, 19) : "–");
-export const moment = (text) => (text ? `${text.slice(0, 10)} ${text.slice(11, 19)}` : "–");
+// Times are in UTC, as the API gives them. A time without its date is of today.
+const DAY = 86400;
+const time = (text) => text.slice(11, 19);
+const isOf = (text, other) => text.slice(0, 10) === other.slice(0, 10);
+
+export const moment = (text) => (text ? `${text.slice(0, 10)} ${time(text)}` : "–");
 export const since = (text) => (text ? (Date.now() - Date.parse(text)) / 1000 : null);
+
+/** Return a time, and its date; a date of today is empty. */
+export function parted(text) {
+  return [time(text), isOf(text, new Date().toISOString()) ? "" : text.slice(0, 10)];
+}
+
+/** Return a time, with its date unless it is of today. */
+export function when(text) {
+  return text && !parted(text)[1] ? time(text) : moment(text);
+}
+
+/** Return the date of a time, or the time where it is of today: for where there is little room. */
+export function brief(text) {
+  const [at, date] = parted(text);
+  return date || at;
+}
+
+/** Return two times; the second has a date where it is another than that of the first. */
+export function between(first, last) {
+  return `${when(first)} to ${isOf(first, last) ? time(last) : moment(last)}`;
+}
+
+/** Return a label for each time of a chart, in seconds, `step` apart: with its date where all of them take more than a day. */
+export function ticks(times, step, all) {
+  return times.map((at) => {
+    const text = new Date(at * 1000).toISOString();
+    if (step >= DAY) return text.slice(0, 10);
+    return `${all > DAY ? `${text.slice(5, 10)} ` : ""}${text.slice(11, step < 60 ? 19 : 16)}`;
+  });
+}
 
 /** A table of rows, each a list of cells; a cell is text, or an element. */
 export function table(caption, columns, rows) {

@@ -1,6 +1,6 @@
 // The flow as a picture: a button a dataset or a sink, in columns from the topic on, and lines between them.
 
-import { byId, clock, compact, el, rate, span } from "./dom.js";
+import { brief, byId, compact, el, moment, rate, span } from "./dom.js";
 
 const WIDTH = 216, HEIGHT = 52, GAP = 9, NARROW = 40, WIDE = 130;
 const SVG = "http://www.w3.org/2000/svg";
@@ -81,11 +81,11 @@ export function update(statuses, rateOf) {
     const parts = [status.state];
     if (status.state === "running" && speed !== null) parts[0] = `${rate(speed)}/s`;
     if (status.behind) parts.push(`${compact(status.behind)} behind`);
-    else if (status.complete_up_to) parts.push(`to ${clock(status.complete_up_to)}`);
+    else if (status.complete_up_to) parts.push(`to ${brief(status.complete_up_to)}`);
     else if (status.last_batch_age !== null) parts.push(span(status.last_batch_age));
     box.querySelector(".batch").textContent = status.last_batch === null ? "" : `#${status.last_batch}`;
     box.querySelector(".said").textContent = parts.join(" · ");
-    box.title = status.last_error || `${status.sink}: ${status.state}`;
+    box.title = status.last_error || `${status.sink}: ${status.state}${status.complete_up_to ? `, final up to ${moment(status.complete_up_to)}` : ""}`;
     const newest = status.last_batch === null ? "no batch yet" : `newest batch ${status.last_batch}, ${span(status.last_batch_age)} ago`;
     box.setAttribute("aria-label", `${status.sink}, ${status.state}, ${newest}, ${status.behind ?? 0} behind`);
   }

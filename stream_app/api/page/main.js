@@ -2,7 +2,7 @@
 
 import { follow, get } from "./api.js";
 import { lines } from "./charts.js";
-import { byId, clock, compact, el, fill, number, rate, since, span } from "./dom.js";
+import { byId, compact, el, fill, number, parted, rate, since, span } from "./dom.js";
 import * as flow from "./flow.js";
 import * as panels from "./panels.js";
 import * as sales from "./sales.js";
@@ -31,12 +31,13 @@ function figures() {
   const timed = state.feed.datasets.some((one) => one.rows_are !== "record");
   const speed = rateOf("bronze"), finals = own().filter((one) => one.complete_up_to && state.feed.datasets.some((d) => d.name === one.sink));
   const slowest = finals.map((one) => one.complete_up_to).sort()[0];
+  const [finalAt, finalOn] = slowest ? parted(slowest) : ["–", ""];
   const newest = Object.values(silver.newest_taken).sort().at(-1);
   const behind = bronze.behind ?? 0, share = bronze.rows ? (100 * refused.rows) / bronze.rows : 0;
   const shown = [
     ["Records", compact(bronze.rows), "in bronze"], ["Throughput", state.status.is_running ? rate(speed) : "–", "records a second"],
     ["Lag", bronze.behind === null ? "–" : number(behind), "records wait"], ["Freshness", newest ? span(since(newest)) : "–", "since silver's newest"],
-    ["Quarantine", `${share.toFixed(2)} %`, `${number(refused.rows)} records`], ["Final up to", slowest ? clock(slowest) : "–", finals.length ? "UTC, all windows" : timed ? "no window is final yet" : "no windows"],
+    ["Quarantine", `${share.toFixed(2)} %`, `${number(refused.rows)} records`], ["Final up to", finalAt, finals.length ? [finalOn, "UTC", "all windows"].filter(Boolean).join(", ") : timed ? "no window is final yet" : "no windows"],
   ];
   fill(byId("figures"), shown.map(([title, value, hint]) => el("div", { class: "figure" }, el("h2", {}, title), el("p", { class: "value" }, value), el("p", { class: "hint" }, hint))));
 }

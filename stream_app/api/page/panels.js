@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { COLOURS, colour, stacked } from "./charts.js";
-import { byId, bytes, clock, compact, el, fill, moment, number, span, table } from "./dom.js";
+import { between, byId, bytes, compact, el, fill, moment, number, span, table, when } from "./dom.js";
 import { columns } from "./lineage.js";
 
 let chosen = null;
@@ -39,7 +39,7 @@ export function quarantine(report, course, bronzeRows) {
   byId("reasons").replaceChildren(list);
   list.scrollTop = at;
   const reason = report.reasons.find((one) => one.reason === chosen);
-  fill(byId("samples"), el("h3", {}, reason.reason), el("p", { class: "hint" }, `${number(reason.records)} records, ${clock(reason.first)} to ${clock(reason.last)}; the newest:`), reason.samples.map(sample));
+  fill(byId("samples"), el("h3", {}, reason.reason), el("p", { class: "hint" }, `${number(reason.records)} records, ${between(reason.first, reason.last)}; the newest:`), reason.samples.map(sample));
 }
 
 function sample(one) {
@@ -131,7 +131,7 @@ export function late(reports) {
   }
   const rows = found.map((one) => {
     const newest = one.samples[0];
-    const missed = newest?.window_start ? `${clock(newest.window_start)} to ${clock(newest.window_end)}` : "–";
+    const missed = newest?.window_start ? between(newest.window_start, newest.window_end) : "–";
     return [one.dataset, number(one.rows), missed, moment(newest?.kafka_ts)];
   });
   fill(byId("late"), table("Late rows", ["dataset", "rows", "newest missed", "Kafka time"], rows));
@@ -202,7 +202,7 @@ const iso = (text) => (text ? text.replace(/^P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)
 /** Show what an output is and holds. */
 export async function details(feed, node, status, lineage) {
   const dialog = byId("details"), rows = el("div", {}, el("p", { class: "hint" }, "Reading the newest rows…"));
-  const newest = Object.entries(status.newest_taken ?? {}).map(([partition, at]) => `${partition}: ${clock(at)}`).join(", ");
+  const newest = Object.entries(status.newest_taken ?? {}).map(([partition, at]) => `${partition}: ${when(at)}`).join(", ");
   const facts = [
     ["state", status.state + (status.restarts ? `, ${status.restarts} restarts` : "")], ["last error", status.last_error], ["batch", status.last_batch === null ? "none yet" : `${status.last_batch}, ${span(status.last_batch_age)} ago`],
     ["holds", status.files ? `${number(status.rows)} rows in ${number(status.files)} files, ${bytes(status.bytes)}` : ""], ["behind", status.behind === null ? "" : compact(status.behind)],
