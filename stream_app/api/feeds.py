@@ -18,6 +18,7 @@ from stream_app.api.problems import Problem, known_only, once
 from stream_app.api.versions import Source
 from stream_app.flows.flow import Flow
 from stream_app.ops.selection import Condition, Selection, columns_of, select
+from stream_app.settings import PROJECT
 from stream_app.sinks.protocol import Moment, sink_of
 
 _MOST_ROWS = 10_000
@@ -99,7 +100,19 @@ def _media() -> dict[str, Any]:
 def _summary(flows: tuple[Flow, ...]) -> dict[str, object]:
     datasets = [_dataset(flow) for flow in flows if flow.is_own]
     sinks = [_sink(flow) for flow in flows if not flow.is_own]
-    return {"name": flows[0].feed.name, "topic": flows[0].feed.topic, "datasets": datasets, "sinks": sinks}
+    feed = flows[0].feed
+    return {
+        "name": feed.name,
+        "topic": feed.topic,
+        "has_producer": _has_producer(feed.name),
+        "datasets": datasets,
+        "sinks": sinks,
+    }
+
+
+def _has_producer(feed: str) -> bool:
+    """Return whether the project has test traffic for a feed, which `make run` and `make produce` send."""
+    return (PROJECT / "producer" / "events" / f"{feed}.py").is_file()
 
 
 def _dataset(flow: Flow) -> dict[str, object]:

@@ -159,8 +159,28 @@ def test_the_theme_is_chosen_and_kept(show: Show, served: Serve, output: Output)
 def test_an_empty_page_says_what_to_type(show: Show, served: Serve, tmp_path: Path) -> None:
     page = show(served(tmp_path / "nothing").url)
     expect(page.locator("#notice")).to_contain_text("No records yet.")
-    expect(page.locator("#notice code")).to_have_text("make run")
+    expect(page.locator("#notice")).to_contain_text("Start the service, and a producer beside it: ")
+    expect(page.locator("#notice code")).to_have_text("make run FEEDS=transactions")
     expect(page.locator("#reasons")).to_contain_text("No record breaks the contract.")
+
+
+def test_a_feed_without_a_producer_names_its_topic(show: Show, served: Serve, feeds: Path, tmp_path: Path) -> None:
+    """`make produce` refuses it."""
+    text = (feeds / "transactions.toml").read_text()
+    (feeds / "payments.toml").write_text(text.replace('topic = "transactions"', 'topic = "shop.payments"'))
+    page = show(served(tmp_path / "nothing", FEEDS="transactions,payments").url)
+    page.get_by_role("button", name="payments").click()
+    notice = page.locator("#notice")
+    expect(notice).to_contain_text(
+        "Start the service: make run FEEDS=payments, and send records to its topic: shop.payments."
+    )
+    told = page.evaluate("fetch('api/status?feed=payments').then((answer) => answer.json())")
+    for sink in told["sinks"]:
+        sink["state"] = "running"
+    page.route("**/api/status?*", lambda route: route.fulfill(json={**told, "is_running": True}))
+    expect(notice).to_contain_text(
+        "The service runs and waits for its topic. Send records to its topic: shop.payments.", timeout=PATIENCE_MS
+    )
 
 
 def test_a_token_is_asked_for_where_one_is_needed(show: Show, served: Serve, output: Output) -> None:
@@ -235,6 +255,7 @@ def test_a_page_waits_for_an_api_that_is_away_at_its_start(show: Show, served: S
     expect(page.locator("#notice")).to_contain_text("The page cannot be shown yet. it starts")
     expect(page.locator("[data-sink=bronze]")).to_contain_text(f"#{MINUTES - 1}", timeout=PATIENCE_MS)
     expect(page.locator("#notice")).to_contain_text("The service does not run.")
+    expect(page.locator("#notice code")).to_have_text("make app FEEDS=transactions")
 
 
 def test_a_service_that_starts_is_told_from_one_that_waits(show: Show, served: Serve, tmp_path: Path) -> None:
@@ -247,6 +268,7 @@ def test_a_service_that_starts_is_told_from_one_that_waits(show: Show, served: S
     for sink in told["sinks"]:
         sink["state"] = "running"
     expect(page.locator("#notice")).to_contain_text("The service runs and waits for its topic.", timeout=PATIENCE_MS)
+    expect(page.locator("#notice")).to_contain_text("Send it some: make produce FEED=transactions.")
 
 
 def test_fifty_feeds_leave_room_for_one(show: Show, served: Serve, output: Output, feeds: Path) -> None:

@@ -41,7 +41,7 @@ def ids(found: list[dict[str, Any]]) -> list[str]:
 
 def test_feeds_have_their_topic_datasets_columns_sinks_and_contract(still: TestClient) -> None:
     (feed,) = still.get("/api/feeds").json()
-    assert (feed["name"], feed["topic"]) == ("transactions", "transactions")
+    assert (feed["name"], feed["topic"], feed["has_producer"]) == ("transactions", "transactions", True)
     told = {one["name"]: one for one in feed["datasets"]}
     assert [*told] == ["bronze", "quarantine", "silver", "gold"]
     assert told["silver"]["columns"]["amount"] == "decimal(18,2)"

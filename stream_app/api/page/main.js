@@ -4,6 +4,7 @@ import { follow, get } from "./api.js";
 import { lines } from "./charts.js";
 import { byId, compact, el, fill, number, parted, rate, since, span } from "./dom.js";
 import * as flow from "./flow.js";
+import { records } from "./hints.js";
 import * as panels from "./panels.js";
 import * as sales from "./sales.js";
 
@@ -50,10 +51,10 @@ function notice() {
   if (!bronze.rows && bronze.state === "starting") {
     found.push(el("div", { class: "notice" }, el("strong", {}, "The service starts. "), "That takes up to a minute. The boxes below fill with the first batch."));
   } else if (!bronze.rows) {
-    found.push(el("div", { class: "notice" }, el("strong", {}, "No records yet. "), state.status.is_running ? "The service runs and waits for its topic. Send it some: " : "Start the service, and a producer beside it: ",
-      el("code", {}, state.status.is_running ? `make produce FEED=${state.feed.name}` : "make run"), ". The boxes below fill with the first batch."));
+    found.push(el("div", { class: "notice" }, el("strong", {}, "No records yet. "), state.status.is_running ? "The service runs and waits for its topic. " : "",
+      records(state.feed, state.status.is_running), ". The boxes below fill with the first batch."));
   } else if (!state.status.is_running) {
-    found.push(el("div", { class: "notice" }, el("strong", {}, "The service does not run. "), "This is what it left. Start it: ", el("code", {}, "make app"), "."));
+    found.push(el("div", { class: "notice" }, el("strong", {}, "The service does not run. "), "This is what it left. Start it: ", el("code", {}, `make app FEEDS=${state.feed.name}`), "."));
   }
   for (const one of wrong) found.push(el("div", { class: "notice bad" }, el("strong", {}, `${one.sink} ${one.state}. `), one.last_error || "Its last service was killed; a start goes on where it was."));
   return fill(byId("notice"), found);
@@ -106,7 +107,7 @@ async function refresh() {
     overTime();
     panels.quarantine(refused[0], course[0], sink("bronze").rows);
     panels.late(late);
-    await sales.refresh(feed.name, status.is_running);
+    await sales.refresh(feed, status.is_running);
   } catch (error) {
     trouble = error;
   }

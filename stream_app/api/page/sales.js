@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { COLOURS, colour } from "./charts.js";
 import { byId, compact, el, fill, number, table } from "./dom.js";
+import { records } from "./hints.js";
 
 const HOURS = 48, PRODUCTS = 10, ROWS = 1000;
 const FEED = "sales"; // what the API's reports are of
@@ -12,14 +13,13 @@ let tag = "";
 
 /** Show the charts of a feed that has sales, as they are by now; hide them for any other. */
 export async function refresh(feed, isRunning) {
-  byId("sales").hidden = feed !== FEED;
-  if (feed !== FEED) return;
+  byId("sales").hidden = feed.name !== FEED;
+  if (feed.name !== FEED) return;
   const [hours, best, pairs] = await Promise.all([
     get(`api/hourly_sales?limit=${HOURS}&numbers=float`), get(`api/top_products?limit=${PRODUCTS}&numbers=float`), get(`api/aggregated_sales?limit=${ROWS}&numbers=float`),
   ]);
   byId("sales-charts").hidden = !pairs.length;
-  const missing = el("p", { class: "empty" }, "No sales yet. ", isRunning ? "Send some: " : "Start the service, and a producer beside it: ",
-    el("code", {}, isRunning ? `make produce FEED=${FEED}` : `make run FEEDS=${FEED}`));
+  const missing = el("p", { class: "empty" }, "No sales yet. ", records(feed, isRunning), ".");
   fill(byId("sales-empty"), pairs.length ? null : missing);
   const sum = pairs.reduce((total, one) => total + one.total_montant, 0), count = pairs.reduce((total, one) => total + one.total_quantite, 0);
   byId("sales-hint").textContent = pairs.length ? `${money.format(sum)} in all, ${number(count)} pieces` : "";
