@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from joserfc import jwt
 from joserfc.jwk import OctKey
 from playwright.sync_api import Page, Route, expect
 
 from stream_app.storage.batch_files import REPLAY, batch_files
 from tests.api_process import ApiProcess
+from tests.browser.axe import serious
 from tests.helpers import at, value
 from tests.outputs import Output, Record
 from tests.unit.served import MINUTES
@@ -142,9 +142,47 @@ def test_it_is_for_everyone(show: Show, served: Serve, output: Output, scheme: s
     """axe finds nothing serious, and nothing is wider than a telephone."""
     page = show(served(output.root).url, viewport={"width": width, "height": 844}, color_scheme=scheme)
     page.wait_for_selector("#refused canvas")
-    serious = [one for one in Axe().run(page).response["violations"] if one["impact"] in {"serious", "critical"}]
-    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in serious] == []
+    assert serious(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_its_dialogs_are_for_everyone(show: Show, served: Serve, output: Output, scheme: str) -> None:
+    api = served(output.root, API_JWT_SECRET=SECRET)
+    page = show(api.url, is_ready=False, color_scheme=scheme)
+    page.get_by_role("textbox", name="Token").fill("no token")
+    assert serious(page) == []
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert serious(page) == []
+    page.get_by_role("textbox", name="Token").fill(_token(scope="read operate"))
+    page.get_by_role("button", name="Go on").click()
+    silver = page.locator("[data-sink=silver]")
+    expect(silver).to_contain_text(f"#{MINUTES - 1}")
+    silver.click()
+    dialog = page.get_by_role("dialog", name="transactions.silver")
+    dialog.get_by_text("Lineage of 17 columns").press("Enter")
+    expect(dialog.get_by_role("table", name="Newest rows")).to_be_visible()
+    assert serious(page) == []
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Replay…").click()
+    expect(page.get_by_role("dialog", name="Replay of transactions")).to_contain_text("None passes")
+    assert serious(page) == []
+
+
+def test_the_description_of_the_api_is_for_everyone(show: Show, served: Serve, output: Output) -> None:
+    """What there is closed, opened, and asked."""
+    api = served(output.root)
+    page = show(f"{api.url}/", is_ready=False)
+    page.goto(f"{api.url}/docs")
+    operation = page.locator(".opblock").filter(has_text="Tell what is made of what")
+    expect(operation).to_be_visible()
+    assert serious(page) == []
+    operation.get_by_role("button").first.click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.get_by_text("Server response")).to_be_visible()
+    assert serious(page) == []
 
 
 def test_the_theme_is_chosen_and_kept(show: Show, served: Serve, output: Output) -> None:

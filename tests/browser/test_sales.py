@@ -9,10 +9,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.api_process import ApiProcess
+from tests.browser.axe import serious
 from tests.tables import append
 from tests.unit.sold import hour, sold
 
@@ -74,8 +74,7 @@ def test_they_are_for_everyone(show: Show, served: Serve, tmp_path: Path, scheme
     page = show(served(tmp_path, FEEDS="sales").url, viewport={"width": width, "height": 844}, color_scheme=scheme)
     page.wait_for_selector("#sales-countries canvas")
     for _ in range(2):
-        serious = [one for one in Axe().run(page).response["violations"] if one["impact"] in {"serious", "critical"}]
-        assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in serious] == []
+        assert serious(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         for summary in page.locator("#sales").get_by_text("As a table").all():
             summary.click()
