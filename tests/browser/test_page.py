@@ -129,6 +129,18 @@ def test_details_are_opened_and_closed_by_the_keyboard(show: Show, served: Serve
     assert page.evaluate("document.activeElement.dataset.sink") == "silver"
 
 
+def test_a_box_that_is_opened_at_once_has_its_lineage(show: Show, served: Serve, output: Output) -> None:
+    page = show(served(output.root).url)
+    held: list[Route] = []
+    page.route("**/api/lineage?*", lambda route: route.continue_() if held else held.append(route))
+    page.reload()
+    silver = page.locator("[data-sink=silver]")
+    expect(silver).to_contain_text(f"#{MINUTES - 1}")
+    silver.click()
+    expect(page.get_by_role("dialog", name="transactions.silver")).to_contain_text("Lineage of 17 columns")
+    held.pop().continue_()
+
+
 def test_the_contract_is_rendered_with_its_rules(show: Show, served: Serve, output: Output) -> None:
     page = show(served(output.root).url)
     fields = page.get_by_role("table", name="Fields")

@@ -48,6 +48,18 @@ def test_sales_are_drawn_by_hour_by_product_and_by_country_and_each_chart_has_a_
     expect(sales).to_be_hidden()
 
 
+def test_the_flow_shows_what_is_looked_up(show: Show, served: Serve, tmp_path: Path) -> None:
+    sold(tmp_path)
+    page = show(served(tmp_path, FEEDS="sales").url)
+    for lookup in ("clients", "produits"):
+        expect(page.locator(f"[data-lookup={lookup}]")).to_contain_text(lookup, timeout=30_000)
+    expect(page.locator("#boxes path.looked-up")).to_have_count(2)
+    told = page.evaluate("fetch('api/status?feed=sales').then((answer) => answer.json())")
+    told["sinks"][0]["lookups"] = [{"lookup": "clients", "snapshot": "a", "rows": 1200, "age": 300}]
+    page.route("**/api/status?*", lambda route: route.fulfill(json=told))
+    expect(page.locator("[data-lookup=clients]")).to_contain_text("1,200 rows · 5 min", timeout=30_000)
+
+
 def test_a_batch_of_sales_moves_the_charts(show: Show, served: Serve, tmp_path: Path) -> None:
     made = sold(tmp_path)
     page = show(served(tmp_path, FEEDS="sales").url)

@@ -3,27 +3,47 @@
 import { brief, byId, compact, el, moment, rate, span } from "./dom.js";
 
 const WIDTH = 216, HEIGHT = 52, GAP = 9, NARROW = 40, WIDE = 130;
+const BELOW = 2; // rows from the topic to the first lookup: its line passes by bronze
 const SVG = "http://www.w3.org/2000/svg";
 const NOUN = { csv: "CSV files", lake: "lake by date", kafka: "topic", postgres: "table", delta: "Delta table" };
 
-/** Lay out a feed: each output with its column, its row and where it hangs. */
-function layout(feed) {
+/** Return what the lineage has beside the outputs: the topics that sinks write, and the lookups with what they decide. */
+function beside(feed, lineage) {
+  const own = (id) => id.slice(feed.name.length + 1);
+  const edges = lineage?.edges ?? [];
+  const written = edges.filter((one) => one.target.startsWith("topic:"))
+    .map((one) => ({ name: one.target.slice("topic:".length), what: "Kafka topic", isOutside: true, upstream: own(one.source) }));
+  const lookups = (lineage?.nodes ?? []).filter((one) => one.kind === "lookup")
+    .map((one) => ({ name: one.name, what: "lookup", isOutside: true, lookup: one.name, targets: edges.filter((edge) => edge.source === one.id).map((edge) => own(edge.target)) }));
+  return { written, lookups };
+}
+
+/** Tell whether a picture with that lineage shows more than one without. */
+export const hasMore = (lineage) => lineage.nodes.filter((one) => one.kind === "topic" || one.kind === "lookup").length > 1;
+
+/** Lay out a feed: each output with its column, its row and what hangs on it; lookups are below the topic. */
+function layout(feed, lineage) {
+  const { written, lookups } = beside(feed, lineage);
   const outputs = [
     ...feed.datasets.map((one) => ({ ...one, what: one.rows_are === "record" ? "dataset" : `${one.rows_are}s` })),
     ...feed.sinks.map((one) => ({ ...one, what: NOUN[one.to] ?? one.to })),
+    ...written,
   ];
-  const topic = { name: feed.topic, what: "Kafka topic", isTopic: true };
+  const topic = { name: feed.topic, what: "Kafka topic", isOutside: true, isFirst: true };
   const below = (name) => outputs.filter((one) => one.upstream === name);
   const placed = [];
   let row = 0;
   const place = (node, column) => {
-    const children = node.isTopic ? below(null) : below(node.name);
+    const children = node.isFirst ? below(null) : node.isOutside ? [] : below(node.name);
     const own = { node, column, children: children.map((child) => place(child, column + 1)) };
     own.row = own.children.length ? (own.children[0].row + own.children.at(-1).row) / 2 : row++;
     placed.push(own);
     return own;
   };
-  place(topic, 0);
+  const first = place(topic, 0);
+  for (const [i, node] of lookups.entries()) {
+    placed.push({ node, column: 0, row: first.row + i + BELOW, children: placed.filter((one) => node.targets.includes(one.node.name) && !one.node.isOutside) });
+  }
   return placed.sort((one, other) => one.column - other.column || one.row - other.row);
 }
 
@@ -32,14 +52,15 @@ function line(from, to, between) {
   const x = from.column * (WIDTH + between) + WIDTH, y = from.row * (HEIGHT + GAP) + HEIGHT / 2;
   const end = to.column * (WIDTH + between), at = to.row * (HEIGHT + GAP) + HEIGHT / 2;
   path.setAttribute("d", `M${x} ${y} C${x + between / 2} ${y} ${end - between / 2} ${at} ${end} ${at}`);
-  path.dataset.to = to.node.name;
+  if (from.node.lookup) path.classList.add("looked-up");
+  else path.dataset.to = to.node.name;
   path.addEventListener("animationend", () => path.classList.remove("moving"));
   return path;
 }
 
-/** Draw a feed; `choose` is called with the output that is clicked. */
-export function draw(feed, choose) {
-  const placed = layout(feed);
+/** Draw a feed; `choose` is called with the output that is clicked. What the lineage adds is drawn where it is known. */
+export function draw(feed, choose, lineage = null) {
+  const placed = layout(feed, lineage);
   const columns = Math.max(...placed.map((one) => one.column)) + 1;
   const rows = Math.max(...placed.map((one) => one.row)) + 1;
   const room = (byId("boxes").clientWidth - 8 - columns * WIDTH) / (columns - 1);
@@ -53,12 +74,15 @@ export function draw(feed, choose) {
   for (const one of placed) lines.append(...one.children.map((child) => line(one, child, between)));
   const boxes = placed.map((one) => {
     const { node } = one;
-    const box = el(node.isTopic ? "div" : "button", { class: `box${node.isTopic ? " topic" : ""}`, type: node.isTopic ? null : "button" },
+    const box = el(node.isOutside ? "div" : "button", { class: `box${node.isOutside ? " outside" : ""}`, type: node.isOutside ? null : "button" },
       el("span", { class: "name" }, node.name), el("span", { class: "batch" }), el("span", { class: "said" }), el("span", { class: "what" }, node.what));
     box.style.left = `${one.column * (WIDTH + between)}px`;
     box.style.top = `${one.row * (HEIGHT + GAP)}px`;
     box.style.setProperty("--depth", one.column);
-    if (!node.isTopic) {
+    if (node.lookup) box.dataset.lookup = node.lookup;
+    if (node.isOutside) {
+      box.title = node.name;
+    } else {
       box.dataset.sink = node.name;
       box.addEventListener("click", () => choose(node));
     }
@@ -73,6 +97,10 @@ export function draw(feed, choose) {
 
 /** Show the state of each output on its box. */
 export function update(statuses, rateOf) {
+  for (const one of statuses.flatMap((status) => status.lookups)) {
+    const said = document.querySelector(`[data-lookup="${one.lookup}"] .said`);
+    if (said) said.textContent = `${compact(one.rows)} rows · ${span(one.age)}`;
+  }
   for (const status of statuses) {
     const box = document.querySelector(`[data-sink="${status.sink}"]`);
     if (!box) continue;

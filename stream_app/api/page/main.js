@@ -134,16 +134,22 @@ async function until(isWanted, asked) {
 
 async function choose(name) {
   state.feed = state.feeds.find((one) => one.name === name) ?? state.feeds[0];
+  state.lineage = null;
   location.hash = state.feed.name;
   fill(byId("feeds"), state.feeds.map((one) => el("button", { type: "button", class: "tab", "aria-pressed": String(one === state.feed), onclick: () => choose(one.name) }, one.name)));
   document.title = `${state.feed.name} · Kafka medallion`;
-  flow.draw(state.feed, (node) => sink(node.name) && panels.details(state.feed.name, node, sink(node.name), state.lineage));
+  const opened = (node) => sink(node.name) && panels.details(state.feed.name, node, sink(node.name), state.lineage);
+  flow.draw(state.feed, opened);
   const { name: of } = state.feed;
   followed(of);
   const isShown = () => of === state.feed.name; // else another was chosen meanwhile
   const [described, lineage, audits] = await until(isShown, () => Promise.all([get(`api/feeds/${of}`), get(`api/lineage?feed=${of}`), get("api/audit"), refresh()]));
   if (!isShown()) return;
   state.lineage = lineage;
+  if (flow.hasMore(lineage)) {
+    flow.draw(state.feed, opened, lineage);
+    flow.update(own(), rateOf);
+  }
   panels.contract(described);
   const audit = audits.find((run) => run.feed === of);
   if (audit?.state === "running") panels.audit(of, isShown, audit);

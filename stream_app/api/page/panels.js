@@ -200,7 +200,8 @@ export function contract(feed) {
 const iso = (text) => (text ? text.replace(/^P(?:(\d+)D)?T?(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?$/, (_, d, h, m, s) => [d && `${d} d`, h && `${h} h`, m && `${m} min`, s && `${s} s`].filter(Boolean).join(" ")) : "");
 
 /** Show what an output is and holds. */
-export async function details(feed, node, status, lineage) {
+export async function details(feed, node, status, known) {
+  const lineage = known ?? (await get(`api/lineage?feed=${feed}`).catch(() => null)); // not there yet: the page has just begun
   const dialog = byId("details"), rows = el("div", {}, el("p", { class: "hint" }, "Reading the newest rows…"));
   const newest = Object.entries(status.newest_taken ?? {}).map(([partition, at]) => `${partition}: ${when(at)}`).join(", ");
   const facts = [
