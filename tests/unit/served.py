@@ -24,9 +24,9 @@ MINUTES = 12
 HERE = "http://127.0.0.1:5000"
 
 
-def filled(root: Path) -> Output:
-    """Twelve minutes of transactions, two valid and one refused a minute, and one that is late for its window."""
-    (feed,) = load_feeds(PROJECT / "conf" / "feeds", ["transactions"], check)
+def filled(root: Path, folder: Path = PROJECT / "conf" / "feeds") -> Output:
+    """Twelve minutes of transactions, as that folder declares them: two valid and one refused a minute."""
+    (feed,) = load_feeds(folder, ["transactions"], check)
     output = Output(feed, root)
     for minute in range(MINUTES):
         seconds = 60 * minute
