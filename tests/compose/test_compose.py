@@ -270,11 +270,13 @@ def monitored(stack: Stack, port: str, path: str) -> Any:
 def check_monitoring(stack: Stack) -> None:
     """Prometheus scrapes service and brokers, and reaches Alertmanager with our rules; Grafana has what it reads."""
 
-    def up() -> set[str]:
+    def up() -> set[tuple[str, str]]:
         found = monitored(stack, "PROMETHEUS_PORT", "/api/v1/query?query=up==1")["data"]["result"]
-        return {one["metric"]["instance"] for one in found}
+        return {(one["metric"]["job"], one["metric"]["instance"]) for one in found}
 
-    expected = {"stream-app:9108", "kafka:5556", "kafka-2:5556", "kafka-3:5556", "nginx:8089", "127.0.0.1:9090"}
+    expected = {("stream-app", "stream-app:9108"), ("stream-app-api", "nginx:8089"), ("nginx", "nginx:8089")}
+    expected |= {("kafka", f"{broker}:5556") for broker in ("kafka", "kafka-2", "kafka-3")}
+    expected |= {("prometheus", "127.0.0.1:9090")}
     stack.wait_for(lambda: up() == expected, "targets that are up")
     groups = monitored(stack, "PROMETHEUS_PORT", "/api/v1/rules?type=alert")["data"]["groups"]
     rules = {rule["name"]: rule for group in groups for rule in group["rules"]}

@@ -24,6 +24,7 @@ FOLDER = PROJECT / "deploy" / "prometheus"
 GROUPS = yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"]
 RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
+MAKEFILE = (PROJECT / "Makefile").read_text()
 TEST_FILES = sorted(FOLDER.glob("rules*_test.yml"))
 TESTS = [test for file in TEST_FILES for test in yaml.safe_load(file.read_text())["tests"]]
 
@@ -37,23 +38,35 @@ def promtool(*arguments: str) -> None:
 
 
 def test_the_rules_are_in_order_and_each_fires_and_resolves() -> None:
-    promtool("check", "config", "prometheus.yml")
+    for scraping in ("prometheus.yml", "compose.yml"):
+        promtool("check", "config", scraping)
     promtool("test", "rules", *(file.name for file in TEST_FILES))
 
 
-def test_each_alert_is_tested_to_fire_and_to_resolve() -> None:
-    for alert in ALERTS:
-        (test,) = [test for test in TESTS if test["name"] == alert]
-        fires, resolves = (one["exp_alerts"] for one in test["alert_rule_test"])
-        assert fires, alert
-        assert not resolves, alert
+def test_each_branch_of_each_alert_is_tested_to_fire_and_to_resolve() -> None:
+    for alert, rule in ALERTS.items():
+        branches = re.findall(r"^ +or \(|^\(", rule["expr"], re.MULTILINE)
+        cases = [test for test in TESTS if re.fullmatch(rf"{alert}(, .+)?", test["name"])]
+        assert len(cases) == max(1, len(branches)), alert
+        for case in cases:
+            fires, resolves = case["alert_rule_test"]
+            assert {one["alertname"] for one in (fires, resolves)} == {alert}
+            assert fires["exp_alerts"], case["name"]
+            assert not resolves["exp_alerts"], case["name"]
 
 
 def test_each_alert_says_what_to_type_and_leads_to_a_heading() -> None:
     headings = set(re.findall(r"^### (\w+)$", (PROJECT / "docs" / "operations.md").read_text(), re.MULTILINE))
     for alert, rule in ALERTS.items():
         assert rule["labels"]["severity"] in {"page", "ticket"}
-        assert rule["annotations"]["summary"]
+        said = re.sub(r"\{\{.*?\}\}", "x", rule["annotations"]["summary"])
+        commands = re.findall(r"\bmake ([a-z-]+)((?: [A-Z_]+=\w+)*)", said)
+        assert commands, alert
+        for target, given in commands:
+            assert f"\n{target}:" in MAKEFILE, alert
+            names = re.findall(r"[A-Z_]+(?==)", given)
+            asked = ["sh", "local/options.sh", target, *(names or ["FEEDS"])]
+            assert subprocess.check_output(asked, cwd=PROJECT, text=True) == "", alert
         assert rule["annotations"]["runbook"] == f"docs/operations.md#{alert.lower()}"
     assert [alert for alert in ALERTS if alert not in headings] == []
 
