@@ -11,23 +11,21 @@ import sys
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from stream_app.settings import PROJECT
 from tests.api_process import ApiProcess
+from tests.deploy.watchers import configure, made
 from tests.ports import free_port
 from tests.service.fixtures import running_database_server
 from tests.service.harness import Service, jvm_options, produce, wait_for
 from tests.service.servers import Database, KafkaBroker
 
-DEPLOY = PROJECT / "deploy"
 _FEEDS = ("transactions", "sales")
 _TABLES = re.compile(r"^    (\[sinks\.\w+\]\n(?:    .*\n)+)", re.MULTILINE)
 
@@ -91,14 +89,6 @@ class Watched:
             return json.loads(answer.read())["data"]
 
 
-def program(*names: str) -> str:
-    """The first of these programs that is installed; Debian's have names of their own."""
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.fail(f"make deploy-test: {names[0]} is needed; install it, on Debian with: apt-get install {names[-1]}")
-    return found
-
-
 @contextmanager
 def watched(folder: Path) -> Iterator[Watched]:
     """Start all of it with records on their way; nothing is left of it at the end."""
@@ -123,19 +113,17 @@ def watched(folder: Path) -> Iterator[Watched]:
         running.callback(api.end)
         receiver = Receiver()
         running.enter_context(receiver.listening())
-        texts = _configurations(ports | {"api": api.port, "receiver": receiver.port})
-        for name, text in texts.items():
-            (folder / name).write_text(text)
-        for command in _watchers(folder, ports):
-            running.enter_context(_process(command, folder))
-        made = Watched(broker, service, database, receiver, f"http://127.0.0.1:{ports['prometheus']}")
-        wait_for(lambda: _answers(made), "Prometheus to answer")
-        yield made
+        configure(folder, ports | {"api": api.port, "receiver": receiver.port})
+        for target in ("alertmanager", "prometheus"):
+            running.enter_context(made(target, folder))
+        found = Watched(broker, service, database, receiver, f"http://127.0.0.1:{ports['prometheus']}")
+        wait_for(lambda: _answers(found), "Prometheus to answer")
+        yield found
 
 
-def _answers(made: Watched) -> bool:
+def _answers(found: Watched) -> bool:
     try:
-        return bool(made.query("vector(1)"))
+        return bool(found.query("vector(1)"))
     except OSError:
         return False
 
@@ -152,47 +140,6 @@ def _feeds(folder: Path) -> Path:
     with (feeds / "sales.toml").open("a") as file:
         file.writelines("\n" + re.sub("^    ", "", one, flags=re.MULTILINE) for one in declared)
     return feeds
-
-
-def _configurations(ports: Mapping[str, int]) -> dict[str, str]:
-    """What deploy/ has, with the ports of the tests and seconds for its minutes."""
-    prometheus = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
-    for before, name in (
-        (9108, "service"),
-        (5000, "api"),
-        (5556, "broker"),
-        (9090, "prometheus"),
-        (9093, "alertmanager"),
-    ):
-        assert f"127.0.0.1:{before}" in prometheus
-        prometheus = prometheus.replace(f"127.0.0.1:{before}", f"127.0.0.1:{ports[name]}")
-    alertmanager = (DEPLOY / "alertmanager" / "alertmanager.yml").read_text()
-    assert "127.0.0.1:9099" in alertmanager
-    rules = (DEPLOY / "prometheus" / "rules.yml").read_text()
-    return {
-        "prometheus.yml": prometheus.replace(": 15s", ": 1s"),
-        "rules.yml": re.sub(r"for: \d+[mh]$", "for: 2s", rules, flags=re.MULTILINE),
-        "alertmanager.yml": re.sub(
-            r"(group_wait|group_interval): \w+", r"\1: 1s", alertmanager.replace(":9099", f":{ports['receiver']}")
-        ),
-    }
-
-
-def _watchers(folder: Path, ports: Mapping[str, int]) -> Iterator[Sequence[str]]:
-    listen = "--web.listen-address=127.0.0.1:{}"
-    yield (
-        program("alertmanager", "prometheus-alertmanager"),
-        f"--config.file={folder / 'alertmanager.yml'}",
-        f"--storage.path={folder / 'alertmanager'}",
-        "--cluster.listen-address=",
-        listen.format(ports["alertmanager"]),
-    )
-    yield (
-        program("prometheus"),
-        f"--config.file={folder / 'prometheus.yml'}",
-        f"--storage.tsdb.path={folder / 'prometheus'}",
-        listen.format(ports["prometheus"]),
-    )
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import yaml
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from local.ports import is_free
 from stream_app.api.app import application
 from stream_app.observe.metrics import Metrics
 from stream_app.observe.monitor import Monitor
 from stream_app.settings import PROJECT
-from tests.helpers import app_settings
+from tests.deploy.watchers import PORTS, configure, made
+from tests.helpers import app_settings, wait_until
+from tests.ports import free_port
 from tests.unit.served import HERE, filled, own
 
 FOLDER = PROJECT / "deploy" / "prometheus"
@@ -85,3 +89,22 @@ def test_each_metric_is_one_that_the_service_or_the_api_has(tmp_path: Path) -> N
     asked = {name for rule in RULES for name in re.findall(r"\b(?:[a-z_]+:)?stream_app\w+(?::\w+)?", rule["expr"])}
     assert asked
     assert asked - known == set()
+
+
+@pytest.mark.parametrize("target", ["prometheus", "alertmanager"])
+def test_make_starts_it_and_ctrl_c_ends_it(target: str, tmp_path: Path) -> None:
+    ports = {name: free_port() for name in PORTS}
+    configure(tmp_path, ports)
+    with made(target, tmp_path) as process:
+        wait_until(lambda: process.poll() is not None or is_ready(ports[target]), 60, target)
+        assert process.poll() is None, (tmp_path / f"{target}.log").read_text()
+        assert (tmp_path / "data" / target).is_dir()
+    assert is_free(ports[target])
+
+
+def is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=10) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
