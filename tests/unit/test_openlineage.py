@@ -241,16 +241,24 @@ def test_a_service_that_fails_says_so(running: Running, receiver: Receiver) -> N
     assert errors["transactions.bronze"] == "no room"
 
 
+@pytest.mark.parametrize(
+    "transport",
+    [
+        {"__TYPE": "file", "__LOG_FILE_PATH": "events.jsonl", "__APPEND": "true"},
+        {"": '{"type": "file", "log_file_path": "events.jsonl", "append": true}'},  # as Compose hands it on
+    ],
+)
 def test_there_are_none_unless_they_are_asked_for(
-    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: dict[str, str]
 ) -> None:
     assert not own().is_on
     threads = threading.active_count()
     with running(own()):
         assert threading.active_count() == threads
-    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "file")
-    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__LOG_FILE_PATH", str(tmp_path / "events.jsonl"))
-    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__APPEND", "true")
+    for name, value in transport.items():
+        monkeypatch.setenv(
+            f"OPENLINEAGE__TRANSPORT{name}", value.replace("events.jsonl", str(tmp_path / "events.jsonl"))
+        )
     assert own().is_on
     with running(own()):
         pass
