@@ -1,16 +1,18 @@
 """What the clients of the sales system ask: sales by product and country, the best products, sales by hour.
 
 Answers come from the tables of the feed `sales` where these hold them, else from silver. Silver answers for totals
-within a span of time, and for the hours of a country.
+within a span of time, for the hours of a country, and for parts of an hour. A span is of the sales' own times.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
 
+from stream_app.contract.times import EPOCH
 from stream_app.flows.flow import Flow
 from stream_app.ops.views import select, steadily
 from stream_app.sinks.protocol import sink_of
@@ -35,6 +37,11 @@ class SalesAsked:
     def has_span(self) -> bool:
         """Whether a span of time is asked for."""
         return bool(self.since or self.until)
+
+    @property
+    def is_of_hours(self) -> bool:
+        """Whether the span begins and ends with an hour of UTC, so that it has each hour as a whole or not at all."""
+        return _is_whole_hour(self.since) and _is_whole_hour(self.until)
 
 
 @dataclass(frozen=True)
@@ -95,10 +102,20 @@ def by_hour(asked: SalesAsked) -> SalesQuery:
     heure is a text in UTC, as "2025-12-22 10:00:00".
     """
     shown = "strftime(timezone('UTC', {}), '%Y-%m-%d %H:%M:%S') AS heure"
-    if asked.pays:
+    if asked.pays or not asked.is_of_hours:
         hour = shown.format("date_trunc('hour', timestamp)")
         sql = f"SELECT {hour}, {_SUMS} FROM {{rows}} WHERE {{where}} GROUP BY ALL ORDER BY heure DESC"
         return SalesQuery(SILVER, sql, "timestamp")
     quantity = "CAST(total_quantite AS BIGINT) AS total_quantite"
     sql = f"SELECT {shown.format('t.heure')}, total_montant, {quantity} FROM {{rows}} t WHERE {{where}} ORDER BY 1 DESC"
     return SalesQuery(BY_HOUR, sql, "t.heure")
+
+
+def _is_whole_hour(bound: str) -> bool:
+    """Return whether a bound is the start of an hour, or none at all."""
+    try:
+        time = datetime.fromisoformat(bound)
+    except ValueError:  # the query says so of what is no time
+        return not bound
+    since_epoch = (time if time.tzinfo else time.replace(tzinfo=UTC)) - EPOCH
+    return not since_epoch % timedelta(hours=1)

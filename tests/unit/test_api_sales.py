@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from stream_app.ops.sales import SalesQuery
 from tests.unit.served import served
 from tests.unit.sold import sold
 
@@ -68,6 +69,45 @@ def test_a_span_and_a_country_choose_the_sales_themselves(client: TestClient) ->
     assert get(client, "hourly_sales", pays="Spain") == [
         {"heure": "2025-12-22 10:00:00", "total_montant": "20.20", "total_quantite": 2}
     ]
+
+
+@pytest.mark.parametrize(
+    ("span", "hours"),
+    [
+        ({"from": "2025-12-22T10:15:00Z"}, ["12", "11", "10"]),
+        ({"from": "2025-12-22T10:30:00Z", "to": "2025-12-22T11:30:00Z"}, ["10"]),
+        ({"from": "2025-12-22T10:30:00.000001Z", "to": "2025-12-22T11:30:00.000001Z"}, ["11"]),
+        ({"from": "2025-12-22T16:00:00+05:30"}, ["12", "11", "10"]),
+        ({"from": "2025-12-22T12:00:00+01:00", "to": "2025-12-22T12:00"}, ["11"]),
+        ({"to": "2025-12-22 10:15"}, []),
+    ],
+)
+def test_a_span_is_of_the_sales_own_times_whatever_answers(
+    client: TestClient, span: dict[str, str], hours: list[str]
+) -> None:
+    """Each hour has a sale at half past, all of them in France or Spain."""
+    found = get(client, "hourly_sales", **span)
+    assert [row["heure"][11:13] for row in found] == hours
+    of_one = [row for pays in ("France", "Spain") for row in get(client, "hourly_sales", pays=pays, **span)]
+    assert sum(row["total_quantite"] for row in of_one) == sum(row["total_quantite"] for row in found)
+    assert {row["heure"] for row in of_one} == {row["heure"] for row in found}
+    whole = get(client, "aggregated_sales", **span)
+    assert sum(row["total_quantite"] for row in whole) == sum(row["total_quantite"] for row in found)
+
+
+def test_a_table_answers_for_whole_hours(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silver may be long."""
+    asked: list[str] = []
+    run = SalesQuery.run
+
+    def noted(query: SalesQuery, *given: Any) -> list[dict[str, Any]]:
+        asked.append(query.source)
+        return run(query, *given)
+
+    monkeypatch.setattr(SalesQuery, "run", noted)
+    get(client, "hourly_sales", **{"from": "2025-12-22T08:00:00Z", "to": "2025-12-22T17:30:00+05:30"})
+    get(client, "hourly_sales", **{"from": "2025-12-22T08:00:01Z", "to": "2025-12-22T17:30:00+05:30"})
+    assert asked == ["hourly_sales", "silver"]
 
 
 def test_values_are_no_sql_and_a_mistake_is_named(client: TestClient) -> None:
