@@ -13,6 +13,7 @@ import msgspec
 import pyarrow as pa
 
 from stream_app.api.problems import Problem
+from stream_app.ops.rows import with_types
 from stream_app.ops.selection import Page
 
 Numbers = Literal["string", "float"]
@@ -85,7 +86,7 @@ def _csv(page: Page, numbers: Numbers) -> bytes:
 
 def _cell(value: Any, numbers: Numbers) -> object:
     """Return text as it is; what a spreadsheet would take for a formula has a quote before it, as in the CSV sink."""
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
     shown = msgspec.json.decode(encode(value, numbers))
     text = shown if isinstance(shown, str) else encode(value, numbers).decode()
@@ -95,8 +96,7 @@ def _cell(value: Any, numbers: Numbers) -> object:
 def _arrow(page: Page, numbers: Numbers) -> bytes:
     table = page.rows.table
     if numbers == "float":
-        floats = [pa.float64() if pa.types.is_decimal(column.type) else column.type for column in table.schema]
-        table = table.cast(pa.schema(list(zip(table.column_names, floats, strict=True))))
+        table = with_types(table, lambda kind: pa.float64() if pa.types.is_decimal(kind) else kind)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

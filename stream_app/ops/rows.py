@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import duckdb
@@ -18,7 +18,7 @@ class Rows:
     """The first rows that a query found; `is_all` says whether there are no more."""
 
     table: pa.Table
-    """As DuckDB writes them without loss: what Arrow has no type for is in an extension type."""
+    """As DuckDB writes them without loss: what Arrow has no type for, as 128-bit integers, is in an extension type."""
     is_all: bool
 
     def relation(self) -> duckdb.DuckDBPyRelation:
@@ -43,4 +43,25 @@ def read(connection: duckdb.DuckDBPyConnection, found: duckdb.DuckDBPyRelation, 
         held += batch.num_rows
         if batch.num_rows > room:
             break
-    return Rows(pa.Table.from_batches(batches, reader.schema), is_all=limit is None or held <= limit)
+    table = with_types(pa.Table.from_batches(batches, reader.schema), _own)
+    return Rows(table, is_all=limit is None or held <= limit)
+
+
+def with_types(table: pa.Table, change: Callable[[pa.DataType], pa.DataType]) -> pa.Table:
+    """Return the rows with their types changed, those inside of others, too."""
+    return table.cast(pa.schema([field.with_type(_changed(field.type, change)) for field in table.schema]))
+
+
+def _changed(kind: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_changed(kind.value_type, change)))
+    if pa.types.is_map(kind):
+        return pa.map_(kind.key_field, kind.item_field.with_type(_changed(kind.item_type, change)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_changed(field.type, change)) for field in kind])
+    return change(kind)
+
+
+def _own(kind: pa.DataType) -> pa.DataType:
+    """Return Arrow's own type for booleans: DuckDB has them as bytes, which some readers take for integers."""
+    return pa.bool_() if isinstance(kind, pa.Bool8Type) else kind
