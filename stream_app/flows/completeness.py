@@ -50,9 +50,27 @@ def newest_taken(flow: Flow) -> Mapping[int, datetime]:
     It is that of the newest file of bronze with a record of the partition. A partition without one is left out.
     Raises StreamAppError for a damaged checkpoint, OSError or ArrowInvalid for a damaged file.
     """
-    bronze = flow.upstream
-    if not (flow.is_own and flow.kind.drops_repeats and bronze):
+    if not (flow.is_own and flow.kind.drops_repeats and flow.upstream):
         return {}
+    return _newest_up_to(flow.upstream, flow.taken_up_to())
+
+
+def newest_with(flow: Flow, end: Offset) -> Mapping[int, datetime]:
+    """Return the same of what a flow that follows silver holds, once a batch is in that takes it to that offset.
+
+    It is nothing for other flows, and where silver's log no longer tells. Raises as above.
+    """
+    silver = flow.upstream
+    if not (silver and silver.upstream and flow.kind.drops_repeats and not flow.is_own):
+        return {}
+    try:
+        taken = silver.checkpoint.planned(in_layer(end).batch)
+    except FileNotFoundError:  # nothing taken yet, or so far behind that the entry was purged
+        return {}
+    return _newest_up_to(silver.upstream, in_layer(taken.end).batch)
+
+
+def _newest_up_to(bronze: Flow, batch: int) -> Mapping[int, datetime]:
     read = bronze.checkpoint.last_committed()
     first: Mapping[int, int] = {}
     with suppress(StreamAppError):  # how far back is looked depends on it, not what is found
@@ -60,7 +78,7 @@ def newest_taken(flow: Flow) -> Mapping[int, datetime]:
     ends = by_partition(read.end) if read else {}
     wanted = {partition for partition, end in ends.items() if end > first.get(partition, 0)}
     found: dict[int, int] = {}
-    for file in reversed(bronze.files(up_to=flow.taken_up_to())):
+    for file in reversed(bronze.files(up_to=batch)):
         found = {**_newest(file), **found}
         if wanted <= found.keys():
             break

@@ -8,9 +8,9 @@ attempt that died are in no version.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,7 +21,7 @@ from stream_app.admission.verdict import reset_command
 from stream_app.errors import ConfigError
 from stream_app.failpoints import reach
 from stream_app.flows.batch import Batch
-from stream_app.flows.completeness import final_with
+from stream_app.flows.completeness import final_with, newest_with
 from stream_app.flows.flow import Flow
 from stream_app.layers.aggregate import Aggregate
 from stream_app.sinks import table_admission
@@ -155,11 +155,21 @@ class TableWriter:
 def _says(flow: Flow, batch: Batch, rows: int) -> dict[str, str]:
     """Return what a version says of its batch: enough to make its checkpoint again (ops/restore.py).
 
-    That of windows and sessions says up to when they are final, too.
+    That of windows and sessions says up to when they are final, too, and that of silver the newest Kafka timestamp that
+    it has of each partition.
     """
     final = final_with(flow, batch.watermark_ms, batch.end)
     upstream = (flow.upstream.checkpoint.query_id() if flow.upstream else None) or ""
     offsets = {"start": json.dumps(batch.start.as_json()), "end": json.dumps(batch.end.as_json())}
     times = {"time_ms": batch.time_ms, "watermark_ms": batch.watermark_ms, "rows": rows}
     complete = {"complete_up_to": final.isoformat()} if final else {}
+    if taken := _newest(flow, batch):
+        complete["newest_taken"] = json.dumps({str(partition): at.isoformat() for partition, at in taken.items()})
     return {**offsets, "upstream": upstream, **{key: str(value) for key, value in times.items()}, **complete}
+
+
+def _newest(flow: Flow, batch: Batch) -> Mapping[int, datetime]:
+    try:
+        return newest_with(flow, batch.end)
+    except (OSError, pa.ArrowInvalid):  # a damaged file of bronze, as the audit will say: the rows are in all the same
+        return {}

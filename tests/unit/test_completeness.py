@@ -95,6 +95,28 @@ def test_silver_says_the_newest_kafka_timestamp_of_each_partition(feed: Feed, tm
     assert newest_taken(bronze) == {}
 
 
+def test_a_table_of_silver_says_so_in_each_commit(feed: Feed, tmp_path: Path) -> None:
+    """Of what it holds itself: it may be behind silver."""
+    copied = feed.model_copy(update={"sinks": {"clean": SinkTable.model_validate({"of": "silver", "to": "delta"})}})
+    made = {flow.sink: flow for flow in flows([copied], tmp_path)}
+    bronze, silver, clean = made["bronze"], made["silver"], made["clean"]
+    for batch in range(3):
+        write_layer(bronze, batch, [bronze_row(batch, b"", 10 * batch, batch % 2)])
+        taken(bronze, silver, batch, {0: batch // 2 + 1, 1: (batch + 1) // 2})
+    plan(clean, 0, {"batch": 1})
+    said = table_writer._says(clean, planned(clean, 0), 2)
+    assert json.loads(said["newest_taken"]) == {"0": at(0).isoformat(), "1": at(10).isoformat()}
+    plan(clean, 1, {"batch": 2})
+    assert json.loads(table_writer._says(clean, planned(clean, 1), 1)["newest_taken"])["0"] == at(20).isoformat()
+    assert "newest_taken" not in table_writer._says(made["gold"], planned(clean, 0), 2)
+    (silver.checkpoint.path / "offsets" / "1").unlink()
+    assert "newest_taken" not in table_writer._says(clean, planned(clean, 0), 2), "the log no longer tells"
+    write_layer(bronze, 3, [bronze_row(3, b"", 30)]).path.write_bytes(b"no Parquet")
+    taken(bronze, silver, 3, {0: 3, 1: 1})
+    plan(clean, 2, {"batch": 3})
+    assert "newest_taken" not in table_writer._says(clean, planned(clean, 2), 1), "a batch does not fail for it"
+
+
 def test_a_partition_that_had_no_record_since_the_service_began_is_looked_for_in_no_file(
     feed: Feed, tmp_path: Path
 ) -> None:
