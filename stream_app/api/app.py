@@ -17,7 +17,7 @@ from stream_app.api.ahead import Ahead
 from stream_app.api.audits import Audits
 from stream_app.api.clients import TakenBit
 from stream_app.api.context import Context
-from stream_app.api.middleware import BrowserHeaders, Measured, Measures, Methods, SmallBodies
+from stream_app.api.middleware import BrowserHeaders, Measured, Measures, Methods, OwnHosts, SmallBodies
 from stream_app.api.settings import ApiSettings
 from stream_app.api.watch import Watcher
 from stream_app.settings import Settings
@@ -67,6 +67,8 @@ def application(settings: Settings, own: ApiSettings) -> FastAPI:
     app.add_middleware(Ahead, context=context)
     app.add_middleware(TakenBit)
     app.add_middleware(Methods, routes=app.routes)
+    if not own.has_tokens:
+        app.add_middleware(OwnHosts)
     app.add_middleware(Measured, measures=measures)
     app.add_middleware(SmallBodies)
     app.add_middleware(BrowserHeaders, inline_styles=_DOCS)

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 import urllib.request
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -17,7 +18,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import KeySet, OctKey
 from joserfc.jwt import JWTClaimsRegistry, Token
 
@@ -43,6 +44,15 @@ class Caller:
     name: str
 
 
+def is_of_this_machine(host: str) -> bool:
+    """Return whether a Host header, as it was sent, names this machine.
+
+    For one that it cannot read, the framework takes the address of the connection.
+    """
+    asked = _HOST.fullmatch(host)
+    return bool(asked and is_own(asked["name"].strip("[]")))
+
+
 class Guard:
     """Lets callers in, by a token's signature, issuer, audience, time and scopes."""
 
@@ -55,6 +65,8 @@ class Guard:
             aud={"essential": True, "value": settings.api_jwt_audience},
             exp={"essential": True},
         )
+        # Issuers choose it still. It is the older name of Ed25519, which is taken as well (RFC 9864).
+        warnings.filterwarnings("ignore", "EdDSA is deprecated", SecurityWarning)
         secret = settings.api_jwt_secret.get_secret_value()
         self._secret = OctKey.import_key(secret) if secret else None
         self._keys = _Keys(settings.api_jwks_url)
@@ -82,15 +94,8 @@ class Guard:
         return self._of_token(token, scope, may_wait=may_wait)
 
     def _of_this_machine(self, request: Request, scope: Scope) -> Caller:
-        """Refuse what a page of another site has a browser of this machine ask.
-
-        By the host, which such a page cannot choose (DNS rebinding), and for what changes something by the origin. The
-        host is taken as it was sent: for one that it cannot read, the framework takes the address of the connection.
-        """
-        asked = _HOST.fullmatch(host := request.headers.get("host", ""))
-        if not asked or not is_own(asked["name"].strip("[]")):
-            raise Problem(HTTPStatus.MISDIRECTED_REQUEST, "only this machine is answered: ask for http://127.0.0.1")
-        origin = request.headers.get("origin")
+        """Refuse what a page of another site has a browser of this machine change; by its host nobody asks so far."""
+        origin, host = request.headers.get("origin"), request.headers.get("host", "")
         if scope == "operate" and origin not in {None, f"{request.url.scheme}://{host}"}:
             raise Problem(HTTPStatus.FORBIDDEN, f"a page of {origin} may not do this")
         return Caller("this machine")

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stream_app.api.clients import REQUEST_SECONDS
+from stream_app.api.guard import is_of_this_machine
 from stream_app.api.problems import methods_of, problem
 
 _LARGEST_BODY = 64 << 10
@@ -57,6 +58,23 @@ class BrowserHeaders:
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+class OwnHosts:
+    """Refuses whoever asks for another host than this machine, whatever the path.
+
+    So does a page of another site whose name leads here (DNS rebinding): it can choose no other host.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or pass on."""
+        answer: ASGIApp = self._app
+        if scope["type"] == "http" and not is_of_this_machine(Headers(scope=scope).get("host", "")):
+            answer = problem(HTTPStatus.MISDIRECTED_REQUEST, "only this machine is answered: ask for http://127.0.0.1")
+        await answer(scope, receive, send)
 
 
 class Methods:

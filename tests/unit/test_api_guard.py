@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from joserfc import jwt
-from joserfc.jwk import ECKey, OctKey, RSAKey
+from joserfc.errors import SecurityWarning
+from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from stream_app import logs
 from stream_app.api import serve
@@ -33,7 +34,7 @@ def token(key: Any = None, header: dict[str, Any] | None = None, **claims: Any) 
         header or {"alg": "HS256"},
         {name: one for name, one in held.items() if one is not None},
         key or OctKey.import_key(SECRET),
-        algorithms=["HS256", "HS512", "RS256", "ES256"],
+        algorithms=["HS256", "HS512", "RS256", "ES256", "EdDSA", "Ed25519"],
     )
     return {"Authorization": f"Bearer {signed}"}
 
@@ -170,6 +171,28 @@ def test_public_keys_are_fetched_and_fetched_again_when_they_change(
         assert client.get("/api/status", headers=token(header={"alg": "HS256", "kid": "one"})).status_code == 401
 
 
+_MADE: dict[str, Callable[[str], Any]] = {
+    "RS256": lambda kid: RSAKey.generate_key(2048, {"kid": kid}, private=True),
+    "ES256": lambda kid: ECKey.generate_key("P-256", {"kid": kid}, private=True),
+    "EdDSA": lambda kid: OKPKey.generate_key("Ed25519", {"kid": kid}, private=True),
+    "Ed25519": lambda kid: OKPKey.generate_key("Ed25519", {"kid": kid}, private=True),
+}
+
+
+@pytest.mark.parametrize("algorithm", _MADE)
+def test_a_public_key_of_each_algorithm_lets_in_and_the_log_has_no_warning(
+    root: Path, keys: _Keys, algorithm: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    header = {"alg": algorithm, "kid": "one"}
+    key, forged = (_MADE[algorithm]("one") for _ in range(2))
+    keys.keys = [key]
+    with served(root, api_jwks_url=keys.url) as client:
+        assert client.get("/api/status", headers=token(key, header)).status_code == 200
+        assert client.get("/api/status", headers=token(forged, header)).status_code == 401
+        assert client.get("/api/status", headers=token(header={"alg": "HS256", "kid": "one"})).status_code == 401
+    assert not [str(one.message) for one in recwarn if issubclass(one.category, SecurityWarning)]
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -214,6 +237,18 @@ def test_a_host_that_cannot_be_read_is_not_this_machine(opened: TestClient, host
     """The framework takes the address of the connection for it, which is this machine's."""
     assert opened.get("/api/status", headers=[(b"Host", host.encode("latin-1"))]).status_code == 421
     assert opened.get("/api/status", headers={"Host": "[::1]:5000"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/static/main.js", "/healthz", "/metrics", "/openapi.json", "/nowhere"])
+def test_without_tokens_no_path_answers_another_host(opened: TestClient, closed: TestClient, path: str) -> None:
+    """A page of another site whose name leads to this machine would read it."""
+    other = {"Host": "evil.example"}
+    for method in ("GET", "HEAD", "OPTIONS"):
+        answer = opened.request(method, path, headers=other)
+        assert answer.status_code == 421
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert opened.get(path, headers={"Host": "localhost:9"}).status_code == opened.get(path).status_code
+    assert closed.get(path, headers=other).status_code == opened.get(path).status_code, "with them others may ask"
 
 
 def test_the_description_asks_for_a_token_where_the_api_does(opened: TestClient, closed: TestClient) -> None:
