@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import time
 from collections.abc import Iterator
@@ -14,14 +15,14 @@ import pytest
 import redis
 from fastapi.testclient import TestClient
 
-from stream_app.api import cache
+from stream_app.api import answers, cache, engine, formats
 from stream_app.api.cache import Answer, Cache, Shared
 from stream_app.api.engine import Engine
 from stream_app.kafka.broker import Broker
 from stream_app.ops import reset
 from stream_app.sinks.registry import flows
 from stream_app.storage import lock
-from tests.helpers import Deadline, app_settings, at, tree, value, wait_until
+from tests.helpers import Deadline, app_settings, at, bronze_row, tree, value, wait_until, write_layer
 from tests.outputs import Output, Record
 from tests.unit.served import MINUTES, served
 
@@ -178,6 +179,18 @@ def test_an_audit_is_started_followed_and_read(client: TestClient) -> None:
     assert client.post("/api/audit", json={"feed": "transactions", "sink": "no"}).status_code == 404
 
 
+def test_metrics_say_of_each_feed_whether_its_last_audit_was_wrong(client: TestClient, output: Output) -> None:
+    """An alert of Prometheus waits for it."""
+    assert "stream_app_api_audit_wrong{" not in client.get("/metrics").text, "there was none"
+    for verdict in ("right", "wrong"):
+        place = client.post("/api/audit", json={"feed": "transactions"}).headers["location"]
+        wait_until(lambda place=place: client.get(place).json()["state"] != "running", 120)  # type: ignore[misc]
+        assert client.get(place).json()["verdict"] == verdict
+        number = 1.0 if verdict == "wrong" else 0.0
+        assert f'stream_app_api_audit_wrong{{feed="transactions"}} {number}' in client.get("/metrics").text
+        output.paths("silver")[3].unlink(missing_ok=True)
+
+
 def test_a_feed_file_that_is_edited_is_read_again_and_a_mistake_waits(client: TestClient, feeds: Path) -> None:
     file = feeds / "transactions.toml"
     text = file.read_text()
@@ -201,6 +214,35 @@ def test_a_query_that_takes_too_long_is_ended(output: Output, monkeypatch: pytes
         answer = client.get("/api/feeds/transactions/silver")
     assert answer.status_code == 504
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("accept", [*formats.FORMATS])
+def test_an_answer_that_is_too_large_is_refused_in_every_format(
+    output: Output, monkeypatch: pytest.MonkeyPatch, accept: str
+) -> None:
+    with served(output.root) as client:
+        path, headers = "/api/feeds/transactions/silver", {"Accept": accept}
+        whole = client.get(f"{path}?limit=2", headers=headers)
+        monkeypatch.setattr(answers, "LARGEST_BYTES", len(whole.content))
+        assert client.get(f"{path}?limit=2&order=txn_id", headers=headers).status_code == 200
+        answer = client.get(f"{path}?limit=20", headers=headers)
+        assert answer.status_code == 413
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"].startswith("limit: the answer is larger than")
+
+
+def test_a_query_that_needs_too_much_memory_is_refused_and_the_next_one_is_answered(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_MEMORY", "16MB")
+    long = [bronze_row(100 + i, random.randbytes(900_000), 800 + i) for i in range(30)]
+    write_layer(output.flows["bronze"], MINUTES, long)
+    with served(output.root) as client:
+        answer = client.get("/api/feeds/transactions/bronze")
+        assert answer.status_code == 507, answer.text[:200]
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"] == "the query needs too much memory; ask for less"
+        assert client.get("/api/feeds/transactions/bronze?offset.lt=100").status_code == 200
 
 
 def test_no_more_queries_run_than_there_are_places(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
