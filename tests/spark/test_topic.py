@@ -58,6 +58,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 COLUMNS: dict[str, tuple[pa.DataType, st.SearchStrategy[object]]] = {
     "text": (pa.string(), TEXTS),
     "whole": (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
+    "named": (pa.map_(pa.string(), pa.int64()), st.dictionaries(TEXTS, st.integers(-9, 9), max_size=3)),
     "small": (pa.int32(), st.integers(-(2**31), 2**31 - 1)),
     "yes": (pa.bool_(), st.booleans()),
     "at": (pa.timestamp("us", "UTC"), TIMES),

@@ -22,7 +22,7 @@ from stream_app.observe.monitor import FlowStatus, Monitor, State
 from stream_app.observe.progress import ProgressListener
 from stream_app.settings import PROJECT
 from stream_app.sinks.registry import flows
-from stream_app.sinks.report import REASON, WARNED, Report
+from stream_app.sinks.report import REASON, UNDECLARED, WARNED, Report
 
 PATIENCE = 10.0
 
@@ -139,6 +139,7 @@ def test_metrics_name_every_family_by_feed_and_sink(monitor: Monitor, silver: Fl
     monitor.statuses["transactions.bronze"].behind = {"0": 40, "2": 3}
     monitor.statuses["transactions.quarantine"].counters[f"{REASON}late"] = 3
     silver.counters[f"{WARNED}round_sums"] = 5
+    monitor.statuses["transactions.bronze"].counters[f"{UNDECLARED}a.b[]"] = 4
     monitor.statuses["transactions.gold"].counters["late"] = 6
     monitor.statuses["transactions.gold"].counters["refused"] = 7
     metrics = Metrics(monitor, PATIENCE)
@@ -162,6 +163,7 @@ def test_metrics_name_every_family_by_feed_and_sink(monitor: Monitor, silver: Fl
         'stream_app_records_behind{feed="transactions",partition="0",sink="bronze",topic="transactions"} 40.0',
         'stream_app_quarantined_total{feed="transactions",reason="late",sink="quarantine"} 3.0',
         'stream_app_warned_total{feed="transactions",rule="round_sums",sink="silver"} 5.0',
+        'stream_app_undeclared_fields_total{feed="transactions",path="a.b[]",sink="bronze"} 4.0',
         'stream_app_records_refused_total{feed="transactions",sink="gold"} 7.0',
         'stream_app_batch_seconds_bucket{feed="transactions",le="0.5",sink="silver"} 1.0',
     ):

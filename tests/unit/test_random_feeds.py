@@ -32,6 +32,7 @@ SCALARS = st.one_of(
             {"type": "long", "text": True},
             {"type": "float"},
             {"type": "float", "range": [0, 0.1]},
+            {"type": "float", "text": True},
             {"type": "double"},
             {"type": "double", "text": True, "range": [-1e300, 1]},
             {"type": "decimal(5,2)"},
@@ -44,14 +45,20 @@ SCALARS = st.one_of(
             {"type": "timestamp"},
             {"type": "timestamp", "format": "epoch_millis"},
             {"type": "timestamp", "format": "epoch_seconds", "text": True},
+            {"type": "timestamp", "format": "epoch_millis", "text": True},
+            {"type": "timestamp", "format": "epoch_micros"},
             {"type": "timestamp", "format": "date"},
+            {"type": "timestamp", "format": "date", "range": [AT - timedelta(days=1), AT]},
             {"type": "uuid"},
             {"type": "json"},
         ]
     ),
     st.builds(lambda length: {"type": "binary", "length": length}, LENGTHS),
 )
-DEFAULTS = {"string": "a", "boolean": True, "int": 1, "long": 2, "float": 0, "double": 1, "decimal(5,2)": 1}
+DEFAULTS = {
+    **{"string": "a", "boolean": True, "int": 1, "long": 2, "float": 0, "double": 1, "decimal(5,2)": 1},
+    **{"date": date(2026, 11, 21), "timestamp": AT},
+}
 NAMES = st.sampled_from(["a", "b", "c", "a.b", "größe", "x y", "]"])
 
 
