@@ -28,7 +28,7 @@ from stream_app.storage.tables.delta_on_disk import DeltaOnDisk
 from stream_app.storage.tables.delta_statistics import statistics
 from stream_app.storage.tables.table import ConflictError, Part
 from tests.examples import examples
-from tests.tables import COLUMNS, mark, new, numbered, numbers, part
+from tests.tables import COLUMNS, OWNER, mark, new, numbered, numbers, part
 
 TYPES = pa.schema(
     [
@@ -365,6 +365,23 @@ def test_a_torn_checkpoint_is_mended(table: DeltaOnDisk) -> None:
     assert [str(checkpoint) in line for line in after.mend()] == [True]
     after.commit(mark(10), [numbered(table, 10, 10)])
     assert numbers(after) == [*range(11)]
+
+
+def test_the_log_lets_go_of_entries_that_are_older_than_what_is_kept(table: DeltaOnDisk) -> None:
+    table.own(OWNER, 1)
+    log = Path(table.location, "_delta_log")
+    for batch in range(25):
+        table.commit(mark(batch), [numbered(table, batch, batch)])
+    of_before = sorted(log.glob("*.json"))
+    for entry in log.iterdir():
+        long_ago = entry.stat().st_mtime - 3 * 3600
+        os.utime(entry, (long_ago, long_ago))
+    for batch in range(25, 40):
+        table.commit(mark(batch), [numbered(table, batch, batch)])
+    kept = [entry for entry in of_before if entry.exists()]
+    assert len(kept) < 10, "those behind the newest checkpoint are needed"
+    assert kept == of_before[-len(kept) :]
+    assert numbers(DeltaOnDisk(table.place)) == [*range(40)]
 
 
 def test_what_a_commit_relies_on_is_flushed_before_it_returns(

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
+import pyarrow as pa
 import pytest
 
 from stream_app.flows.flow import Flow
@@ -16,6 +17,7 @@ from stream_app.object_stores import TableRoot
 from stream_app.settings import PROJECT
 from stream_app.sinks.protocol import sink_of
 from stream_app.sinks.registry import load_flows
+from stream_app.sinks.table_admission import prepare
 from stream_app.sinks.tables import TableSink
 from stream_app.storage.tables.table import Table
 from tests.helpers import at, commit, plan, silver_row
@@ -146,3 +148,23 @@ def test_what_cannot_be_restored_is_said(cli: Cli, flow: Flow, feeds: str) -> No
     assert (done.code, "transactions.silver was made again since" in done.err) == (2, True)
     without = cli(flow.root, "restore", FEEDS_PATH=feeds)
     assert (without.code, without.err[:24]) == (2, "restore: --sink: name th")
+
+
+def test_a_table_that_grows_says_so_in_the_log_and_in_its_history(
+    cli: Cli, flow: Flow, feeds: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Path(feeds) / "transactions.toml"
+    note = '[fields.note]\ntype = "string"\nrequired = false\n\n[fields.amount]\ntype = "decimal(20,4)"'
+    file.write_text(file.read_text().replace('[fields.amount]\ntype = "decimal(18,2)"', note))
+    grown = {flow.sink: flow for flow in load_flows(Path(feeds), ["transactions"], flow.root)}["x"]
+    table, sink = table_of(grown), cast(TableSink, sink_of(grown))
+    monkeypatch.setattr("stream_app.logs._log.propagate", True)
+    caplog.set_level("INFO")
+    columns = pa.schema([*sink.rows_of(grown.kind), *sink.partitioning.added])
+    assert prepare(grown, table, columns, sink.partitioning, 168, sink.statistics) == 2
+    said = [one.getMessage() for one in caplog.records]
+    widened = "amount from decimal128(18, 2) to decimal128(20, 4)"
+    assert said[0] == f"transactions.x writes its table anew: {widened}"
+    assert said[1:] == ["transactions.x has wider columns", "transactions.x added columns to its table"]
+    versions = json.loads(cli(flow.root, "history", "--format=json", FEEDS_PATH=feeds).out)[0]["versions"]
+    assert [one["what"] for one in versions[:3]] == ["add column", f"widened {widened}", "write"]
