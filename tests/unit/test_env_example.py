@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from dotenv import dotenv_values
 
 from local.agent import BrokerSettings
@@ -82,3 +83,17 @@ def test_compose_hands_on_every_setting() -> None:
     handed_on = set(re.findall(r"^ {2,6}([A-Z_]+):", COMPOSE, re.MULTILINE))
     assert handed_on >= (SERVICE | LINEAGE | OF_LINEAGE_CLIENT | PRODUCER | API) - NOT_HANDED_ON
     assert not handed_on & NOT_HANDED_ON
+
+
+def test_the_tasks_of_airflow_look_where_the_service_writes() -> None:
+    """As for tables at DELTA_PATH=s3://..., which `make up PROFILE=airflow` tells all containers."""
+    services = yaml.safe_load(COMPOSE)["services"]
+    service = services["stream-app"]["environment"]
+    places = re.compile("KAFKA_BOOTSTRAP_SERVERS|OUTPUT_PATH|DATABASE_URL|DELTA_PATH|RETENTION_HOURS|(AWS|AZURE)_.*")
+    due = {name: value for name, value in service.items() if places.fullmatch(name)}
+    assert due.keys() >= {"DELTA_PATH", "DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_KEY"}
+    for name in ("airflow-scheduler", "airflow-worker"):
+        given = services[name]["environment"]
+        assert given.items() >= due.items(), name
+        assert given["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] != given["DATABASE_URL"], "Airflow's own is another one"
+        assert given["LANDING_PATH"] == "/data/landing"
