@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from stream_app.errors import ConfigError, StreamAppError, no_room_is_expected
 from stream_app.landing.land import turns
-from stream_app.landing.lines import Writer, encoded, line_of, read
+from stream_app.landing.lines import Header, Writer, encoded, line_of, read
 from stream_app.landing.ranges import Ranges, joined, of_files, overlap, without
 from stream_app.landing.staged import Staged
 from stream_app.landing.zone import LandedFile, Zone, behind, overlaps
@@ -171,7 +172,8 @@ def test_lines_give_back_the_bytes_that_came(tmp_path_factory: pytest.TempPathFa
     assert all((line.kafka_ms, line.landed_ms) == (time, 7) for line in found)
     for line, (_, _, headers) in zip(found, records, strict=True):
         assert (line.headers is None) == (headers is None)
-        assert [header.key for header in line.headers or []] == [name for name, _ in headers or []]
+        shown = [(header.key, value_of(header)) for header in line.headers or []]
+        assert shown == [*(headers or [])]
 
 
 def test_a_line_is_json_that_anyone_reads() -> None:
@@ -199,6 +201,22 @@ def test_headers_that_the_client_cannot_show_are_none() -> None:
 
     shown = Unshown(topic="t", partition=0, offset=0, value=b"v", timestamp=(1, 5))
     assert line_of(shown, 7).headers is None
+
+
+def value_of(header: Header) -> bytes | None:
+    if isinstance(header.value_base64, str):
+        return b64decode(header.value_base64)
+    return None if header.value is None else header.value.encode()
+
+
+def test_a_header_s_value_is_text_or_base64() -> None:
+    sent = [("a", "ü".encode()), ("a", b"\xff"), ("b", None), ("b", b"")]
+    assert json.loads(encoded([message(1, b"v", headers=sent)], 7))["headers"] == [
+        {"key": "a", "value": "ü"},
+        {"key": "a", "value": None, "value_base64": "/w=="},
+        {"key": "b", "value": None},
+        {"key": "b", "value": ""},
+    ]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "appended", "within a line"])
