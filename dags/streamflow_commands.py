@@ -39,25 +39,35 @@ def given(name: str) -> Any:
     return get_current_context()["params"][name]
 
 
-def run(*arguments: str, program: str = "stream_app", may: tuple[int, ...] = (0,), **environment: str) -> str:
+def run(*arguments: str, program: str = "stream_app", may: tuple[int, ...] = (), **environment: str) -> str:
     """Run a command, with its output in the task's log; return what it printed.
 
-    A command that exits with 2 was told something wrong, which no retry mends, so the task fails at once.
+    A command that exits with 2 was told something wrong, which no retry mends, so the task fails at once. Another code
+    that it `may` exit with is an answer where it printed JSON, and trouble as any other where it did not.
     """
     lines = []
     with _started(program, *arguments, **environment) as process:
         for line in process.stdout or ():
             print(line, end="", flush=True)  # noqa: T201 - it is the task's log
             lines.append(line)
-    if process.returncode in may:
-        return "".join(lines)
+    printed = "".join(lines)
+    if process.returncode == 0 or (process.returncode in may and _last_json(printed)):
+        return printed
     problem = lines[-1].strip() if lines else f"{program} {arguments[0]}: exit {process.returncode}"
     raise (AirflowFailException if process.returncode == WRONG else AirflowException)(problem)
 
 
 def answer(printed: str) -> Any:
     """Return the last JSON that a command printed on lines of its own, whatever was logged before and after it."""
-    found, end = [], 0
+    if not (found := _last_json(printed)):
+        raise AirflowException("the command printed no JSON; its lines are above")
+    return found[0]
+
+
+def _last_json(printed: str) -> list[Any]:
+    """Return the last document alone, or nothing."""
+    found: list[Any] = []
+    end = 0
     for begin in re.finditer(r"^[\[{]", printed, re.MULTILINE):
         if begin.start() < end:
             continue  # within the one before
@@ -65,9 +75,7 @@ def answer(printed: str) -> Any:
             document, stop = json.JSONDecoder().raw_decode(printed, begin.start())
             if not printed[stop:].partition("\n")[0].strip():
                 found, end = [document], stop
-    if not found:
-        raise AirflowException("the command printed no JSON; its lines are above")
-    return found[0]
+    return found
 
 
 @contextmanager

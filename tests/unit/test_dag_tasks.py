@@ -90,6 +90,13 @@ def test_the_batch_path_is_in_order(main_dag: Dag) -> None:
     assert after["publish"] == {"remove_scratch"}
     assert main_dag.options["max_active_runs"] == 1
     assert main_dag.options["catchup"] is False
+    tried = {name: value for name, value in main_dag.options["default_args"].items() if "retr" in name}
+    assert tried == {
+        "retries": 3,
+        "retry_delay": timedelta(seconds=10),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=5),
+    }
     label = main_dag.tasks["land"].options["map_index_template"]
     assert "topic" in label, "the UI has the topics' names, not numbers"
 
@@ -162,6 +169,17 @@ def test_an_audit_that_finds_something_wrong_is_not_retried(main_dag: Dag, comma
     commands(1, audit=says(right, Report("b", {}, wrong)))
     with pytest.raises(AirflowFailException, match=r"^2 things are wrong; the first: b: gold: 1 row is altered$"):
         main_dag.call("audit")
+
+
+@pytest.mark.parametrize(("code", "error"), [(1, AirflowException), (2, AirflowFailException), (3, AirflowException)])
+def test_an_audit_that_could_not_look_fails_with_its_own_line(
+    main_dag: Dag, commands: Callable[..., None], code: int, error: type[Exception]
+) -> None:
+    """It ends with 1 also where the disk is full, say, and that may pass."""
+    commands(code, audit="[main] INFO begins\naudit: GOLD_PATH: /gold: No space left on device\n")
+    with pytest.raises(error, match=r"^audit: GOLD_PATH: /gold: No space left on device$") as caught:
+        main_dag.call("audit")
+    assert type(caught.value) is error
 
 
 def test_a_killed_task_takes_its_command_along(tmp_path: Path) -> None:
