@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -33,6 +34,10 @@ NEWEST = 60 * MINUTES + 5
 """When the newest batch is planned, a minute after the one before."""
 NOW = NEWEST + 30
 """By the page's clock: that batch's records came in ninety seconds."""
+
+
+def _iso(second: float) -> str:
+    return f"{at(second):%Y-%m-%dT%H:%M:%SZ}"
 
 
 @pytest.fixture
@@ -71,7 +76,7 @@ class _Service:
         names = [name.partition(".")[2] for name in self._history["flows"]]
         of = {"behind": [behind.get(name) for name in names], "lag_seconds": [lag_seconds.get(name) for name in names]}
         one = {**of, "rows": [None] * len(names)}
-        self._history["samples"] = [{**one, "time": f"{at(second):%Y-%m-%dT%H:%M:%SZ}"} for second in (NOW - 5, NOW)]
+        self._history["samples"] = [{**one, "time": _iso(second)} for second in (NOW - 5, NOW)]
         self.page.reload()
 
     def box(self, sink: str) -> Locator:
@@ -149,6 +154,19 @@ def test_figures_and_charts_say_how_fast_how_far_behind_how_fresh_and_how_comple
     dialog = page.get_by_role("dialog", name="transactions.silver")
     newest = dialog.locator("dt", has_text="newest taken, by partition").locator("xpath=following-sibling::dd[1]")
     expect(newest).to_have_text(re.compile(r"^0: 01:11:35, 1: 01:11:01$"))
+
+
+def test_the_time_of_batches_that_are_untold_slows_no_other(service: _Service) -> None:
+    """Spark purges its log: what a batch took cannot be spread over all that came before it and is not known."""
+    told = [{"feed": "transactions", "sink": "bronze", "batch": n, "time": _iso(n), "rows": 10} for n in (1, 2, 3)]
+    told.append({"feed": "transactions", "sink": "bronze", "batch": 90, "time": _iso(200), "rows": 10})
+    body = "".join(f"event: batch\nid: {n}\ndata: {json.dumps(one)}\n\n" for n, one in enumerate(told))
+    service.page.route(
+        "**/api/events?*", lambda route: route.fulfill(body=body, headers={"Content-Type": "text/event-stream"})
+    )
+    service.page.reload()
+    rates = service.page.locator("#throughput")
+    expect(rates).to_have_attribute("aria-label", re.compile("^Newest values: bronze 10,"), timeout=PATIENCE_MS)
 
 
 def test_a_time_that_is_not_of_today_has_its_date(service: _Service) -> None:

@@ -60,12 +60,13 @@ function notice() {
   return fill(byId("notice"), found);
 }
 
-/** Draw the rates of batches: each point is a batch, by the time since the one before. */
+/** Draw the rates of batches: each point is a batch, by the time since the one before, if that one was told. */
 function throughput() {
   const names = ["bronze", "silver", "quarantine"], points = new Map();
   for (const [i, name] of names.entries()) {
-    const found = batches(name).filter((one) => one.rows !== null);
+    const found = batches(name);
     for (let at = 1; at < found.length; at++) {
+      if (found[at].rows === null || found[at - 1].batch + 1 !== found[at].batch) continue;
       const seconds = Math.max(0.5, found[at].at - found[at - 1].at), key = Math.round(found[at].at);
       if (!points.has(key)) points.set(key, [null, null, null]);
       points.get(key)[i] = found[at].rows / seconds;
