@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, SecretStr, TypeAdapter, model_validator
@@ -16,6 +17,7 @@ _PATH = TypeAdapter(FromRoot)
 # No sign that means something in a URL, a pattern or SQL.
 URL = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,62}(/[A-Za-z0-9_=][A-Za-z0-9._=-]*)*/?")
 """Where a table may lie in a store."""
+_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _ENDPOINT = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 
 
@@ -43,6 +45,13 @@ class TableRoot:
     def at(self, location: str, named_by: str) -> TableRoot:
         """Return another place, whose store is reached in the same way."""
         return replace(self, location=location, named_by=named_by)
+
+    @property
+    def escape(self) -> str:
+        """What a path has that delta-rs takes for another sign, as %20, and so looks elsewhere; else ""."""
+        # it follows links before that
+        found = None if "://" in self.location else _ESCAPE.search(str(Path(self.location).resolve()))
+        return found[0] if found else ""
 
     @property
     def access(self) -> Access:
@@ -118,7 +127,8 @@ class StoreSettings(BaseSettings):
     def table_root(self, otherwise: str) -> TableRoot:
         """Return where tables lie, `otherwise` where DELTA_PATH is not set."""
         stores = tuple((scheme, _access(given)) for scheme, given in self._given().items())
-        return TableRoot(self.delta_path or otherwise, stores)
+        root = TableRoot(self.delta_path or otherwise, stores)
+        return root if self.delta_path else replace(root, named_by="OUTPUT_PATH")
 
     def _given(self) -> dict[str, dict[str, str | SecretStr]]:
         """Return by scheme what its client is told."""

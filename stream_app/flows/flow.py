@@ -125,7 +125,7 @@ class Flow:
     @property
     def tables(self) -> TableRoot:
         """Where its table lies if it has one, in a folder of its name, unless the sink says otherwise."""
-        return self.table_root or TableRoot(str(self.root))
+        return self.table_root or TableRoot(str(self.root), named_by="OUTPUT_PATH")
 
     @property
     def data_folders(self) -> list[Path]:

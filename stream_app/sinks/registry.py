@@ -88,9 +88,14 @@ def needs_database(feeds: Sequence[Feed]) -> bool:
 
 
 def probe_stores(flows: Sequence[Flow], spool: Path) -> None:
-    """Try each place that tables of the flows lie under. Raises ConfigError where commits are not safe there."""
+    """Try each place that tables of the flows lie under. Raises ConfigError where they cannot be, or not safely."""
     roots = (sink_of(flow).table_root(flow) for flow in flows)
     for root in dict.fromkeys(root for root in roots if root):
+        if root.escape:
+            problem = (
+                f'{root.location}: a Delta table cannot lie in a path with "{root.escape}", which stands for a sign'
+            )
+            raise ConfigError(f"{root.named_by}: {problem}; name a folder without it")
         place_of(root, f"_probe/{secrets.token_hex(6)}", spool).probe()
 
 

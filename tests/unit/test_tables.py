@@ -25,7 +25,7 @@ from stream_app.ops.status import status
 from stream_app.sinks import table_admission
 from stream_app.sinks.kept_by_key import Fresh, KeptByKey
 from stream_app.sinks.protocol import sink_of
-from stream_app.sinks.registry import check, flows
+from stream_app.sinks.registry import check, flows, probe_stores
 from stream_app.sinks.table_changes import Changed, changes
 from stream_app.sinks.table_parts import PartWriter, kind_of, whole
 from stream_app.sinks.table_tidy import Tidying
@@ -84,6 +84,43 @@ NEITHER = "is neither a folder from the root on nor a URL such as s3://bucket/pr
 def test_what_cannot_be_is_said_of_the_feed_file(feed: Feed, keys: dict[str, Any], problem: str) -> None:
     own = feed.model_copy(update={"sinks": {"x": SinkTable.model_validate({"of": "silver", "to": "delta", **keys})}})
     assert [": ".join(found) for found in check(own)] == [problem]
+
+
+@pytest.mark.parametrize("sign", ["%20", "%41", "%c3%a9", "%2F"])
+@pytest.mark.parametrize("named_by", ["OUTPUT_PATH", "DELTA_PATH", "sinks.x.location of transactions"])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_table_in_a_path_that_delta_rs_reads_otherwise_is_refused_before_it_is_made(
+    feed: Feed, tmp_path: Path, sign: str, named_by: str, *, is_link: bool
+) -> None:
+    folder = tmp_path / f"a{sign}b" / "out"
+    if is_link:
+        folder.mkdir(parents=True)
+        folder = tmp_path / "link"
+        folder.symlink_to(tmp_path / f"a{sign}b" / "out")
+    root, elsewhere, keys = (tmp_path / "plain", "", dict[str, str]())
+    if named_by == "OUTPUT_PATH":
+        root = folder
+    elif named_by == "DELTA_PATH":
+        elsewhere = str(folder)
+    else:
+        keys["location"] = str(folder)
+    declared = SinkTable.model_validate({"of": "silver", "to": "delta", **keys})
+    own, tables = feed.model_copy(update={"sinks": {"x": declared}}), app_settings(root, delta_path=elsewhere).tables
+    with pytest.raises(ConfigError) as raised:
+        probe_stores(flows([own], root, tables), root)
+    said = f'{named_by}: {folder}: a Delta table cannot lie in a path with "{sign[:3]}", which stands for a sign; '
+    assert str(raised.value) == said + "name a folder without it"
+    probe_stores(flows([feed], root, tables), root)
+
+
+@pytest.mark.parametrize("name", ["50%", "%%", "%4", "%zz 1"])
+def test_a_table_in_a_path_with_other_percent_signs_is_read_as_it_was_written(
+    flow_to: MakeFlow, tmp_path: Path, name: str
+) -> None:
+    flow = flow_to(root=tmp_path / name)
+    probe_stores([flow], tmp_path)
+    append(flow, 0, [silver_row(1)])
+    assert rows(flow) == [("t1",)]
 
 
 def test_two_sinks_do_not_write_one_folder(feed: Feed) -> None:
