@@ -3,8 +3,10 @@
 set -u
 cd "$(dirname "$0")/.." || exit 2
 name=$1
-secret='^[[:space:]]*(export[[:space:]]+)?([A-Z0-9_]*(PASSWORD|SECRET)[A-Z0-9_]*|AWS_ACCESS_KEY_ID|AWS_SESSION_TOKEN|AZURE_STORAGE_KEY|AZURE_STORAGE_SAS_TOKEN|DATABASE_URL)[[:space:]]*=[[:space:]]*[^[:space:]]'
-grep -Eqs "$secret" .env || exit 0
+# settings that are secret, in capitals or not, as the programs read them; and values with a login or a key in them
+named='([A-Z0-9_]*(PASSWORD|SECRET|API_?KEY)[A-Z0-9_]*|AWS_ACCESS_KEY_ID|AWS_SESSION_TOKEN|AZURE_STORAGE_KEY|AZURE_STORAGE_SAS_TOKEN|(DATABASE|REDIS)_URL)[[:space:]]*=[[:space:]]*[^[:space:]]'
+told='[A-Z0-9_]+[[:space:]]*=.*(://[^/[:space:]]*@|API_?KEY)'
+grep -Eiqs "^[[:space:]]*(export[[:space:]]+)?($named|$told)" .env || exit 0
 open=$(find -L .env -prune \( -perm -040 -o -perm -020 -o -perm -004 -o -perm -002 \))
 [ -n "$open" ] || exit 0
 if chmod 600 .env 2>/dev/null; then

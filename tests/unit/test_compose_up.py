@@ -1,6 +1,7 @@
 """`make up` chooses profiles, producers and the database's password; with a Docker that only notes what it is told."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from local.agent import BrokerSettings
 from local.places import ROOT
 from producer.settings import Settings as ProducerSettings
+from stream_app.api.settings import ApiSettings
+from stream_app.observe.lineage_settings import LineageSettings
 from stream_app.settings import Settings
 
 DOCKER = """#!/bin/sh
@@ -155,10 +159,21 @@ def test_airflow_s_secrets_are_made_once_and_its_folders(up: Up, tmp_path: Path)
     assert {path.name for path in (tmp_path / "data").iterdir()} == {"gold", "landing", "output", "reports"}
 
 
-SECRETS = [
-    name.upper() for settings in (Settings, ProducerSettings) for name, field in settings.model_fields.items()
+SETTINGS = (Settings, ApiSettings, LineageSettings, BrokerSettings, ProducerSettings)
+SECRETS = {
+    name.upper()
+    for settings in SETTINGS
+    for name, field in settings.model_fields.items()
     if "SecretStr" in repr(field.annotation)
-]  # fmt: skip
+}
+
+
+def test_the_settings_of_every_program_are_looked_at() -> None:
+    """Else a secret of one that is not named here would be none."""
+    texts = [path.read_text() for part in ("stream_app", "producer", "local") for path in (ROOT / part).rglob("*.py")]
+    declared = {name for text in texts for name in re.findall(r"^class (\w*Settings)\(", text, re.MULTILINE)}
+    assert {one.__name__ for leaf in SETTINGS for one in leaf.__mro__} & declared == declared
+    assert {"REDIS_URL", "OPENLINEAGE_API_KEY", "API_JWT_SECRET", "KAFKA_SASL_PASSWORD", "AWS_SESSION_TOKEN"} < SECRETS
 
 
 def private_env(folder: Path) -> str:
@@ -167,12 +182,29 @@ def private_env(folder: Path) -> str:
     return subprocess.run(script, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("name", sorted({*SECRETS, "POSTGRES_PASSWORD"}))
-@pytest.mark.parametrize("line", ["{}=x", "export {} = 'x'", "A=1\n  {}=x"])
+LINES = ["{}=x", "export {} = 'x'", "A=1\n  {}=x"]
+WITH_A_LOGIN = [
+    "REDIS_URL=redis://:pw@h",
+    "OPENLINEAGE_URL=https://u:p@h",
+    "export HTTPS_PROXY='http://u:p@proxy:3128'",
+    "openlineage_url = https://token@h/x",
+    'AIRFLOW__OPENLINEAGE__TRANSPORT={"type":"http","auth":{"type":"api_key","apiKey":"x"}}',
+    "OPENLINEAGE__TRANSPORT__AUTH__APIKEY=x",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        *((name, line) for name in sorted({*SECRETS, "POSTGRES_PASSWORD"}) for line in LINES),
+        *((name.lower(), "{}=x") for name in sorted(SECRETS)),
+        *(("", line) for line in WITH_A_LOGIN),
+    ],
+)
 def test_an_env_with_a_secret_is_made_its_owner_s_alone(up: Up, tmp_path: Path, name: str, line: str) -> None:
     """By the script that `make up` calls, and once by `make up`, which asks Docker for more."""
     env = tmp_path / ".env"
-    env.write_text(line.format(name))
+    env.write_text(line.format(name) if name else line)
     env.chmod(0o644)
     is_all = (name, line) == ("POSTGRES_PASSWORD", "{}=x")
     first = up().stdout if is_all else private_env(tmp_path)
@@ -181,7 +213,14 @@ def test_an_env_with_a_secret_is_made_its_owner_s_alone(up: Up, tmp_path: Path, 
     assert "up: .env" not in (up().stdout if is_all else private_env(tmp_path))
 
 
-@pytest.mark.parametrize("text", ["RETENTION=keep", "#POSTGRES_PASSWORD=x", "DATABASE_URL=", "# SECRET=x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("RETENTION=keep", "#POSTGRES_PASSWORD=x", "DATABASE_URL=", "# SECRET=x", "redis_url="),
+        *("OPENLINEAGE_URL=https://h:5000", "KAFKA_TOPIC=a@b", "#REDIS_URL=redis://:pw@h"),
+        "KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL=https://h/token",
+    ],
+)
 def test_an_env_without_one_is_left_as_it_is(up: Up, tmp_path: Path, text: str) -> None:
     env = tmp_path / ".env"
     env.write_text(text)
