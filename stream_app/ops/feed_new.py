@@ -19,11 +19,11 @@ from stream_app.errors import ConfigError, StreamAppError
 from stream_app.feeds.load import checked
 from stream_app.feeds.parts import IDENTIFIER, KAFKA_TIME, quoted
 from stream_app.kafka.connection import KafkaConnection
-from stream_app.kafka.sample import Sampled, newest
 from stream_app.ops.first_feed import guess
 from stream_app.ops.first_feed.seen import Seen
 from stream_app.ops.first_feed.toml import feed_file
 from stream_app.settings import PROJECT
+from stream_app.sources.sample import Sampled, newest
 from stream_app.storage.planned import UNBOUNDED
 
 _SCHEMA = PROJECT / "docs" / "feed.schema.json"
@@ -44,6 +44,8 @@ class Written:
     """How many of them no feed takes, by the reason that quarantine will give."""
     refused: dict[str, int]
     """How many of the others this one would refuse, by reason."""
+    unread: tuple[str, ...]
+    """Offsets that nobody can read, a line each; they are not among the records."""
     guesses: tuple[str, ...]
     """What a person has to look at, a line each."""
 
@@ -53,6 +55,7 @@ def feed_new(kafka: KafkaConnection, directory: Path, topic: str, feed: str = ""
 
     feed: the topic's name, made fit, where it is empty.
     Raises ConfigError for a file that is there, a folder or a topic that is not, and records that make no feed.
+    Raises StreamAppError where nothing can be read.
     """
     name = feed or _named(topic)
     file = directory / f"{name}.toml"
@@ -62,9 +65,12 @@ def feed_new(kafka: KafkaConnection, directory: Path, topic: str, feed: str = ""
         raise ConfigError(f"FEEDS_PATH: there is no folder {directory}; make it first")
     if file.exists():
         raise ConfigError(f"{file}: is there already; give another name by --feed, or move it away")
-    records = newest(kafka, topic, most)
+    sample = newest(kafka, topic, most)
+    records, unread = sample.records, tuple(map(str, sample.unread))
+    if unread and not records:
+        raise StreamAppError(f"topic {topic}: nothing of the sample can be read: {'; '.join(unread)}")
     text, odd, guesses = proposed(topic, records)
-    written = Written(file, name, len(records), odd, _refused(name, text, records), guesses)
+    written = Written(file, name, len(records), odd, _refused(name, text, records), unread, guesses)
     try:
         with file.open("x", encoding="utf-8") as opened:
             opened.write(f"#:schema {os.path.relpath(_SCHEMA, directory)}\n{text}")  # which editors complete it by

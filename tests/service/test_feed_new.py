@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stream_app.settings import PROJECT
+from tests.ports import free_port
 from tests.service.harness import Service
 from tests.service.servers import PARTITIONS, KafkaBroker
 from tests.shapes import SHAPES
@@ -66,3 +67,25 @@ def test_a_topic_that_is_not_there_and_one_without_records(broker: KafkaBroker, 
     broker.create_topic("empty")
     assert "topic empty: has no record" in service.op("feed-new", expected=2, TOPIC="empty")
     assert [*service.feeds_path.iterdir()] == []
+
+
+def test_a_small_batch_of_a_large_record_and_a_damaged_one_end_no_sample(tmp_path: Path) -> None:
+    kafka = KafkaBroker(tmp_path / "broker", free_port())
+    kafka.start()
+    try:
+        feeds = tmp_path / "feeds"
+        feeds.mkdir()
+        service = Service(tmp_path / "output", feeds, kafka.address)
+        kafka.create_topic("odd", 1, **{"max.message.bytes": "10000000"})
+        for size in (5, 120_000_000, 6, 7):  # a batch each
+            value = json.dumps({"id": "a", "note": "x" * size}).encode()
+            large = {"compression.type": "zstd", "message.max.bytes": 1_000_000_000}
+            kafka.send("odd", [("", value, START_MS)], **large)
+        kafka.stop()
+        kafka.damage("odd", 2)
+        kafka.start()
+        shown = service.op("feed-new", TOPIC="odd").splitlines()
+    finally:
+        kafka.stop()
+    assert shown[0] == f"{feeds / 'odd.toml'}: written from 3 records"
+    assert "not read: partition 0, offset 2: the batch is damaged (CRC)" in shown

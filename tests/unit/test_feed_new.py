@@ -18,8 +18,8 @@ from stream_app.contract.verdict import Rejected
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.load import checked
-from stream_app.kafka.sample import Sampled
 from stream_app.ops.feed_new import proposed
+from stream_app.sources.sample import Sampled
 from stream_app.storage.planned import UNBOUNDED
 from tests import feed_schema, shapes
 from tests.unit.conftest import Cli

@@ -29,8 +29,11 @@ PASSING = [
 ]
 
 
+VALUE = b"v"
+
+
 def record(offset: int) -> Message:
-    return Message(topic="t", partition=0, offset=offset, value=b"v")
+    return Message(topic="t", partition=0, offset=offset, value=VALUE)
 
 
 def event(code: int, offset: int = -1, topic: str | None = "t") -> Message:

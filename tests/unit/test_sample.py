@@ -1,68 +1,116 @@
-"""A sample of a topic is read as far as it goes, without a wait for records that are not there."""
+"""A sample of a topic has its newest records; what nobody can read of it is stepped over and told."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message
+from confluent_kafka import Consumer
 
-from stream_app.errors import UnavailableError
-from stream_app.kafka.sample import Sampled, _read
-
-PARTITIONS = 3
-
-
-class Come:
-    """A message as librdkafka hands it on: a record, or the end of its partition."""
-
-    def __init__(self, partition: int, offset: int, *, is_end: bool = False) -> None:
-        self._place, self._is_end = (partition, offset), is_end
-
-    def partition(self) -> int:
-        return self._place[0]
-
-    def offset(self) -> int:
-        return self._place[1]
-
-    def error(self) -> KafkaError | None:
-        return KafkaError(KafkaError._PARTITION_EOF) if self._is_end else None
-
-    def value(self) -> bytes:
-        return b"%d" % self._place[1]
-
-    def timestamp(self) -> tuple[int, int]:
-        return 1, self._place[1]
+from stream_app.cli.main import main
+from stream_app.errors import StreamAppError, UnavailableError
+from stream_app.flows.unread import Unread
+from stream_app.ops.feed_new import feed_new
+from stream_app.sources import sample, topic_partition
+from stream_app.sources.sample import newest
+from tests.helpers import app_settings
+from tests.unit.test_partition import Log
 
 
-class Ready:
-    """A consumer whose records have all come. To ask it for more than it has, and to wait, takes all the time."""
+@pytest.fixture
+def log_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Log], list[dict[str, object]]]:
+    """Has a topic of one partition with that log; what its consumers are configured with is noted in the list."""
 
-    def __init__(self, *come: Come) -> None:
-        self._come = list(come)
+    def give(log: Log) -> list[dict[str, object]]:
+        configured: list[dict[str, object]] = []
 
-    def consume(self, most: int, seconds: float) -> list[Message]:
-        assert not seconds or most <= len(self._come) or not self._come, "it waits in vain"
-        taken, self._come = self._come[:most], self._come[most:]
-        return cast("list[Message]", taken)
+        def consumer(config: dict[str, object]) -> Log:
+            configured.append(config)
+            return log
 
+        broker = SimpleNamespace(
+            topic=lambda name: name, stable_offsets=lambda _: {0: log.end}, earliest_offsets=lambda _: {0: 0}
+        )
+        monkeypatch.setattr(sample, "Broker", lambda _kafka, named_by: broker if named_by else None)
+        monkeypatch.setattr(topic_partition, "Consumer", consumer)
+        return configured
 
-def read(ends: dict[int, int], *come: Come) -> list[Sampled]:
-    return _read(cast("Consumer", cast("Any", Ready(*come))), ends)
-
-
-@pytest.mark.parametrize("count", [1, 2, 100, 700])
-def test_what_is_there_is_read_and_no_more_is_waited_for(count: int) -> None:
-    ends = dict.fromkeys(range(PARTITIONS), count)
-    come = [Come(partition, offset) for partition in ends for offset in range(count)]
-    assert read(ends, *come) == [Sampled(b"%d" % one.offset(), one.offset() * 1000) for one in come]
+    return give
 
 
-def test_a_partition_that_ends_in_the_marker_of_a_transaction_is_read_to_its_end() -> None:
-    come = [Come(0, 0), Come(0, 2, is_end=True)]
-    assert read({0: 2}, *come) == [Sampled(b"0", 0)]
+DAMAGED = "the batch is damaged (CRC)"
 
 
-def test_a_broker_that_gives_nothing_is_told() -> None:
-    with pytest.raises(UnavailableError, match="no record has come for 30 seconds"):
-        read({0: 2}, Come(0, 0))
+@pytest.mark.parametrize(
+    ("batches", "most", "records", "unread"),
+    [
+        ([(0, 10, True)], 100, 10, []),
+        ([(0, 10, True)], 4, 4, []),
+        ([(0, 4, True), (4, 9, False), (9, 12, True)], 100, 7, [Unread(0, 4, 9, DAMAGED)]),
+        ([(0, 4, True), (4, 9, False), (9, 12, True)], 5, 3, [Unread(0, 7, 9, DAMAGED)]),
+        ([(0, 4, True), (4, 9, False)], 100, 4, [Unread(0, 4, 9, DAMAGED)]),
+        ([(0, 3, True), (5, 8, True)], 100, 6, []),
+    ],
+)
+def test_the_newest_are_read_and_what_cannot_be_is_stepped_over(
+    log_of: Callable[[Log], object],
+    tmp_path: Path,
+    batches: Sequence[tuple[int, int, bool]],
+    most: int,
+    records: int,
+    unread: list[Unread],
+) -> None:
+    log_of(Log(batches, batches[-1][1]))
+    found = newest(app_settings(tmp_path).kafka, "t", most)
+    assert (len(found.records), found.unread) == (records, unread)
+
+
+def test_a_sample_takes_batches_as_large_as_bronze_does(
+    log_of: Callable[[Log], list[dict[str, object]]], tmp_path: Path
+) -> None:
+    configured = log_of(Log([(0, 1, True)], 1))
+    newest(app_settings(tmp_path).kafka, "t", 1)
+    (config,) = configured
+    assert {**topic_partition.CONFIG, **config} == config
+    assert config["receive.message.max.bytes"] == 2**31 - 1
+    Consumer({key: value for key, value in config.items() if not key.endswith("_cb")}).close()
+
+
+def test_of_a_sample_of_which_nothing_can_be_read_no_file_is_made(
+    log_of: Callable[[Log], object], tmp_path: Path
+) -> None:
+    log_of(Log([(0, 5, False)], 5))
+    with pytest.raises(StreamAppError, match=r"^topic t: nothing .*: partition 0, offsets 0 to 4: the batch is dam"):
+        feed_new(app_settings(tmp_path).kafka, tmp_path, "t")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_what_was_stepped_over_is_said(
+    log_of: Callable[[Log], object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = Log([(0, 5, False), (5, 8, True)], 8)
+    log_of(log)
+    monkeypatch.setattr("tests.unit.test_partition.VALUE", b'{"id": "a"}')
+    monkeypatch.setenv("FEEDS_PATH", str(tmp_path))
+    assert main(["feed-new", "--topic=t"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:2] == [
+        f"{tmp_path / 't.toml'}: written from 3 records",
+        f"not read: partition 0, offsets 0 to 4: {DAMAGED}",
+    ]
+
+
+def test_a_broker_that_gives_nothing_is_told(
+    log_of: Callable[[Log], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topic_partition, "PATIENCE_SECONDS", 0.05)
+    log = Log([], 2)
+    log._from = lambda _at: iter(())  # type: ignore[method-assign, assignment]
+    log_of(log)
+    with pytest.raises(UnavailableError, match="topic t, partition 0, offsets 0 to 1: nothing came for"):
+        newest(app_settings(tmp_path).kafka, "t", 5)

@@ -39,6 +39,8 @@ def _print(written: Written) -> None:
         print(f"{count:,} of them are {reason}: quarantine will have them")
     for reason, count in sorted(written.refused.items()):
         print(f"{count:,} of them are refused: {plain(reason)}")
+    for line in written.unread:
+        print(f"not read: {plain(line)}")
     for line in written.guesses:
         print(f"a guess: {plain(line)}")
     print(f"next: look at the guesses, then make feed-check FEED={written.feed}, then put it into FEEDS")
