@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stream_app.admission import declared
+from stream_app.cli.main import main
 from stream_app.errors import ConfigError
 from stream_app.feeds.feed import Feed
 from stream_app.feeds.parts import IDENTIFIER
@@ -593,3 +594,38 @@ def test_many_records_are_judged_by_several_processes(output: Output, monkeypatc
     assert found(output).wrong == []
     edit(output.paths("quarantine")[0], changed(reasons=["empty"]))
     assert "quarantine's reasons are not the contract's: 1, (0, 2)" in lines(found(output))
+
+
+def test_the_command_s_exit_code_is_the_verdict_and_each_line_says_which_it_counts_for(
+    output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    feeds = tmp_path / "feed files"
+    feeds.mkdir()
+    (feeds / "main.toml").write_text(FEED)
+    for name, value in {"FEEDS_PATH": feeds, "OUTPUT_PATH": output.root, "GOLD_PATH": tmp_path / "gold"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("FEEDS", "main")
+
+    def told(*options: str) -> tuple[int, list[str]]:
+        code = main(["audit", *options])
+        return code, capsys.readouterr().out.splitlines()
+
+    sent = "main.table: what was sent to the topic elsewhere is not read back"
+    code, said = told()
+    assert (code, said[-2:]) == (0, [f"BEYOND AN AUDIT {sent}", "nothing lost, nothing twice"])
+    assert not any(line.startswith(("NOT AUDITED", "WRONG")) for line in said)
+
+    prune(output, "silver", 1)
+    monkeypatch.setenv("RETENTION", "prune")
+    code, said = told()
+    assert (code, said[-1]) == (3, "nothing lost, nothing twice in what was looked at; not all was")
+    assert any(line.startswith("NOT AUDITED ") for line in said)
+    code, said = told("--format=json")
+    (report,) = json.loads("\n".join(said))
+    assert (code, report["verdict"]) == (3, "not audited")
+
+    edit(output.paths("silver")[0], changed(last="x"))
+    code, said = told()
+    assert code == 1
+    assert said[-1].endswith(" things are wrong")
+    assert any(line.startswith(f"WRONG {UNLIKE_SILVER}") for line in said)

@@ -97,8 +97,10 @@ def _print(report: Report) -> None:
     Console().print(table)
     for line in report.wrong:
         print(f"WRONG {plain(line)}")
-    for line in (*report.not_audited, *report.beyond):
+    for line in report.not_audited:
         print(f"NOT AUDITED {plain(line)}")
+    for line in report.beyond:
+        print(f"BEYOND AN AUDIT {plain(line)}")
     print(_sentence(report))
 
 
