@@ -92,7 +92,7 @@ def record(name: str, at: float, size: int = 0) -> tuple[str, bytes | None, int]
     return "k", json.dumps({"id": name, "ts": event_ts, "user": "u", "note": note}).encode(), int(time.time() * 1000)
 
 
-@pytest.mark.proves("Large records go through")
+@pytest.mark.proves("Large records go through", "bronze", "quarantine", "silver", "windows", "sessions", "csv", "lake")
 def test_large_records_go_through(
     new_service: Callable[..., Service], large_broker: KafkaBroker, database: Database
 ) -> None:
