@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import socket
 import stat
@@ -12,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+
+import yaml
 
 from stream_app.settings import PROJECT
 from tests.helpers import wait_until
@@ -23,8 +26,10 @@ def api(path: Path, root: Path) -> Iterator[subprocess.Popen[str]]:
     environment |= {"TMPDIR": str(path.parent)}  # what a killed one leaves there
     command = [sys.executable, "-m", "stream_app", "api"]
     with subprocess.Popen(command, cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def status(path: Path, host: str = "127.0.0.1:8088") -> int:
@@ -52,6 +57,22 @@ def test_a_socket_is_for_its_user_and_group_and_outlives_a_kill(tmp_path: Path) 
         assert path.is_socket()
         with api(path, tmp_path / "out"):
             wait_until(lambda: status(path) == 200, 60)
+
+
+def test_who_looks_after_it_in_the_stack_asks_for_this_machine(tmp_path: Path) -> None:
+    """Docker by its health check and Prometheus through nginx, each by a Host that is answered without tokens."""
+    path = tmp_path / "api.sock"
+    service = yaml.safe_load((PROJECT / "compose.yaml").read_text())["services"]["api"]
+    *command, check = service["healthcheck"]["test"]
+    assert command == ["CMD", "python3", "-c"]
+    check = check.replace(service["environment"]["API_SOCKET"], str(path))
+    nginx = (PROJECT / "deploy" / "nginx" / "container.conf").read_text()
+    metrics = re.search(r"location = /metrics \{.*?proxy_set_header Host (\S+);.*?\}", nginx, re.DOTALL)
+    assert metrics
+    with api(path, tmp_path / "out"):
+        wait_until(lambda: status(path) == 200, 60)
+        subprocess.run([sys.executable, "-c", check], check=True)
+        assert status(path, metrics[1]) == 200
 
 
 def test_a_file_that_is_no_socket_stays(tmp_path: Path) -> None:
