@@ -66,8 +66,9 @@ def test_a_table_in_order_is_right(kept: Output) -> None:
         (doubled, "kept is not silver: 1, "),
         (lambda table: table.delete(), "kept is not silver: 13, "),
         (lambda table: file_of(table).write_bytes(b"PAR1"), "cannot be read: "),
+        (lambda table: file_of(table).unlink(), "is missing, and the table's log names it"),
     ],
-    ids=["a cell", "a row dropped", "a row doubled", "all rows dropped", "a file cut short"],
+    ids=["a cell", "a row dropped", "a row doubled", "all rows dropped", "a file cut short", "a file deleted"],
 )
 def test_a_tamper_of_a_table_is_named(kept: Output, change: Change, expected: str) -> None:
     change(table_of(kept))
