@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -210,7 +211,16 @@ class _Making:
             made = self.spark.sql(table.sql).where(F.col(EVENT_DATE).isin(affected))
         except AnalysisException as error:
             raise ConfigError(f"{table.name}.sql: {' '.join(str(error).split())}") from None
+        self._refuse_other_columns(table.name, made.schema, {*affected})
         self.version.write(made, table.name, EVENT_DATE, affected)
+
+    def _refuse_other_columns(self, table: str, columns: StructType, days: Collection[date]) -> None:
+        """Raise ConfigError where days that are kept have other columns than those that are made."""
+        before = self.plan.before
+        if before and table in before.columns and {*self.version.days_before(table)} - {*days}:
+            former = StructType.fromJson(json.loads(before.columns[table]))
+            if _shape(columns) != _shape(former):
+                raise ConfigError(f"{self.gold.root / table}: its columns were changed; make the table anew by --full")
 
 
 def session(spark: SparkOptions, name: str) -> SparkSession:
@@ -223,6 +233,11 @@ def session(spark: SparkOptions, name: str) -> SparkSession:
         "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
     }
     return SparkSession.builder.config(map=options).getOrCreate()
+
+
+def _shape(columns: StructType) -> list[tuple[str, str]]:
+    """Return names and types: what is null is for a reader to see."""
+    return [(column.name, column.dataType.simpleString()) for column in columns]
 
 
 def _in(ranges: Ranges) -> Column:

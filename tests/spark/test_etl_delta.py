@@ -65,8 +65,9 @@ def test_delta_tables_hold_what_plain_files_do_and_each_run_is_one_commit(spark:
         plain.etl(FEED)
 
 
-def test_other_sql_asks_for_all_days(spark: SparkSession, tmp_path: Path) -> None:
-    batch = Batch(spark, tmp_path / "landing", tmp_path / "gold", "delta")
+@pytest.mark.parametrize("form", ["delta", "parquet"])
+def test_other_sql_asks_for_all_days(spark: SparkSession, tmp_path: Path, form: str) -> None:
+    batch = Batch(spark, tmp_path / "landing", tmp_path / "gold", form)
     batch.tables = TABLES
     topic = Topic(FEED, batch.landing)
     topic.land(60, 900)
