@@ -30,3 +30,5 @@ SELECT
         ) / 7 AS DECIMAL(38, 2)
     ) AS revenue_7_days_average
 FROM daily
+DISTRIBUTE BY event_date
+SORT BY event_date, product_id, currency

@@ -1,5 +1,6 @@
 -- A row a user and day: what they did, what they paid, and their rank by that in their country.
--- `spend` is null where a day has several currencies, whose sum would mean nothing.
+-- `currency` and `spend` are null where a day has several currencies, whose sum would mean nothing. Where the country is
+-- not known, since a user paid and was not seen, there is no rank.
 -- feeds: user_events, transaction_events
 WITH seen AS (
     SELECT
@@ -56,8 +57,10 @@ joined AS (
 SELECT
     *,
     if(
-        spend IS NULL,
+        spend IS NULL OR country IS NULL,
         NULL,
         rank() OVER (PARTITION BY event_date, country, currency ORDER BY spend DESC NULLS LAST)
     ) AS rank_in_country
 FROM joined
+DISTRIBUTE BY event_date
+SORT BY event_date, user_id

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,17 @@ from stream_app.feeds.parts import Dedupe
 from stream_app.landing.lines import read
 from stream_app.landing.zone import Zone
 from tests.batch import FEEDS, NAMES, TABLES, Batch
+from tests.daily import Row, by, product_days, user_days
 from tests.helpers import UNUSUAL
 from tests.landed import START, Topic
+
+ORDER = {"user_daily": ["user_id"], "product_daily": ["product_id", "currency"]}
+"""By what the rows of a day are in order."""
+
+
+def rows_of(batch: Batch, table: str) -> list[Row]:
+    found = duckdb.sql(f"FROM {batch.files(table)}")
+    return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
 
 
 def due(feed: Feed, landing: Path) -> list[tuple[int, int]]:
@@ -120,7 +131,9 @@ def test_a_full_run_twice_leaves_the_same_rows_in_the_same_order(copied: Batch) 
             found.setdefault(str(path.parent.relative_to(copied.gold)), []).append(pq.ParquetFile(path).read())
         return found
 
+    copied.tables = TABLES
     before = rows()
+    assert {"user_daily", "product_daily"} <= {folder.partition("/")[0] for folder in before}
     manifest = copied.etl(full=True)
     assert manifest is not None
     assert manifest.run == 2
@@ -128,6 +141,9 @@ def test_a_full_run_twice_leaves_the_same_rows_in_the_same_order(copied: Batch) 
     assert after.keys() == before.keys()
     for folder, tables in before.items():
         assert [table.to_pylist() for table in after[folder]] == [table.to_pylist() for table in tables], folder
+        if key := ORDER.get(folder.partition("/")[0]):
+            places = [tuple(row[name] for name in key) for table in tables for row in table.to_pylist()]
+            assert places == sorted(places), folder
 
 
 def test_what_landed_in_some_hours_is_taken_again_and_nothing_else_changes(copied: Batch, whole: Batch) -> None:
@@ -148,26 +164,66 @@ def test_what_landed_in_some_hours_is_taken_again_and_nothing_else_changes(copie
     assert copied.audit()["user_events"].not_audited == copied.audit()["user_events"].wrong == []
 
 
-def test_a_day_of_a_joined_table_is_what_sql_makes_of_the_feeds(whole: Batch) -> None:
-    products = whole.files("product_daily")
-    spend = f"""
-        SELECT event_date, user_id, sum(amount) FROM {whole.files("transaction_events")}
-        WHERE status = 'completed' GROUP BY ALL ORDER BY ALL"""
-    daily = whole.files("user_daily")
-    made = f"SELECT event_date, user_id, spend FROM {daily} WHERE spend > 0 ORDER BY ALL"
-    assert duckdb.sql(made).fetchall() == duckdb.sql(spend).fetchall()
-    ((rows, users),) = duckdb.sql(f"SELECT count(*), count(DISTINCT (event_date, user_id)) FROM {daily}").fetchall()
-    assert rows == users > 100
-    best = f"SELECT max(spend), min(rank_in_country) FROM {daily} GROUP BY event_date, country"
-    assert all(rank in {1, None} for _, rank in duckdb.sql(best).fetchall())
-    shares = f"SELECT sum(share_of_day) FROM {products} GROUP BY event_date, currency"
-    assert all(abs(total - 1) < 1e-3 for (total,) in duckdb.sql(shares).fetchall())
-    week = f"""
-        SELECT count(*) FROM {products} p WHERE abs(revenue_7_days_average - (
-            SELECT sum(revenue) / 7 FROM {products} o
-            WHERE o.product_id = p.product_id AND o.currency = p.currency
-            AND o.event_date BETWEEN p.event_date - 6 AND p.event_date)) > 0.01"""
-    assert duckdb.sql(week).fetchall() == [(0,)]
+def test_the_joined_tables_are_what_the_rows_of_the_feeds_come_to(whole: Batch) -> None:
+    """Each column of each row, by another computation: not by SQL, and not by Spark."""
+    events, payments = (rows_of(whole, name) for name in NAMES)
+    users = rows_of(whole, "user_daily")
+    expected = user_days(events, payments)
+    assert by(users, "event_date", "user_id") == {place: [row] for place, row in expected.items()}
+    ranks = [row["rank_in_country"] for row in users]
+    assert {1, 2, None} <= {*ranks}
+    assert any(row["spend"] is not None and row["country"] is None for row in users), "the sample has all kinds"
+    products = by(rows_of(whole, "product_daily"), "event_date", "product_id", "currency")
+    assert products == {place: [row] for place, row in product_days(payments).items()}
+    assert any(len({day for day, *other in products if other == [*place[1:]]}) > 1 for place in products)
+
+
+def test_the_sql_of_the_joined_tables_holds_for_ties_several_currencies_and_days_without_sales(
+    spark: SparkSession,
+) -> None:
+    """Few users, times and amounts over two weeks: what a sample of a shop has seldom."""
+    rng = random.Random(3)
+    days = [START.date() + timedelta(day) for day in (0, 1, 2, 6, 7, 13)]
+    kinds = ("login", "logout", "page_view", "search", "add_to_cart", "purchase")
+    events = [
+        {
+            **{"event_date": rng.choice(days), "event_time": rng.randrange(20), "user_id": rng.choice("abcdefgh")},
+            **{
+                "event_type": rng.choice(kinds),
+                "session_id": rng.choice("xyz"),
+                "country": rng.choice(["DE", "DE", "FR"]),
+            },
+        }
+        for _ in range(120)
+    ]
+    payments = [
+        {
+            **{"event_date": rng.choice(days), "event_time": rng.randrange(20), "user_id": rng.choice("abcdefghij")},
+            **{"status": rng.choice(["completed", "failed"]), "currency": rng.choice(["EUR", "EUR", "GBP"])},
+            "amount": Decimal(rng.randrange(4)),
+            "items": [
+                {"product_id": rng.choice("pq"), "quantity": rng.randrange(1, 4), "unit_price": Decimal(price) / 4}
+                for price in range(rng.randrange(3))
+            ],
+        }
+        for _ in range(120)
+    ]
+    own = "event_date date, event_time bigint, user_id string"
+    items = "items array<struct<product_id string, quantity int, unit_price decimal(18,2)>>"
+    for name, rows, columns in (
+        ("user_events", events, f"{own}, event_type string, session_id string, country string"),
+        ("transaction_events", payments, f"{own}, status string, currency string, amount decimal(18,2), {items}"),
+    ):
+        spark.createDataFrame(rows, columns).createOrReplaceTempView(name)
+    made = {table.name: [row.asDict() for row in spark.sql(table.sql).collect()] for table in TABLES}
+    users, products = made["user_daily"], by(made["product_daily"], "event_date", "product_id", "currency")
+    expected = user_days(events, payments)
+    assert by(users, "event_date", "user_id") == {place: [row] for place, row in expected.items()}
+    assert products == {place: [row] for place, row in product_days(payments).items()}
+    assert any(row["transactions"] > 1 and row["currency"] is None for row in users)
+    assert any(row["spend"] is not None and row["country"] is None for row in users)
+    ranked = by(users, "event_date", "country", "currency", "rank_in_country")
+    assert any(len(rows) > 1 for (*_, rank), rows in ranked.items() if rank), "there are ties"
 
 
 def test_a_feed_without_a_dedupe_key_keeps_every_valid_record(copied: Batch) -> None:
@@ -198,23 +254,34 @@ def tamper(folder: Path, change: Change) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "change", "told"),
+    ("where", "change", "told", "more"),
     [
-        ("user_events", lambda table: table.slice(1), "lost: due in gold, and not there: 1"),
-        ("user_events", lambda table: pa.concat_tables([table, table.slice(0, 1)]), "doubled in gold: 1"),
-        ("user_events", _altered, "altered in gold: 1"),
-        ("quarantine/user_events", lambda table: table.slice(1), "lost: due in quarantine, and not there: 1"),
+        ("user_events", lambda table: table.slice(1), "lost: due in gold, and not there: 1", -1),
+        ("user_events", lambda table: pa.concat_tables([table, table.slice(0, 1)]), "doubled in gold: 1", 1),
+        ("user_events", _altered, "altered in gold: 1", 0),
+        ("quarantine/user_events", lambda table: table.slice(1), "lost: due in quarantine, and not there: 1", -1),
         (
             "quarantine/user_events",
             lambda table: pa.concat_tables([table, table.slice(0, 1)]),
             "doubled in quarantine: 1",
+            1,
         ),
     ],
 )
-def test_the_audit_names_what_is_not_as_it_must_be(copied: Batch, where: str, change: Change, told: str) -> None:
+def test_the_audit_names_what_is_not_as_it_must_be(
+    copied: Batch, where: str, change: Change, told: str, more: int
+) -> None:
     tamper(copied.gold / where, change)
-    wrong = copied.audit()["user_events"].wrong
-    assert any(line.startswith(told) for line in wrong), wrong
+    report = copied.audit()["user_events"]
+    assert any(line.startswith(told) for line in report.wrong), report.wrong
+    kinds = r"([\d,]+) in gold, ([\d,]+) in quarantine, ([\d,]+) repeats"
+    found = [re.fullmatch(rf"(\S+\.jsonl\.zst): ([\d,]+) landed, {kinds}", line) for line in report.wrong]
+    balances = [match.groups() for match in found if match]
+    assert len(balances) == abs(more), "one file's records do not come to its rows"
+    for name, landed, *parts in balances:
+        (file,) = (one for one in Zone(copied.landing, "user_events").files() if one.path.name == name)
+        assert int(landed) == sum(len(lines) for lines in read(file))
+        assert sum(map(int, parts)) == int(landed) + more
 
 
 def test_the_audit_names_a_row_that_is_in_another_day_or_not_due(copied: Batch) -> None:
