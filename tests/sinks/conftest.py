@@ -47,6 +47,7 @@ def _one_kind_more() -> Iterator[None]:
 TOTALS: dict[str, Any] = {
     "by_card": {
         "keys": ["card_id", "city"],
+        "where": {"status": "approved"},
         "measures": {"total": "sum(amount)", "mean": "avg(amount)", "sales": "count", "last": "max(event_time)"},
     },
     "best": {"keys": ["merchant"], "measures": {"total": "sum(amount)"}, "top": {"by": "total", "most": 3}},
