@@ -201,6 +201,21 @@ def check_a_broker_that_goes(stack: Stack) -> None:
     stack.wait_for_health("healthy")
 
 
+def check_bronze_has_all_that_was_sent(stack: Stack) -> None:
+    """Each offset up to the end of its topic is in bronze once. The audit does not ask the topic."""
+    stack.run("docker", "compose", "stop", "producer", "producer-sales")
+    offsets = ("/opt/kafka/bin/kafka-get-offsets.sh", "--bootstrap-server", "kafka:9092", "--topic")
+    for feed, topic in (("transactions", "transactions"), ("sales", "ventes_stream")):
+        listed = stack.run("docker", "compose", "exec", "-T", "kafka", *offsets, topic)
+        ends = {name: int(end) for name, end in re.findall(rf"^({topic}:\d+):(\d+)$", listed, re.MULTILINE)}
+        sent = sum(ends.values())
+        assert sent
+        stack.wait_for(lambda name=f"{feed}.bronze", sent=sent: stack.rows()[name] >= sent, "all that was sent")  # type: ignore[misc]
+        counted = 'SELECT count(*) AS rows, count(DISTINCT (partition, "offset")) AS records FROM bronze'
+        found = stack.run("make", "-s", "query", f"FEED={feed}", "FORMAT=json", f"SQL={counted}")
+        assert json.loads(found) == [{"rows": sent, "records": sent}], (feed, ends)
+
+
 def check_the_page(stack: Stack) -> None:
     """The page and the API answer through nginx, live, from a cache that they share, and without it."""
     url = f"http://127.0.0.1:{stack.environment['DASHBOARD_PORT']}"
@@ -307,6 +322,7 @@ def test_three_brokers_lose_nothing_when_one_goes_and_comes_back(stack: Stack) -
     check_monitoring(stack)
     check_the_page(stack)
     check_a_broker_that_goes(stack)
+    check_bronze_has_all_that_was_sent(stack)
     assert "nothing lost, nothing twice" in stack.run("make", "audit")
     stack.wait_for(lambda: sums_agree(stack), "two tables at the same batch")
     stack.run("make", "down")
@@ -314,13 +330,13 @@ def test_three_brokers_lose_nothing_when_one_goes_and_comes_back(stack: Stack) -
 
 
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("profile", ["", "cluster,activity"])
+@pytest.mark.parametrize("profile", ["", "cluster,activity,sales"])
 def test_up_reset_stop_and_down(stack: Stack, profile: str) -> None:
     assert "warn" not in stack.run("docker", "compose", "config").lower()
     stack.environment["PROFILE"] = profile
     if profile:
-        stack.feeds = ("transactions", "user_activity")
-        stack.environment["FEEDS"] = ",".join(stack.feeds)
+        stack.feeds = ("transactions", "user_activity", "sales")
+        stack.environment |= {"FEEDS": ",".join(stack.feeds), "BACKFILL": "2 hours", "MSGS_PER_SEC": "3"}
     assert "healthy" in stack.run("make", "up")
     stack.wait_for_rows()
     app = stack.run("docker", "compose", "exec", "-T", "stream-app", "id", "-u").strip()
