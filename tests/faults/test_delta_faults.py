@@ -20,10 +20,13 @@ STEPS = [
     ("activity_table", "renamed", "48"),
     ("views_now", "renamed", "48"),
     ("sessions_now", "mid_staging", "48"),
+    ("users_now", "staged", "48"),
+    ("users_now", "renamed", "48"),
+    ("liveliest_now", "renamed", "48"),
     ("activity_table", "merged", "2"),
     ("activity_table", "swapped", "2"),
 ]
-TABLES = ("activity_table", "views_now", "sessions_now")
+TABLES = ("activity_table", "views_now", "sessions_now", "users_now", "liveliest_now")
 
 
 @pytest.mark.faults
@@ -47,6 +50,8 @@ def test_death_at_the_points_of_delta_tables_loses_and_doubles_nothing(
     for table, dataset in (("views_now", "page_view_counts"), ("sessions_now", "user_sessions")):
         final = f"SELECT * EXCLUDE (final) FROM {table} WHERE final ORDER BY ALL"
         assert service.query(final) == service.contents(dataset) != []
+    by_user = "SELECT user_id, count(*) AS events, max(event_time) AS last FROM silver GROUP BY user_id ORDER BY ALL"
+    assert service.query("SELECT user_id, events, last FROM users_now ORDER BY ALL") == service.query(by_user) != []
     rows = pa.table(DeltaTable(service.flows["activity_table"].layout.output).scan(columns=["event_id"]).read_all())
     assert rows.num_rows == service.count("silver")
     found = {name: service.contents(name) for name in TABLES}

@@ -29,7 +29,26 @@ fresh = true
 of = "user_sessions"
 to = "delta"
 fresh = true
+
+[totals.by_user]
+keys = ["user_id"]
+measures = { events = "count", last = "max(event_time)" }
+
+[totals.liveliest]
+keys = ["country"]
+measures = { events = "count" }
+top = { by = "events", most = 2 }
+
+[sinks.users_now]
+of = "by_user"
+to = "delta"
+partition_by = "user_id"
+
+[sinks.liveliest_now]
+of = "liveliest"
+to = "delta"
 """
+"""Sinks for the feed file beside those that it has."""
 
 
 def with_delta_tables(new_service: Callable[..., Service], broker: KafkaBroker, database: Database) -> Service:
@@ -38,9 +57,6 @@ def with_delta_tables(new_service: Callable[..., Service], broker: KafkaBroker, 
     with (service.feeds_path / "user_activity.toml").open("a") as file:
         file.write(DELTA_TABLES)
     return service
-
-
-"""Sinks for the feed file beside those that it has."""
 
 
 def event(number: int, at: float, user: int, session: str, event_type: str, page: int | str) -> tuple[str, bytes, int]:
