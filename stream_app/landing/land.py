@@ -156,6 +156,7 @@ class _Run:
 
     def _start(self, earliest: Mapping[int, int]) -> None:
         held, passed = behind(self._zone.files()), self._zone.passed(self._landed.group)
+        is_noted = self._zone.about_groups.exists() or not held  # a zone of before has files, and no notes
         for partition, end in self._ends.items():
             first, committed = earliest[partition], self._committed.get(partition, -1)
             at = max(committed, held.get(partition, -1))
@@ -164,7 +165,8 @@ class _Run:
                 raise StreamAppError(f"topic {self._zone.topic}, partition {partition}: {problem}")
             if 0 <= at < first:
                 self._lose(Unread(partition, at, first, "expired before they were landed"))
-            if (known := max(held.get(partition, 0), passed.get(partition, 0), first)) < committed:
+            known = max(held.get(partition, 0), passed.get(partition, 0), first)
+            if is_noted and known < committed:
                 self._miss(Unread(partition, known, committed, f"consumer group {self._landed.group} is behind them"))
             self._at[partition] = max(at, first)
 

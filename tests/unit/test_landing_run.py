@@ -254,3 +254,15 @@ def test_files_may_be_gone_and_offsets_without_a_record_are_passed(
     done = land()
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "_groups.json: is damaged; delete it" in done.err
+
+
+def test_a_landing_zone_of_before_has_files_and_no_notes_of_groups(
+    land: Callable[..., Done], kafka: Kafka, tmp_path: Path
+) -> None:
+    """Offsets without a record ended it, as those of a transaction's end: its group is behind them, and right."""
+    kafka.logs[0].remove(9)
+    summary(land())
+    (tmp_path / "a" / "t" / "_groups.json").unlink()
+    kafka.send(0)
+    assert summary(land())["offsets"] == {"0": [10, 10]}
+    assert (tmp_path / "a" / "t" / "_groups.json").exists()
