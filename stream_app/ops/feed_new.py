@@ -73,7 +73,7 @@ def feed_new(kafka: KafkaConnection, directory: Path, topic: str, feed: str = ""
     written = Written(file, name, len(records), odd, _refused(name, text, records), unread, guesses)
     try:
         with file.open("x", encoding="utf-8") as opened:
-            opened.write(f"#:schema {os.path.relpath(_SCHEMA, directory)}\n{text}")  # which editors complete it by
+            opened.write(f"#:schema {os.path.relpath(_SCHEMA, directory)}\n{text}")  # for editors
     except FileExistsError:
         raise ConfigError(f"{file}: is there already") from None
     return written
