@@ -121,9 +121,9 @@ def plan(flow: Flow, batch: int, end: Mapping[str, Any], watermark_ms: int = 0, 
     _log(flow, "offsets", batch).write_text(f"v1\n{json.dumps(metadata)}\n{json.dumps(end)}")
 
 
-def commit(flow: Flow, batch: int) -> None:
-    """Write the batch to the checkpoint's commit log, as Spark does after it ran."""
-    _log(flow, "commits", batch).write_text('v1\n{"nextBatchWatermarkMs":0}')
+def commit(flow: Flow, batch: int, watermark_ms: int = 0) -> None:
+    """Write the batch to the checkpoint's commit log, as Spark does after it ran; the watermark is the next batch's."""
+    _log(flow, "commits", batch).write_text(f'v1\n{{"nextBatchWatermarkMs":{watermark_ms}}}')
 
 
 def _log(flow: Flow, name: str, batch: int) -> Path:

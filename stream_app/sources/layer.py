@@ -35,7 +35,8 @@ def read_layer(spark: SparkSession, flow: Flow, trigger: Trigger) -> DataFrame:
     splits = spark.sparkContext.defaultParallelism
     patience = _PATIENCE_IN_DRAIN_SECONDS if trigger.drains else _PATIENCE_SECONDS
     folder, prefix = flow.upstream.layout.output.absolute(), flow.upstream.sink
-    options = Options(folder, prefix, ledger, trigger.max_records, splits, patience, _idle(flow, trigger))
+    idle, due = _idle(flow, trigger), flow.checkpoint.watermark_due()
+    options = Options(folder, prefix, ledger, trigger.max_records, splits, patience, idle, due)
     source = _source_of(flow)
     spark.dataSource.register(source)
     return spark.readStream.format(source.name()).schema(SPLIT).option("reader", options.encoded()).load()

@@ -9,6 +9,7 @@ An offset looks like {"batch": 42, "clock": 1763680830000000, "replay": -1}:
     clock         the newest Kafka timestamp in them, in microseconds; 0 where the layer has none (layers/silver.py)
     replay        of silver, which also reads the ledger of replayed records: the newest file of the ledger
     idle_clock    only where the event time went on without a record (sources/idle.py)
+    watermark     only where a query ended before the batch without data that was due: the watermark of that
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pyspark.sql.types import StructType
 from stream_app.sources.idle import IdleClock, IdleOptions, read_by
 from stream_app.sources.split import Split, encoded
 from stream_app.storage.batch_files import REPLAY, BatchFile, batch_files, standing
-from stream_app.storage.offsets import IDLE_CLOCK, LayerOffset
+from stream_app.storage.offsets import IDLE_CLOCK, WATERMARK, LayerOffset
 from stream_app.storage.planned import newest_kafka_ts
 
 _MIN_ROWS_PER_SPLIT = 20_000
@@ -57,6 +58,8 @@ class Options:
     """How long to wait for a file before Spark is told that there is none."""
     idle: IdleOptions | None = None
     """When the clock goes on without a record; never without it."""
+    watermark_due: int = 0
+    """The watermark that no batch has acted on when the query starts, in milliseconds; 0 if there is none."""
 
     def encoded(self) -> str:
         """As an option of the data source."""
@@ -92,6 +95,7 @@ class LayerReader(DataSourceStreamReader):
     def __init__(self, options: Options) -> None:
         self._options = options
         self._newest: Offset | None = None
+        self._due = options.watermark_due
         self._idle = IdleClock(options.idle, options.directory, options.prefix) if options.idle else None
 
     def initialOffset(self) -> Offset:  # noqa: N802 - Spark's name
@@ -112,7 +116,8 @@ class LayerReader(DataSourceStreamReader):
     def latestOffset(self, start: Offset, limit: ReadLimit) -> Offset:  # noqa: N802 - Spark's name
         """Return the end of the next batch: as many whole files as the limit allows, at least one.
 
-        Where there is no new file it is `start`, with the newest batch of the ledger. It waits a little for a file to
+        Where there is no new file it is `start`, with the newest batch of the ledger. Once it has the watermark, too,
+        that was due when the query started: so Spark runs the batch without data. It waits a little for a file to
         appear. So the next layer follows at once, while an idle query costs next to nothing.
         """
         max_rows = limit.max_rows if isinstance(limit, ReadMaxRows) else None
@@ -127,6 +132,10 @@ class LayerReader(DataSourceStreamReader):
             end |= {"batch": file.last, "clock": max(end["clock"], min(newest_kafka_ts(metadata) or 0, read_by(file)))}
         if self._idle and end == start and (clock := self._idle.goes_to(end["batch"], end.get(IDLE_CLOCK, 0))):
             end |= {IDLE_CLOCK: clock}
+        if end != start:
+            self._due = 0  # that batch acts on it
+        elif self._due:
+            end |= {WATERMARK: self._due}
         return end
 
     def _news(self, start: Offset) -> tuple[list[BatchFile], list[BatchFile]]:

@@ -113,6 +113,21 @@ class Checkpoint:
         """Return the newest batch that succeeded; None before the first."""
         return self._newest(_COMMITS)
 
+    def watermark_due(self) -> int:
+        """Return the watermark, in milliseconds, that no batch has acted on; 0 where there is none.
+
+        After a batch that has raised it Spark plans one without data. It forgets to where the query ended in between.
+        """
+        newest, planned = self.last_committed(), self.last_planned()
+        if newest is None or newest != planned:
+            return 0
+        try:
+            _version, noted, *_ = (self.path / _COMMITS / str(newest.batch_id)).read_text().splitlines()
+            reached = int(json.loads(noted)["nextBatchWatermarkMs"])
+        except (FileNotFoundError, ValueError, LookupError, TypeError):  # the next record will do
+            return 0
+        return reached if reached > newest.watermark_ms else 0
+
     def flush(self, batch_id: int) -> None:
         """Have the batch's plan on the disk before its output is: its entry, and of the first one where it begins."""
         _sync_entry(self.entry(batch_id))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-IDLE_CLOCK = "idle_clock"
+IDLE_CLOCK, WATERMARK = "idle_clock", "watermark"
+_SELDOM = {IDLE_CLOCK, WATERMARK}
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,12 @@ class LayerOffset:
     """The newest file of the ledger of replayed records, which silver reads too."""
     idle_clock: int = 0
     """How far the event time went without a record, in microseconds since the epoch; 0 where it never did."""
+    watermark: int = 0
+    """The watermark, in milliseconds, of the newest batch that ran because a start found it due; 0 before the first."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as Spark notes it; of a feed whose clock never went by itself as it always was."""
-        noted = asdict(self)
-        return noted if self.idle_clock else {key: noted[key] for key in noted if key != IDLE_CLOCK}
+        """Return it as Spark notes it; where nothing seldom has happened, as it always was."""
+        return {key: at for key, at in asdict(self).items() if at or key not in _SELDOM}
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,25 @@ def test_gold_ends_a_drain_with_every_window_that_is_final(service: Service) -> 
     assert minutes(service.flows["gold"]) == [0] * 3 + [4] * 3 + [8] * 3
 
 
+def test_windows_that_a_death_left_due_come_without_another_record(service: Service) -> None:
+    """The query ended behind the batch that raised the watermark, and before the batch without data (checkpoint.py)."""
+    silver(service, 0, [silver_row(n, n * 4 * MINUTE) for n in range(3)])
+    service.drain("gold")
+    expected, gold = minutes(service.flows["gold"]), service.flows["gold"]
+    assert expected == [0]
+    for log in ("offsets", "commits"):
+        (gold.checkpoint.path / log / "1").unlink()
+    (file,) = gold.files()
+    file.path.unlink()
+    gold.layout.last_file.unlink()
+    assert [batch.rows_out for batch in service.drain("gold")] == [1]
+    assert minutes(gold) == expected
+    assert service.drain("gold") == [], "it is due once"
+    silver(service, 1, [silver_row(9, 10 * MINUTE)])
+    service.drain("gold")
+    assert minutes(gold) == [0, 4], "and the next record does what it did"
+
+
 @pytest.mark.proves("Late rows are kept", "windows")
 def test_gold_and_late_hold_every_row_of_silver_that_is_due(service: Service) -> None:
     """Rows that come after their window was final are kept beside gold, with that window, and nothing is twice.

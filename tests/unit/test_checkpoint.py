@@ -44,6 +44,28 @@ def test_a_batch_is_committed_only_when_it_stands_in_the_commit_log(flow: Flow) 
     assert committed.batch_id == 9
 
 
+def test_a_watermark_is_due_until_a_batch_is_planned_with_it(flow: Flow) -> None:
+    """Spark plans a batch without data for it, unless the query ends in between."""
+    due = [flow.checkpoint.watermark_due()]
+    plan(flow, 0, {"batch": 0})
+    due.append(flow.checkpoint.watermark_due())
+    commit(flow, 0, watermark_ms=START_MS)
+    due.append(flow.checkpoint.watermark_due())
+    plan(flow, 1, {"batch": 0}, watermark_ms=START_MS)
+    due.append(flow.checkpoint.watermark_due())
+    commit(flow, 1, watermark_ms=START_MS)
+    due.append(flow.checkpoint.watermark_due())
+    assert due == [0, 0, START_MS, 0, 0]
+
+
+@pytest.mark.parametrize("noted", ["", "v1", "v1\n{}", "v1\nnot JSON"])
+def test_a_commit_that_tells_no_watermark_makes_none_due(flow: Flow, noted: str) -> None:
+    plan(flow, 0, {"batch": 0})
+    commit(flow, 0, watermark_ms=START_MS)
+    (flow.checkpoint.path / "commits" / "0").write_text(noted)
+    assert flow.checkpoint.watermark_due() == 0
+
+
 def test_a_batch_that_was_never_planned_is_an_error(flow: Flow) -> None:
     with pytest.raises(FileNotFoundError):
         flow.checkpoint.planned(0)

@@ -26,16 +26,17 @@ from stream_app.sources import layer_reader as source
 from stream_app.sources.layer_reader import LayerReader, LayerSource, Offset, Options
 from stream_app.sources.split import SPLIT, encoded
 from stream_app.storage.batch_files import BatchFile
+from stream_app.storage.offsets import LayerOffset, parse
 from tests.examples import examples
 from tests.helpers import START_MS, Row, bronze_row, flow_of, silver_row, value, write_layer
 
 
-def reader_of(flow: Flow, max_rows: int = 0, splits: int = 4, patience: float = 0) -> LayerReader:
+def reader_of(flow: Flow, max_rows: int = 0, splits: int = 4, patience: float = 0, due: int = 0) -> LayerReader:
     """The reader as a query of the flow makes it."""
     assert flow.upstream is not None
     upstream = flow.upstream
     ledger = flow.layout.replay if flow.sink == "silver" else None
-    options = Options(upstream.layout.output, upstream.sink, ledger, max_rows, splits, patience)
+    options = Options(upstream.layout.output, upstream.sink, ledger, max_rows, splits, patience, watermark_due=due)
     return LayerSource({"reader": options.encoded()}).streamReader(SPLIT)
 
 
@@ -175,6 +176,21 @@ def test_a_reader_that_has_read_all_sees_the_next_file_as_soon_as_it_appears(flo
     late.start()
     assert reader.latestOffset(start, ReadAllAvailable())["batch"] == 0
     late.join()
+
+
+def test_a_watermark_that_was_due_makes_one_batch_without_data(flow: dict[str, Flow]) -> None:
+    """A batch with data acts on it, too; none follows it then."""
+    gold, first = flow["gold"], LayerOffset(0).as_json()
+    reader = reader_of(gold, due=START_MS)
+    due = reader.latestOffset(first, ReadAllAvailable())
+    assert due == first | {"watermark": START_MS}
+    assert parse(due) == LayerOffset(0, watermark=START_MS)
+    assert reader.partitions(first, due) == []
+    assert reader.latestOffset(due, ReadAllAvailable()) == due
+    write_layer(flow["silver"], 1, [silver_row(0)])
+    reader = reader_of(gold, due=START_MS)
+    (batch,) = walk(reader, first, ReadAllAvailable())
+    assert batch[1].keys() == first.keys()
 
 
 def test_an_empty_layer_gives_nothing(flow: dict[str, Flow]) -> None:
