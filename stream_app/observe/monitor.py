@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from stream_app.flows.flow import Flow
 from stream_app.sinks.report import Report
@@ -26,6 +27,13 @@ class State(StrEnum):
     DONE = "done"
 
 
+class Decided(NamedTuple):
+    """When Kafka was last asked, and had answered, that no record of the topic waits for an open transaction."""
+
+    asked_at: float = 0.0
+    answered_at: float = 0.0
+
+
 @dataclass
 class FlowStatus:
     """One flow, now. Times are in seconds since the epoch; counts are since the service started."""
@@ -39,7 +47,7 @@ class FlowStatus:
     progress_at: float = field(default_factory=time.time)
     """When the query last ended a batch or found nothing to do."""
     read_all_at: float = 0.0
-    """When a trigger began that left nothing to read, nor anything that waits for an open transaction."""
+    """The last moment of which all is read that the topic had, also what waited for an open transaction."""
     batch_id: int = -1
     batch_at: float = 0.0
     batches: int = 0
@@ -50,6 +58,8 @@ class FlowStatus:
     """What is not read yet: records by partition of the topic, or batches of the layer before."""
     held: Mapping[str, int] = field(default_factory=dict)
     """Records that wait for open transactions, by partition of the topic."""
+    decided: Decided | None = None
+    """None where nobody asks, as what waits is read, too."""
     watermark: float = 0.0
     state_rows: int = 0
     state_bytes: int = 0

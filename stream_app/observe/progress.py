@@ -92,9 +92,16 @@ def _progressed(status: FlowStatus) -> None:
 
 
 def _read_all(status: FlowStatus, began: str) -> None:
-    """Note that a trigger has read all: it looked after it began, so all that had come by then."""
-    if not any(status.held.values()):
-        status.read_all_at = datetime.fromisoformat(began).timestamp()
+    """Note that a trigger has read all: it looked after it began, so all that had come by then.
+
+    Where records may wait for open transactions, it is all up to when none did, as far as that was known by then. A
+    service that starts does not know it yet.
+    """
+    moment, decided = datetime.fromisoformat(began).timestamp(), status.decided
+    if decided is None:
+        status.read_all_at = moment
+    elif decided.answered_at <= moment:
+        status.read_all_at = decided.asked_at
 
 
 def _count(status: FlowStatus, progress: dict[str, Any], report: Report) -> None:

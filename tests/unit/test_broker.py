@@ -1,5 +1,6 @@
 """What we ask the broker: what passes while leaders move is asked again, the rest is told at once."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -15,7 +16,7 @@ from stream_app.kafka import broker as module
 from stream_app.kafka.broker import Broker
 from stream_app.kafka.topic import Topic
 from stream_app.observe import held
-from stream_app.observe.monitor import Monitor
+from stream_app.observe.monitor import Decided, Monitor
 from stream_app.sinks.registry import flows
 from tests.helpers import app_settings, wait_until
 
@@ -142,10 +143,15 @@ def test_what_open_transactions_hold_back_is_seen(monkeypatch: pytest.MonkeyPatc
     every = flows([feed.model_copy(update={"topic": "t"})], tmp_path)
     monitor = Monitor(every)
     bronze = next(status for status in monitor.statuses.values() if status.flow.sink == "bronze")
-    monkeypatch.setattr(held, "_INTERVAL_SECONDS", 0.001)
     broker = ask(monkeypatch, tmp_path)
     with held.watched(every, broker, monitor):
-        wait_until(lambda: bronze.held == {"0": 10, "1": 10})
+        wait_until(lambda: bronze.held == {"0": 10, "1": 10})  # at once
+    assert bronze.decided == Decided()
+    monkeypatch.setattr(held, "_INTERVAL_SECONDS", 0.001)
+    before = time.time()
+    with held.watched(every, broker, monitor):
         broker._admin.offsets = dict.fromkeys(IsolationLevel, 100)  # type: ignore[attr-defined]
-        wait_until(lambda: bronze.held == {})
+        wait_until(lambda: bronze.decided != Decided())
+    assert bronze.decided
+    assert before <= bronze.decided.asked_at <= bronze.decided.answered_at
     assert not any(status.held for status in monitor.statuses.values())

@@ -28,6 +28,12 @@ def test_only_where_it_is_asked_for_it_is_done_at_the_end(once_more: bool, times
     assert len(done) == times
 
 
+def test_it_is_done_at_the_start_too_where_that_is_asked_for() -> None:
+    done = threading.Event()
+    with regularly(done.set, LONG, "beside", at_once=True):
+        assert done.wait(60)
+
+
 def test_the_end_of_a_block_that_failed_is_one_too() -> None:
     done: list[None] = []
     with pytest.raises(KeyError), regularly(lambda: done.append(None), LONG, "beside", once_more=True):
