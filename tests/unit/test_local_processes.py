@@ -5,8 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from local.places import ROOT, Places
 from local.process import Child, WhenDone, lock_path
 from local.supervise import follow, supervise
 from stream_app.errors import ConfigError
+from tests.helpers import wait_until
 
 FOREVER = "import time; time.sleep(600)"
 ORDERLY = """
@@ -32,7 +32,7 @@ time.sleep(600)
 TALKATIVE = """
 import os, sys, time
 print(*(f"line {n}" for n in range(200)), sep=chr(10), flush=True)
-deadline = time.monotonic() + 30
+deadline = time.monotonic() + 300
 while os.fstat(1).st_size and time.monotonic() < deadline:
     time.sleep(0.01)
 print("end")
@@ -41,19 +41,24 @@ sys.exit(3)
 
 
 class Quiet:
-    """A view that nobody looks at; it may hold a thing to do at the first look."""
+    """A view that nobody looks at; it may hold a thing to do once all children are up."""
 
     quoted_lines = 2
 
-    def __init__(self, then: str = "", children: Sequence[Child] = ()) -> None:
+    def __init__(self, then: Callable[[], None] | None = None, children: Sequence[Child] = ()) -> None:
         self._then = then
         self._children = children
 
     def look(self) -> None:
-        """Send ourselves the signal once all children are up."""
+        """Do it once."""
         if self._then and all(child.last_lines(1) for child in self._children):
-            os.kill(os.getpid(), getattr(signal, self._then))
-            self._then = ""
+            then, self._then = self._then, None
+            then()
+
+
+def send(name: str) -> Callable[[], None]:
+    """Send ourselves that signal."""
+    return lambda: os.kill(os.getpid(), getattr(signal, name))
 
 
 @pytest.fixture
@@ -64,11 +69,17 @@ def places(tmp_path: Path) -> Places:
 
 
 def child(places: Places, code: str, name: str = "app", when_done: WhenDone = WhenDone.TROUBLE) -> Child:
-    return Child(name, [sys.executable, "-c", code], places, patience=5, when_done=when_done)
+    return Child(name, [sys.executable, "-c", code], places, patience=120, when_done=when_done)
 
 
 def orderly(places: Places, name: str) -> Child:
     return child(places, ORDERLY.format(journal=places.data / "journal", name=name), name)
+
+
+def once_up(places: Places, name: str, code: str) -> str:
+    """Code that runs once another program has said that it is up: a signal before that ends it at once."""
+    log = f"pathlib.Path({str(places.log(name))!r})"
+    return f"import pathlib, time\nwhile not {log}.stat().st_size:\n    time.sleep(0.01)\n{code}"
 
 
 def never() -> bool:
@@ -77,17 +88,16 @@ def never() -> bool:
 
 def is_alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_stops_all_the_last_one_first(places: Places, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)  # also where nohup runs the tests
     children = [orderly(places, "broker"), orderly(places, "app"), orderly(places, "produce")]
-    assert supervise(children, Quiet(name, children), never) == 0
+    assert supervise(children, Quiet(send(name), children), never) == 0
     assert (places.data / "journal").read_text() == "produce app broker "
     assert not list(places.run.glob("*.pid"))
 
@@ -100,15 +110,16 @@ def test_the_end_of_the_time_stops_all(places: Places) -> None:
 
 def test_the_pid_file_holds_the_pid_that_stops_the_program(places: Places) -> None:
     started = orderly(places, "app")
-    threading.Timer(2, lambda: os.kill(int(places.pid_of("app")), signal.SIGTERM)).start()
-    assert supervise([started], Quiet(), never) == 0
+    stop = Quiet(lambda: os.kill(int(places.pid_of("app")), signal.SIGTERM), [started])
+    assert supervise([started], stop, never) == 0
+    assert (places.data / "journal").read_text() == "app "
 
 
 def test_one_that_dies_is_named_with_its_last_lines_and_the_others_stop(
     places: Places, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = orderly(places, "broker")
-    dying = child(places, "import sys, time; time.sleep(1); print('one\\ntwo\\nthree', flush=True); sys.exit(7)")
+    dying = child(places, once_up(places, "broker", "import sys; print('one\\ntwo\\nthree', flush=True); sys.exit(7)"))
     assert supervise([other, dying], Quiet(), never) == 1
     assert other.returncode == 0
     trouble = capsys.readouterr().err
@@ -129,8 +140,19 @@ def test_one_that_refuses_to_start_has_the_last_word(places: Places, capsys: pyt
 
 def test_a_producer_whose_count_is_reached_stops_nothing(places: Places) -> None:
     done = child(places, "", "produce", WhenDone.OTHERS_GO_ON)
-    app = child(places, "import time; time.sleep(2)", when_done=WhenDone.ALL_IS_DONE)
-    assert supervise([orderly(places, "broker"), app, done], Quiet(), never) == 0
+    end, looks = places.data / "end", list[bool]()
+    waits = f"end = pathlib.Path({str(end)!r})\nwhile not end.exists():\n    time.sleep(0.01)"
+    app = child(places, once_up(places, "broker", waits), when_done=WhenDone.ALL_IS_DONE)
+
+    def is_over() -> bool:
+        """It never is; but the app ends once the end of the producer was looked at."""
+        if any(looks):
+            end.touch()
+        looks.append(done.returncode is not None)
+        return False
+
+    assert supervise([orderly(places, "broker"), app, done], Quiet(), is_over) == 0
+    assert (app.returncode, done.returncode) == (0, 0)
 
 
 def test_an_app_that_should_have_stayed_up_is_trouble_even_if_it_ends_well(places: Places) -> None:
@@ -140,7 +162,7 @@ def test_an_app_that_should_have_stayed_up_is_trouble_even_if_it_ends_well(place
 def test_one_that_does_not_stop_is_killed_and_said_to_be(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
     deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
     stubborn = Child("app", [sys.executable, "-c", deaf], places, patience=1)
-    assert supervise([stubborn], Quiet("SIGTERM", [stubborn]), never) == 1
+    assert supervise([stubborn], Quiet(send("SIGTERM"), [stubborn]), never) == 1
     assert "app: killed: it did not stop within 1 s" in capsys.readouterr().err
     assert stubborn.returncode == -signal.SIGKILL
 
@@ -179,10 +201,7 @@ time.sleep(600)
         pid = int(wrapper.stdout.readline())
         assert lock.is_held(lock_path(places, "app"))
         wrapper.kill()
-    deadline = time.monotonic() + 10
-    while is_alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_alive(pid)
+    wait_until(lambda: not is_alive(pid), what="the end of its program")
     assert not lock.is_held(lock_path(places, "app"))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -42,11 +43,15 @@ def event(code: int, offset: int = -1, topic: str | None = "t") -> Message:
 
 
 class Log:
-    """A partition of batches, some of which cannot be read. Stands in for librdkafka's Consumer."""
+    """A partition of batches, some of which cannot be read. Stands in for librdkafka's Consumer.
+
+    Its clock goes on only while nothing comes, so that a machine that stands still for a moment is not out of patience.
+    """
 
     def __init__(self, batches: Sequence[tuple[int, int, bool]], end: int) -> None:
         """Batches by their first offset, the one after their last, and whether they can be read."""
         self.batches, self.end, self.asked = batches, end, 0
+        self.now = 0.0
         self.first: list[Message] = []
         """What comes before all else."""
         self.high = end
@@ -70,8 +75,10 @@ class Log:
             yield from map(record, range(max(at, start), end))
         yield event(KafkaError._PARTITION_EOF, self.end)
 
-    def consume(self, number: int, _seconds: float) -> list[Message]:
-        return list(islice(self._left, number))
+    def consume(self, number: int, seconds: float) -> list[Message]:
+        found = list(islice(self._left, number))
+        self.now += 0 if found else seconds
+        return found
 
     def get_watermark_offsets(self, _place: TopicPartition, **_how: object) -> tuple[int, int]:
         return 0, self.high
@@ -80,15 +87,11 @@ class Log:
         pass
 
 
-@pytest.fixture(autouse=True)
-def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topic_partition, "PATIENCE_SECONDS", 0.05)
-
-
 def read(log: Log, start: int, end: int) -> tuple[list[int], list[Unread]]:
     lost: list[Unread] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(topic_partition, "Consumer", log)
+        patch.setattr(topic_partition, "time", SimpleNamespace(monotonic=lambda: log.now))
         reader = PartitionReader("t", {}, lost.append, lambda _part, _at: None)
         found = [message.offset() for messages in reader.read(OffsetRange(0, start, end)) for message in messages]
     return [offset for offset in found if offset is not None], lost
