@@ -84,6 +84,7 @@ def _started(program: str, *arguments: str, **environment: str) -> Iterator[subp
     python = os.environ.get("APP_PYTHON", str(home() / ".venv" / "bin" / "python"))
     # Airflow's own packages and settings of Python are not for the service's
     inherited = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
+    inherited["LOG_FORMAT"] = "text"  # a line of the log as JSON would be taken for the answer
     libc, parent = ctypes.CDLL(None), os.getpid()
 
     def die_with_task() -> None:

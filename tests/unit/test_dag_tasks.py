@@ -37,7 +37,7 @@ LIMITS = (0.1, 60)
 # Says what it was called with, and answers as the files beside it tell.
 COMMAND = """#!/bin/sh
 here=$(dirname "$0")
-printf '%s ' "$@" >>"$here/called"; echo "PYTHONPATH=${PYTHONPATH:-}" >>"$here/called"
+printf '%s ' "$@" >>"$here/called"; echo "PYTHONPATH=${PYTHONPATH:-} LOG_FORMAT=${LOG_FORMAT:-}" >>"$here/called"
 cat "$here/answers/$3" 2>/dev/null
 [ ! -e "$here/exit" ] || exit "$(cat "$here/exit")"
 """
@@ -52,6 +52,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
     monkeypatch.setenv("APP_PYTHON", str(tmp_path / "python"))
     monkeypatch.setenv("APP_HOME", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", "/airflow's")
+    monkeypatch.setenv("LOG_FORMAT", "json")
 
     def answers(code: int = 0, **printed: str) -> None:
         (tmp_path / "exit").write_text(str(code))
@@ -151,11 +152,12 @@ def test_what_somebody_must_set_right_is_not_retried(
 def test_a_command_gets_its_options_and_nothing_of_airflow_s_python(
     main_dag: Dag, commands: Callable[..., None], tmp_path: Path
 ) -> None:
+    """It logs as text, whatever Airflow's own processes are told: an answer is JSON."""
     commands(etl='{"run": 1}\nWARN a line after it\n')
     params = {"feeds": ["a", "b"], "since": "2026-11-26", "until": None, "full": True}
     assert main_dag.call("etl", "/scratch", params=params, run_id="manual") == {"run": 1}
     (line,) = called(tmp_path)
-    assert line == "-m stream_app etl --feeds=a,b --name=manual --since=2026-11-26 --full PYTHONPATH="
+    assert line == "-m stream_app etl --feeds=a,b --name=manual --since=2026-11-26 --full PYTHONPATH= LOG_FORMAT=text"
 
 
 def test_an_audit_that_finds_something_wrong_is_not_retried(main_dag: Dag, commands: Callable[..., None]) -> None:
