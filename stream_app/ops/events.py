@@ -94,6 +94,8 @@ class Seen:
     state: str = ""
     restarts: int = 0
     trouble: str = ""
+    query: int = 0
+    """A digest of the query's id, of which a reset makes another; 0 where there is none."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Position:
         It comes back as a header, of which servers take 8 KiB: packed, that is enough for a thousand flows.
         """
         seen = [self.of(flow) for flow in flows]
-        held = [_names(flows), *([one.batch, one.state, one.restarts, one.trouble] for one in seen)]
+        held = [_names(flows), *([one.batch, one.state, one.restarts, one.trouble, one.query] for one in seen)]
         return urlsafe_b64encode(zlib.compress(json.dumps(held, separators=(",", ":")).encode())).decode().rstrip("=")
 
 
@@ -125,7 +127,7 @@ def position(event_id: str, flows: Sequence[Flow]) -> Position | None:
     try:
         packed = urlsafe_b64decode(event_id + "=" * (-len(event_id) % 4))
         text = zlib.decompressobj().decompress(packed, _LARGEST_ID)
-        names, *seen = msgspec.json.decode(text, type=list[str | tuple[int, str, int, str]])
+        names, *seen = msgspec.json.decode(text, type=list[str | tuple[int, str, int, str, int]])
     except (ValueError, zlib.error, msgspec.MsgspecError):
         return None
     found = [Seen(*one) for one in seen if isinstance(one, tuple)]
@@ -136,16 +138,16 @@ def position(event_id: str, flows: Sequence[Flow]) -> Position | None:
 
 def now(flows: Sequence[Flow], statuses: Sequence[SinkStatus]) -> Position:
     """Return the position of those statuses, which are of those flows."""
-    return Position({flow.name: _seen(one) for flow, one in zip(flows, statuses, strict=True)})
+    return Position({flow.name: _seen(flow, one) for flow, one in zip(flows, statuses, strict=True)})
 
 
 def since(before: Position, flows: Sequence[Flow], statuses: Sequence[SinkStatus]) -> Iterator[tuple[Event, Position]]:
     """Yield what has happened from a position to those statuses, which are of those flows, each with where it leads."""
     at = before
     for flow, status in zip(flows, statuses, strict=True):
-        known, new = at.of(flow), _seen(status)
-        if new.batch < known.batch:  # it was reset
-            known = replace(known, batch=-1)
+        known, new = at.of(flow), _seen(flow, status)
+        if new.query != known.query or new.batch < known.batch:  # it was reset
+            known = replace(known, batch=-1, query=new.query)
         for batch in _batches(flow, known.batch, new.batch):
             known = replace(known, batch=batch.batch if isinstance(batch, BatchEvent) else batch.last)
             at = at.at(flow, known)
@@ -215,11 +217,13 @@ def _rows(files: Sequence[BatchFile], after: int, up_to: int) -> int | None:
         return None
 
 
-def _seen(status: SinkStatus) -> Seen:
+def _seen(flow: Flow, status: SinkStatus) -> Seen:
     batch = -1 if status.last_batch is None else status.last_batch
     wrong = trouble(status)
     digest = blake2b(wrong.encode(), digest_size=4).hexdigest() if wrong else ""
-    return Seen(batch, status.state, status.restarts, digest)
+    query = flow.checkpoint.query_id() or ""
+    known_by = int.from_bytes(blake2b(query.encode(), digest_size=2).digest()) if query else 0
+    return Seen(batch, status.state, status.restarts, digest, known_by)
 
 
 def _names(flows: Sequence[Flow]) -> str:

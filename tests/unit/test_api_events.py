@@ -28,7 +28,6 @@ from stream_app.ops.events import (
     BatchEvent,
     Event,
     Position,
-    Seen,
     StateEvent,
     UntoldEvent,
     now,
@@ -76,8 +75,9 @@ def test_a_batch_of_a_sink_without_files_tells_how_many_rows_it_took(output: Out
     assert held == [2] * MINUTES
 
     def told(known: int) -> dict[int, int | None]:
-        before = Position().at(sink, Seen(batch=known))
-        found = _events(list(since(before, [sink], status(output.root, [sink]).sinks)))
+        sinks = status(output.root, [sink]).sinks
+        before = Position().at(sink, replace(now([sink], sinks).of(sink), batch=known))
+        found = _events(list(since(before, [sink], sinks)))
         return {one.batch: one.rows for one in found if isinstance(one, BatchEvent)}
 
     for known in (-1, 0, MINUTES - 2):
@@ -173,6 +173,19 @@ def test_batches_of_a_flow_that_was_reset_are_told_from_the_first_one(output: Ou
             (made[3].checkpoint.path / log / str(number)).unlink()
     told = _events(list(since(before, made, status(output.root, made).sinks)))
     assert [(one.sink, one.batch) for one in told if isinstance(one, BatchEvent)] == [("gold", 0), ("gold", 1)]
+
+
+def test_of_one_that_was_reset_and_has_passed_its_old_batch_all_are_told(
+    output: Output, made: tuple[Flow, ...]
+) -> None:
+    """Its query has another id, though its newest batch has a number that was there before, or a higher one."""
+    before = position(now(made, status(output.root, made).sinks).id(made), made)
+    assert before
+    (made[3].checkpoint.path / "metadata").write_text('{"id": "another"}')
+    told = _events(list(since(before, made, status(output.root, made).sinks)))
+    assert [(one.sink, one.batch) for one in told if isinstance(one, BatchEvent)] == [
+        ("gold", number) for number in range(MINUTES)
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "x", "W10", "WyJhIl0", "é", "WzEsMiwzXQ", "a" * 5000, "W1tb" * 2000])
