@@ -19,12 +19,12 @@ from stream_app.flows.rules import version_of
 from tests.service.harness import Service, quick, wait_for
 from tests.service.servers import Database, KafkaBroker
 
-TOPIC, FEED = "purchases", "purchases"
+TOPIC, FEED = "purchases-ahead", "purchases"
 COUNT = 120
 HOLD, DIE = "hold", "die"
 
 BASE = """
-topic = "purchases"
+topic = "{topic}"
 [fields.id]
 type = "string"
 [fields.at]
@@ -67,7 +67,7 @@ to = "delta"
 [sinks.out]
 of = "silver"
 to = "kafka"
-topic = "purchases-out"
+topic = "{topic}-out"
 [sinks.purchases_table]
 of = "silver"
 to = "postgres"
@@ -93,7 +93,7 @@ class Step:
     def text(self) -> str:
         """The feed file."""
         more = [f'[fields.note_{i}]\ntype = "string"\nrequired = false\nlength = [1, 4]\n' for i in range(self.fields)]
-        return BASE.format(amount=self.amount, limit=self.limit, count=self.count, more="".join(more))
+        return BASE.format(topic=TOPIC, amount=self.amount, limit=self.limit, count=self.count, more="".join(more))
 
     def takes(self, number: int) -> bool:
         """Whether the record of that number is valid."""
