@@ -48,8 +48,8 @@ def _events(step: int, first: float) -> list[tuple[str, bytes | None, int]]:
 
 
 def _midnight() -> float:
-    """Some steps before the last midnight that is an hour ago at least, UTC."""
-    now = time.time() - 3600
+    """Some steps before the last midnight after which a dozen more have passed, UTC: none is of the future."""
+    now = time.time() - 12 * 720
     return now - now % 86_400 - 720 * 3.5
 
 
