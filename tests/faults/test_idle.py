@@ -89,6 +89,8 @@ def test_the_last_windows_become_final_without_a_record(
         wait_for(lambda: service.count("silver") == 5, "silver to have all")
         # each window and each session, though no record came
         wait_for(lambda: counted(service) == 4 and service.count("visits") == 5, "the last windows and sessions")
+        # its query may not have come to make it
+        wait_for(lambda: database.query("SELECT 1 FROM pg_tables WHERE tablename = 'doors'"), "the table")
         wait_for(
             lambda: database.query("SELECT sum(opened), bool_and(final) FROM doors") == [(4, True)],
             "the table to have the same",
