@@ -64,7 +64,8 @@ def test_an_output_of_read_uncommitted_goes_on_and_aborted_records_are_left_out(
     )
     wait_for(lambda: f"{metric} 13.0" in get(port, "metrics")[1], "what waits, the last marker with it")
     wait_for(lambda: _bronze(service) == (13, "running"), "the status, which is of a second ago")
-    assert "transactions.bronze: 13 records wait for open transactions" in service.op("status")
+    said = "transactions.bronze: 13 records wait for open transactions"
+    wait_for(lambda: said in service.op("status"), "the command to say so")
     held.commit_transaction(60)
     expected |= {*range(60, 67), *range(70, 75), *range(80, 90)}
     wait_for(lambda: keys(service) == expected, "what had waited")
@@ -90,9 +91,9 @@ def test_a_damaged_batch_is_told_with_what_to_do_and_stepped_over_by_setting(
         kafka.stop()
         kafka.damage(topic, 11)  # at 10 is the marker of the first
         kafka.start()
-        log = service.drain(expected=1, MAX_FAILURES="1")
+        log = service.drain(expected=1, MAX_FAILURES="3")  # a slow machine may fail once to start a source
         said = f"topic {topic}, partition 0, offsets 11 to 20: the batch is damaged (CRC); go on without it by FAIL"
-        assert f"transactions.bronze failed 1 times in a row, the last time with: {said}" in ended_by(log)
+        assert f"transactions.bronze failed 3 times in a row, the last time with: {said}" in ended_by(log)
         assert "make reset FEED=transactions SINK=bronze" in ended_by(log)
         service.drain(FAIL_ON_DATA_LOSS="false")
         assert keys(service) == {*range(10), *range(20, 30)}
