@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._metadata import PartitionMetadata
 from confluent_kafka.cimpl import NewTopic
 
 from stream_app.settings import PROJECT
@@ -27,7 +29,9 @@ _JAVA = (
     "-cp",
     f"{PROJECT}/.jars/kafka/*",
 )
-_STOP_SECONDS = 60
+_PATIENCE_SECONDS = 600
+"""For what hangs: four JVMs at once take a minute of a busy machine."""
+_ANSWER_SECONDS = 10
 
 
 class Cluster:
@@ -49,10 +53,10 @@ class Cluster:
         formats = [
             self._java("kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", self._written(n)) for n in nodes
         ]
-        assert [process.wait(60) for process in formats] == [0] * len(nodes)
+        assert [process.wait(_PATIENCE_SECONDS) for process in formats] == [0] * len(nodes)
         for node in nodes:
             self.start_node(node)
-        wait_for(lambda: self._alive() == {*BROKERS}, "all brokers", 120)
+        wait_for(lambda: self._alive() == {*BROKERS}, "all brokers")
 
     def start_node(self, node: int) -> None:
         self._processes[node] = self._java("kafka.Kafka", str(self._folder / f"{node}.properties"))
@@ -61,7 +65,7 @@ class Cluster:
         """In order: a broker hands over what it leads first."""
         process = self._processes.pop(node)
         process.terminate()
-        process.wait(_STOP_SECONDS)
+        process.wait(_PATIENCE_SECONDS)
 
     def kill_node(self, node: int) -> None:
         process = self._processes.pop(node)
@@ -80,10 +84,13 @@ class Cluster:
 
     def leader(self, topic: str, partition: int = 0) -> int:
         """The broker that leads the partition; -1 while there is none."""
-        return int(self.admin.list_topics(topic, timeout=10).topics[topic].partitions[partition].leader)
+        found = self._partition(topic, partition)
+        return found.leader if found else -1
 
     def in_sync(self, topic: str, partition: int = 0) -> set[int]:
-        return set(self.admin.list_topics(topic, timeout=10).topics[topic].partitions[partition].isrs)
+        """Its replicas that are in sync; none while nobody knows."""
+        found = self._partition(topic, partition)
+        return set(found.isrs) if found else set()
 
     def by_address(self) -> KafkaBroker:
         """The cluster for what asks a broker for no more than its address."""
@@ -91,11 +98,17 @@ class Cluster:
         one.address = self.address
         return one
 
+    def _partition(self, topic: str, partition: int) -> PartitionMetadata | None:
+        """What a broker says of the partition; None while none answers, or it has not heard of the topic."""
+        with suppress(KafkaException):
+            topics = self.admin.list_topics(topic, timeout=_ANSWER_SECONDS).topics
+            return topics[topic].partitions.get(partition) if topic in topics else None
+        return None
+
     def _alive(self) -> set[int]:
-        try:
-            return set(self.admin.list_topics(timeout=2).brokers)
-        except Exception:
-            return set()
+        with suppress(KafkaException):
+            return set(self.admin.list_topics(timeout=_ANSWER_SECONDS).brokers)
+        return set()
 
     def _java(self, *arguments: str) -> subprocess.Popen[bytes]:
         with (self._folder / "kafka.log").open("ab") as log:
