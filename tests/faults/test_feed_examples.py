@@ -25,7 +25,7 @@ from stream_app.settings import PROJECT
 from stream_app.storage.batch_files import batch_files
 from stream_app.storage.snapshots import Snapshot
 from tests.service.harness import Service, wait_for
-from tests.service.servers import PARTITIONS, KafkaBroker
+from tests.service.servers import PARTITIONS, PATIENCE_SECONDS, KafkaBroker
 
 SHIPPED = PROJECT / "conf" / "feeds"
 # What silver's rows are copied to, where nothing is computed, and totals, which are nowhere else.
@@ -46,7 +46,7 @@ class Example:
         for record in self.batches[number] if number < len(self.batches) else ():
             topic, at = self.service.feed.topic, record.kafka_us // 1000
             producer.produce(topic, record.value, key=record.key, partition=record.partition, timestamp=at)
-        assert producer.flush(60) == 0
+        assert producer.flush(PATIENCE_SECONDS) == 0
 
     def is_done(self, kafka: KafkaBroker, number: int) -> bool:
         """Whether all layers have made all of it, to the batch in which Spark makes the last windows final."""

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from tests.service.activity import check_topic, event, with_delta_tables
 from tests.service.harness import Service, transaction, wait_for
-from tests.service.servers import Database, KafkaBroker
+from tests.service.servers import PATIENCE_SECONDS, Database, KafkaBroker
 
 KILLS = int(os.environ.get("RANDOM_KILLS", "15"))
 """Of both tests together; one of three with the second feed, whose starts take longer."""
@@ -58,6 +58,7 @@ class Sender(threading.Thread):
     def __init__(self, kafka: KafkaBroker, topic: str, stream: Stream) -> None:
         super().__init__(daemon=True)
         self.acknowledged: dict[int, Place] = {}
+        self.unsent = 0
         self._topic = topic
         self._stream = stream
         self._ended = threading.Event()
@@ -74,11 +75,13 @@ class Sender(threading.Thread):
             self._producer.produce(self._topic, value, key=key, timestamp=at, on_delivery=self._delivered(number))
             self._producer.poll(0)
             number += 1
-        self._producer.flush(60)
+        self.unsent = self._producer.flush(PATIENCE_SECONDS)
 
     def end(self) -> None:
+        """Have it end; nothing is on its way any more."""
         self._ended.set()
         self.join()
+        assert self.unsent == 0
 
     def _delivered(self, number: int) -> Callable[[KafkaError | None, Message], None]:
         def note(error: KafkaError | None, message: Message) -> None:

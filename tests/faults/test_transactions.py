@@ -10,7 +10,7 @@ from stream_app.flows import unread
 from stream_app.ops.status import status
 from tests.ports import free_port
 from tests.service.harness import Service, ended_by, transaction, wait_for
-from tests.service.servers import KafkaBroker
+from tests.service.servers import PATIENCE_SECONDS, KafkaBroker
 from tests.service.watch import get
 
 
@@ -20,12 +20,12 @@ def begun(broker: KafkaBroker, topic: str, numbers: range, partition: int = 0) -
     lasts = {"transactional.id": f"{topic}-{numbers.start}", "transaction.timeout.ms": 900_000}
     together = {"linger.ms": 2_000}  # in one batch, however slow the machine
     producer = Producer({"bootstrap.servers": broker.address, **lasts, **together})
-    producer.init_transactions(60)
+    producer.init_transactions(PATIENCE_SECONDS)
     producer.begin_transaction()
     for number in numbers:
         key, value, at = transaction(number, time.time() - 60)
         producer.produce(topic, value, key=key, timestamp=at, partition=partition)
-    assert producer.flush(60) == 0
+    assert producer.flush(PATIENCE_SECONDS) == 0
     return producer
 
 
@@ -44,20 +44,20 @@ def test_an_output_of_read_uncommitted_goes_on_and_aborted_records_are_left_out(
 ) -> None:
     topic, port = service.feed.topic, free_port()
     open_one = begun(broker, topic, range(5))
-    begun(broker, topic, range(10, 12)).commit_transaction(60)
+    begun(broker, topic, range(10, 12)).commit_transaction(PATIENCE_SECONDS)
     service.drain(KAFKA_ISOLATION_LEVEL="read_uncommitted")
     assert keys(service) == {0, 1, 2, 3, 4, 10, 11}
     service.start(METRICS_PORT=str(port))
     wait_for(lambda: "a transaction is open" in get(port, "healthz")[1], "bronze to wait, and to say for what")
-    open_one.abort_transaction(60)
-    begun(broker, topic, range(20, 40)).abort_transaction(60)
-    begun(broker, topic, range(40, 55)).commit_transaction(60)
+    open_one.abort_transaction(PATIENCE_SECONDS)
+    begun(broker, topic, range(20, 40)).abort_transaction(PATIENCE_SECONDS)
+    begun(broker, topic, range(40, 55)).commit_transaction(PATIENCE_SECONDS)
     expected = {0, 1, 2, 3, 4, 10, 11, *range(40, 55)}
     wait_for(lambda: keys(service) == expected, "what was committed")
 
     held = begun(broker, topic, range(60, 67))  # and it stays so
-    begun(broker, topic, range(70, 75)).commit_transaction(60)  # behind it
-    begun(broker, topic, range(80, 90), 1).commit_transaction(60)
+    begun(broker, topic, range(70, 75)).commit_transaction(PATIENCE_SECONDS)  # behind it
+    begun(broker, topic, range(80, 90), 1).commit_transaction(PATIENCE_SECONDS)
     wait_for(lambda: keys(service) == expected | {*range(80, 90)}, "the other partition")
     metric = (
         f'stream_app_records_in_open_transactions{{feed="transactions",partition="0",sink="bronze",topic="{topic}"}}'
@@ -66,10 +66,10 @@ def test_an_output_of_read_uncommitted_goes_on_and_aborted_records_are_left_out(
     wait_for(lambda: _bronze(service) == (13, "running"), "the status, which is of a second ago")
     said = "transactions.bronze: 13 records wait for open transactions"
     wait_for(lambda: said in service.op("status"), "the command to say so")
-    held.commit_transaction(60)
+    held.commit_transaction(PATIENCE_SECONDS)
     expected |= {*range(60, 67), *range(70, 75), *range(80, 90)}
     wait_for(lambda: keys(service) == expected, "what had waited")
-    begun(broker, topic, range(100, 110)).abort_transaction(60)  # the very end of the topic
+    begun(broker, topic, range(100, 110)).abort_transaction(PATIENCE_SECONDS)  # the very end of the topic
     wait_for(lambda: service.has_read_all(broker), "the end")
     wait_for(lambda: metric not in get(port, "metrics")[1], "nothing to wait any more")
     service.stop()
@@ -87,7 +87,7 @@ def test_a_damaged_batch_is_told_with_what_to_do_and_stepped_over_by_setting(
         service = new_service(kafka)
         topic = service.feed.topic
         for numbers in (range(10), range(10, 20), range(20, 30)):
-            begun(kafka, topic, numbers).commit_transaction(60)
+            begun(kafka, topic, numbers).commit_transaction(PATIENCE_SECONDS)
         kafka.stop()
         kafka.damage(topic, 11)  # at 10 is the marker of the first
         kafka.start()

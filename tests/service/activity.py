@@ -12,7 +12,7 @@ from confluent_kafka import Consumer
 
 from stream_app.sinks.protocol import sink_of
 from tests.service.harness import Service
-from tests.service.servers import Database, KafkaBroker
+from tests.service.servers import PATIENCE_SECONDS, Database, KafkaBroker
 
 DELTA_TABLES = """
 [sinks.activity_table]
@@ -95,7 +95,7 @@ def _consumed(broker: KafkaBroker, topic: str, count: int) -> dict[str, dict[str
     seen: dict[str, dict[str, Any]] = {}
     try:
         while len(seen) < count:
-            message = consumer.poll(60)
+            message = consumer.poll(PATIENCE_SECONDS)
             assert message is not None, f"{len(seen)} of {count} have come"
             (header,) = message.headers() or []
             value = json.loads(message.value() or b"")

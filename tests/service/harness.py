@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,6 +201,15 @@ def refusal(service: Service) -> str:
     lines = service.drain(expected=2).strip().splitlines()
     assert "Traceback" not in "\n".join(lines)
     return lines[-1]
+
+
+def failures(log: str) -> list[str]:
+    """The lines by which a service tells that a query failed, but for sources that did not start in time.
+
+    Spark gives the Python process of one ten seconds, which a busy machine may not make.
+    """
+    lines = [line for line in log.splitlines() if " failed failures=" in line]
+    return [line for line in lines if not re.search("Python worker|SocketTimeout", line)]
 
 
 def ended_by(log: str) -> str:

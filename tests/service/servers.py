@@ -21,6 +21,8 @@ from local.places import Places
 from local.postgres import Postgres
 
 PARTITIONS = 3
+PATIENCE_SECONDS = 300.0
+"""For a broker that hangs: so long a client tries by itself."""
 
 
 class KafkaBroker:
@@ -76,7 +78,7 @@ class KafkaBroker:
                 topic, value, key=key, timestamp=at, on_delivery=lambda e, _: failed.append(e) if e else None
             )
             producer.poll(0)
-        assert producer.flush(60) == 0
+        assert producer.flush(PATIENCE_SECONDS) == 0
         assert not failed
 
     def records(self, topic: str) -> dict[tuple[int, int], bytes]:
@@ -88,7 +90,7 @@ class KafkaBroker:
         ended: set[int | None] = set()
         try:
             while len(ended) < PARTITIONS:
-                message = consumer.poll(60)
+                message = consumer.poll(PATIENCE_SECONDS)
                 assert message is not None, f"{len(found)} records have come, and then no more"
                 error, partition, offset = message.error(), message.partition(), message.offset()
                 if error is not None:
