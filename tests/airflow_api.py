@@ -33,7 +33,7 @@ class AirflowApi:
             url, data, {"Content-Type": "application/json", "Accept": "application/json", **headers}, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=300) as reply:  # noqa: S310
                 return json.load(reply)
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{method} {url}: {error.code} {error.read().decode()}") from None
@@ -56,7 +56,7 @@ class AirflowApi:
 
     def wait_for_run(self, run: str) -> str:
         """Return how a run ended."""
-        wait_for(lambda: self.ask(run)["state"] in DONE, f"the end of {run}", 600)
+        wait_for(lambda: self.ask(run)["state"] in DONE, f"the end of {run}", 1200)
         return str(self.ask(run)["state"])
 
     def log(self, run: str, task: str, attempt: int = 1) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,20 +75,24 @@ class LocalAirflow:
         """Ctrl-C, as SIGTERM; its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(120)
+        return self.process.wait(600)
 
     def processes(self) -> list[int]:
         """Return every process of it."""
         assert self.process is not None
         found = [self.process.pid]
         for pid in found:
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                found += map(int, (task / "children").read_text().split())
+            with suppress(OSError):  # it has ended
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    found += map(int, (task / "children").read_text().split())
         return found
 
     def megabytes(self) -> float:
         """Return the memory of all its processes, where each has its part of what they share."""
-        rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.processes()[1:]]
+        rollups = list[str]()
+        for pid in self.processes()[1:]:
+            with suppress(OSError):  # it has ended
+                rollups.append(Path(f"/proc/{pid}/smaps_rollup").read_text())
         return sum(int(line.split()[1]) for text in rollups for line in text.splitlines() if line[:4] == "Pss:") / 1024
 
     @property
