@@ -61,7 +61,7 @@ class ApiProcess:
             self.process.send_signal(by)
         assert self.process.stderr
         self.process.stderr.close()
-        return self.process.wait(30)
+        return self.process.wait(300)
 
     def follow(self) -> Follower:
         """Follow its events in a thread, and again with the last id whenever the stream ends."""

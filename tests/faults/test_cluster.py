@@ -79,7 +79,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 def get(port: int, path: str, body: bytes | None = None) -> str:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", body, timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", body, timeout=120) as answer:
             return str(answer.read().decode())
     except OSError:
         return ""

@@ -50,7 +50,7 @@ class Runs:
 
     def run(self, **environment: str) -> int:
         process = self.start(**environment)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate()
         assert process.returncode in {0, KILLED}, err
         return process.returncode
 

@@ -112,7 +112,7 @@ def test_large_records_go_through(
     feed.write_text(FEED.replace("97_000_000", "99_000_000"))
     assert "1 records are in the ledger" in service.op("replay")
     for size in (30, 96):
-        large_broker.send("large", [record(f"late-{size}", now - 1800, size)], **limits)
+        large_broker.send("large", [record(f"late-{size}", now - 600, size)], **limits)
     service.drain(MAX_FILES_PER_SINK="1")
     sizes = sorted([*SIZES, REFUSED, 30, 96])
     check(service, rows=107, quarantined=6, sizes=sizes)

@@ -92,7 +92,7 @@ def test_a_topic_that_lost_records_and_then_was_made_again(used: Service, broker
 def _make_again(broker: KafkaBroker, topic: str) -> None:
     admin = broker.admin
     admin.delete_topics([topic])[topic].result()
-    wait_for(lambda: topic not in admin.list_topics(timeout=5).topics, "the topic to go")
+    wait_for(lambda: topic not in admin.list_topics(timeout=60).topics, "the topic to go")
     broker.create_topic(topic)
 
 

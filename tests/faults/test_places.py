@@ -126,7 +126,7 @@ def test_the_local_broker_runs_everywhere(checkout: Path, tmp_path: Path) -> Non
         assert (checkout / "data" / "kafka" / "meta.properties").is_file()
     finally:
         broker.send_signal(signal.SIGTERM)
-        assert broker.wait(60) == 0, log.read_text()
+        assert broker.wait(300) == 0, log.read_text()
 
 
 def test_the_local_database_runs_everywhere(turkish: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
