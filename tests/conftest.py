@@ -26,6 +26,9 @@ pytest_plugins = [
     "tests.service.sales",
 ]
 
+_FAULTS_SECONDS = 4 * 3600
+"""For what hangs. Each wait has a deadline of its own, and some tests start a service forty times."""
+
 examples.load_profile()
 
 # A shell that starts make in the background has it ignore Ctrl-C's signal, and all that it starts, as the programs
@@ -38,6 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name == "faults":
             item.add_marker(pytest.mark.faults)
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(_FAULTS_SECONDS))
 
 
 def pytest_collection_finish() -> None:

@@ -53,7 +53,6 @@ def _midnight() -> float:
     return now - now % 86_400 - 720 * 3.5
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.proves(
     "Nothing is lost and nothing is twice", "silver", "windows", "sessions", "csv", "lake", "topic", "postgres"
 )

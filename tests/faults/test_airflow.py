@@ -99,7 +99,6 @@ def test_the_tasks_are_in_order_and_bounded(airflow: Airflow) -> None:
     assert found["params"] == ["feeds", "full", "seconds", "since", "until"]
 
 
-@pytest.mark.timeout(1800)
 def test_a_whole_run(airflow: Airflow, broker: KafkaBroker, tmp_path: Path) -> None:
     for topic in ("user_events", "transaction_events"):
         broker.create_topic(topic)
@@ -144,7 +143,6 @@ def sales(cluster: Cluster, class_archive: Path, tmp_path: Path) -> Iterator[Ser
     service.kill()
 
 
-@pytest.mark.timeout(1800)
 def test_sales_are_seen_through_the_stream_and_reported(
     airflow: Airflow, cluster: Cluster, sales: Service, tmp_path: Path
 ) -> None:

@@ -94,7 +94,6 @@ def by_hand(api: AirflowApi) -> list[str]:
     return [run["dag_run_id"] for run in found if run["run_type"] == "manual"]
 
 
-@pytest.mark.timeout(1800)
 def test_a_run_that_is_triggered_from_the_page_turns_green(
     airflow: LocalAirflow, kafka: KafkaBroker, page: Page
 ) -> None:
@@ -121,7 +120,6 @@ def test_a_run_that_is_triggered_from_the_page_turns_green(
     assert all(gold(airflow.folder / "gold").values())
 
 
-@pytest.mark.timeout(1800)
 def test_a_killed_task_is_retried_and_gold_is_the_same(
     airflow: LocalAirflow, kafka: KafkaBroker, tmp_path: Path
 ) -> None:
@@ -151,7 +149,6 @@ def commands_of(pid: int) -> str:
         return ""
 
 
-@pytest.mark.timeout(900)
 def test_a_backfill_takes_again_what_landed_in_its_hours(airflow: LocalAirflow) -> None:
     api = airflow.api
     before = gold(airflow.folder / "gold")

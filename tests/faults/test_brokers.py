@@ -58,7 +58,6 @@ headers = ["txn_id"]
 """
 
 
-@pytest.mark.timeout(1200)
 def test_brokers_that_restart_one_after_another_cost_no_restart_of_a_query(
     cluster: Cluster, service: Service, tmp_path: Path
 ) -> None:
@@ -102,7 +101,6 @@ def _status(service: Service) -> list[dict[str, Any]]:
     return list(json.loads(service.op("status", FORMAT="json")))
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.proves("Offsets that Kafka gave away are named and not skipped")
 def test_offsets_that_an_unclean_election_gave_away_are_named(cluster: Cluster, service: Service) -> None:
     """300 records are read; 200 of them and others at the offsets of the rest are what Kafka has after the election."""

@@ -30,7 +30,6 @@ TABLES = ("activity_table", "views_now", "sessions_now", "users_now", "liveliest
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(1800)
 @pytest.mark.proves("Nothing is lost and nothing is twice", "delta")
 @pytest.mark.proves("A Delta table has each batch exactly once")
 def test_death_at_the_points_of_delta_tables_loses_and_doubles_nothing(

@@ -25,7 +25,7 @@ from stream_app.storage.tables.delta import Delta
 from stream_app.storage.tables.delta_statistics import statistics
 from tests.tables import mark, new, part
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.faults
 
 COLUMNS = pa.schema(
     [

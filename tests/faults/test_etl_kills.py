@@ -63,7 +63,6 @@ def seen(gold: Path, form: str) -> Rows:
     return {table: rows for table, rows in found.items() if rows}
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("form", DEATHS)
 def test_death_at_each_point(tmp_path: Path, form: str) -> None:
     topics = [Topic(name, tmp_path / "landing") for name in NAMES]

@@ -40,7 +40,6 @@ def _records(step: int, now: float) -> list[tuple[str, bytes | None, int]]:
     return records
 
 
-@pytest.mark.timeout(3600)
 @pytest.mark.proves("Nothing is lost and nothing is twice", "bronze", "quarantine", "silver", "windows", "csv")
 def test_death_at_every_point_of_every_sink_loses_and_doubles_nothing(
     broker: KafkaBroker, new_service: Callable[..., Service]

@@ -117,7 +117,6 @@ def purchases(first: int, now: float, **changed: object) -> list[tuple[str, byte
     return found
 
 
-@pytest.mark.timeout(1200)
 @pytest.mark.proves("Outputs grow in place")
 def test_a_feed_grows_in_mid_stream_and_nothing_is_reset(
     broker: KafkaBroker, database: Database, class_archive: Path, tmp_path: Path

@@ -130,7 +130,6 @@ def records(first: int, now: float) -> list[tuple[str, bytes | None, int]]:
     return found
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.proves("Silver and quarantine judge by the same rules")
 @pytest.mark.proves("Outputs grow in place", "silver", "windows", "csv", "lake", "delta", "topic", "postgres")
 def test_a_feed_that_changes_with_each_death_judges_each_record_by_one_version(

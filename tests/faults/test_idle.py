@@ -70,7 +70,6 @@ def counted(service: Service) -> int:
     return int(str(service.query("SELECT coalesce(sum(opened), 0) FROM by_door")[0][0]))
 
 
-@pytest.mark.timeout(1200)
 @pytest.mark.proves("Late rows are kept", "windows", "sessions")
 def test_the_last_windows_become_final_without_a_record(
     broker: KafkaBroker, database: Database, class_archive: Path, tmp_path: Path

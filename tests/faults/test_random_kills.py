@@ -92,7 +92,7 @@ class Sender(threading.Thread):
         return note
 
 
-@pytest.mark.timeout(3600 + 60 * KILLS)
+@pytest.mark.timeout(4 * 3600 + 60 * KILLS)
 @pytest.mark.proves("Nothing is lost and nothing is twice", "bronze", "quarantine", "silver", "windows", "csv")
 def test_random_kills_lose_and_double_nothing(broker: KafkaBroker, service: Service) -> None:
     kills = KILLS - KILLS // 3
@@ -100,7 +100,7 @@ def test_random_kills_lose_and_double_nothing(broker: KafkaBroker, service: Serv
     check_oracle(service, broker.records(service.feed.topic), acknowledged, kills)
 
 
-@pytest.mark.timeout(3600 + 60 * KILLS)
+@pytest.mark.timeout(4 * 3600 + 60 * KILLS)
 @pytest.mark.proves("Nothing is lost and nothing is twice")
 def test_random_kills_with_tables_a_topic_a_lake_and_sessions(
     broker: KafkaBroker, database: Database, new_service: Callable[..., Service]

@@ -22,7 +22,7 @@ from tests.faults.test_delta_readers import in_spark
 from tests.service.sales import TABLES, sold
 from tests.service.servers import KafkaBroker
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.faults
 
 
 @pytest.mark.proves("A Delta table has each batch exactly once", "delta")

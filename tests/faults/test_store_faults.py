@@ -86,7 +86,6 @@ def check(writer: Writer, store: Bucket, folder: Path) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(1800)
 @pytest.mark.proves("A Delta table has each batch exactly once")
 def test_kills_of_writer_and_store_lose_and_double_nothing(
     gateway: Gateway, writers: list[Writer], tmp_path: Path
@@ -109,7 +108,6 @@ def test_kills_of_writer_and_store_lose_and_double_nothing(
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(1800)
 @pytest.mark.proves("A Delta table has each batch exactly once")
 def test_a_store_in_any_mood_has_each_batch_once(gateway: Gateway, writers: list[Writer], tmp_path: Path) -> None:
     """Of a store that refuses, bucket and key are named; when it is well again, the writer goes on."""

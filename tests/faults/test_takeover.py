@@ -67,7 +67,6 @@ def final_rows(database: Database) -> dict[str, Rows]:
         return found
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.proves("An upgrade keeps what is on your disks")
 def test_outputs_that_commit_c6c8daf_wrote_are_taken_over_without_a_reset(
     broker: KafkaBroker, database: Database, class_archive: Path, tmp_path: Path
