@@ -17,7 +17,7 @@ from stream_app.feeds.sql import name, view
 from stream_app.flows.flow import Flow
 from stream_app.sinks.postgres_connection import connected
 from stream_app.sinks.postgres_identity import KEY
-from stream_app.storage.offsets import LayerOffset
+from stream_app.storage.offsets import LayerOffset, in_layer, parse
 
 _ROWS_AT_ONCE = 50_000
 _COPIED = "_copied"
@@ -62,4 +62,4 @@ def _copy(connection: duckdb.DuckDBPyConnection, flow: Flow, table: str, url: Se
             connection.unregister(_COPIED)
         marker = "SELECT offsets FROM stream_app_batches WHERE sink = %s"
         written = database.execute(marker, [flow.name]).fetchone()
-        return LayerOffset(**written[0]) if written else LayerOffset()
+        return in_layer(parse(written[0])) if written else LayerOffset()
