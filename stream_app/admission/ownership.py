@@ -124,10 +124,7 @@ def checkpoint_lost(flow: Flow) -> Refusal | None:
         problem = f"{flow.name} had begun, but its checkpoint {path} is missing"
     else:
         return None
-    if flow.to.is_table and not flow.aggregate:
-        problem = f"{problem}; make it again from the table with: {restore_command(flow)}, or"
-        return Refusal(flow.name, Code.CHECKPOINT_LOST, f"{problem} reset it with: {reset_command(flow)}")
-    return to_reset(flow, Code.CHECKPOINT_LOST, problem)
+    return _lost(flow, problem)
 
 
 def topic_was_recreated(flow: Flow) -> Refusal:
@@ -159,6 +156,14 @@ def owner(flow: Flow, topic_id: str | None, query_id: str, upstream_id: str | No
     return {**known, "upstream": upstream_id, "topic_id": topic_id, **declared.noted(flow)}
 
 
+def _lost(flow: Flow, problem: str) -> Refusal:
+    """Refuse a query whose checkpoint is lost; a table may have what it takes to make that again."""
+    if flow.to.is_table and not flow.aggregate:
+        problem = f"{problem}; make it again from the table with: {restore_command(flow)}, or"
+        return Refusal(flow.name, Code.CHECKPOINT_LOST, f"{problem} reset it with: {reset_command(flow)}")
+    return to_reset(flow, Code.CHECKPOINT_LOST, problem)
+
+
 def _is_bound(flow: Flow, topic_id: str | None, upstream_id: str | None) -> bool:
     """Return whether an earlier start bound this output but ran no batch.
 
@@ -171,8 +176,7 @@ def _is_bound(flow: Flow, topic_id: str | None, upstream_id: str | None) -> bool
 def _mismatches(flow: Flow, topic_id: str | None) -> Iterator[Finding]:
     query_id, found = flow.checkpoint.query_id(), _noted_owner(flow)
     if query_id is None:
-        problem = f"{flow.checkpoint.path}/metadata is missing, so the checkpoint cannot be read"
-        yield to_reset(flow, Code.CHECKPOINT_LOST, problem)
+        yield _lost(flow, f"{flow.checkpoint.path}/metadata is missing, so the checkpoint cannot be read")
     elif not found:
         problem = f"{flow.layout.output} was deleted or emptied under its checkpoint {flow.checkpoint.path}"
         yield to_reset(flow, Code.OUTPUT_LOST, problem)

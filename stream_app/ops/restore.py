@@ -52,10 +52,13 @@ def planned(flows: Sequence[Flow], sink: str) -> Iterator[tuple[RestorePlan, ...
 
 
 def apply(plan: RestorePlan) -> None:
-    """Write the checkpoint, and who owns the output. It may be repeated after it was cut short."""
+    """Write the checkpoint, and who owns the output. It may be repeated after it was cut short.
+
+    The query's id goes first and comes last: without it there is no checkpoint to go on from, and the start says so.
+    """
     layout, flow = plan.flow.layout, plan.flow
     layout.output.mkdir(parents=True, exist_ok=True)
-    layout.owner.unlink(missing_ok=True)
+    layout.metadata.unlink(missing_ok=True)
     shutil.rmtree(layout.checkpoint, ignore_errors=True)
     for folder in (layout.offsets, layout.commits):
         folder.mkdir(parents=True)
@@ -65,9 +68,9 @@ def apply(plan: RestorePlan) -> None:
         if batch >= 0:
             replace_text(layout.offsets / str(batch), f"v1\n{json.dumps(meta)}\n{offset}")
             replace_text(layout.commits / str(batch), 'v1\n{"nextBatchWatermarkMs":0}')
-    replace_text(layout.metadata, json.dumps({"id": plan.query_id}))
     owner = ownership.owner(flow, None, plan.query_id, _upstream_id(flow))
     replace_text(layout.owner, json.dumps(owner, indent=1))
+    replace_text(layout.metadata, json.dumps({"id": plan.query_id}))
 
 
 def _plan(flow: Flow) -> RestorePlan:

@@ -13,13 +13,17 @@ import pyarrow as pa
 import pytest
 
 from stream_app import logs
+from stream_app.admission import ownership
+from stream_app.admission.verdict import Refusal
 from stream_app.flows.flow import Flow
 from stream_app.object_stores import TableRoot
+from stream_app.ops import restore
 from stream_app.settings import PROJECT
 from stream_app.sinks.protocol import sink_of
 from stream_app.sinks.registry import load_flows
 from stream_app.sinks.table_admission import prepare
 from stream_app.sinks.tables import TableSink
+from stream_app.storage.batch_files import replace_text
 from stream_app.storage.tables.table import Table
 from tests.helpers import at, commit, plan, silver_row
 from tests.tables import append
@@ -140,6 +144,32 @@ def test_a_lost_checkpoint_is_made_again(cli: Cli, flow: Flow, feeds: str) -> No
     assert (restored.batch_id, restored.end.as_json()["batch"], flow.checkpoint.query_id()) == (3, 3, "q")
     assert flow.checkpoint.planned(2).end.as_json()["batch"] == 2
     assert json.loads(flow.layout.owner.read_text())["upstream"] == "of silver"
+
+
+def test_a_restore_that_was_cut_short_anywhere_is_refused_at_a_start_and_may_be_repeated(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    for after in range(6):
+        flow.layout.metadata.unlink(missing_ok=True)
+        written.clear()
+
+        def cut(path: Path, text: str, after: int = after) -> None:
+            if len(written) == after:
+                raise KeyboardInterrupt
+            written.append(path)
+            replace_text(path, text)
+
+        with monkeypatch.context() as patched, restore.planned([flow], "x") as (found,):
+            patched.setattr(restore, "replace_text", cut)
+            with pytest.raises(KeyboardInterrupt):
+                restore.apply(found)
+        (refusal,) = ownership.inspect(flow, None, "of silver")
+        assert isinstance(refusal, Refusal)
+        assert "make restore FEED=transactions SINK=x" in refusal.sentence
+    with restore.planned([flow], "x") as (found,):
+        restore.apply(found)
+    assert list(ownership.inspect(flow, None, "of silver")) == []
 
 
 def test_what_cannot_be_restored_is_said(cli: Cli, flow: Flow, feeds: str) -> None:
