@@ -22,7 +22,7 @@ _LISTENS = "0A"
 # What `make airflow` sets up once and keeps, as .venv is kept: a test may be the first that asks for it.
 _KEPT = {".venv-airflow"}
 # What ends as soon as its parent has noticed.
-_PATIENCE_SECONDS = 20.0
+_PATIENCE_SECONDS = 120.0
 
 
 @pytest.fixture(scope="session", autouse=True)

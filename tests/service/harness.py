@@ -35,7 +35,7 @@ from tests.ports import free_port
 from tests.service import commands
 from tests.service.servers import PARTITIONS, KafkaBroker
 
-DEADLINE_SECONDS = 240.0
+DEADLINE_SECONDS = 600.0
 _STORE = [name.upper() for name in StoreSettings.model_fields]
 NO_UI = "-Dspark.ui.enabled=false"
 """The option of Java by which Spark serves no UI; who asks that takes `ui_at`."""
