@@ -66,6 +66,11 @@ def went_to(flow: Flow) -> int:
     return in_layer(committed.end).idle_clock if committed else 0
 
 
+def final_up_to(flow: Flow) -> float:
+    done = complete_up_to(flow)
+    return done.timestamp() if done else 0.0
+
+
 def counted(service: Service) -> int:
     return int(str(service.query("SELECT coalesce(sum(opened), 0) FROM by_door")[0][0]))
 
@@ -96,8 +101,9 @@ def test_the_last_windows_become_final_without_a_record(
         )
         seen = "SELECT sum(opened), bool_and(final) FROM fresh_delta"
         wait_for(lambda: service.query(seen) == [(4, True)], "the Delta table to have the same")
-        assert (done := complete_up_to(flows["by_door"])) is not None
-        assert now - 20 < done.timestamp() < time.time()
+        # as of a batch that is committed, which is a moment after its file is there
+        wait_for(lambda: final_up_to(flows["by_door"]) > now - 20, "it to be told that they are final")
+        assert final_up_to(flows["by_door"]) < time.time()
         assert service.audit().wrong == []
 
         service.kill()
