@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,13 +179,21 @@ def _kill_while_held(service: Service, sink: str) -> None:
     before = len(service.log.read_bytes()) if service.log.exists() else 0
     service.start()
     wait_for(held.checkpoint.path.exists, "the checkpoint")
-    obstacle.mkdir()
+    _stand_in_the_way(obstacle)
     failed = f"{held.name} failed".encode()
     wait_for(lambda: failed in service.log.read_bytes()[before:], f"{sink} to be held")
     wait_for(lambda: _judged(other) > _judged(held), f"{sink} to be behind")
     service.kill()
     assert _judged(other) > _judged(held)
     obstacle.rmdir()
+
+
+def _stand_in_the_way(obstacle: Path) -> None:
+    """Make a folder, though the kill before may have left a file there, or the service is just writing one."""
+    while not obstacle.is_dir():
+        obstacle.unlink(missing_ok=True)
+        with suppress(FileExistsError):
+            obstacle.mkdir()
 
 
 def check_verdicts(service: Service, noted: tuple[rules.Rules, ...], versions: dict[str, Step]) -> None:
