@@ -163,7 +163,7 @@ class Service:
         for _ in range(5):
             try:
                 return connect(list(self.flows.values())).sql(sql).fetchall()
-            except duckdb.IOException:
+            except (duckdb.IOException, FileNotFoundError):  # whoever looks for it
                 time.sleep(0.2)
         return connect(list(self.flows.values())).sql(sql).fetchall()
 
