@@ -124,8 +124,10 @@ def test_offsets_that_an_unclean_election_gave_away_are_named(cluster: Cluster, 
     _a_task_names_it(service, said)
 
     goes_on = service.drain(FAIL_ON_DATA_LOSS="false")[len(log) :]
-    # a start looks once, and so does the batch
-    assert goes_on.count(f"{said} offset 200: offsets 200 to 300 are other records now, or none") == 2, goes_on
+    # a start of the query looks once, and so does the batch; a busy machine may need a second start
+    tried = 1 + goes_on.count("transactions.bronze failed failures=")
+    told = goes_on.count(f"{said} offset 200: offsets 200 to 300 are other records now, or none")
+    assert 2 <= told <= 2 * tried, goes_on
     assert service.count("bronze") == 350, "the records after those that were given away"
     assert service.query('SELECT count(*), min("offset"), max("offset") FROM bronze') == [(350, 0, 349)]
     assert "election has cut" not in service.drain()[len(log + goes_on) :], "what was read since is the log of today"
