@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -27,17 +27,32 @@ HEAD = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 @contextmanager
 def listening(app: ASGIApp) -> Iterator[int]:
     """The port on which it is served, as the API is."""
-    listener = listen("127.0.0.1", 0)
-    cut_off_who_takes_nothing(listener)
+    with bound() as listener, serving(listener, app):
+        yield port_of(listener)
+
+
+@contextmanager
+def bound() -> Iterator[socket.socket]:
+    """A socket to which clients may connect; what they send waits until it is served."""
+    with closing(listen("127.0.0.1", 0)) as listener:
+        cut_off_who_takes_nothing(listener)
+        yield listener
+
+
+def port_of(listener: socket.socket) -> int:
+    return int(listener.getsockname()[1])
+
+
+@contextmanager
+def serving(listener: socket.socket, app: ASGIApp) -> Iterator[None]:
     server = uvicorn.Server(uvicorn.Config(app, http=PromptClients, ws="none", log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
-        yield int(listener.getsockname()[1])
+        yield
     finally:
         server.force_exit = server.should_exit = True
         thread.join()
-        listener.close()
 
 
 def connected(port: int, sent: bytes = b"") -> socket.socket:
@@ -90,7 +105,7 @@ def test_an_answer_in_parts_is_sent_at_once(host: str) -> None:
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", HEAD + b"GET /"])
 def test_a_request_that_does_not_come_is_waited_for_some_seconds(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "REQUEST_SECONDS", 0.2)
-    with listening(slowly) as port, connected(port, sent) as client:
+    with bound() as listener, connected(port_of(listener), sent) as client, serving(listener, slowly):
         heard = b""
         while more := _received(client):
             heard += more
@@ -130,10 +145,10 @@ def test_who_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _whole(port: int) -> int:
-    """How much is answered, if it is."""
+    """How much is answered, if it is; who takes it slowly is cut off, too."""
     size = 0
     with connected(port, HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")) as client:
-        while more := client.recv(1 << 20):
+        while more := _received(client):
             size += len(more)
     return size
 

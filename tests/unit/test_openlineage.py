@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,7 +46,12 @@ def check(event: dict[str, Any]) -> None:
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without variables of the client's; it makes some of OPENLINEAGE_URL itself, which the end takes back."""
+    """Without variables of the client's; it makes some of OPENLINEAGE_URL itself, which the end takes back.
+
+    A receiver that answers may take its time: it is a thread of this process.
+    """
+    monkeypatch.setattr(lineage_sender, "_TIMEOUT_SECONDS", 60.0)
+    monkeypatch.setattr(lineage_sender, "_LAST_SECONDS", 60.0)
     for name in ("OPENLINEAGE_URL", "OPENLINEAGE__TRANSPORT__TYPE", "OPENLINEAGE_CONFIG", "OPENLINEAGE_DISABLED"):
         monkeypatch.setenv(name, "")
 
@@ -99,10 +103,10 @@ def test_datasets_are_named_as_the_spec_says(tmp_path: Path) -> None:
 
 @dataclass
 class Receiver:
-    """A server that takes lineage events; its own answer and how long it takes are given."""
+    """A server that takes lineage events; its own answer is given, and when it may answer."""
 
     status: int = 201
-    seconds: float = 0
+    may_answer: threading.Event = field(default_factory=threading.Event)
     events: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     asked: int = 0
@@ -116,12 +120,13 @@ class Receiver:
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     found = Receiver()
+    found.may_answer.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             found.asked += 1
-            time.sleep(found.seconds)
+            found.may_answer.wait()
             if found.status < 300 and self.path == "/api/v1/lineage":
                 found.events.append(body)
                 found.keys.append(self.headers["Authorization"])
@@ -136,6 +141,7 @@ def receiver() -> Iterator[Receiver]:
     found.url = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
     yield found
+    found.may_answer.set()
     server.shutdown()
     server.server_close()
 
@@ -219,12 +225,18 @@ def test_a_receiver_that_is_slow_or_away_keeps_nothing_waiting(
 ) -> None:
     monkeypatch.setattr(lineage_sender, "_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(lineage_sender, "_LAST_SECONDS", 0.5)
-    receiver.seconds = 5
-    url = receiver.url if is_slow else "http://127.0.0.1:9"
-    began = time.monotonic()
-    with running(own(openlineage_url=url)):
-        assert time.monotonic() - began < 5, "its start waits for no answer"
+    receiver.may_answer.clear()  # before the end of the test
+    senders: set[str] = set()
+    tell = lineage_sender._Sender._tell
+
+    def noted(*given: Any, **how: Any) -> None:
+        senders.add(threading.current_thread().name)
+        tell(*given, **how)
+
+    monkeypatch.setattr(lineage_sender._Sender, "_tell", noted)
+    with running(own(openlineage_url=receiver.url if is_slow else "http://127.0.0.1:9")):
         wait_until(lambda: [one for one in caplog.records if one.levelname == "WARNING"])
+    assert senders == {"lineage"}, "nobody else waits for an answer"
     warned = [one for one in caplog.records if one.levelname == "WARNING"]
     assert len(warned) == 1
     assert warned[0].fields["error"].startswith("no answer: ")  # type: ignore[attr-defined]
@@ -252,9 +264,9 @@ def test_there_are_none_unless_they_are_asked_for(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: dict[str, str]
 ) -> None:
     assert not own().is_on
-    threads = threading.active_count()
+    before = {*threading.enumerate()}  # of which some may end meanwhile
     with running(own()):
-        assert threading.active_count() == threads
+        assert {*threading.enumerate()} <= before
     for name, value in transport.items():
         monkeypatch.setenv(
             f"OPENLINEAGE__TRANSPORT{name}", value.replace("events.jsonl", str(tmp_path / "events.jsonl"))
