@@ -209,6 +209,8 @@ def _append(silver: Flow, rows: list[tuple[object, ...]], pin: str) -> str:
     number = max((file.last for file in batch_files(silver.layout.replay, REPLAY)), default=-1) + 1
     target = batch_file(silver.layout.replay, REPLAY, "parquet", int(time.time() * 1000), number).path
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f"_{REPLAY}_*.tmp"):  # of a replay that died
+        left.unlink()
     partial = target.with_name(f"_{target.name}.tmp")
     pq.write_table(pa.Table.from_arrays(arrays, schema=columns), partial, compression="zstd")
     replace(partial, target)

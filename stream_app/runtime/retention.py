@@ -44,6 +44,8 @@ class Retention:
         self._ended = threading.Event()
         self._tidy_since: dict[Path, int] = {}
         """When each folder changed last, where there was nothing to do then: a lake has hundreds."""
+        self._emptied: set[Path] = set()
+        """The folders whose merges that died were taken away: a sink empties its own folder alone at a start."""
         self._tables: dict[Flow, int] = {}
         """The newest batch of each table that was looked at."""
         self._tidying = {
@@ -80,6 +82,7 @@ class Retention:
             self.run_once()
 
     def _tidy(self, flow: Flow, folder: Path, prefix: str) -> None:
+        self._empty(folder)
         changed = folder.stat().st_mtime_ns if folder.is_dir() else 0
         if self._tidy_since.get(folder) == changed:
             return
@@ -110,6 +113,12 @@ class Retention:
             for newest in list(_mergeable(flow, prefix, [file for file in merged if file.is_compacted]))[-1:]:
                 self._merge(flow, prefix, dominated(newest, _size))
 
+    def _empty(self, folder: Path) -> None:
+        """Take a merge away that an earlier start has left in the making."""
+        if folder not in self._emptied and merge_staging(folder).is_dir():
+            self._hadoop.delete(merge_staging(folder))
+        self._emptied.add(folder)
+
     def _tidy_table(self, flow: Flow) -> None:
         committed = flow.checkpoint.last_committed()
         newest = committed.batch_id if committed else -1
@@ -125,7 +134,11 @@ class Retention:
         target = batch_file(folder, prefix, first.path.suffix[1:], time_ms, first.first, last.last)
         staged = merge_staging(folder) / target.path.name
         staged.parent.mkdir(parents=True, exist_ok=True)
-        self._concat(flow, prefix, [file.path for file in files], staged)
+        try:
+            self._concat(flow, prefix, [file.path for file in files], staged)
+        except BaseException:  # a disk that is full must not be filled by attempts
+            self._hadoop.delete(staged)
+            raise
         reach(flow.name, "merged")
         self._hadoop.publish(staged, target.path)
         reach(flow.name, "swapped")

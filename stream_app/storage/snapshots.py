@@ -30,6 +30,7 @@ _INDEX, _SALT = "_index", b"salt"
 _OPEN = 4
 _HASH_LETTERS = 32
 _NAME = re.compile(rf"(?P<name>[a-z][a-z0-9_]*)_(?P<hash>[0-9a-f]{{{_HASH_LETTERS}}})\.arrow")
+_IN_THE_MAKING = ".*.arrow.*.tmp"
 _Index = npt.NDArray[np.int64]
 
 
@@ -97,8 +98,12 @@ def save(folder: Path, name: str, rows: pa.Table) -> str:
         return found
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.write_bytes(content)
-    replace(partial, path)
+    try:
+        partial.write_bytes(content)
+        replace(partial, path)
+    except BaseException:  # a disk that is full must not be filled by attempts
+        partial.unlink(missing_ok=True)
+        raise
     return found
 
 
@@ -139,9 +144,13 @@ def names(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def delete_others(folder: Path, named: Collection[str], before: float) -> list[Path]:
-    """Delete the snapshots that are none of those hashes and were taken before a time; return them."""
+    """Delete the snapshots that are none of those hashes and were taken before a time; return them.
+
+    What died in the making goes, too, if it is as old.
+    """
     gone = [path for path, of in names(folder) if of not in named and path.stat().st_mtime < before]
-    for path in gone:
+    died = [path for path in folder.glob(_IN_THE_MAKING) if path.stat().st_mtime < before]
+    for path in (*gone, *died):
         path.unlink()
     return gone
 

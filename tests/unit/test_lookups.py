@@ -505,6 +505,25 @@ def test_a_snapshot_stays_as_long_as_a_batch_or_a_replay_names_it(
     assert left > {*named, *first_hashes(lookups.bronze.layout.first_lookups).values()}
 
 
+def test_a_snapshot_that_died_in_the_making_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = sorted_by_key(pa.table({KEY: ["a", "b"]}))
+
+    def full(_partial: Path, _final: Path) -> None:
+        raise OSError
+
+    with monkeypatch.context() as patched, pytest.raises(OSError):
+        patched.setattr(snapshots, "replace", full)
+        snapshots.save(tmp_path, "clients", rows)
+    assert list(tmp_path.iterdir()) == []
+    kept = snapshots.save(tmp_path, "clients", rows)
+    killed, young = (tmp_path / f".clients_{kept}.arrow.{pid}.tmp" for pid in (1, 2))
+    for path in (killed, young):
+        path.write_text("a part of it")
+    os.utime(killed, (1, 1))
+    assert snapshots.delete_others(tmp_path, {kept}, 10) == []
+    assert {path.name for path in tmp_path.iterdir()} == {f"clients_{kept}.arrow", young.name}
+
+
 def test_status_says_which_snapshot_is_in_use(tmp_path: Path) -> None:
     feed, root = feed_of(tmp_path / "feeds"), tmp_path / "out"
     lookups = lookups_of(feed, root, tmp_path / "feeds")

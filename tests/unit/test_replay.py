@@ -57,7 +57,11 @@ def test_a_record_that_passes_now_goes_into_the_ledger_once(made: dict[str, Flow
     """Nothing twice: the ledger itself says what was taken; and each row is what silver would have held at first."""
     fails_still = quarantined(1, value(1, amount=-1), "out_of_range:amount")
     write_layer(made["quarantine"], 0, [quarantined(0, value(0), "not_allowed:currency"), fails_still])
+    made["silver"].layout.replay.mkdir(parents=True)
+    died = made["silver"].layout.replay / "_replay_20260101_000000_0000000000.parquet.tmp"
+    died.write_text("a part of it")
     printed = run()
+    assert not died.exists(), "what a replay that was killed has left stays for ever"
     assert "1 records are in the ledger" in printed
     assert "silver takes them with the next start" in printed
     assert ledgers(made) == [[silver_row(0)]]
