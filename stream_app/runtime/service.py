@@ -45,6 +45,8 @@ _STUCK_SECONDS = 120.0
 _STOP_SECONDS = 55.0
 # Our last lines go through a pipe of the JVM.
 _FLUSH_SECONDS = 1.0
+# A busy machine lets the JVM wait before it ends with the code that it is told.
+_HALT_SECONDS = 3.0
 
 
 def serve(settings: Settings, all_flows: tuple[Flow, ...]) -> None:
@@ -193,7 +195,7 @@ def _end_by_force(exit_code: int) -> None:
             f"has not stopped in {_STOP_SECONDS:.0f} s: ends as it is; running batches run again at the next start"
         )
         time.sleep(_FLUSH_SECONDS)
-        _later(_FLUSH_SECONDS, os.kill, os.getppid(), signal.SIGKILL)  # a JVM that does not answer
+        _later(_HALT_SECONDS, os.kill, os.getppid(), signal.SIGKILL)  # a JVM that does not answer
         gateway: Any = SparkContext._gateway
         gateway.jvm.java.lang.Runtime.getRuntime().halt(exit_code)
 
