@@ -36,7 +36,7 @@ from stream_app.sinks import nested_sql
 from stream_app.sinks.late import write_late
 from stream_app.sinks.postgres_appended import AppendedRows
 from stream_app.sinks.postgres_batch import MARKER_TABLE, MARKERS, Changes, Work, mark
-from stream_app.sinks.postgres_connection import Connection, connect, connected, database_named
+from stream_app.sinks.postgres_connection import Connection, connect, connected, database_named, flush_at_commit
 from stream_app.sinks.postgres_copy import copy_table
 from stream_app.sinks.postgres_fresh import FreshRows
 from stream_app.sinks.postgres_growth import grow, kinds_of
@@ -137,6 +137,7 @@ class _TableWriter:
         flow, table = self._flow, self._declared.table
         changes, identifier = self._declared.changes(flow.kind, columns.names), sql.Identifier(table)
         with connected(flow, self._tools.servers.database_url) as connection:
+            flush_at_commit(connection)
             connection.execute(MARKERS)
             found = connection.execute("SELECT to_regclass(%s)", [identifier.as_string(connection)]).fetchone()
             exists = found is not None and found[0] is not None

@@ -13,7 +13,7 @@ from psycopg import sql
 from stream_app.errors import ConfigError
 from stream_app.flows.batch import Batch
 from stream_app.flows.flow import Flow
-from stream_app.sinks.postgres_connection import Connection
+from stream_app.sinks.postgres_connection import Connection, flush_at_commit
 
 MARKER_TABLE = "stream_app_batches"
 MARKERS = sql.SQL(
@@ -59,6 +59,7 @@ class Work:
 
     def run(self, connection: Connection, rows: Iterator[pa.RecordBatch]) -> int:
         """Do it in one transaction, the caller's, unless the marker shows that it was done; return the rows written."""
+        flush_at_commit(connection)
         found = connection.execute(
             "SELECT query_id, batch_id FROM stream_app_batches WHERE sink = %s FOR UPDATE", [self.sink]
         ).fetchone()

@@ -15,6 +15,7 @@ from stream_app.flows.flow import Flow
 _CONNECT_SECONDS = 5
 """How long to wait for a database that does not answer; psycopg's own default is two minutes."""
 _ENCODING = "UTF8"
+_FLUSHED = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 _DEFAULTS = {"host": "localhost", "port": "5432"}
 
 Connection = psycopg.Connection[TupleRow]
@@ -29,6 +30,14 @@ def connect(url: str) -> Connection:
         problem = f"DATABASE_URL: the encoding of database {name} is {encoding}, not {_ENCODING}"
         raise ConfigError(f"{problem}; name one made with ENCODING 'UTF8', which can hold every text")
     return connection
+
+
+def flush_at_commit(connection: Connection) -> None:
+    """Have the transaction be on the server's disk once it is committed, though the server may be told otherwise.
+
+    With synchronous_commit = off a server that crashes loses its newest transactions, which Spark counts as written.
+    """
+    connection.execute(_FLUSHED)
 
 
 @contextmanager
