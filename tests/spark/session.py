@@ -58,7 +58,7 @@ def running(scratch: Path) -> Iterator[SparkSession]:
     session.stop()
     gateway.shutdown()  # or its JVM lives for as long as pytest does
     gateway.proc.stdin.close()
-    gateway.proc.wait(30)
+    gateway.proc.wait(300)
 
 
 def pipeline_of(spark: SparkSession, settings: Settings) -> Pipeline:

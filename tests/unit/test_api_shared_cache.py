@@ -53,7 +53,7 @@ class Valkey:
             return False
 
     def client(self) -> Any:
-        return redis.Redis.from_url(self.url(), socket_timeout=5)
+        return redis.Redis.from_url(self.url(), socket_timeout=60)
 
     def send(self, what: signal.Signals) -> None:
         assert self.process

@@ -326,11 +326,11 @@ def test_totals_are_compared_at_versions_that_have_read_the_same(sales_dag: Dag)
 
 def test_a_wait_is_over_when_all_are_there_or_its_time_is_up(sales_dag: Dag, commands: Callable[..., None]) -> None:
     now = datetime.now(UTC)
-    for bronze, age, over in ((4, 0, True), (3, 0, False), (3, 61, True)):
+    for bronze, age, over in ((4, 0, True), (3, 0, False), (3, 6_001, True)):
         held = {"bronze": bronze, "silver": bronze, "quarantine": 0, "repeats": 0}
         commands(query=json.dumps([held], indent=1))
         sent = SENT | {"at": (now - timedelta(seconds=age)).isoformat()}
-        found = sales_dag.call("wait_for_layers", sent, params={"wait_seconds": 60})
+        found = sales_dag.call("wait_for_layers", sent, params={"wait_seconds": 6_000})
         assert (found.is_done, found.xcom_value) == (over, held)
 
 

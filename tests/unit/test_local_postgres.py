@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from stream_app.feeds.load import load_feeds
 from stream_app.ops.query import query
 from stream_app.settings import PROJECT
 from stream_app.sinks.registry import flows
-from tests.helpers import app_settings
+from tests.helpers import app_settings, wait_until
 
 
 @pytest.fixture
@@ -46,13 +45,6 @@ def started(places: Places) -> Iterator[Postgres]:
         yield server
     finally:
         assert server.stop(lambda: None)
-
-
-def free_within(path: Path, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while lock.is_held(path) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not lock.is_held(path)
 
 
 def test_it_is_up_when_it_answers_and_what_it_holds_outlives_it(places: Places) -> None:
@@ -97,7 +89,7 @@ time.sleep(600)
         assert wrapper.stdout
         assert "up\n" in iter(wrapper.stdout.readline, "")
         wrapper.kill()
-    assert free_within(lock_path(places, "postgres"), 20)
+    wait_until(lambda: not lock.is_held(lock_path(places, "postgres")), what="the end of its server")
     with started(places) as server:
         assert server.returncode is None
 

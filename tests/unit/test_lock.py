@@ -63,7 +63,7 @@ def test_a_lock_that_is_let_go_in_time_is_taken(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
         assert process.stdin is not None
         process.stdin.close()
-        with sole_user(tmp_path, 20):
+        with sole_user(tmp_path, 300):
             assert is_held(tmp_path)
 
 

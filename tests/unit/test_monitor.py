@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +22,7 @@ from stream_app.observe.progress import ProgressListener
 from stream_app.settings import PROJECT
 from stream_app.sinks.registry import flows
 from stream_app.sinks.report import REASON, UNDECLARED, WARNED, Report
+from tests.ports import free_port
 
 PATIENCE = 10.0
 
@@ -46,15 +46,9 @@ def silver(monitor: Monitor) -> FlowStatus:
     return monitor.statuses["transactions.silver"]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def get(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -102,7 +102,7 @@ class Service:
         return self
 
     def wait(self) -> None:
-        self._thread.join(20)
+        self._thread.join(120)
         assert not self._thread.is_alive()
 
     def state(self, layer: str) -> State:
@@ -119,8 +119,8 @@ def service(made: tuple[Flow, ...], monkeypatch: pytest.MonkeyPatch) -> Iterator
     """A service that looks often; a second of its backoff lasts a millisecond."""
     monkeypatch.setattr(runner, "_POLL_SECONDS", 0.005)
     monkeypatch.setattr(runner, "_TOLD_SECONDS", 0.005)
-    monkeypatch.setattr(runner, "_BATCH_SECONDS", 20_000.0)
-    monkeypatch.setattr(runner, "_COMMIT_SECONDS", 5_000.0)
+    monkeypatch.setattr(runner, "_BATCH_SECONDS", 120_000.0)
+    monkeypatch.setattr(runner, "_COMMIT_SECONDS", 120_000.0)
     clock = SimpleNamespace(monotonic=lambda: time.monotonic() * 1000, sleep=lambda _: time.sleep(0.002))
     monkeypatch.setattr(runner, "time", clock)
     logs.configure("text")
@@ -365,7 +365,7 @@ def batch_under_way(service: Service) -> tuple[Query, threading.Thread, threadin
 
     def write(_flow: Flow, _frame: object, batch_id: int) -> Report:
         in_batch.set()
-        assert go_on.wait(20)
+        assert go_on.wait(120)
         return Report(batch_id, 1, 1)
 
     service.queries.write = write
@@ -374,7 +374,7 @@ def batch_under_way(service: Service) -> tuple[Query, threading.Thread, threadin
     query = service.queries.started["silver"][0]
     batch = threading.Thread(target=service.queries.batch["silver"], args=(None, 7), daemon=True)
     batch.start()
-    assert in_batch.wait(20)
+    assert in_batch.wait(120)
     return query, batch, go_on
 
 
@@ -390,7 +390,7 @@ def test_a_stop_waits_for_the_running_batch_and_for_its_commit(
         service.queries.batch["gold"](None, 1)
     assert query.stops == 0
     go_on.set()
-    batch.join(20)
+    batch.join(120)
     assert 7 in service.monitor[silver].reports
     look = Mock(side_effect=silver.checkpoint.last_committed)
     monkeypatch.setattr(Checkpoint, "last_committed", look)
@@ -419,7 +419,7 @@ def test_a_batch_that_does_not_end_holds_up_neither_the_stop_nor_the_other_queri
     assert service.queries.active == ["silver"]
     query.isActive = False
     go_on.set()
-    batch.join(20)
+    batch.join(120)
 
 
 def test_a_stop_does_not_wait_for_a_batch_whose_query_has_ended(service: Service, made: tuple[Flow, ...]) -> None:  # noqa: ARG001 - sets the pace
@@ -431,7 +431,7 @@ def test_a_stop_does_not_wait_for_a_batch_whose_query_has_ended(service: Service
     drain.wait()
     assert drain.error is None
     go_on.set()
-    batch.join(20)
+    batch.join(120)
 
 
 def test_a_failing_batch_is_told_by_its_own_error(service: Service) -> None:
