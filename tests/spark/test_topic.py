@@ -75,7 +75,7 @@ COLUMNS: dict[str, tuple[pa.DataType, st.SearchStrategy[object]]] = {
 }
 
 
-@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@examples(40, HealthCheck.function_scoped_fixture)
 @given(st.lists(st.fixed_dictionaries({name: st.none() | values for name, (_, values) in COLUMNS.items()}), min_size=1))
 def test_any_row_is_what_spark_s_to_json_makes_of_it(spark: SparkSession, rows: list[dict[str, object]]) -> None:
     """To the byte, but for doubles: Java 17 shows some with a digit too many, and so they are compared as numbers."""

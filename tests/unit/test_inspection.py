@@ -114,7 +114,7 @@ def damaged(root: Path, data: st.DataObject) -> None:
 
 
 @given(data=st.data(), damages=st.integers(1, 3), goes_on=st.booleans())
-@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, HealthCheck.function_scoped_fixture)
 def test_whatever_is_on_the_disk_an_inspection_returns_and_changes_nothing(
     whole: Path, data: st.DataObject, damages: int, goes_on: bool
 ) -> None:

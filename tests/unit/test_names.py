@@ -290,7 +290,7 @@ TEXTS = st.text(
 )
 
 
-@examples(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, HealthCheck.function_scoped_fixture)
 @given(data=st.data())
 def test_any_name_in_any_place(
     tmp_path_factory: pytest.TempPathFactory,

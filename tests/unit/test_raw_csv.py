@@ -54,7 +54,7 @@ def expected_cells(rows: Sequence[Row], feed: Feed) -> list[dict[str, str]]:
     return [{name: cell(row[name]) for name in feed.fields} for row in rows]
 
 
-@examples(60, suppress_health_check=list(HealthCheck))
+@examples(60, *HealthCheck)
 @given(texts=st.lists(st.tuples(TEXTS, TEXTS, TEXTS), min_size=1, max_size=60))
 @example(texts=[(start + "1+1", 'say ""', "'") for start in FORMULA_STARTS])
 @example(texts=[("'quoted'", '"', 'a"b,c'), ("''", "\\", '\\"'), (";", "|", "\t|;,")])
