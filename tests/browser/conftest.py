@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.api_process import ApiProcess
 from tests.outputs import Output
 from tests.unit.served import filled
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_PATIENCE_MS = 180_000
+"""For whatever is waited for: a page asks again each few seconds, on a busy machine. Playwright's own is 5 s."""
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +24,7 @@ def browser() -> Iterator[Browser]:
     """The Chromium of this machine; playwright's own would be a download."""
     if CHROMIUM is None:
         pytest.fail("make browser-test: Chromium is needed; install it, on Debian with: apt-get install chromium")
+    expect.set_options(timeout=_PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
@@ -63,6 +66,7 @@ def show(browser: Browser, served: Callable[..., ApiProcess]) -> Iterator[Callab
                 wrong.append(text)
 
         page = browser.new_page(**{"viewport": {"width": 1400, "height": 900}, **options})
+        page.set_default_timeout(_PATIENCE_MS)
         pages.append(page)
         page.on("console", lambda said: noted(said.text) if said.type in {"error", "warning"} else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))

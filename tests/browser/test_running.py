@@ -19,7 +19,6 @@ from tests.unit.served import MINUTES, filled
 
 Show = Callable[..., Page]
 Serve = Callable[..., ApiProcess]
-PATIENCE_MS = 30_000
 MORE_SINKS = """
 [sinks.table]
 of = "silver"
@@ -93,8 +92,8 @@ def test_a_box_says_state_rate_batch_and_what_waits_whatever_the_sink_is(service
     }  # fmt: skip
     for sink, said in saying.items():
         box = service.box(sink)
-        expect(box).to_have_attribute("data-state", "running", timeout=PATIENCE_MS)
-        expect(box.locator(".said")).to_have_text(said, timeout=PATIENCE_MS)
+        expect(box).to_have_attribute("data-state", "running")
+        expect(box.locator(".said")).to_have_text(said)
         expect(box.locator(".batch")).to_have_text(f"#{MINUTES}")
     label = f"bronze, running, newest batch {MINUTES}, 30 s ago, 12345 behind"
     expect(service.box("bronze")).to_have_attribute("aria-label", label)
@@ -102,7 +101,7 @@ def test_a_box_says_state_rate_batch_and_what_waits_whatever_the_sink_is(service
 
 def test_the_flow_shows_the_topic_that_a_sink_writes(service: _Service) -> None:
     topics = service.page.locator("#boxes .outside .name")
-    expect(topics).to_have_text(["transactions", "transactions_valid"], timeout=PATIENCE_MS)
+    expect(topics).to_have_text(["transactions", "transactions_valid"])
 
 
 def test_a_sink_that_is_restarted_or_failed_is_told_from_one_that_runs(service: _Service) -> None:
@@ -113,8 +112,8 @@ def test_a_sink_that_is_restarted_or_failed_is_told_from_one_that_runs(service: 
         ("silver", "restarting", "restarting · 7 behind"),
         ("table", "failed", "failed · 40 behind"),
     ):
-        expect(service.box(sink)).to_have_attribute("data-state", state, timeout=PATIENCE_MS)
-        expect(service.box(sink).locator(".said")).to_have_text(said, timeout=PATIENCE_MS)
+        expect(service.box(sink)).to_have_attribute("data-state", state)
+        expect(service.box(sink).locator(".said")).to_have_text(said)
     colours = {
         service.box(sink).evaluate("box => getComputedStyle(box).borderLeftColor")
         for sink in ("bronze", "silver", "table")
@@ -139,14 +138,14 @@ def test_figures_and_charts_say_how_fast_how_far_behind_how_fresh_and_how_comple
         "Final up to": "01:07:00UTC, all windows",
     }.items():  # fmt: skip
         figure = page.locator(".figure").filter(has=page.get_by_role("heading", name=title, exact=True))
-        expect(figure).to_have_text(title + said, timeout=PATIENCE_MS)
+        expect(figure).to_have_text(title + said)
     charts: dict[str, str | re.Pattern[str]] = {
         "lag": "Newest values: bronze 12.3K, silver 8, gold 9",
         "freshness": "Newest values: silver 31 s, gold 340 s",
         "throughput": re.compile("^Newest values: bronze 2, silver 1, quarantine 1$"),
     }
     for chart, label in charts.items():
-        expect(page.locator(f"#{chart}")).to_have_attribute("aria-label", label, timeout=PATIENCE_MS)
+        expect(page.locator(f"#{chart}")).to_have_attribute("aria-label", label)
         expect(page.locator(f"#{chart} canvas")).to_be_visible()
     late = page.get_by_role("table", name="Late rows").get_by_role("row")
     assert late.nth(1).inner_text().split("\t") == ["gold", "1", "01:00:00 to 01:01:00", "2026-11-21 01:01:00"]
@@ -166,14 +165,14 @@ def test_the_time_of_batches_that_are_untold_slows_no_other(service: _Service) -
     )
     service.page.reload()
     rates = service.page.locator("#throughput")
-    expect(rates).to_have_attribute("aria-label", re.compile("^Newest values: bronze 10,"), timeout=PATIENCE_MS)
+    expect(rates).to_have_attribute("aria-label", re.compile("^Newest values: bronze 10,"))
 
 
 def test_a_time_that_is_not_of_today_has_its_date(service: _Service) -> None:
     service.page.clock.set_fixed_time(at(NOW) + timedelta(days=1))
     service.tell("gold", complete_up_to="2026-11-21T01:07:00Z")
     page = service.page
-    expect(service.box("gold").locator(".said")).to_have_text("0.0/s · to 2026-11-21", timeout=PATIENCE_MS)
+    expect(service.box("gold").locator(".said")).to_have_text("0.0/s · to 2026-11-21")
     expect(service.box("gold")).to_have_attribute("title", "gold: running, final up to 2026-11-21 01:07:00")
     expect(page.locator(".figure", has_text="Final up to")).to_contain_text("2026-11-21, UTC, all windows")
     expect(page.get_by_role("table", name="Late rows")).to_contain_text("2026-11-21 01:00:00 to 01:01:00")

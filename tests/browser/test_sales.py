@@ -52,12 +52,12 @@ def test_the_flow_shows_what_is_looked_up(show: Show, served: Serve, tmp_path: P
     sold(tmp_path)
     page = show(served(tmp_path, FEEDS="sales").url)
     for lookup in ("clients", "produits"):
-        expect(page.locator(f"[data-lookup={lookup}]")).to_contain_text(lookup, timeout=30_000)
+        expect(page.locator(f"[data-lookup={lookup}]")).to_contain_text(lookup)
     expect(page.locator("#boxes path.looked-up")).to_have_count(2)
     told = page.evaluate("fetch('api/status?feed=sales').then((answer) => answer.json())")
     told["sinks"][0]["lookups"] = [{"lookup": "clients", "snapshot": "a", "rows": 1200, "age": 300}]
     page.route("**/api/status?*", lambda route: route.fulfill(json=told))
-    expect(page.locator("[data-lookup=clients]")).to_contain_text("1,200 rows · 5 min", timeout=30_000)
+    expect(page.locator("[data-lookup=clients]")).to_contain_text("1,200 rows · 5 min")
 
 
 def test_a_batch_of_sales_moves_the_charts(show: Show, served: Serve, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_batch_of_sales_moves_the_charts(show: Show, served: Serve, tmp_path: 
     start = hour(13)
     row = {"total_montant": Decimal("9.90"), "total_quantite": 1, "heure": start, "final": False}
     append(made["hourly_sales"], 1, [{**row, "window_start": start, "window_end": start + timedelta(hours=1)}])
-    expect(hours).to_have_attribute("aria-label", re.compile("13:00 9.90$"), timeout=30_000)
+    expect(hours).to_have_attribute("aria-label", re.compile("13:00 9.90$"))
 
 
 def test_without_sales_it_says_what_to_type(show: Show, served: Serve, tmp_path: Path) -> None:
