@@ -36,7 +36,7 @@ def configure(folder: Path, ports: Mapping[str, int]) -> None:
         at = f"127.0.0.1:{before}"
         assert any(at in text for text in texts.values()), at
         texts = {file: text.replace(at, f"127.0.0.1:{ports[name]}") for file, text in texts.items()}
-    texts[_PROMETHEUS] = texts[_PROMETHEUS].replace(": 15s", ": 1s")
+    texts[_PROMETHEUS] = texts[_PROMETHEUS].replace(": 15s", ": 5s")  # no scrape may take longer
     texts[_RULES] = re.sub(r"for: \d+[mh]$", "for: 2s", texts[_RULES], flags=re.MULTILINE)
     texts[_ALERTMANAGER] = re.sub(r"(group_wait|group_interval): \w+", r"\1: 1s", texts[_ALERTMANAGER])
     for file, text in texts.items():
