@@ -48,7 +48,7 @@ def test_a_failing_sink_is_restarted_alone_and_shows_in_health_metrics_and_statu
     _refuse_a_second_instance(service)
     now = time.time()
     broker.send(service.feed.topic, [("k", b"no json", int(now * 1000)), transaction(0, now), transaction(1, now)])
-    assert get(port, "healthz")[0] == 200
+    wait_for(lambda: get(port, "healthz")[0] == 200, "good health")
 
     hindrance.mkdir()
     send(broker, service, 100, 100)

@@ -69,10 +69,9 @@ def transacted(broker: KafkaBroker, topic: str, *numbers: int, commit: bool) -> 
 
 
 def test_records_of_aborted_transactions_are_left_out_and_no_stretch_of_them_is_waited_for(
-    broker: KafkaBroker, feed: Feed, topic: str, monkeypatch: pytest.MonkeyPatch
+    broker: KafkaBroker, feed: Feed, topic: str
 ) -> None:
     """Wherever a range begins and ends: in what was aborted, at a marker, and at the end of the topic."""
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 10.0)
     transacted(broker, topic, 100, 101, commit=False)  # the marker is 102
     transacted(broker, topic, 103, 104, commit=True)  # and 105
     transacted(broker, topic, *range(106, 126), commit=False)  # and 126, the last
@@ -88,7 +87,6 @@ def test_records_of_aborted_transactions_are_left_out_and_no_stretch_of_them_is_
 def test_records_that_are_gone_are_an_error_that_says_which(
     broker: KafkaBroker, feed: Feed, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 3.0)
     admin = broker.admin  # its futures fail once it is gone
     (deleted,) = admin.delete_records([TopicPartition(topic, 0, 40)]).values()
     deleted.result(60)
@@ -100,6 +98,8 @@ def test_records_that_are_gone_are_an_error_that_says_which(
         ((90, 120), (100, 120), ends),
         ((110, 120), (110, 120), ends),  # a partition that was cut short
     ):
+        if part == (90, 120):  # the end may be that of a leader which is behind for a moment
+            monkeypatch.setattr(module, "PATIENCE_SECONDS", 10.0)
         said = f"topic {topic}, partition 0, offsets {lost[0]} to {lost[1] - 1}: {reason}; .*FAIL_ON_DATA_LOSS=false"
         with pytest.raises(StreamAppError, match=said):
             read(broker.address, feed, topic, part)
