@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -244,6 +245,33 @@ def test_entries_that_died_in_the_making_go_once_they_are_old(table: DeltaOnDisk
     assert table.mend() == []
     assert (old.exists(), young.exists(), foreign.exists()) == (False, True, True)
     table.commit(mark(0), [numbered(table, 0, 1)])
+    assert numbers(table) == [1]
+
+
+@pytest.mark.parametrize(
+    "work", ["create_checkpoint()", "alter.set_table_properties({'delta.logRetentionDuration': 'interval 3 hours'})"]
+)
+def test_what_delta_rs_was_killed_in_goes_too(table: DeltaOnDisk, work: str) -> None:
+    """A checkpoint has the size of the log; each kill in one would leave that much for ever."""
+    table.commit(mark(0), [numbered(table, 0, 1)])
+    log = Path(table.location, "_delta_log")
+    before = {path.name for path in log.iterdir()}
+    killed = (
+        "import resource, signal, sys\n"
+        "from deltalake import DeltaTable\n"
+        "table = DeltaTable(sys.argv[1])\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9, 9))\n"
+        f"table.{work}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", killed, table.location], check=False, timeout=120)
+    assert done.returncode == -signal.SIGXFSZ
+    (left,) = {path.name for path in log.iterdir()} - before
+    assert table.mend() == []
+    assert (log / left).exists(), "it may be of a command that runs beside this"
+    os.utime(log / left, (0, 0))
+    assert table.mend() == []
+    assert {path.name for path in log.iterdir()} == before
     assert numbers(table) == [1]
 
 

@@ -23,7 +23,10 @@ from stream_app.storage.batch_files import sync
 _ENTRY = re.compile(r"\d{20}\.json")
 _CHECKPOINT = re.compile(r"\d{20}\.checkpoint\.parquet")
 _LAST_CHECKPOINT = "_last_checkpoint"
-_IN_THE_MAKING = re.compile(r"\.\d{20}\.[0-9a-f]{16}\.tmp")
+# Ours, and of delta-rs, which writes beside the name of a file.
+_IN_THE_MAKING = re.compile(
+    r"\.\d{20}\.[0-9a-f]{16}\.tmp|(?:\d{20}\.(?:json|checkpoint\.parquet)|_last_checkpoint)#\d+"
+)
 _LEFT_SECONDS = 3600.0
 
 Action = Mapping[str, Mapping[str, Any]]
@@ -155,7 +158,7 @@ def _entry(root: Path, version: int) -> Path:
 
 
 def _forget_what_died(log: Path) -> None:
-    """Delete entries that died in the making; one that is young may be of a command that runs beside this."""
+    """Delete what died in the making; one that is young may be of a command that runs beside this."""
     for path in log.iterdir():
         if _IN_THE_MAKING.fullmatch(path.name) and path.stat().st_mtime < time.time() - _LEFT_SECONDS:
             path.unlink(missing_ok=True)
