@@ -70,16 +70,16 @@ def test_aborted_transactions_leave_gaps_and_open_ones_are_left_for_later(
 ) -> None:
     broker.create_topic("gaps", 1)
     producer = Producer({"bootstrap.servers": broker.address, "transactional.id": "gaps"})
-    producer.init_transactions(30)
+    producer.init_transactions(120)
     for number, end in enumerate(
         (producer.commit_transaction, producer.abort_transaction, producer.commit_transaction)
     ):
         producer.begin_transaction()
         producer.produce("gaps", f"{number}".encode(), timestamp=TIME_MS)
-        assert producer.flush(30) == 0
+        assert producer.flush(120) == 0
         if number == 2:
             assert run(settings, "gaps").records == 1, "what is open is not decided"
-        end(30)
+        end(120)
     assert run(settings, "gaps").records == 1
     assert sorted(filter(None, landed(Zone(settings.landing_path, "gaps")).values())) == [b"0", b"2"]
     assert run(settings, "gaps").files == 0, "a marker behind the last record is nothing new"
