@@ -18,7 +18,9 @@ BODY = b"stream_app_up 1\n" * 100_000  # more than a socket buffers
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Where it answers; a client of these tests is a thread of this process, and may take its time."""
+    monkeypatch.setattr(answers, "_SECONDS", 120.0)
     asked = iter(range(100))
 
     def fails() -> answers.Answer:
@@ -29,11 +31,11 @@ def port() -> Iterator[int]:
     with answers.answering(listener, {"/metrics": lambda: (200, "text/plain", BODY), "/fails": fails}):
         yield found
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", found), timeout=20)
+        socket.create_connection(("127.0.0.1", found), timeout=120)
 
 
 def connected(port: int, stack: ExitStack, sent: bytes = b"") -> socket.socket:
-    client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+    client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=120))
     client.sendall(sent)
     return client
 
