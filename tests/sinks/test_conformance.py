@@ -8,6 +8,10 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
@@ -247,10 +251,9 @@ ENDS: dict[str, tuple[str, list[object]]] = {
 """Of every type that holds one value the least, the greatest, and what a careless way from text to value alters."""
 
 
-@pytest.mark.parametrize("kind", list(SINKS))
-def test_the_ends_of_every_type_arrive_as_they_are(target_of: Targets, feed: Feed, kind: str) -> None:
-    """Alone, in an array, in a map and in a struct."""
-    target, fields = target_of(kind), dict[str, dict[str, object]]()
+def write_ends(target: Target, feed: Feed) -> None:
+    """Have silver hold those values alone, in an array, in a map and in a struct."""
+    fields = dict[str, dict[str, object]]()
     for name, (typed, _) in ENDS.items():
         one = {"type": typed, "required": False}
         fields |= {name: one, f"{name}s": {"type": "array", "required": False, "element": one}}
@@ -266,9 +269,34 @@ def test_the_ends_of_every_type_arrive_as_they_are(target_of: Targets, feed: Fee
             row[f"{name}_in"] = {name: end}
         rows.append(silver_row(number + 1, number, **row))
     target.write(rows)
+
+
+@pytest.mark.parametrize("kind", list(SINKS))
+def test_the_ends_of_every_type_arrive_as_they_are(target_of: Targets, feed: Feed, kind: str) -> None:
+    target = target_of(kind)
+    write_ends(target, feed)
     target.drain()
     check(target, range(6))
     assert target.unlike_its_dataset() == []
+
+
+def test_every_type_is_read_by_spark_pandas_and_duckdb(target_of: Targets, feed: Feed, spark: SparkSession) -> None:
+    """From the files alone, as somebody does who does not know the project."""
+    target = target_of("lake")
+    write_ends(target, feed)
+    target.drain()
+    (file,) = target.flow.files()
+    expected = pq.ParquetFile(file.path).read()
+    assert expected.num_rows == 6
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        by_duckdb = connection.read_parquet(str(file.path)).to_arrow_table()
+    with file.path.open("rb") as opened:  # by its path there would be the column of its folder, too
+        # by default pandas makes doubles of a long where one row has none (docs/outputs.md)
+        by_pandas = pa.Table.from_pandas(pd.read_parquet(opened, dtype_backend="pyarrow"))
+    for found in (spark.read.parquet(str(file.path)).toArrow(), by_duckdb, by_pandas):
+        assert found.column_names == expected.column_names
+        assert found.to_pylist() == expected.to_pylist()
 
 
 @pytest.mark.parametrize(
