@@ -15,7 +15,7 @@ import pydantic
 from pydantic import model_validator
 from pydantic_core import to_json
 
-from stream_app.feeds import lookups
+from stream_app.feeds import depth, lookups
 from stream_app.feeds.aggregates import Columns, Problem, repeated
 from stream_app.feeds.conditions import Conditions
 from stream_app.feeds.field_problems import problems
@@ -168,7 +168,8 @@ class Feed(Frozen):
                     owner = "silver" if part == "fields" else f"{part}.{sink}"
                     problem = f"{owner} has a column of this name already, {meaning}"
                     yield f"fields.{column}", f"{problem}; rename it, with {path_line(self.path_of(column))}"
-        yield from ((f"fields.{key}", problem) for key, problem in problems(self.fields))
+        of_fields = (*problems(self.fields), *depth.problems(self.fields))
+        yield from ((f"fields.{key}", problem) for key, problem in of_fields)
 
     def _reference_problems(self) -> Iterator[Problem]:
         columns = Columns(self.values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -277,6 +277,32 @@ def test_the_ends_of_every_type_arrive_as_they_are(target_of: Targets, feed: Fee
     write_ends(target, feed)
     target.drain()
     check(target, range(6))
+    assert target.unlike_its_dataset() == []
+
+
+def nested(kinds: Sequence[str]) -> tuple[dict[str, Any], Any]:
+    """Return a declaration that nests so, the inmost first, and a value of it."""
+    one: dict[str, Any] = {"type": "long"}
+    value: Any = 2**53 + 1
+    for kind in kinds:
+        held, value = {
+            "struct": ({"fields": {"a": one}}, {"a": value}),
+            "array": ({"element": one}, [value]),
+            "map": ({"value": one}, [("k", value)]),
+        }[kind]
+        one = {"type": kind, "required": False, **held}
+    return one, value
+
+
+@pytest.mark.parametrize("kind", list(SINKS))
+def test_what_nests_as_deep_as_may_be_arrives_as_it_is(target_of: Targets, feed: Feed, kind: str) -> None:
+    """So many structs, and sixteen levels with six arrays and maps among them (feeds/field_problems.py)."""
+    structs, mixed = nested(["struct"] * 32), nested([*["array", "map", "struct"] * 3, *["struct"] * 7])
+    target = target_of(kind)
+    target.declare(declared(feed, {"structs": structs[0], "mixed": mixed[0]}))
+    target.write([silver_row(0), silver_row(1, structs=structs[1], mixed=mixed[1])])
+    target.drain()
+    check(target, range(2))
     assert target.unlike_its_dataset() == []
 
 

@@ -332,6 +332,32 @@ def test_a_mistake_is_one_line_naming_file_and_key(tmp_path: Path, old: str, new
     assert expected in message
 
 
+def nested(kind: str, levels: int, inmost: str = 'type = "long"') -> str:
+    """Return the declaration of a field that nests so many levels deep."""
+    declared = inmost
+    for _ in range(levels):
+        held = {"struct": "fields = { a = {%s} }", "array": "element = {%s}", "map": "value = {%s}"}[kind]
+        declared = f'type = "{kind}", {held}' % declared
+    return declared
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        (nested("struct", 33), "fields.x: nests 33 levels deep, and 32 are the most"),
+        (nested("array", 7), "fields.x: nests 7 levels deep with 7 arrays and maps in each other, and 16 with 6"),
+        (nested("struct", 9, nested("map", 3, nested("struct", 2, nested("array", 3)))), "fields.x: nests 17 levels"),
+    ],
+)
+def test_a_field_that_nests_too_deep_is_named(tmp_path: Path, declared: str, expected: str) -> None:
+    (tmp_path / "transactions.toml").write_text(
+        TRANSACTIONS.replace("[event_time]", f"[fields]\nx = {{ {declared} }}\n[event_time]", 1)
+    )
+    message = mistake(tmp_path, "transactions")
+    assert expected in message
+    assert "json" in message
+
+
 def test_several_mistakes_are_still_one_line(tmp_path: Path) -> None:
     wrong = TRANSACTIONS.replace('"1 hour"', '"soon"').replace('"count"', '"number"')
     (tmp_path / "f.toml").write_text(wrong)

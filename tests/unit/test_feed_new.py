@@ -137,6 +137,21 @@ def test_members_are_optional_where_one_record_lacks_them_and_nested_as_they_are
     assert (element.type, element.required) == ("string", False)
 
 
+@pytest.mark.parametrize(("shape", "levels"), [("object", 40), ("array", 9), ("mixed", 30), ("object", 32)])
+def test_what_nests_deeper_than_a_field_may_is_json(shape: str, levels: int) -> None:
+    """And is none of the sample's refusals; feed_of says so."""
+    value: object = 1
+    for level in range(levels):
+        value = [value] if shape == "array" or (shape == "mixed" and level % 2) else {"a": value}
+    field = feed_of(sampled([row(1, x=value), row(2, x=value)])).fields["x"]
+    kinds = []
+    while inner := field.element or (field.fields or {}).get("a"):
+        kinds.append(field.type)
+        field = inner
+    assert kinds, "the outer ones are as they are"
+    assert field.type == ("long" if levels == 32 else "json")
+
+
 @pytest.mark.parametrize(
     ("amounts", "kind"),
     [

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from stream_app.contract.columns import SURROGATE
 from stream_app.contract.times import microseconds
+from stream_app.feeds.depth import too_deep
 from stream_app.feeds.feed import RESERVED
 from stream_app.ops.first_feed.seen import MOST_DIGITS, Distance, Path, Seen
 
@@ -127,6 +128,11 @@ def _always(seen: Seen, path: Path) -> bool:
 
 def _declared(seen: Seen, path: Path, *, required: bool) -> Declared | None:
     """Return how it is declared; None for what is null in all records, and what no type takes."""
+    found = _typed(seen, path, required=required)
+    return Declared("json", required, path, why="as it nests deep") if found and too_deep(found) else found
+
+
+def _typed(seen: Seen, path: Path, *, required: bool) -> Declared | None:
     if any(set(name) & set('"\\') or not name or not name.isprintable() or len(name) > 128 for name in path):
         return None
     if not seen.given or not seen.is_text:
