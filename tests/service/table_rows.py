@@ -7,7 +7,7 @@ from typing import cast
 
 import psycopg
 import pyarrow as pa
-from pyspark.sql.types import StructType
+from pyspark.sql.types import LongType, StringType, StructType, TimestampType
 
 from stream_app.flows.batch import planned
 from stream_app.flows.flow import Flow
@@ -18,6 +18,15 @@ from stream_app.sinks.protocol import Tools
 from stream_app.storage.filesystem import Hadoop
 from tests.helpers import commit, plan
 from tests.service.servers import Database
+
+WINDOWS = (
+    StructType()
+    .add("window_start", TimestampType())
+    .add("window_end", TimestampType())
+    .add("page_url", StringType())
+    .add("page_views", LongType())
+)
+"""The columns of page_view_counts."""
 
 
 def run(

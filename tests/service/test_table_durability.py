@@ -8,7 +8,6 @@ import psycopg
 import pytest
 from psycopg import sql
 from pydantic import SecretStr
-from pyspark.sql.types import LongType, StringType, StructType, TimestampType
 
 from stream_app.feeds.load import load_feeds
 from stream_app.settings import PROJECT
@@ -16,15 +15,8 @@ from stream_app.sinks.postgres_batch import MARKERS
 from stream_app.sinks.registry import flows
 from tests.helpers import app_settings, at, claim
 from tests.service.servers import Database
-from tests.service.table_rows import prepare, write
+from tests.service.table_rows import WINDOWS, prepare, write
 
-WINDOWS = (
-    StructType()
-    .add("window_start", TimestampType())
-    .add("window_end", TimestampType())
-    .add("page_url", StringType())
-    .add("page_views", LongType())
-)
 ASKED = """
 CREATE TABLE asked (batch bigint, flushes text);
 CREATE FUNCTION ask() RETURNS trigger LANGUAGE plpgsql AS $$

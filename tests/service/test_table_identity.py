@@ -27,16 +27,9 @@ from stream_app.sinks.postgres_identity import Identity, digest
 from stream_app.sinks.registry import flows
 from tests.helpers import app_settings, at, claim, commit, plan
 from tests.service.servers import Database
-from tests.service.table_rows import prepare, table_of, write
+from tests.service.table_rows import WINDOWS, prepare, table_of, write
 
 FEED = load_feeds(PROJECT / "conf" / "feeds", ("user_activity",))[0]
-WINDOWS = (
-    StructType()
-    .add("window_start", TimestampType())
-    .add("window_end", TimestampType())
-    .add("page_url", StringType())
-    .add("page_views", LongType())
-)
 SESSIONS = (
     StructType()
     .add("session_id", StringType())
