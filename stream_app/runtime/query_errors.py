@@ -12,9 +12,11 @@ _OWN = re.compile(
     r"^(?:[\w.]+: )?(?:stream_app\.errors\.)?(StreamAppError|ConfigError|UnavailableError): (.+)$", re.MULTILINE
 )
 # What Kafka's client in Spark's driver fails with while leaders move or brokers are away. If it is for good, the next
-# start of the query finds what a person must do.
-_MOVING = re.compile(
+# start of the query finds what a person must do. And a busy machine may not start a reader's Python in the ten seconds
+# that Spark 4.2.0 gives it.
+_PASSING = re.compile(
     r"Failed to create new KafkaAdminClient"  # it has no token, and does not say whether the OAuth server is away
+    r"|Python worker failed to connect back"
     r"|org\.apache\.kafka\.common\.errors\.(?:Timeout|UnknownTopicOrPartition|UnknownTopicId|LeaderNotAvailable"
     r"|NotLeaderOrFollower|ReplicaNotAvailable|BrokerNotAvailable|Network|Disconnect|KafkaStorage|OffsetNotAvailable"
     r"|FencedLeaderEpoch|UnknownLeaderEpoch|NotController|CoordinatorNotAvailable|NotCoordinator"
@@ -23,9 +25,9 @@ _MOVING = re.compile(
 
 
 def passes(error: str) -> bool:
-    """Return whether a query failed because a server is away for now: that is no failure of its own."""
+    """Return whether that passes by itself, as a server that is away for now: then it is no failure of the query."""
     own = _OWN.findall(error)
-    return own[-1][0] == UnavailableError.__name__ if own else _MOVING.search(error) is not None
+    return own[-1][0] == UnavailableError.__name__ if own else _PASSING.search(error) is not None
 
 
 def one_line(error: str) -> str:
