@@ -296,7 +296,7 @@ def nested(kinds: Sequence[str]) -> tuple[dict[str, Any], Any]:
 
 @pytest.mark.parametrize("kind", list(SINKS))
 def test_what_nests_as_deep_as_may_be_arrives_as_it_is(target_of: Targets, feed: Feed, kind: str) -> None:
-    """So many structs, and sixteen levels with six arrays and maps among them (feeds/depth.py)."""
+    """32 structs, and 16 levels with six arrays and maps among them: the most that feeds/depth.py lets through."""
     structs, mixed = nested(["struct"] * 32), nested([*["array", "map", "struct"] * 3, *["struct"] * 7])
     target = target_of(kind)
     target.declare(declared(feed, {"structs": structs[0], "mixed": mixed[0]}))
